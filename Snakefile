@@ -1,0 +1,26 @@
+"""The study, from text to the report: `snakemake --cores all`, or `--configfile config/long.yaml` for another."""
+
+# Snakemake merges a config file into an earlier one key by key, which would mix the systems of two studies
+if "study" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/prepare.smk"
+include: "rules/finetune.smk"
+include: "rules/trace.smk"
+include: "rules/calibrate.smk"
+include: "rules/time.smk"
+include: "rules/summarize.smk"
+include: "rules/plot.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        PATHS.summary,
+        PATHS.metrics,
+        report_files,
+        figure_files,

@@ -1,0 +1,158 @@
+"""Attention patterns over packed rows: dense, and the paper's window with a global [CLS] (section 3.2).
+
+Padding exists here and nowhere else, and only where rows of different lengths share a batch. With one row, or rows of
+one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
+
+The same windowed function is computed in three ways that agree to 1e-5: as dense attention where every window covers
+the whole row, with a precomputed band up to `BLOCKED_FROM` tokens, and by blocks of queries beyond it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eat.layout import Layout
+
+BLOCK = 64
+"""Queries of a block of the blocked path."""
+
+BLOCKED_FROM = 384
+"""The length above which blocks are faster than a band (measured: see docs/speed.md)."""
+
+
+@dataclass(frozen=True)
+class AttentionPattern:
+    """Which keys a query sees: all of them, or `left` and `right` neighbours and [CLS] (`window` is then set)."""
+
+    left: int = 0
+    right: int = 0
+    window: bool = False
+
+    def covers(self, length: int) -> bool:
+        """Whether the pattern is all pairs for a row of so many tokens."""
+        return not self.window or length - 2 <= min(self.left, self.right)
+
+    def pattern_pairs(self, length: int) -> int:
+        """Pairs (query, key) of the pattern for one row: what an ideal kernel would compute."""
+        if self.covers(length):
+            return length * length
+        others = length - 1
+        neighbours = others + sum(max(others - distance, 0) for distance in range(1, self.left + 1))
+        neighbours += sum(max(others - distance, 0) for distance in range(1, self.right + 1))
+        return neighbours + 2 * length - 1
+
+    def computed_pairs(self, length: int) -> int:
+        """Pairs (query, key) that are really computed for one row alone."""
+        if self.covers(length) or length <= BLOCKED_FROM:
+            return length * length
+        blocks = -(-length // BLOCK)
+        return blocks * BLOCK * (1 + self.left + BLOCK + self.right) + length
+
+    def __call__(self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0) -> Tensor:
+        """Queries, keys and values (n, 3d) of the packed rows to contexts (n, d).
+
+        dropout: the probability with which an attention weight is dropped; 0 outside training.
+        """
+        query, key, value = _split_heads(qkv, layout, heads)
+        if self.covers(layout.longest) or layout.longest <= BLOCKED_FROM:
+            context = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=self.mask(layout, qkv.dtype), dropout_p=dropout
+            )
+        else:
+            context = self._blocked(query, key, value, layout, dropout)
+        return layout.unpad(context.transpose(1, 2)).flatten(1)
+
+    def mask(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+        """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` where nothing is to be masked."""
+        length, device = layout.longest, layout.device
+        band = None if self.covers(length) else _band(length, self.left, self.right, device, dtype)
+        if layout.is_uniform:
+            return band
+        padding = torch.zeros(layout.live.shape, dtype=dtype, device=device)
+        padding = padding.masked_fill_(~layout.live, float("-inf"))[:, None, None, :]
+        return padding if band is None else padding + band
+
+    def received(self, qkv: Tensor, layout: Layout, heads: int) -> Tensor:
+        """The attention each token receives, averaged over heads and the live queries of its row; (n,).
+
+        Computed from the probabilities before dropout. A row's scores sum to 1.
+        """
+        query, key, _ = _split_heads(qkv, layout, heads)
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        mask = self.mask(layout, qkv.dtype)
+        probabilities = torch.softmax(scores if mask is None else scores + mask, dim=-1).mean(dim=1)  # (B, T, T)
+        if not layout.is_uniform:
+            probabilities = probabilities * layout.live[:, :, None]
+        return layout.unpad(probabilities.sum(dim=1) / layout.lengths_tensor[:, None])
+
+    def _blocked(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float) -> Tensor:
+        """The window by blocks of queries, each against its own stretch of keys and [CLS]; (B, h, T, d / h)."""
+        rows, heads, length, width = query.shape
+        blocks = -(-length // BLOCK)
+        tail = blocks * BLOCK - length
+        stretch = self.left + BLOCK + self.right
+
+        def stretches(x: Tensor) -> Tensor:  # (B, h, T, w) -> (B * blocks, h, 1 + stretch, w), [CLS] first
+            windows = F.pad(x, (0, 0, self.left, self.right + tail)).unfold(2, stretch, BLOCK).transpose(3, 4)
+            first = x[:, :, :1].unsqueeze(2).expand(-1, -1, blocks, -1, -1)
+            return torch.cat([first, windows], dim=3).transpose(1, 2).flatten(0, 1)
+
+        queries = F.pad(query, (0, 0, 0, tail)).view(rows, heads, blocks, BLOCK, width).transpose(1, 2).flatten(0, 1)
+        mask = _block_mask(length, self.left, self.right, layout.device)  # (blocks, BLOCK, 1 + stretch)
+        mask = mask.expand(rows, -1, -1, -1)
+        if not layout.is_uniform:
+            ends = layout.lengths_tensor[:, None, None, None]
+            keys = _block_keys(blocks, self.left, stretch, layout.device)  # (blocks, 1 + stretch)
+            mask = mask & (keys[None, :, None, :] < ends)
+        context = F.scaled_dot_product_attention(
+            queries, stretches(key), stretches(value), attn_mask=mask.flatten(0, 1)[:, None], dropout_p=dropout
+        )
+        context = context.view(rows, blocks, heads, BLOCK, width).transpose(1, 2).reshape(rows, heads, -1, width)
+        everything = None if layout.is_uniform else layout.live[:, None, None, :]
+        cls = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=everything, dropout_p=dropout)
+        return torch.cat([cls, context[:, :, 1:length]], dim=2)
+
+
+DENSE = AttentionPattern()
+
+
+def _split_heads(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, 3d) to query, key, value of the padded view, each (B, h, T, d / h)."""
+    padded = layout.pad(qkv)
+    query, key, value = padded.view(*padded.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    return query, key, value
+
+
+@lru_cache(maxsize=1024)
+def _band(length: int, left: int, right: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """0 within the window and in the row and column of [CLS], -inf elsewhere; (T, T)."""
+    position = torch.arange(length, device=device)
+    distance = position[None, :] - position[:, None]
+    seen = (distance >= -left) & (distance <= right)
+    seen[0, :] = True
+    seen[:, 0] = True
+    return torch.zeros(length, length, dtype=dtype, device=device).masked_fill_(~seen, float("-inf"))
+
+
+@lru_cache(maxsize=64)
+def _block_keys(blocks: int, left: int, stretch: int, device: torch.device) -> Tensor:
+    """The position of every key of every block, [CLS] first; (blocks, 1 + stretch)."""
+    keys = torch.arange(blocks, device=device)[:, None] * BLOCK - left + torch.arange(stretch, device=device)
+    return torch.cat([keys.new_zeros(blocks, 1), keys], dim=1)
+
+
+@lru_cache(maxsize=64)
+def _block_mask(length: int, left: int, right: int, device: torch.device) -> Tensor:
+    """Which keys a query of a block sees; bool (blocks, BLOCK, 1 + stretch). [CLS] counts once, in the first column."""
+    blocks = -(-length // BLOCK)
+    stretch = left + BLOCK + right
+    keys = _block_keys(blocks, left, stretch, device)[:, 1:]
+    queries = torch.arange(blocks * BLOCK, device=device).view(blocks, BLOCK)
+    distance = keys[:, None, :] - queries[:, :, None]
+    seen = (distance >= -left) & (distance <= right) & (keys > 0)[:, None, :] & (keys < length)[:, None, :]
+    return torch.cat([seen.new_ones(blocks, BLOCK, 1), seen], dim=2)

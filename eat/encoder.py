@@ -1,0 +1,308 @@
+"""The packed encoder: the one forward pass that training, tracing and timing share.
+
+A BERT-like encoder (post-layer-norm) over packed rows: hidden states are (n, d) with the rows' lengths beside them.
+Removing a token is an index, leaving early is dropping a row; nothing that is removed is computed again. One batch goes
+
+    embeddings -> for each layer: attention -> feed-forward -> exit head -> removal of tokens
+
+The exit is checked before the removal that follows the same layer, so that a head reads everything the layer computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eat.attention import AttentionPattern
+from eat.errors import EatError
+from eat.exits import ExitHead, ExitPolicy
+from eat.layout import Layout
+from eat.reducers import Place, Reducer, TokenView
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The hyper-parameters of the architecture (defaults: BERT-base)."""
+
+    vocabulary: int = 30522
+    hidden: int = 768
+    layers: int = 12
+    heads: int = 12
+    intermediate: int = 3072
+    positions: int = 512
+    token_types: int = 2
+    classes: int = 2
+    activation: str = "gelu"
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    head_dropout: float = 0.1
+    separator: int = 102
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Token ids and segment ids of all rows, one after another; int64 (n,) each, and where the rows lie."""
+
+    ids: Tensor
+    types: Tensor
+    layout: Layout
+
+    @classmethod
+    def of(cls, texts: Sequence[tuple[Tensor, Tensor]], device: torch.device | str = "cpu") -> PackedBatch:
+        """Pack (ids, types) of each text, int64 (t,), in this order."""
+        layout = Layout([len(ids) for ids, _ in texts], device)
+        if len(texts) == 1:
+            return cls(texts[0][0].to(device), texts[0][1].to(device), layout)
+        ids = torch.cat([ids for ids, _ in texts]).to(device)
+        return cls(ids, torch.cat([types for _, types in texts]).to(device), layout)
+
+
+@dataclass
+class State:
+    """What travels through the layers: the live tokens of the rows that have not left.
+
+    hidden: (n, d). rows: the batch's number of each live row. origin: the index of each live token in the packed batch
+    (n,), from which its id, segment and position follow. received: the attention each received in the current layer
+    (n,), where the reducer asked for it.
+    """
+
+    hidden: Tensor
+    layout: Layout
+    rows: list[int]
+    origin: Tensor
+    received: Tensor | None = None
+
+    def keep(self, tokens: Tensor, layout: Layout, rows: list[int]) -> State:
+        """The state with these tokens alone; indices (m,) ascending, and their layout."""
+        received = None if self.received is None else self.received.index_select(0, tokens)
+        return State(self.hidden.index_select(0, tokens), layout, rows, self.origin.index_select(0, tokens), received)
+
+    def without(self, gone: list[int]) -> State:
+        """The state without these rows, counted among the live ones: they have left."""
+        stays = sorted(set(range(len(self.rows))) - set(gone))
+        layout, tokens = self.layout.keep_rows(stays)
+        return self.keep(tokens, layout, [self.rows[row] for row in stays])
+
+
+@dataclass
+class Work:
+    """What one forward pass really did in a layer.
+
+    rows: the batch's rows that ran it. attended, fed, alive: tokens of each of them that entered attention, that
+    entered the feed-forward part, and that were passed on. margin: the reducer's, where it removed tokens here.
+    """
+
+    rows: list[int]
+    attended: list[int] = field(default_factory=list)
+    fed: list[int] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+    margin: Tensor | None = None
+
+
+@dataclass
+class EncoderOutput:
+    """What a forward pass found.
+
+    logits: the answer of each row, from the exit it took (B, C). exits: layer -> logits (B, C) of every head, only
+    where nobody may leave. depth: layers executed for each row. work: a record a layer, in order. loss: what the
+    reducers add to the training loss.
+    """
+
+    logits: Tensor
+    exits: dict[int, Tensor] = field(default_factory=dict)
+    depth: list[int] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    loss: Tensor | None = None
+
+    def leave(self, rows: list[int], depth: int) -> None:
+        """Record that these rows left after layer `depth`."""
+        for row in rows:
+            self.depth[row] = depth
+
+
+class Embeddings(nn.Module):
+    """Token, position and segment embeddings, normalised."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.token = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.position = nn.Embedding(shape.positions, shape.hidden)
+        self.segment = nn.Embedding(shape.token_types, shape.hidden) if shape.token_types else None
+        self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Embedded tokens; (n, d)."""
+        if batch.layout.longest > self.position.num_embeddings:
+            raise EatError(
+                f"a text of {batch.layout.longest} tokens, but the model has {self.position.num_embeddings} positions; "
+                "lower max_length"
+            )
+        if batch.layout.rows == 1:
+            positions = self.position.weight[: batch.layout.tokens]
+        else:
+            positions = self.position(batch.layout.positions)
+        hidden = self.token(batch.ids) + positions
+        if self.segment is not None:
+            hidden = hidden + self.segment(batch.types)
+        embedded: Tensor = self.dropout(self.norm(hidden))
+        return embedded
+
+
+class EncoderLayer(nn.Module):
+    """One layer of BERT over packed tokens, in two halves, between which tokens may be removed."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_dropout = shape.attention_dropout
+        self.activation = ACTIVATIONS[shape.activation]
+        self.qkv = nn.Linear(shape.hidden, 3 * shape.hidden)
+        self.attention_output = nn.Linear(shape.hidden, shape.hidden)
+        self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.up = nn.Linear(shape.hidden, shape.intermediate)
+        self.down = nn.Linear(shape.intermediate, shape.hidden)
+        self.output_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def attend(
+        self, hidden: Tensor, layout: Layout, pattern: AttentionPattern, want_received: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Attention, residual and norm: (n, d) to (n, d), and the attention received (n,) where it is wanted."""
+        qkv = self.qkv(hidden)
+        context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0)
+        received = pattern.received(qkv, layout, self.heads) if want_received else None
+        return self.attention_norm(hidden + self.dropout(self.attention_output(context))), received
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """Feed-forward, residual and norm: (n, d) to (n, d)."""
+        fed = self.dropout(self.down(self.activation(self.up(hidden))))
+        normed: Tensor = self.output_norm(hidden + fed)
+        return normed
+
+
+class PackedEncoder(nn.Module):
+    """A BERT-like encoder with a token reducer, an attention pattern and exit heads put in.
+
+    heads: layer -> head; the last layer always has one.
+    """
+
+    def __init__(self, shape: Shape, pattern: AttentionPattern, reducer: Reducer, heads: dict[int, ExitHead]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.pattern = pattern
+        self.reducer = reducer
+        self.embeddings = Embeddings(shape)
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        self.exit_heads = nn.ModuleDict({str(depth): heads[depth] for depth in sorted(heads)})
+
+    @property
+    def exits(self) -> list[int]:
+        """The layers after which a head stands, ascending."""
+        return [int(depth) for depth in self.exit_heads]
+
+    def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
+        """Run the batch through the layers.
+
+        Without a policy nobody leaves and every head is evaluated (training, tracing). With one, each row leaves at
+        the first exit whose rule holds, and a head is evaluated only where the policy may use it.
+        """
+        last = len(self.layers)
+        leaving = policy is not None and policy.may_leave
+        output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
+        answers: list[tuple[list[int], Tensor]] = []
+        seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
+        state = State(
+            self.embeddings(batch),
+            batch.layout,
+            list(range(batch.layout.rows)),
+            torch.arange(batch.layout.tokens, device=batch.layout.device),
+        )
+        for depth, layer in enumerate(self.layers, start=1):
+            state = self._run_layer(layer, depth, state, batch, output)
+            if str(depth) in self.exit_heads and (policy is None or leaving or depth == last):
+                logits = self.exit_heads[str(depth)](state.hidden, state.layout)
+                if policy is None:
+                    output.exits[depth] = logits
+                if depth == last:
+                    answers.append((state.rows, logits))
+                elif policy is not None:
+                    seen[depth] = policy.probabilities(depth, logits)
+                    leaves = policy.leaves(seen).tolist()  # the one wait for the device at this exit
+                    if all(leaves):
+                        answers.append((state.rows, logits))
+                        output.leave(state.rows, depth)
+                        break
+                    if any(leaves):
+                        gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
+                        stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
+                        answers.append(([state.rows[row] for row in gone], logits[gone]))
+                        output.leave(answers[-1][0], depth)
+                        state = state.without(gone)
+                        seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
+            if depth < last:
+                state = self._reduce("layer_output", depth, state, batch, output)
+                output.work[-1].alive = state.layout.lengths
+        output.logits = _in_order(answers)
+        return output
+
+    def _run_layer(
+        self, layer: nn.Module, depth: int, state: State, batch: PackedBatch, output: EncoderOutput
+    ) -> State:
+        """One layer, with the removals before and within it; what it did is appended to `output.work`."""
+        assert isinstance(layer, EncoderLayer)
+        work = Work(state.rows)
+        output.work.append(work)
+        state = self._reduce("layer_input", depth, state, batch, output)
+        work.attended = state.layout.lengths
+        wanted = self.reducer.needs_received and depth in self.reducer.after
+        hidden, received = layer.attend(state.hidden, state.layout, self.pattern, wanted)
+        state = replace(state, hidden=hidden, received=received)
+        state = self._reduce("after_attention", depth, state, batch, output)
+        work.fed = work.alive = state.layout.lengths
+        return replace(state, hidden=layer.feed(state.hidden))
+
+    def _reduce(self, place: Place, depth: int, state: State, batch: PackedBatch, output: EncoderOutput) -> State:
+        """The state after the reducer's removal at this place, if it acts there."""
+        if not self.reducer.acts(place, depth):
+            return state
+        view = TokenView(
+            depth,
+            state.hidden,
+            state.layout,
+            state.origin,
+            batch.ids,
+            batch.layout.positions,
+            state.received,
+            self.shape.separator,
+        )
+        reduction = self.reducer.reduce(view)
+        if reduction is None:
+            return state
+        output.work[-1].margin = reduction.margin
+        if reduction.loss is not None:
+            output.loss = reduction.loss if output.loss is None else output.loss + reduction.loss
+        state = state.keep(reduction.kept, reduction.layout, state.rows)
+        if reduction.gate is not None:
+            state = replace(state, hidden=state.hidden * reduction.gate[:, None])
+        return state
+
+
+def _in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
+    """The logits of all rows in the batch's order, from groups of (rows, logits)."""
+    if len(answers) == 1:
+        return answers[0][1]
+    rows = torch.tensor([row for group, _ in answers for row in group])
+    logits = torch.cat([logits for _, logits in answers])
+    return torch.empty_like(logits).index_copy_(0, rows.to(logits.device), logits)

@@ -1,0 +1,127 @@
+"""Files that are written whole or not at all, and read with a check.
+
+A job that is killed, or an orphan that goes on writing after its workflow has died, must never leave half a file under
+the name that a later job reads. Every writer here fills a temporary file in the same folder and renames it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eat.errors import DamagedFile, EatError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@contextmanager
+def replacing(path: Path | str) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename it to `path` if the block ends well, delete it if it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path | str) -> Iterator[Path]:
+    """The same for a folder: its files appear together under `path`, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` as UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON. Raises `ValueError` for NaN or infinity: no result may hold one."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file. Raises `DamagedFile` where it is missing, truncated or holds NaN."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise DamagedFile(f"{path}: no such file; run the rule that makes it") from None
+    except ValueError as error:
+        raise DamagedFile(f"{path}: not a whole JSON file ({error}); delete it and run again") from None
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"it holds {name}")
+
+
+def write_table(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a table as Parquet or CSV, by the ending of `path`."""
+    with replacing(path) as temporary:
+        if Path(path).suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            table.to_csv(temporary, index=False)
+
+
+def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table written by `write_table`.
+
+    Raises `DamagedFile` where the file is missing, cannot be parsed, has no rows, or lacks a column of `required`.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path) if Path(path).suffix == ".parquet" else pd.read_csv(path)
+    except FileNotFoundError:
+        raise DamagedFile(f"{path}: no such file; run the rule that makes it") from None
+    except Exception as error:  # the parsers raise many types; each means the same to the reader of the message
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DamagedFile(f"{path}: not a whole table ({reason}); delete it and run again") from None
+    if table.empty:
+        raise DamagedFile(f"{path}: a table without rows; delete it and run again")
+    missing = [column for column in required if column not in table.columns]
+    if missing:
+        raise DamagedFile(f"{path}: lacks the column {', '.join(missing)}; delete it and run again")
+    return table
+
+
+def sha256_of(path: Path | str) -> str:
+    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(value: Mapping[str, Any] | list[Any] | str) -> str:
+    """The sha256 of a value's canonical JSON: equal for equal content, whatever the order of the keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def require_finite(name: str, value: float) -> float:
+    """Return `value`, or raise `EatError` that names the quantity if it is NaN or infinite."""
+    if not math.isfinite(value):
+        raise EatError(f"{name} is {value}, not a finite number")
+    return value

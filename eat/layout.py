@@ -1,0 +1,96 @@
+"""Where each row's tokens lie in a packed batch.
+
+A packed batch holds its sequences one after another in one axis of n = sum(lengths) tokens, without padding. The
+lengths are plain integers on the host, so that the number of tokens a reducer keeps is known without waiting for the
+device. What attention needs of the layout (a padded view and back) is computed once and shared by all layers between
+two removals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """The lengths of the rows of a packed batch, and the index tensors that follow from them.
+
+    lengths: tokens of each row, each at least 1. device: where the index tensors live.
+    """
+
+    def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.lengths = list(lengths)
+        self.device = torch.device(device)
+        self.rows = len(self.lengths)
+        self.tokens = sum(self.lengths)
+        self.longest = max(self.lengths)
+
+    @cached_property
+    def is_uniform(self) -> bool:
+        """Whether all rows are equally long, so that a padded view is a plain reshape."""
+        return self.tokens == self.rows * self.longest
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """The index of each row's first token, which is [CLS]; int64 (B,)."""
+        return torch.tensor([0, *accumulate(self.lengths[:-1])], device=self.device)
+
+    @cached_property
+    def lengths_tensor(self) -> Tensor:
+        """The lengths on the device; int64 (B,)."""
+        return torch.tensor(self.lengths, device=self.device)
+
+    @cached_property
+    def live(self) -> Tensor:
+        """Which cells of the padded view hold a token; bool (B, T)."""
+        return torch.arange(self.longest, device=self.device) < self.lengths_tensor[:, None]
+
+    @cached_property
+    def cells(self) -> Tensor:
+        """The flat cell of the padded view (B * T) in which each token stands; int64 (n,)."""
+        return torch.nonzero_static(self.live.flatten(), size=self.tokens)[:, 0]
+
+    @cached_property
+    def gather(self) -> Tensor:
+        """For each flat cell (B * T) the token that stands there; a row's last token where there is none."""
+        position = torch.arange(self.longest, device=self.device).expand(self.rows, -1)
+        return (self.starts[:, None] + torch.minimum(position, self.lengths_tensor[:, None] - 1)).flatten()
+
+    @cached_property
+    def row_of_token(self) -> Tensor:
+        """The row each token belongs to; int64 (n,)."""
+        rows = torch.arange(self.rows, device=self.device)
+        return torch.repeat_interleave(rows, self.lengths_tensor, output_size=self.tokens)
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """The rank of each token within its row, from 0; int64 (n,)."""
+        return torch.arange(self.tokens, device=self.device) - self.starts.index_select(0, self.row_of_token)
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """(n, ...) to (B, T, ...); cells beyond a row's end repeat its last token and must be masked."""
+        if not self.is_uniform:
+            packed = packed.index_select(0, self.gather)
+        return packed.view(self.rows, self.longest, *packed.shape[1:])
+
+    def unpad(self, padded: Tensor) -> Tensor:
+        """(B, T, ...) back to (n, ...)."""
+        flat = padded.reshape(self.rows * self.longest, *padded.shape[2:])
+        return flat if self.is_uniform else flat.index_select(0, self.cells)
+
+    def mean(self, packed: Tensor) -> Tensor:
+        """The mean of each row's tokens; (n, d) to (B, d)."""
+        if self.rows == 1:
+            return packed.mean(dim=0, keepdim=True)
+        sums = packed.new_zeros(self.rows, packed.shape[1]).index_add(0, self.row_of_token, packed)
+        return sums / self.lengths_tensor[:, None].to(packed.dtype)
+
+    def keep_rows(self, rows: Sequence[int]) -> tuple[Layout, Tensor]:
+        """The layout of some rows alone, and the indices (m,) of their tokens in this one."""
+        layout = Layout([self.lengths[row] for row in rows], self.device)
+        starts = self.starts.index_select(0, torch.tensor(rows, device=self.device))
+        return layout, starts.index_select(0, layout.row_of_token) + layout.positions

@@ -1,0 +1,55 @@
+"""The training loss: equations 1 to 3 of the paper, of which every recipe here is a case.
+
+    L = sum over exits l of lambda_l CE(P_l, y)  +  mu T^2 KL(P_teacher^(T) || P_L^(T))
+
+Plain fine-tuning has one exit; distillation adds the second term; heads fitted on a frozen encoder keep the first term
+for those heads alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class JointLoss:
+    """lambda of each exit (`weights`: layer -> lambda), and mu and T of distillation."""
+
+    weights: Mapping[int, float]
+    mu: float = 0.0
+    temperature: float = 1.0
+
+    def __call__(self, exits: Mapping[int, Tensor], labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
+        """The weighted parts of the loss, whose sum is the loss.
+
+        exits: layer -> logits (B, C). labels: int64 (B,). teacher: its logits (B, C), where mu > 0. The parts are named
+        `exit_{layer}` and `distillation`, each a scalar averaged over the batch.
+        """
+        parts = {
+            f"exit_{depth}": weight * F.cross_entropy(exits[depth].float(), labels)
+            for depth, weight in self.weights.items()
+            if weight
+        }
+        if self.mu:
+            assert teacher is not None
+            student = torch.log_softmax(exits[max(exits)].float() / self.temperature, dim=-1)
+            target = torch.log_softmax(teacher.float() / self.temperature, dim=-1)
+            divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
+            parts["distillation"] = self.mu * self.temperature**2 * divergence
+        return parts
+
+
+def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int] | None) -> dict[int, float]:
+    """lambda for each exit that is trained: as given, else 1.0 for the last and 0.3 for every other (the paper).
+
+    exits: all layers with a head, ascending. trained: the only heads to train, or `None` for all; each of these has
+    weight 1.0 unless given, for no other term competes with it on a frozen encoder.
+    """
+    if trained is not None:
+        return {depth: given.get(depth, 1.0) for depth in trained}
+    return {depth: given.get(depth, 1.0 if depth == exits[-1] else 0.3) for depth in exits}

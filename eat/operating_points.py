@@ -1,0 +1,177 @@
+"""Every threshold's accuracy, depth, retention and FLOPs, from the trace alone.
+
+A trace knows what each exit would have said to each text. `replay` lets the texts leave where a threshold would have
+let them, by the rule that the engine itself uses, and no model runs again: a new list of thresholds trains nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from eat.calibration import require_finite_logits, temperatures_of
+from eat.errors import EatError, listed
+from eat.exits import ExitPolicy
+from eat.files import read_json
+from eat.flops import flops
+from eat.statistics import macro_f1
+from eat.trace import Trace
+
+if TYPE_CHECKING:
+    from eat.config import Study
+
+COLUMNS = (
+    "task", "system", "seed", "split", "tau", "calibration", "chosen", "n", "accuracy", "macro_f1", "avg_depth",
+    "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
+)  # fmt: skip
+
+_SAME = 1e-9  # accuracies are counts over n: what differs by less is rounding
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What one operating point does with each text of a trace.
+
+    predictions: class answered, int64 (N,). depth: executed layers, int64 (N,). retention: tokens that the answering
+    head was computed from, which are those fed to the layer of the exit, over tokens at input, float64 (N,). flops and
+    pattern_flops: operations, counting pairs computed or pairs of the pattern, float64 (N,). probability: calibrated
+    probability of the answer, float64 (N,).
+    """
+
+    predictions: npt.NDArray[np.int64]
+    depth: npt.NDArray[np.int64]
+    retention: npt.NDArray[np.float64]
+    flops: npt.NDArray[np.float64]
+    pattern_flops: npt.NDArray[np.float64]
+    probability: npt.NDArray[np.float64]
+
+
+def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
+    """Let each text leave at the first exit whose rule holds, and at the last layer where none does.
+
+    name: how an error calls the trace. Raises `EatError` where a logit is NaN or infinite: it must not become an exit.
+    """
+    require_finite_logits(trace, name)
+    last = trace.shape["layers"]
+    heads = [depth for depth in trace.logits if policy.may_leave or depth == last]
+    depth = np.full(len(trace.labels), last, dtype=np.int64)
+    predictions = np.empty(len(trace.labels), dtype=np.int64)
+    probability = np.empty(len(trace.labels))
+    running = np.ones(len(trace.labels), dtype=bool)
+    seen: dict[int, torch.Tensor] = {}
+    for head in heads:
+        # the engine asks the live rows only; asking all gives the same, since a rule looks at each row by itself
+        seen[head] = policy.probabilities(head, torch.tensor(trace.logits[head]))
+        leaves = running & (policy.leaves(seen).numpy() | (head == last))
+        depth[leaves] = head
+        predictions[leaves] = trace.logits[head].argmax(axis=1)[leaves]
+        probability[leaves] = seen[head].amax(dim=-1).numpy()[leaves]
+        running &= ~leaves
+    return Replay(
+        predictions,
+        depth,
+        trace.fed[np.arange(len(depth)), depth - 1] / trace.lengths,
+        flops(trace, depth, heads),
+        flops(trace, depth, heads, pattern=True),
+        probability,
+    )
+
+
+def policies(spec: Mapping[str, Any], temperatures: Mapping[int, float]) -> list[ExitPolicy]:
+    """One policy a threshold of `Study.operating_spec`, ascending; one with tau None where there is no threshold."""
+    taus: Sequence[float | None] = sorted(spec["tau"]) or [None]
+    return [ExitPolicy(tuple(spec["rule"]), tau, temperatures) for tau in taus]
+
+
+def operating_points(
+    traces: Mapping[str, Trace], spec: Mapping[str, Any], temperatures: Mapping[int, float]
+) -> list[dict[str, Any]]:
+    """A row for each threshold and split of one trained system.
+
+    traces: split -> trace. spec: `Study.operating_spec`. temperatures: layer -> T.
+    Rows hold split, tau, calibration, n, accuracy, macro_f1, avg_depth, avg_retention (at the answer),
+    retention_full_depth (tokens that enter the last layer: what the last head is computed from, and what the paper
+    expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions (JSON, layer -> part of the texts).
+    """
+    return [
+        {"split": split, "tau": policy.tau, "calibration": spec["calibration"], **_measured(trace, policy, split)}
+        for split, trace in traces.items()
+        for policy in policies(spec, temperatures)
+    ]
+
+
+def _measured(trace: Trace, policy: ExitPolicy, split: str) -> dict[str, Any]:
+    found = replay(trace, policy, f"the {split} trace")
+    return {
+        "n": len(trace.labels),
+        "accuracy": float(np.mean(found.predictions == trace.labels)),
+        "macro_f1": macro_f1(trace.labels, found.predictions),
+        "avg_depth": float(found.depth.mean()),
+        "avg_retention": float(found.retention.mean()),
+        "retention_full_depth": float(np.mean(trace.fed[:, -1] / trace.lengths)),
+        "gflops": float(found.flops.mean() / 1e9),
+        "gflops_pattern": float(found.pattern_flops.mean() / 1e9),
+        "exit_fractions": json.dumps({str(depth): float(np.mean(found.depth == depth)) for depth in trace.logits}),
+    }
+
+
+def choose(rows: pd.DataFrame, reference_accuracy: float, budget: float) -> float | None:
+    """The threshold a system is quoted at: the cheapest that stays within the budget, else the most accurate.
+
+    rows: operating points of one system on the calibration split, of all seeds; accuracy and FLOPs are averaged over
+    seeds first, so that a system has one threshold. budget: how far below `reference_accuracy` it may lie.
+    Returns tau, or None for a system without thresholds.
+    """
+    points = rows.groupby("tau", dropna=False)[["accuracy", "gflops"]].mean().reset_index()
+    good = points[points["accuracy"] >= reference_accuracy - budget - _SAME]
+    if good.empty:
+        good = points[points["accuracy"] >= points["accuracy"].max() - _SAME]
+    tau = good.sort_values(["gflops", "accuracy"], ascending=[True, False])["tau"].iloc[0]
+    return None if pd.isna(tau) else float(tau)
+
+
+def task_operating_points(
+    study: Study,
+    task: str,
+    traces: Mapping[tuple[str, int], Mapping[str, Path | str]],
+    calibrations: Mapping[tuple[str, int], Path | str],
+) -> pd.DataFrame:
+    """The table of one task: every system, seed, split and threshold, with the chosen ones marked.
+
+    traces: (system, seed) -> split (`calibration`, `dev`) -> Parquet file of the trace. calibrations: (system, seed) ->
+    JSON file. Raises `EatError` where a run of the study is missing, a file is damaged, or the reference was not given.
+    """
+    runs = [(system, seed) for system in study.systems for seed in study.seeds]
+    given = set(traces) & set(calibrations)
+    missing = [f"{system} seed {seed}" for system, seed in runs if (system, seed) not in given]
+    if missing:
+        raise EatError(f"task {task}: no trace or calibration of {listed(missing)}; run the workflow for them")
+    rows: list[dict[str, Any]] = []
+    for system, seed in runs:
+        read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
+        temperatures = temperatures_of(read_json(calibrations[system, seed]))
+        points = operating_points(read, study.operating_spec(system), temperatures)
+        rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
+    table = pd.DataFrame(rows).astype({"tau": "float64"})
+    table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget)
+    return table[list(COLUMNS)]
+
+
+def chosen_rows(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
+    """Which rows of a task's operating points lie at the threshold chosen for their system; bool, one a row."""
+    calibration = table[table["split"] == "calibration"]
+    reference_accuracy = float(calibration.loc[calibration["system"] == reference, "accuracy"].mean())
+    taus = {
+        str(system): choose(rows, reference_accuracy, budget)
+        for system, rows in calibration.groupby("system", sort=False)
+    }
+    chosen = table["system"].map(taus).astype("float64")
+    return ((table["tau"] == chosen) | (table["tau"].isna() & chosen.isna())).to_numpy()

@@ -1,0 +1,114 @@
+"""Where every file of a study lies: the one place that knows, for the rules and for the commands alike.
+
+Each name may also be a wildcard such as `{task}`, so that a rule's pattern and a job's path come from one line. All
+paths are relative to the folder the workflow runs in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "train_log.jsonl")
+BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+SPLITS = ("train", "calibration", "dev")
+CURVES = ("exits", "retention", "lengths", "reliability")
+FIGURES = ("frontier", *CURVES)
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files of one study."""
+
+    study: str
+
+    @property
+    def data(self) -> Path:
+        """Prepared text and pretrained weights."""
+        return Path("data") / self.study
+
+    @property
+    def results(self) -> Path:
+        """Everything that is computed from them."""
+        return Path("results") / self.study
+
+    def split(self, task: str, split: str) -> Path:
+        """One split of a task's text."""
+        return self.data / task / f"{split}.parquet"
+
+    def card(self, task: str) -> Path:
+        """What a task's text is: labels, counts, digests."""
+        return self.data / task / "card.json"
+
+    def backbone(self, backbone: str) -> Path:
+        """The folder of a pretrained model."""
+        return self.data / "backbones" / backbone
+
+    def model(self, task: str, system: str, seed: int | str, stage: str) -> Path:
+        """The folder of a trained stage."""
+        return self.results / "models" / task / system / f"seed{seed}" / stage
+
+    @property
+    def checkpoints(self) -> Path:
+        """Checkpoints of running and interrupted stages, each in a folder named by its hash."""
+        return self.results / "checkpoints"
+
+    def trace(self, task: str, system: str, seed: int | str, split: str) -> Path:
+        """The trace of a system over a split."""
+        return self.results / "traces" / task / system / f"seed{seed}" / f"{split}.parquet"
+
+    def calibration(self, task: str, system: str, seed: int | str) -> Path:
+        """The temperatures of a system's exits."""
+        return self.results / "calibration" / task / system / f"seed{seed}.json"
+
+    def operating_points(self, task: str) -> Path:
+        """Every threshold of every system, from the traces."""
+        return self.results / "operating_points" / f"{task}.parquet"
+
+    def timing(self, task: str) -> Path:
+        """Every timed call; beside it the machine's state (`timing_state`)."""
+        return self.results / "timing" / f"{task}.parquet"
+
+    def timing_state(self, task: str) -> Path:
+        """What was timed, on which machine, and how it compares with the trace."""
+        return self.results / "timing" / f"{task}.json"
+
+    @property
+    def summary(self) -> Path:
+        """One row a task, system and threshold."""
+        return self.results / "summary.csv"
+
+    def paper_summary(self, task: str) -> Path:
+        """The paper's own columns for a task."""
+        return self.results / f"summary_{task}.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """The headline figures."""
+        return self.results / "metrics.json"
+
+    def curve(self, curve: str) -> Path:
+        """The data behind a figure."""
+        return self.results / "curves" / f"{curve}.csv"
+
+    def figure(self, figure: str, task: str, ending: str) -> Path:
+        """A figure of a task."""
+        return self.results / "figures" / f"{figure}_{task}.{ending}"
+
+    def log(self, *parts: str) -> Path:
+        """What a job printed."""
+        return self.results.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")
+
+    def benchmark(self, *parts: str) -> Path:
+        """How long a job took and how much memory it used, as Snakemake measured."""
+        return self.results.joinpath("benchmarks", *parts[:-1], f"{parts[-1]}.tsv")
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the LaTeX tables."""
+        return self.results / "tables"
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report."""
+        return self.results / "report"

@@ -1,0 +1,112 @@
+"""Recording a trace: one pass of a trained model over a split, at full depth, in which nobody leaves."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from eat.encoder import PackedBatch
+from eat.errors import EatError
+from eat.model import EatForSequenceClassification
+from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
+from eat.trace import Trace
+
+
+def record_trace(model_folder: Path, split: Path, max_length: int, name: str) -> Trace:
+    """Run a trained model over a split at full depth and record what it did.
+
+    name: says in the progress lines what is traced. Raises `EatError` where a logit is NaN or infinite.
+    """
+    model = EatForSequenceClassification.from_pretrained(model_folder).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    table = read_split(split)
+    texts = encode_split(load_tokenizer(model_folder), table, max_length)
+    return trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
+
+
+def trace_texts(
+    model: EatForSequenceClassification,
+    texts: Sequence[Encoded],
+    ids: Sequence[str],
+    labels: np.ndarray,
+    name: str = "",
+) -> Trace:
+    """The trace of encoded texts. Rows keep their order; batches are made of texts of like length."""
+    encoder = model.encoder
+    count, layers = len(texts), encoder.shape.layers
+    lengths = np.array([len(text.ids) for text in texts], dtype=np.int32)
+    logits = {depth: np.empty((count, encoder.shape.classes), dtype=np.float32) for depth in encoder.exits}
+    tokens = {key: np.empty((count, layers), dtype=np.int32) for key in ("attended", "fed", "alive")}
+    margin = np.full(count, np.nan)
+    shown = time.monotonic()
+    done = 0
+    with torch.inference_mode():
+        for rows in _batches_of_like_length(lengths):
+            batch = PackedBatch.of([(texts[row].ids, texts[row].types) for row in rows], model.device)
+            output = encoder(batch)
+            for depth, values in output.exits.items():
+                logits[depth][rows] = values.float().cpu().numpy()
+            for layer, work in enumerate(output.work):
+                for key, column in tokens.items():
+                    column[rows, layer] = getattr(work, key)
+                if work.margin is not None:
+                    margin[rows] = np.fmin(margin[rows], work.margin.double().cpu().numpy())
+            done += len(rows)
+            if time.monotonic() - shown > 10.0:
+                print(f"{name}: traced {done} of {count} texts", file=sys.stderr, flush=True)
+                shown = time.monotonic()
+    for depth, values in logits.items():
+        if not np.isfinite(values).all():
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
+            raise EatError(f"{name}: the logits of exit {depth} are not finite for text {ids[bad]}; train again")
+    margin[np.isinf(margin)] = np.nan
+    pattern = encoder.pattern
+    return Trace(
+        ids=np.array(ids, dtype=object),
+        labels=labels,
+        lengths=lengths,
+        logits=logits,
+        **tokens,
+        pairs=_by_length(pattern.computed_pairs, tokens["attended"]),
+        pattern_pairs=_by_length(pattern.pattern_pairs, tokens["attended"]),
+        cut_margin=margin,
+        shape=_shape_of(model),
+    )
+
+
+def _batches_of_like_length(lengths: np.ndarray, tokens: int = 4096) -> list[np.ndarray]:
+    """Rows sorted by length, cut into batches of about so many tokens."""
+    order = np.argsort(lengths, kind="stable")
+    cuts = np.searchsorted(np.cumsum(lengths[order]), np.arange(tokens, int(lengths.sum()), tokens))
+    return [rows for rows in np.split(order, cuts) if len(rows)]
+
+
+def _by_length(pairs: Callable[[int], int], attended: np.ndarray) -> np.ndarray:
+    """Apply a count of pairs by length to every entry; int64, the shape of `attended`."""
+    values, inverse = np.unique(attended, return_inverse=True)
+    return np.array([pairs(int(value)) for value in values], dtype=np.int64)[inverse].reshape(attended.shape)
+
+
+def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
+    shape = model.encoder.shape
+    config: Mapping[str, Any] = model.config.to_dict()
+    return {
+        "layers": shape.layers,
+        "hidden": shape.hidden,
+        "intermediate": shape.intermediate,
+        "heads": shape.heads,
+        "classes": shape.classes,
+        "exits": model.encoder.exits,
+        "read": config["read"],
+        "last_head": config["last_head"],
+        "reducer": config["reducer"],
+        "attention": config["attention"],
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "labels": [model.config.id2label[index] for index in range(shape.classes)],
+    }

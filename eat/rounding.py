@@ -1,0 +1,141 @@
+"""The one place that rounds: every number that people read is made into text here, and nowhere else.
+
+Functions take the plain numbers of a study's files (accuracies as fractions, times in milliseconds) and return text
+without a unit, since the unit stands in a column's title or in the sentence; `x_times`, `with_percent` and a few more
+add it. The text holds the Unicode minus and multiplication signs; the LaTeX templates translate them.
+
+Every function raises `EatError` for NaN and infinity. A cell that may be empty goes through `or_dash`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from eat.files import require_finite
+
+MINUS = "\N{MINUS SIGN}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+DASH = "\N{EN DASH}"
+
+Rounder = Callable[[float], str]
+
+
+def _fixed(name: str, value: float, decimals: int, sign: bool = False) -> str:
+    """`value` with so many decimals, a true minus sign, and no sign on what rounds to zero."""
+    rounded = round(require_finite(name, float(value)), decimals)
+    if rounded == 0:
+        return f"{0:.{decimals}f}"
+    return f"{rounded:{'+' if sign else ''},.{decimals}f}".replace("-", MINUS)
+
+
+def percent(fraction: float) -> str:
+    """A fraction as per cent, one decimal: 0.9246 is `92.5`."""
+    return _fixed("a percentage", 100.0 * fraction, 1)
+
+
+def with_percent(fraction: float) -> str:
+    """The same with its sign, for prose: `92.5 %`."""
+    return f"{percent(fraction)} %"
+
+
+def points(fraction: float) -> str:
+    """A difference of fractions in percentage points, signed, one decimal: -0.0207 is `−2.1`."""
+    return _fixed("a difference in points", 100.0 * fraction, 1, sign=True)
+
+
+def calibration_error(fraction: float) -> str:
+    """An ECE in per cent, two decimals: 0.0213 is `2.13`."""
+    return _fixed("a calibration error", 100.0 * fraction, 2)
+
+
+def milliseconds(value: float) -> str:
+    """A time in milliseconds, two decimals below 100 and one from there on."""
+    return _fixed("a time", value, 2 if abs(value) < 100 else 1)
+
+
+def speedup(ratio: float) -> str:
+    """A ratio of times, two decimals: `3.31`."""
+    return _fixed("a speed-up", ratio, 2)
+
+
+def x_times(ratio: float) -> str:
+    """The same with its sign, for prose: `3.31×`."""
+    return f"{speedup(ratio)}{TIMES}"
+
+
+def throughput(examples_per_second: float) -> str:
+    """Examples a second, one decimal below 100 and none from there on."""
+    return _fixed("a throughput", examples_per_second, 1 if abs(examples_per_second) < 100 else 0)
+
+
+def depth(layers: float) -> str:
+    """Mean executed layers, two decimals."""
+    return _fixed("a depth", layers, 2)
+
+
+def retention(fraction: float) -> str:
+    """The part of the tokens that is kept, three decimals, as the paper prints it."""
+    return _fixed("a retention", fraction, 3)
+
+
+def work(value: float) -> str:
+    """GFLOPs an example, or a ratio of them: three decimals below 1, two from there on."""
+    return _fixed("an amount of work", value, 3 if abs(value) < 1 else 2)
+
+
+def score(value: float) -> str:
+    """A score or loss without unit (Brier, NLL), three decimals."""
+    return _fixed("a score", value, 3)
+
+
+def temperature(value: float) -> str:
+    """A softmax temperature, two decimals."""
+    return _fixed("a temperature", value, 2)
+
+
+def threshold(tau: float) -> str:
+    """A threshold with two decimals, and with as many more as it was given: `0.80`, `0.975`."""
+    shortest = repr(round(require_finite("a threshold", float(tau)), 6))
+    decimals = len(shortest.partition(".")[2])
+    return f"{tau:.{max(2, min(decimals, 6))}f}"
+
+
+def count(number: float) -> str:
+    """A whole number with commas between thousands: `33,530`."""
+    return f"{round(require_finite('a count', float(number))):,}".replace("-", MINUS)
+
+
+def p_value(probability: float) -> str:
+    """A p-value: three decimals, and `< 0.001` below."""
+    return "< 0.001" if require_finite("a p-value", float(probability)) < 0.001 else f"{probability:.3f}"
+
+
+def load(average: float) -> str:
+    """A load average, two decimals."""
+    return _fixed("a load average", average, 2)
+
+
+def gibibytes(value: float) -> str:
+    """Memory in GiB, one decimal."""
+    return _fixed("a size of memory", value, 1)
+
+
+def interval(low: float, high: float, rounder: Rounder) -> str:
+    """An interval with both ends rounded alike: `[91.2, 93.8]`."""
+    return f"[{rounder(low)}, {rounder(high)}]"
+
+
+def or_dash(value: float | None, rounder: Rounder) -> str:
+    """The rounded value, or an en dash for a cell that is empty in the file."""
+    return DASH if value is None or math.isnan(value) else rounder(value)
+
+
+def fraction(value: float) -> str:
+    """A fraction as the paper's tables print an accuracy, four decimals: `0.9246`."""
+    return _fixed("a fraction", value, 4)
+
+
+def already_points(value: float) -> str:
+    """A difference that is in percentage points already, signed, two decimals as in the paper's tables: `−2.07`."""
+    return _fixed("a difference in points", value, 2, sign=True)

@@ -1,0 +1,133 @@
+"""How sure a number is: intervals, paired tests and the F1 of a task. Pure functions; every seed is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from eat.errors import EatError
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 2000
+"""Bootstrap samples drawn where nothing else is said."""
+
+_CELLS = 8_000_000  # indices drawn at a time: bounds the memory of a bootstrap over a large dev set
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval for a proportion; it stays inside [0, 1] and is not empty at 0 % or 100 %.
+
+    Raises `EatError` unless 0 <= correct <= total and total > 0.
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise EatError(f"{correct} correct of {total}; give a count from 0 to the number of examples")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = correct / total
+    centre = share + z * z / (2 * total)
+    spread = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
+
+
+def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """Exact two-sided McNemar test of two systems on the same examples.
+
+    first, second: whether each answer is right, bool (N,). Under the null hypothesis an example on which exactly one of
+    them is right falls to either with probability 1/2. Returns 1 where they never differ.
+    """
+    from scipy.stats import binomtest
+
+    _require_same_shape(first, second)
+    only_first = int(np.sum(first & ~second))
+    only_second = int(np.sum(~first & second))
+    if only_first + only_second == 0:
+        return 1.0
+    return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def bootstrap_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Means of bootstrap samples of the rows; (N, K) to (draws, K).
+
+    All K columns share each sample, so that the difference of two columns is a paired bootstrap of their difference.
+    Raises `EatError` without rows.
+    """
+    examples = len(values)
+    if examples == 0:
+        raise EatError("a bootstrap of no examples; give at least one")
+    generator = np.random.default_rng(seed)
+    means = np.empty((draws, values.shape[1]))
+    step = max(1, _CELLS // examples)
+    for start in range(0, draws, step):
+        rows = min(step, draws - start)
+        picked = generator.integers(examples, size=(rows, examples))
+        # how often each example is in each sample: then one matrix product gives the means of all columns
+        counts = np.bincount((picked + examples * np.arange(rows)[:, None]).ravel(), minlength=rows * examples)
+        means[start : start + rows] = counts.reshape(rows, examples).astype(np.float64) @ values / examples
+    return means
+
+
+def percentile_interval(draws: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """The central interval of bootstrap draws; (draws, ...) to the lower and the upper end (...)."""
+    tail = 50.0 * (1.0 - confidence)
+    low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
+    return low, high
+
+
+def mean_difference(
+    first: Floats, second: Floats, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """Mean of first - second over the same examples, (N,) each, with a paired bootstrap percentile interval."""
+    _require_same_shape(first, second)
+    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
+    low, high = percentile_interval(bootstrap_means(difference[:, None], draws, seed), confidence)
+    return Estimate(float(difference.mean()), float(low[0]), float(high[0]))
+
+
+def median_ratio(
+    numerator: Floats, denominator: Floats, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
+) -> Estimate:
+    """Median of paired ratios, with a bootstrap percentile interval over units.
+
+    numerator, denominator: (U,) or (U, S), unit u of both being the same work. The median is over all U * S ratios, but
+    whole units are drawn, with all S values of each: one text timed under three seeds is one unit, not three.
+    Raises `EatError` where the shapes differ, nothing is given, or a denominator is not positive.
+    """
+    _require_same_shape(numerator, denominator)
+    if numerator.size == 0 or not np.all(denominator > 0):
+        raise EatError("ratios need at least one pair, and denominators above 0; check the timing file")
+    ratios = (np.asarray(numerator, np.float64) / denominator).reshape(len(numerator), -1)
+    picked = np.random.default_rng(seed).integers(len(ratios), size=(draws, len(ratios)))
+    medians = np.median(ratios[picked].reshape(draws, -1), axis=1)
+    low, high = percentile_interval(medians, confidence)
+    return Estimate(float(np.median(ratios)), float(low), float(high))
+
+
+def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
+    """Unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
+
+    labels, predictions: class numbers (N,). The classes are those that occur in either.
+    """
+    _require_same_shape(labels, predictions)
+    classes = max(labels.max(), predictions.max()) + 1
+    hits = np.bincount(labels[labels == predictions], minlength=classes)
+    both = np.bincount(labels, minlength=classes) + np.bincount(predictions, minlength=classes)
+    occurs = both > 0
+    return float(np.mean(2.0 * hits[occurs] / both[occurs]))
+
+
+def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic]) -> None:
+    if first.shape != second.shape:
+        raise EatError(f"paired values of shapes {first.shape} and {second.shape}; they must be of the same examples")

@@ -1,0 +1,616 @@
+"""The tables that people read: accuracy, time and work of every operating point, side by side.
+
+`summarize` joins what the traces say (accuracy, depth, retention, FLOPs, calibration) with what the clock says, and
+writes `summary.csv`, the paper's own `summary_{task}.csv`, the data behind the curves, and `metrics.json`.
+
+How seeds are aggregated: values are means over seeds. Intervals of accuracy and of its difference to the reference are
+bootstrap intervals over texts of the seed-mean correctness, so they hold for these trained models on other texts;
+`accuracy_sd` is the standard deviation over seeds. Curves pool the seeds: their n counts texts times seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eat.calibration import temperatures_of
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import read_json, read_table, write_json, write_table
+from eat.operating_points import Replay, policies, replay
+from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
+from eat.trace import Trace
+
+if TYPE_CHECKING:
+    from eat.config import Study
+
+Floats = npt.NDArray[np.float64]
+Point = tuple[str, float | None]
+"""An operating point of a task: the system, and its threshold or None."""
+
+SUMMARY_COLUMNS = (
+    "task", "system", "tau", "calibration", "chosen", "batch_size", "device", "dtype", "threads", "seeds", "n",
+    "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "delta_accuracy", "delta_low",
+    "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99",
+    "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean", "speedup_vs_packed_dense",
+    "speedup_vs_deep", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "flops_ratio",
+    "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier",
+    "nll", "temperature",
+)  # fmt: skip
+TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "unit", "n", "ms")
+
+DENSE = "hf-dense"
+SAME_MODEL = (DENSE, "hf-dense-again", "hf-dense-sorted")
+"""Reference rows that time the stock export of the reference system: they share its accuracy and its FLOPs."""
+
+DRAWS = 2000
+LENGTH_BINS = 8
+
+
+@dataclass(frozen=True)
+class TaskInputs:
+    """The files of one task.
+
+    operating_points: the table that `task_operating_points` made. traces: (system, seed) -> Parquet file of the dev
+    trace. calibrations: (system, seed) -> JSON file. timing: the Parquet file of timed calls. timing_facts: the JSON
+    beside it, with device, dtype and threads.
+    """
+
+    operating_points: Path | str
+    traces: Mapping[tuple[str, int], Path | str]
+    calibrations: Mapping[tuple[str, int], Path | str]
+    timing: Path | str
+    timing_facts: Path | str
+
+
+def summarize(study: Study, inputs: Mapping[str, TaskInputs], out_folder: Path | str) -> pd.DataFrame:
+    """Write all tables of a study into `out_folder` and return the summary.
+
+    inputs: task -> its files. Raises `EatError` where files are damaged, do not belong together, or mix devices.
+    """
+    out = Path(out_folder)
+    tasks = [read_results(study, task, files) for task, files in inputs.items()]
+    summary = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
+    for name, curve in CURVES.items():
+        write_table(out / "curves" / f"{name}.csv", pd.concat([curve(task) for task in tasks], ignore_index=True))
+    for task, rows in summary.groupby("task", sort=False):
+        write_table(out / f"summary_{task}.csv", paper_columns(rows))
+    write_json(out / "metrics.json", metrics(study, summary))
+    write_table(out / "summary.csv", summary)
+    return summary
+
+
+# --- what a task's files hold -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Results:
+    """One task's files, read and checked against each other.
+
+    points: the dev rows of the operating points. traces, calibrations: system -> one a seed. replays: operating point
+    -> one a seed. timing: the timed calls. setting: device, dtype and threads of all of them.
+    """
+
+    study: Study
+    task: str
+    points: pd.DataFrame
+    traces: dict[str, list[Trace]]
+    calibrations: dict[str, list[dict[str, Any]]]
+    replays: dict[Point, list[Replay]]
+    timing: pd.DataFrame
+    setting: dict[str, Any]
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """The labels of the dev split, int64 (N,); every trace has them in this order."""
+        return self.traces[self.study.reference][0].labels
+
+    @property
+    def reference(self) -> Point:
+        """The operating point of the dense reference."""
+        return self.study.reference, None
+
+    def correct(self, point: Point) -> npt.NDArray[np.bool_]:
+        """Whether each text is answered right under each seed, bool (N, seeds)."""
+        return np.stack([found.predictions == self.labels for found in self.replays[point]], axis=1)
+
+    def is_chosen(self, point: Point) -> bool:
+        """Whether the point lies at the threshold its system is quoted at."""
+        return bool(self.rows_of(point)["chosen"].iloc[0])
+
+    def rows_of(self, point: Point) -> pd.DataFrame:
+        """The rows of an operating point, one a seed."""
+        return at_point(self.points, point)
+
+
+def at_point(table: pd.DataFrame, point: Point) -> pd.DataFrame:
+    """The rows of a table with columns `system` and `tau` that belong to an operating point."""
+    system, tau = point
+    same_tau = table["tau"].isna() if tau is None else table["tau"] == tau
+    return table[(table["system"] == system) & same_tau]
+
+
+def points_of(table: pd.DataFrame) -> list[Point]:
+    """The operating points that occur in a table, in its order."""
+    pairs = table[["system", "tau"]].drop_duplicates().itertuples(index=False)
+    return [(str(system), None if pd.isna(tau) else float(tau)) for system, tau in pairs]
+
+
+def read_results(study: Study, task: str, files: TaskInputs) -> Results:
+    """Read one task's files.
+
+    Raises `EatError` where a run is missing, the traces are not of the same texts, the operating points are not those
+    of the traces, or the timing mixes settings or lacks its reference.
+    """
+    runs = [(system, seed) for system in study.systems for seed in study.seeds]
+    given = set(files.traces) & set(files.calibrations)
+    missing = [f"{system} seed {seed}" for system, seed in runs if (system, seed) not in given]
+    if missing:
+        raise EatError(f"task {task}: no trace or calibration of {listed(missing)}; run the workflow for them")
+    traces = {system: [Trace.read(files.traces[system, seed]) for seed in study.seeds] for system in study.systems}
+    calibrations = {
+        system: [read_json(files.calibrations[system, seed]) for seed in study.seeds] for system in study.systems
+    }
+    _require_same_texts(task, traces)
+    table = read_table(files.operating_points, ("system", "seed", "split", "tau", "accuracy", "chosen"))
+    points = table[table["split"] == "dev"].astype({"tau": "float64"})
+    replays = _replays(study, traces, calibrations)
+    _require_same_points(files.operating_points, points, replays)
+    timing, setting = read_timing(files.timing, files.timing_facts)
+    _require_known_points(files.timing, timing, replays)
+    return Results(study, task, points, traces, calibrations, replays, timing, setting)
+
+
+def _replays(
+    study: Study, traces: Mapping[str, list[Trace]], calibrations: Mapping[str, list[dict[str, Any]]]
+) -> dict[Point, list[Replay]]:
+    found: dict[Point, list[Replay]] = {}
+    for system in study.systems:
+        for trace, calibration in zip(traces[system], calibrations[system], strict=True):
+            for policy in policies(study.operating_spec(system), temperatures_of(calibration)):
+                found.setdefault((system, policy.tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
+    return found
+
+
+def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The timed calls, and the device, dtype and threads that they share.
+
+    Raises `EatError` where rows differ from the facts in one of these, and `DamagedFile` where a time is not above 0.
+    """
+    table = read_table(timing, TIMING_COLUMNS).astype({"tau": "float64"})
+    described = read_json(facts)
+    setting = {key: described[key] for key in ("device", "dtype", "threads")}
+    for key, value in setting.items():
+        found = set(table[key]) if key in table else {value}
+        if found != {value}:
+            raise EatError(
+                f"{timing}: {key} is {listed(sorted(found, key=str))} in the rows and {value} in {facts}; "
+                "a table holds one setting: time all systems in one job"
+            )
+    if not (np.isfinite(table["ms"]) & (table["ms"] > 0)).all():
+        raise DamagedFile(f"{timing}: a time that is not above 0; delete it and time again")
+    return table, setting
+
+
+def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:
+    (first_name, first), *others = [(system, trace) for system, found in traces.items() for trace in found]
+    for system, trace in others:
+        if not (np.array_equal(trace.ids, first.ids) and np.array_equal(trace.labels, first.labels)):
+            raise EatError(f"task {task}: {system} and {first_name} were not traced on the same dev texts; trace both")
+
+
+def _require_same_points(path: Path | str, points: pd.DataFrame, replays: Mapping[Point, list[Replay]]) -> None:
+    """The table must be of these traces and thresholds: it would otherwise be joined with the FLOPs of another run."""
+    if set(points_of(points)) != set(replays):
+        raise EatError(f"{path}: its thresholds are not those of the configuration; calibrate again")
+    for point, found in replays.items():
+        rows = at_point(points, point).sort_values("seed")
+        depths = sorted(float(one.depth.mean()) for one in found)
+        if len(rows) != len(found) or not np.allclose(sorted(rows["avg_depth"]), depths):
+            raise EatError(f"{path}: {_named(point)} is not what the traces give; calibrate again")
+
+
+def _require_known_points(path: Path | str, timing: pd.DataFrame, replays: Mapping[Point, list[Replay]]) -> None:
+    systems = {system for system, _ in replays}
+    unknown = [point for point in points_of(timing) if point[0] in systems and point not in replays]
+    if unknown:
+        raise EatError(f"{path}: {_named(unknown[0])} is not an operating point of the study; time again")
+    for batch_size, rows in timing.groupby("batch_size"):
+        if DENSE not in set(rows["system"]):
+            raise EatError(f"{path}: no rows of {DENSE} at batch {batch_size} to compare with; time again")
+
+
+def _named(point: Point) -> str:
+    system, tau = point
+    return system if tau is None else f"{system} at tau {tau:g}"
+
+
+# --- summary.csv --------------------------------------------------------------------------------------------------
+
+
+def task_summary(results: Results) -> pd.DataFrame:
+    """The rows of summary.csv for one task: every operating point and every reference row, at every batch size."""
+    quality = accuracy_rows(results).merge(work_rows(results)).merge(calibration_rows(results))
+    quality = pd.concat([quality, reference_rows(results, quality)], ignore_index=True)
+    speed = speed_rows(results)
+    # a system without timed calls is a row still; a reference only exists where it was timed
+    every = quality.merge(speed[["batch_size"]].drop_duplicates(), how="cross")
+    table = every.merge(speed, on=["system", "tau", "batch_size"], how="left")
+    table = table[table["n_timed"].notna() | table["system"].isin(list(results.study.systems))]
+    table = table.assign(task=results.task, seeds=len(results.study.seeds), **results.setting)
+    order = {system: rank for rank, system in enumerate(quality["system"].drop_duplicates())}
+    table = table.sort_values(["system", "tau", "batch_size"], key=lambda c: c.map(order) if c.name == "system" else c)
+    return table.astype({"n": int, "n_timed": "Int64"}).fillna({"n_timed": 0})[list(SUMMARY_COLUMNS)]
+
+
+def accuracy_rows(results: Results) -> pd.DataFrame:
+    """Accuracy of each operating point and its paired difference to the reference, with their intervals.
+
+    mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: that stays a
+    valid p-value however the seeds depend on each other, which pooling the same texts would not.
+    """
+    points = list(results.replays)
+    right = np.stack([results.correct(point).mean(axis=1) for point in points], axis=1)  # (N, points)
+    reference = points.index(results.reference)
+    means = bootstrap_means(right, DRAWS)
+    low, high = percentile_interval(means)
+    delta_low, delta_high = percentile_interval(means - means[:, [reference]])
+    rows = []
+    for index, point in enumerate(points):
+        rows.append(
+            {
+                "system": point[0],
+                "tau": point[1],
+                "chosen": results.is_chosen(point),
+                "calibration": results.rows_of(point)["calibration"].iloc[0],
+                "n": len(results.labels),
+                "accuracy": right[:, index].mean(),
+                "accuracy_low": low[index],
+                "accuracy_high": high[index],
+                "accuracy_sd": _sd(results.correct(point).mean(axis=0)),
+                "delta_accuracy": right[:, index].mean() - right[:, reference].mean(),
+                "delta_low": delta_low[index],
+                "delta_high": delta_high[index],
+                "mcnemar_p": _mcnemar(results.correct(point), results.correct(results.reference)),
+            }
+        )
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def _sd(values: Floats) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _mcnemar(own: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]) -> float:
+    found = [mcnemar_p(own[:, seed], reference[:, seed]) for seed in range(own.shape[1])]
+    return found[0] if len(found) == 1 else min(1.0, 2.0 * float(np.mean(found)))
+
+
+def work_rows(results: Results) -> pd.DataFrame:
+    """F1, depth, retention and FLOPs of each operating point, means over seeds.
+
+    flops_ratio is the reference's FLOPs over the system's: above 1 is cheaper.
+    """
+    columns = ["macro_f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern"]
+    table = results.points.groupby(["system", "tau"], dropna=False)[columns].mean().reset_index()
+    reference = float(at_point(table, results.reference)["gflops"].iloc[0])
+    return table.assign(flops_ratio=reference / table["gflops"])
+
+
+def calibration_rows(results: Results) -> pd.DataFrame:
+    """Calibration of each system's quoted exit on the dev split, repeated for each of its thresholds.
+
+    Values are means over seeds, as are the ends of the interval: it is as wide as that of one seed. The quoted exit is
+    the deepest from which texts leave early, the paper's P_4, and the last head for a system without a rule.
+    """
+    columns = {
+        "ece_raw": ("raw", "ece"),
+        "ece_calibrated": ("calibrated", "ece"),
+        "ece_debiased": ("calibrated", "ece_debiased"),
+        "ece_debiased_low": ("calibrated", "ece_debiased_low"),
+        "ece_debiased_high": ("calibrated", "ece_debiased_high"),
+        "brier": ("calibrated", "brier"),
+        "nll": ("calibrated", "nll"),
+    }
+    rows = []
+    for system, tau in results.replays:
+        depth = quoted_exit(results, system)
+        found = [_dev_measures(calibration, depth) for calibration in results.calibrations[system]]
+        row = {name: np.mean([one[stage][measure] for one in found]) for name, (stage, measure) in columns.items()}
+        fitted = [temperatures_of(calibration)[depth] for calibration in results.calibrations[system]]
+        rows.append({"system": system, "tau": tau, **row, "temperature": np.mean(fitted)})
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def quoted_exit(results: Results, system: str) -> int:
+    """The exit whose calibration stands for the system's in the summary; curves/reliability.csv holds them all."""
+    *early, last = results.traces[system][0].logits
+    return early[-1] if early and results.study.systems[system].exits.rule else last
+
+
+def _dev_measures(calibration: Mapping[str, Any], depth: int) -> dict[str, dict[str, Any]]:
+    """Stage -> the measures of one exit on the dev split."""
+    return {one["stage"]: one for one in calibration["exits"] if one["split"] == "dev" and one["exit"] == depth}
+
+
+def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what was timed beside the study's systems.
+
+    Exports of the reference system have its accuracy and FLOPs. The others have random weights and are there for their
+    latency alone: n is 0 and the rest is empty.
+    """
+    dense = at_point(quality, results.reference)
+    rows = []
+    for system in results.timing["system"].drop_duplicates():
+        if system in SAME_MODEL:
+            rows.append(dense.assign(system=system, chosen=True))
+        elif system not in results.study.systems:
+            rows.append(dense[["tau", "calibration"]].assign(system=system, chosen=True, n=0))
+    return pd.concat(rows, ignore_index=True)
+
+
+def speed_rows(results: Results) -> pd.DataFrame:
+    """Latency, throughput and speed-ups of each timed operating point at each batch size.
+
+    A unit (a text; a block of them at larger batches) first becomes the median of its repeats. latency_ms is the time
+    of one call: at larger batches the mean call of a block, so that p90 and p99 are left empty there. Speed-ups are
+    medians of paired ratios over units and seeds, with the interval of `median_ratio`; speedup_mean is the ratio of
+    mean times.
+    """
+    keys = ["system", "tau", "batch_size", "seed", "unit"]
+    units = results.timing.groupby(keys, dropna=False, sort=False).agg(ms=("ms", "median"), n=("n", "first"))
+    rows = []
+    for batch_size, timed in units.reset_index().groupby("batch_size", sort=True):
+        times = {point: _by_unit_and_seed(at_point(timed, point), "ms") for point in points_of(timed)}
+        for point, own in times.items():
+            counts = _by_unit_and_seed(at_point(timed, point), "n")
+            against_dense, dense = _paired(times, (DENSE, None), own, results.task)
+            speedup = median_ratio(dense, against_dense, DRAWS)
+            rows.append(
+                {
+                    "system": point[0],
+                    "tau": point[1],
+                    "batch_size": batch_size,
+                    "n_timed": int(counts.iloc[:, 0].sum()),
+                    **_latency(own.to_numpy(), counts.to_numpy(), int(str(batch_size))),
+                    "speedup_vs_dense": speedup.value,
+                    "speedup_low": speedup.low,
+                    "speedup_high": speedup.high,
+                    "speedup_mean": dense.sum() / against_dense.sum(),
+                    "speedup_vs_packed_dense": _median_speedup(times, results.reference, own, results.task),
+                    "speedup_vs_deep": _median_speedup(times, _deep(results.study), own, results.task),
+                }
+            )
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def _deep(study: Study) -> Point:
+    return f"{DENSE}-{study.timing.deep_layers}", None
+
+
+def _by_unit_and_seed(rows: pd.DataFrame, values: str) -> pd.DataFrame:
+    """One row a unit, one column a seed."""
+    return rows.pivot(index="unit", columns="seed", values=values)
+
+
+def _latency(ms: Floats, counts: npt.NDArray[np.integer], batch_size: int) -> dict[str, float]:
+    """From times and numbers of texts of each unit under each seed, (U, S) each."""
+    calls = ms / np.ceil(counts / batch_size)
+    p50, p90, p99 = np.percentile(calls, [50, 90, 99])
+    return {
+        "latency_ms_mean": float(calls.mean()),
+        "latency_ms_p50": float(p50),
+        "latency_ms_p90": float(p90) if batch_size == 1 else float("nan"),
+        "latency_ms_p99": float(p99) if batch_size == 1 else float("nan"),
+        "examples_per_s": float(1000.0 * counts.sum() / ms.sum()),
+    }
+
+
+def _paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
+    """Times of a system and of another on the same units and seeds, (U, S) each.
+
+    Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
+    """
+    seeds = own.columns.intersection(times[other].columns)
+    mine, others = own[seeds], times[other].reindex(index=own.index, columns=seeds)
+    if mine.empty or mine.isna().any(axis=None) or others.isna().any(axis=None):
+        raise EatError(f"task {task}: not every timed text was timed with {other[0]} as well; time again")
+    return mine.to_numpy(dtype=np.float64), others.to_numpy(dtype=np.float64)
+
+
+def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> float:
+    """The median of paired ratios other / own; NaN where the other was not timed."""
+    if other not in times:
+        return float("nan")
+    mine, others = _paired(times, other, own, task)
+    return float(np.median(others / mine))
+
+
+# --- summary_{task}.csv and metrics.json --------------------------------------------------------------------------
+
+
+def paper_columns(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows at batch 1 with the columns of the paper's own CSV.
+
+    As there, latency is a mean and the speed-up a ratio of means; the median of paired ratios is in summary.csv.
+    """
+    rows = summary[summary["batch_size"] == 1]
+    return pd.DataFrame(
+        {
+            "model": rows["system"],
+            "tau": rows["tau"],
+            "latency_ms": rows["latency_ms_mean"],
+            "accuracy": rows["accuracy"],
+            "speedup_vs_bert": rows["speedup_mean"],
+            "delta_acc_pp": 100.0 * rows["delta_accuracy"],
+            "avg_depth": rows["avg_depth"],
+            "avg_retention": rows["avg_retention"],
+        }
+    )
+
+
+def metrics(study: Study, summary: pd.DataFrame) -> dict[str, Any]:
+    """The chosen operating point of each system at batch 1, for comparing two runs. What is empty is null."""
+    rows = summary[summary["chosen"] & (summary["batch_size"] == 1)]
+    return {
+        "study": study.study,
+        "tasks": {str(task): _task_metrics(study, own) for task, own in rows.groupby("task", sort=False)},
+    }
+
+
+def _task_metrics(study: Study, rows: pd.DataFrame) -> dict[str, Any]:
+    dense = rows[rows["system"] == study.reference].iloc[0]
+    return {
+        "dense_accuracy": float(dense["accuracy"]),
+        "n": int(dense["n"]),
+        "systems": {
+            row["system"]: {
+                "tau": _or_none(row["tau"]),
+                "accuracy": _or_none(row["accuracy"]),
+                "delta_accuracy_pp": _or_none(100.0 * row["delta_accuracy"]),
+                "speedup": _or_none(row["speedup_vs_dense"]),
+                "speedup_low": _or_none(row["speedup_low"]),
+                "speedup_high": _or_none(row["speedup_high"]),
+                "avg_depth": _or_none(row["avg_depth"]),
+                "flops_ratio": _or_none(row["flops_ratio"]),
+            }
+            for row in rows.to_dict("records")
+            if row["system"] in study.systems
+        },
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+# --- curves -------------------------------------------------------------------------------------------------------
+
+
+def exit_curve(results: Results) -> pd.DataFrame:
+    """The part of the texts that leaves at each exit, for every operating point."""
+    rows = []
+    for (system, tau), found in results.replays.items():
+        depth = np.concatenate([one.depth for one in found])
+        for head in results.traces[system][0].logits:
+            rows.append(
+                {
+                    "task": results.task,
+                    "system": system,
+                    "tau": tau,
+                    "chosen": results.is_chosen((system, tau)),
+                    "exit": head,
+                    "fraction": np.mean(depth == head),
+                    "n": len(depth),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def retention_curve(results: Results) -> pd.DataFrame:
+    """Tokens alive after each layer over tokens at input, as the reducer schedules it and as it was observed.
+
+    With tau empty: all texts at full depth. With a tau: those still running, which at a layer that has an exit are
+    those that did not leave there, since the exit comes before the removal.
+    """
+    rows = []
+    for system, traces in results.traces.items():
+        alive = np.concatenate([trace.alive / trace.lengths[:, None] for trace in traces])  # (N * seeds, L)
+        layers = np.arange(1, alive.shape[1] + 1)
+        scheduled = scheduled_retention(traces[0].shape)
+        running: dict[float | None, npt.NDArray[np.bool_]] = {None: np.ones_like(alive, dtype=bool)}
+        for (name, tau), found in results.replays.items():
+            if name == system and tau is not None:
+                depth = np.concatenate([one.depth for one in found])[:, None]
+                running[tau] = (depth > layers) | (depth == layers[-1])
+        for tau, live in running.items():
+            counts = live.sum(axis=0)
+            observed = np.where(counts > 0, (alive * live).sum(axis=0) / np.maximum(counts, 1), np.nan)
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "task": results.task,
+                        "system": system,
+                        "tau": np.nan if tau is None else tau,
+                        "layer": layers,
+                        "scheduled": scheduled,
+                        "observed": observed,
+                        "n": counts,
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True)
+
+
+def scheduled_retention(shape: Mapping[str, Any]) -> Floats:
+    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far."""
+    reducer = shape["reducer"]
+    layers = np.arange(1, shape["layers"] + 1)
+    removals = np.isin(layers, reducer.get("after", [])).cumsum()
+    kept: Floats = (1.0 - float(reducer.get("ratio", 0.0))) ** removals
+    return kept
+
+
+def length_curve(results: Results) -> pd.DataFrame:
+    """Retention at the answer against the length of the input, in bins [low, high) of about as many texts each."""
+    rows = []
+    for (system, tau), found in results.replays.items():
+        lengths = np.concatenate([trace.lengths for trace in results.traces[system]])
+        retention = np.concatenate([one.retention for one in found])
+        edges = length_edges(lengths)
+        number = np.searchsorted(edges, lengths, side="right") - 1
+        counts = np.bincount(number)
+        rows.append(
+            pd.DataFrame(
+                {
+                    "task": results.task,
+                    "system": system,
+                    "tau": np.nan if tau is None else tau,
+                    "chosen": results.is_chosen((system, tau)),
+                    "low": edges[:-1],
+                    "high": edges[1:],
+                    "length_mean": np.bincount(number, lengths) / counts,
+                    "retention": np.bincount(number, retention) / counts,
+                    "n": counts,
+                }
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
+
+
+def length_edges(lengths: npt.NDArray[np.integer], bins: int = LENGTH_BINS) -> npt.NDArray[np.int64]:
+    """Edges of at most `bins` quantile bins; each begins at a length that occurs, so that none is empty."""
+    begins = np.quantile(lengths, np.arange(bins) / bins, method="lower")
+    return np.append(np.unique(begins), lengths.max() + 1).astype(np.int64)
+
+
+def reliability_curve(results: Results) -> pd.DataFrame:
+    """The reliability diagram of every exit on the dev split, before and after calibration, seeds pooled."""
+    rows = [
+        {"system": system, "exit": one["exit"], "stage": one["stage"], **each}
+        for system, calibrations in results.calibrations.items()
+        for calibration in calibrations
+        for one in calibration["exits"]
+        if one["split"] == "dev"
+        for each in one["reliability"]
+    ]
+    table = pd.DataFrame(rows).astype({"confidence": "float64", "accuracy": "float64"})
+    sums = table[["confidence", "accuracy"]].mul(table["n"], axis=0).fillna(0.0).assign(n=table["n"])
+    keys = ["system", "exit", "stage", "bin", "low", "high"]
+    pooled = sums.groupby([table[key] for key in keys], sort=False).sum().reset_index()
+    for column in ("confidence", "accuracy"):
+        pooled[column] = pooled[column] / pooled["n"].where(pooled["n"] > 0)
+    return pooled.assign(task=results.task)[["task", *keys, "confidence", "accuracy", "n"]]
+
+
+CURVES: dict[str, Callable[[Results], pd.DataFrame]] = {
+    "exits": exit_curve,
+    "retention": retention_curve,
+    "lengths": length_curve,
+    "reliability": reliability_curve,
+}

@@ -1,0 +1,493 @@
+"""The clock: all systems and operating points of a task, in turn, over the same texts, in one process.
+
+A speed-up is a ratio of two times taken moments apart on the same text, so that it holds on a shared machine where
+absolute times do not. The texts are cut into blocks; within a block every system runs in turn, in an order drawn anew
+each time. What is answered while timed is compared with the trace, so that the accuracy that is reported and the model
+that is timed cannot differ.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psutil
+import torch
+from torch import Tensor, nn
+
+from eat.config import Study, Timing
+from eat.encoder import PackedBatch, PackedEncoder
+from eat.errors import EatError
+from eat.exits import ExitPolicy
+from eat.model import EatForSequenceClassification
+from eat.operating_points import Replay, replay
+from eat.tokens import Encoded, encode, load_tokenizer, read_split
+from eat.trace import Trace
+from eat.weights import to_stock
+
+ALLOWED_SHARE = 0.005
+"""The part of the texts that may be answered otherwise than in the trace, each at a tie that rounding can turn."""
+
+ALLOWED_MARGIN = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
+"""How near to a tie (of threshold, classes, or a reducer's cut) a text must be to be answered otherwise."""
+
+BUSY = 0.10
+"""The share of all cores' time that other processes may take before a run is called busy."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a call answered: the class and executed depth of each text, and the tokens that entered its FFNs."""
+
+    classes: list[int]
+    depth: list[int]
+    tokens: list[int]
+
+
+@dataclass
+class Entry:
+    """One thing that is timed: a system at an operating point.
+
+    run: texts to answers, the answers on the host when it returns. expected: the trace's answers, where there are any.
+    sort: whether a block's texts are sorted by length first. only_batches: left out at batch 1.
+    """
+
+    system: str
+    seed: int
+    tau: float | None
+    run: Callable[[list[Encoded]], Callable[[], Answers]]
+    expected: Expected | None = None
+    sort: bool = False
+    only_batches: bool = False
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The trace's answers by text id, and how near to a tie each is."""
+
+    replay: Replay
+    tokens: np.ndarray
+    margin: np.ndarray
+    row: Mapping[str, int]
+
+
+@dataclass
+class TimingResult:
+    """Every timed call, and what it was taken on."""
+
+    calls: pd.DataFrame
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TimedSystem:
+    """A trained system: its model folder, its dev trace and the temperatures of its exits."""
+
+    system: str
+    seed: int
+    model: Path
+    trace: Path
+    temperatures: Mapping[int, float]
+
+
+def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path) -> TimingResult:
+    """Time all systems of a task at all their thresholds, and the reference rows, over the same dev texts.
+
+    Raises `EatError` where an answer differs from the trace by more than rounding can explain.
+    """
+    options = study.timing
+    device = _device(options)
+    torch.set_num_threads(options.threads)
+    entries: list[Entry] = []
+    for timed in systems:
+        entries += _entries(study, timed, device)
+    ids, texts, tokenization = _texts(dev, systems[0].model, study.tasks[task].max_length, options)
+    before = os.getloadavg()
+    with _quiet(), _ForeignLoad() as foreign:
+        calls, agreement = _measure(entries, ids, texts, options, task)
+    state = {
+        "task": task,
+        "device": options.device,
+        "dtype": options.dtype,
+        "threads": options.threads,
+        "n_timed": len(ids),
+        "texts": ids,
+        "tokens_mean": float(np.mean([len(text.ids) for text in texts])),
+        "tokenization_ms_per_text": tokenization,
+        "load_average": [before[0], os.getloadavg()[0]],
+        "foreign_load": foreign.share,
+        "busy": foreign.share > BUSY,
+        "machine": _machine(device),
+        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "agreement": agreement,
+    }
+    return TimingResult(calls, state)
+
+
+# --- what is timed ------------------------------------------------------------------------------------------------
+
+
+def _entries(study: Study, timed: TimedSystem, device: torch.device) -> list[Entry]:
+    """The entries of one trained system: one a threshold, and for the reference its stock exports too."""
+    model = EatForSequenceClassification.from_pretrained(timed.model).eval()
+    dtype = getattr(torch, study.timing.dtype)
+    exits = study.systems[timed.system].exits
+    trace = Trace.read(timed.trace)
+    reference: list[Entry] = []
+    if timed.system == study.reference:
+        reference = _reference_entries(study, timed, model, trace, dtype, device)
+    encoder = model.encoder.to(device, dtype)
+    entries = []
+    thresholds: list[float | None] = [*exits.tau] or [None]
+    for tau in thresholds:
+        policy = ExitPolicy(tuple(exits.rule), tau, timed.temperatures)
+        expected = _expected(trace, policy)
+        entries.append(Entry(timed.system, timed.seed, tau, _packed(encoder, policy, device), expected))
+    return reference + entries
+
+
+def _reference_entries(
+    study: Study,
+    timed: TimedSystem,
+    model: EatForSequenceClassification,
+    trace: Trace,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[Entry]:
+    """Stock `transformers` with the reference's weights: plain, once more (A/A), sorted; and a deeper random one."""
+    labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
+    stock = to_stock(model.encoder, labels).to(device, dtype)
+    run = _padded(stock, device)
+    expected = _expected(trace, ExitPolicy())
+    entries = [
+        Entry("hf-dense", timed.seed, None, run, expected),
+        Entry("hf-dense-again", timed.seed, None, run, expected),
+        Entry("hf-dense-sorted", timed.seed, None, run, expected, sort=True, only_batches=True),
+    ]
+    if study.timing.deep_layers:
+        deep = _deeper(model, study.timing.deep_layers)
+        entries.append(
+            Entry(
+                f"hf-dense-{study.timing.deep_layers}",
+                timed.seed,
+                None,
+                _padded(to_stock(deep.encoder, labels).to(device, dtype), device),
+            )
+        )
+    return entries
+
+
+def _deeper(model: EatForSequenceClassification, layers: int) -> EatForSequenceClassification:
+    """A dense model of the same width with so many layers, at random: for its latency alone."""
+    config = model.config.__class__(
+        **{
+            **model.config.to_dict(),
+            "shape": {**model.config.shape, "layers": layers},
+            "exits": [layers],
+        }
+    )
+    deep: EatForSequenceClassification = EatForSequenceClassification(config)
+    deep.eval()
+    return deep
+
+
+def _packed(
+    encoder: PackedEncoder, policy: ExitPolicy, device: torch.device
+) -> Callable[[list[Encoded]], Callable[[], Answers]]:
+    def run(texts: list[Encoded]) -> Callable[[], Answers]:
+        output = encoder(PackedBatch.of(texts, device), policy)
+        classes = output.logits.argmax(dim=-1).tolist()
+
+        def answers() -> Answers:
+            tokens = [0] * len(classes)
+            for work in output.work:
+                for row, fed in zip(work.rows, work.fed, strict=True):
+                    tokens[row] += fed
+            return Answers(classes, output.depth, tokens)
+
+        return answers
+
+    return run
+
+
+def _padded(model: nn.Module, device: torch.device) -> Callable[[list[Encoded]], Callable[[], Answers]]:
+    """A stock model on padded batches; a single text, and texts of one length, need no mask."""
+    takes_types = model.config.model_type == "bert"  # type: ignore[union-attr]
+    layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
+
+    def run(texts: list[Encoded]) -> Callable[[], Answers]:
+        ids, types, mask = _pad(texts)
+        inputs: dict[str, Tensor] = {"input_ids": ids.to(device)}
+        if takes_types:
+            inputs["token_type_ids"] = types.to(device)
+        if mask is not None:
+            inputs["attention_mask"] = mask.to(device)
+        classes = model(**inputs).logits.argmax(dim=-1).tolist()
+        return lambda: Answers(classes, [layers] * len(classes), [layers * len(text.ids) for text in texts])
+
+    return run
+
+
+def _pad(texts: list[Encoded]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Ids, segments and mask, int64 (B, T); no mask where all texts are equally long."""
+    ids = nn.utils.rnn.pad_sequence([text.ids for text in texts], batch_first=True)
+    types = nn.utils.rnn.pad_sequence([text.types for text in texts], batch_first=True)
+    lengths = torch.tensor([len(text.ids) for text in texts])
+    if bool((lengths == ids.shape[1]).all()):
+        return ids, types, None
+    return ids, types, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+
+
+# --- the texts ----------------------------------------------------------------------------------------------------
+
+
+def _texts(dev: Path, model: Path, max_length: int, options: Timing) -> tuple[list[str], list[Encoded], float]:
+    """Ids and tokens of the timed texts, stratified by length and shuffled, and the time to tokenise one (ms)."""
+    table = read_split(dev)
+    tokenizer = load_tokenizer(model)
+    pair = "text_b" in table.columns
+    encoded = encode(tokenizer, list(table["text"]), list(table["text_b"]) if pair else None, max_length)
+    rows = stratified([len(text.ids) for text in encoded], options.texts)
+    started = time.perf_counter()
+    for row in rows:
+        encode(tokenizer, [table["text"].iloc[row]], [table["text_b"].iloc[row]] if pair else None, max_length)
+    tokenization = (time.perf_counter() - started) / len(rows) * 1e3
+    return [str(table["id"].iloc[row]) for row in rows], [encoded[row] for row in rows], tokenization
+
+
+def stratified(lengths: Sequence[int], count: int, seed: int = 0) -> list[int]:
+    """`count` rows (all, where there are fewer) whose lengths are distributed as those of all, in a shuffled order."""
+    order = np.argsort(np.asarray(lengths), kind="stable")
+    count = min(count, len(order))
+    middle = (np.arange(count) + 0.5) / count * len(order)
+    rows = [int(row) for row in order[middle.astype(int)]]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+# --- the protocol -------------------------------------------------------------------------------------------------
+
+
+def _measure(
+    entries: list[Entry], ids: list[str], texts: list[Encoded], options: Timing, task: str
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """Warm up, then time every entry block by block at every batch size."""
+    draw = random.Random(0)
+    calls: list[dict[str, Any]] = []
+    agreement: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        for batch_size in options.batch_sizes:
+            running = [entry for entry in entries if batch_size > 1 or not entry.only_batches]
+            print(f"{task}: batch {batch_size}: warming up {len(running)} entries", file=sys.stderr, flush=True)
+            for entry in running:
+                for batch in _warmup_batches(texts, batch_size, options.warmup):
+                    entry.run(batch)
+            answers: dict[int, dict[str, tuple[int, int, int]]] = {index: {} for index in range(len(running))}
+            for repeat in range(options.repeats):
+                rows = list(range(len(texts)))
+                draw.shuffle(rows)
+                for block, part in enumerate(np.array_split(np.array(rows), options.blocks)):
+                    order = list(range(len(running)))
+                    draw.shuffle(order)
+                    for index in order:
+                        entry = running[index]
+                        calls += _time_block(entry, part, ids, texts, batch_size, repeat, block, answers[index])
+                    print(
+                        f"{task}: batch {batch_size}, repeat {repeat + 1} of {options.repeats}, "
+                        f"block {block + 1} of {options.blocks} timed",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+            for index, entry in enumerate(running):
+                if entry.expected is not None:
+                    agreement.append(compare(entry, answers[index], batch_size, options.dtype))
+    return pd.DataFrame(calls), agreement
+
+
+def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Iterator[list[Encoded]]:
+    """At batch 1 one text of every length in use, at least so many calls; else two batches of mixed lengths."""
+    if batch_size > 1:
+        yield from (texts[:batch_size], texts[-batch_size:])
+        return
+    one_a_length = list({len(text.ids): text for text in texts}.values())
+    for index in range(max(at_least, len(one_a_length))):
+        yield [one_a_length[index % len(one_a_length)]]
+
+
+def _time_block(
+    entry: Entry,
+    rows: np.ndarray,
+    ids: list[str],
+    texts: list[Encoded],
+    batch_size: int,
+    repeat: int,
+    block: int,
+    answers: dict[str, tuple[int, int, int]],
+) -> list[dict[str, Any]]:
+    """Time one entry over one block; its answers go into `answers`, by text id."""
+    ordered = sorted(rows, key=lambda row: len(texts[row].ids)) if entry.sort else list(rows)
+    key = {"seed": entry.seed, "system": entry.system, "tau": entry.tau, "batch_size": batch_size}
+    calls = []
+    total = 0
+    for start in range(0, len(ordered), batch_size):
+        batch = ordered[start : start + batch_size]
+        inputs = [texts[row] for row in batch]
+        began = time.perf_counter_ns()
+        finish = entry.run(inputs)
+        elapsed = time.perf_counter_ns() - began
+        found = finish()
+        answered = zip(batch, found.classes, found.depth, found.tokens, strict=True)
+        answers |= {ids[row]: (label, depth, tokens) for row, label, depth, tokens in answered}
+        total += elapsed
+        if batch_size == 1:
+            unit = {"repeat": repeat, "block": block, "unit": ids[batch[0]], "n": 1, "ms": elapsed / 1e6}
+            calls.append({**key, **unit})
+    if batch_size > 1:
+        unit = {"repeat": repeat, "block": block, "unit": f"{repeat}.{block}", "n": len(ordered), "ms": total / 1e6}
+        calls.append({**key, **unit})
+    return calls
+
+
+# --- the gate -----------------------------------------------------------------------------------------------------
+
+
+def _expected(trace: Trace, policy: ExitPolicy) -> Expected:
+    """What the trace says the policy answers, and how near to a tie each answer is."""
+    played = replay(trace, policy)
+    layers = np.arange(trace.fed.shape[1])
+    tokens = np.where(layers < played.depth[:, None], trace.fed, 0).sum(axis=1)
+    return Expected(
+        played, tokens, tie_margin(trace, policy, played), {str(text): row for row, text in enumerate(trace.ids)}
+    )
+
+
+def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
+    """How far each text is from another answer, at the nearest of: threshold, best two classes, a reducer's cut; (N,).
+
+    At the exits a text passed, the distance of the certainty to tau and of the two best probabilities counts; the
+    latter at its last exit too.
+    """
+    margin = np.where(np.isnan(trace.cut_margin), np.inf, trace.cut_margin)
+    for depth, logits in trace.logits.items():
+        probabilities = policy.probabilities(depth, torch.from_numpy(logits))
+        best = probabilities.topk(2, dim=-1).values.numpy()
+        here = best[:, 0] - best[:, 1]
+        if policy.tau is not None and depth < max(trace.logits):
+            entropy = torch.special.entr(probabilities).sum(dim=-1).numpy() / np.log(logits.shape[1])
+            certainty = 1.0 - entropy if "entropy" in policy.rule else best[:, 0]
+            here = np.minimum(here, np.abs(certainty - policy.tau))
+        used = (depth <= played.depth) & (policy.may_leave or depth == max(trace.logits))
+        margin = np.where(used, np.minimum(margin, here), margin)
+    return margin
+
+
+def compare(entry: Entry, answers: Mapping[str, tuple[int, int, int]], batch_size: int, dtype: str) -> dict[str, Any]:
+    """Compare what was answered while timed with the trace, text by text.
+
+    answers: text id -> class, executed depth, tokens that entered its feed-forward parts. Raises `EatError` where a
+    text far from a tie differs, or more than `ALLOWED_SHARE` of all do.
+    """
+    expected = entry.expected
+    assert expected is not None
+    different: list[str] = []
+    unexplained: list[str] = []
+    for text, (label, depth, tokens) in answers.items():
+        row = expected.row[text]
+        wanted = (int(expected.replay.predictions[row]), int(expected.replay.depth[row]), int(expected.tokens[row]))
+        if (label, depth, tokens) != wanted:
+            different.append(text)
+            if expected.margin[row] >= ALLOWED_MARGIN[dtype]:
+                unexplained.append(f"{text}: timed {(label, depth, tokens)}, traced {wanted}")
+    allowed = int(np.floor(ALLOWED_SHARE * len(answers)))
+    point = f"{entry.system}{'' if entry.tau is None else f' at tau {entry.tau:g}'}, batch {batch_size}"
+    if unexplained or len(different) > max(allowed, 1):
+        raise EatError(
+            f"{point}: {len(different)} of {len(answers)} texts were answered otherwise while timed than in the trace "
+            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may be, and only at a "
+            "tie; the model or the trace is not the one the other was made from: make both again"
+        )
+    return {
+        "system": entry.system,
+        "seed": entry.seed,
+        "tau": entry.tau,
+        "batch_size": batch_size,
+        "compared": len(answers),
+        "different": len(different),
+        "allowed": max(allowed, 1),
+    }
+
+
+# --- the machine --------------------------------------------------------------------------------------------------
+
+
+def _device(options: Timing) -> torch.device:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise EatError("timing.device is cuda, but torch finds no GPU here; set it to cpu")
+    return torch.device(options.device)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No garbage collection while the clock runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class _ForeignLoad:
+    """The share of all cores' time that other processes took while the block ran."""
+
+    share = 0.0
+
+    def __enter__(self) -> _ForeignLoad:
+        self._machine, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = (time.perf_counter() - self._began) * (psutil.cpu_count() or 1)
+        others = (_busy_seconds() - self._machine) - (_own_seconds() - self._own)
+        self.share = max(others / elapsed, 0.0)
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice + getattr(times, "steal", 0.0))
+
+
+def _own_seconds() -> float:
+    times = psutil.Process().cpu_times()
+    return float(times.user + times.system)
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    return {
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

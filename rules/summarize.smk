@@ -1,0 +1,33 @@
+"""
+Summary: accuracy, calibration, work and time in one row for each operating point.
+
+REQUIRED INPUTS: operating points, dev traces, temperatures and timing of every task.
+OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, curves/*.csv.
+"""
+
+
+rule summarize:
+    """Write the summary tables and the data behind the figures."""
+    input:
+        operating_points=[PATHS.operating_points(task) for task in STUDY.tasks],
+        traces=[PATHS.trace(task, *run, "dev") for task in STUDY.tasks for run in runs()],
+        calibrations=[PATHS.calibration(task, *run) for task in STUDY.tasks for run in runs()],
+        timing=[PATHS.timing(task) for task in STUDY.tasks],
+        timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
+        sources=sources_of("workflow_scripts.summarize"),
+    output:
+        summary=PATHS.summary,
+        paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
+        metrics=PATHS.metrics,
+        curves=[PATHS.curve(curve) for curve in CURVES],
+    params:
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        folder=PATHS.results,
+    log:
+        PATHS.log("summarize"),
+    benchmark:
+        PATHS.benchmark("summarize")
+    message:
+        "summarizing"
+    shell:
+        "python -m workflow_scripts.summarize --study {params.study:q} --out {params.folder:q} 2>&1 | tee {log:q}"

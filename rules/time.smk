@@ -1,0 +1,35 @@
+"""
+The clock: one job a task, in which all systems run in turn over the same texts.
+
+REQUIRED INPUTS: all models of the task, their dev traces and temperatures; the dev split.
+OUTPUTS: results/{study}/timing/{task}.parquet (every call) and .json (machine, noise, comparison with the trace).
+"""
+
+
+rule measure_time:
+    """Time every operating point; fails where an answer differs from the trace by more than rounding explains."""
+    input:
+        models=lambda wildcards: [
+            PATHS.model(wildcards.task, system, seed, STUDY.stage_names(system)[-1]) / "model.safetensors"
+            for system, seed in runs()
+        ],
+        traces=dev_traces,
+        calibrations=calibrations,
+        dev=PATHS.split("{task}", "dev"),
+        sources=sources_of("workflow_scripts.measure_time"),
+    output:
+        calls=PATHS.timing("{task}"),
+        state=PATHS.timing_state("{task}"),
+    params:
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["timing"]),
+    # nothing else may run beside the clock
+    threads: all_cores
+    log:
+        PATHS.log("measure_time", "{task}"),
+    benchmark:
+        PATHS.benchmark("measure_time", "{task}")
+    message:
+        "{wildcards.task}: measuring time"
+    shell:
+        "python -m workflow_scripts.measure_time --study {params.study:q} --task {wildcards.task:q}"
+        " --out {output.calls:q} --state {output.state:q} 2>&1 | tee {log:q}"

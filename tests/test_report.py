@@ -1,0 +1,366 @@
+"""The report: names come out as text, undefined values fail, sentences follow the numbers, the PDF compiles."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import jinja2
+import pandas as pd
+import pytest
+from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+
+from eat import figures, report, typeset, verdicts
+from eat.errors import DamagedFile, EatError
+from eat.verdicts import NoiseFloor
+
+TEMPLATES = Path(__file__).parents[1] / "report"
+ODD_TASK = r"50%_<b>x<b>\input{a}"
+ODD_SYSTEM = "eat {{ 7 * 7 }} << 7 >> $&#^~]"
+PROVENANCE: dict[str, Any] = {
+    "commit": "0123abc",
+    "date": "2024-05-01",
+    "command": "snakemake --cores all",
+    "reference": "dense-6",
+    "seeds": [1],
+    "versions": {"matplotlib": "3.9"},
+}
+SMALL = Made(systems=(DENSE, STUDENT, EAT))
+
+
+def rendered(
+    root: Path,
+    made: Made = SMALL,
+    tasks: tuple[str, ...] = ("rotten_tomatoes",),
+    provenance: Mapping[str, Any] = PROVENANCE,
+    templates: Path = TEMPLATES,
+) -> dict[str, str]:
+    """Write a made-up study with its figures under `root` and render it; file name -> text."""
+    results, data = write_study(root, tasks, made)
+    plot_all(results, tasks, made.reference)
+    written = report.render_report("synthetic", tasks, results, data, templates, provenance, results / "report")
+    return {path.name: path.read_text(encoding="utf-8") for path in written if path.suffix != ".pdf"}
+
+
+def plot_all(results: Path, tasks: tuple[str, ...], reference: str) -> None:
+    summary = pd.read_csv(results / "summary.csv")
+    for task in tasks:
+        for kind in figures.KINDS:
+            curve = [] if kind == "frontier" else [pd.read_csv(results / "curves" / f"{kind}.csv")]
+            stem = results / "figures" / f"{kind}_{task}"
+            plot = getattr(figures, f"plot_{kind}")
+            plot(summary, *curve, task, reference, out_pdf=f"{stem}.pdf", out_svg=f"{stem}.svg")
+
+
+class Page(HTMLParser):
+    """The text of a page, its elements, the ids it holds and the places it links to."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.ids += [str(values["id"])] if "id" in values else []
+        self.links += [str(values[name]) for name in ("href", "src", "xlink:href") if values.get(name)]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return rendered(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def odd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("odd")
+    made = Made(systems=(DENSE, STUDENT, replace(EAT, name=ODD_SYSTEM)))
+    rendered(root, made, (ODD_TASK, "rotten_tomatoes"))
+    return root / "results" / "synthetic" / "report"
+
+
+def test_html_stands_alone(plain: dict[str, str]) -> None:
+    page = Page(plain["report.html"])
+    assert "script" not in page.tags and "link" not in page.tags
+    assert all(link.startswith(("#", "data:image/png")) for link in page.links)
+    assert page.tags.count("svg") == len(figures.KINDS)
+    assert "prefers-color-scheme: dark" in plain["report.html"]
+
+
+def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> None:
+    page = Page(plain["report.html"])
+    assert len(set(page.ids)) == len(page.ids)
+    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    headings = "What was run|Results|Frontier|Adaptive behaviour|Calibration|How it was measured|Published figures"
+    for heading in f"{headings}|Provenance".split("|"):
+        assert page.text.count(heading) >= 2  # in the contents, and as a heading
+
+
+def test_odd_names_are_text_in_html(odd_folder: Path) -> None:
+    page = Page((odd_folder / "report.html").read_text(encoding="utf-8"))
+    assert "b" not in page.tags
+    assert ODD_TASK in page.text
+    assert ODD_SYSTEM in page.text
+
+
+def test_odd_names_are_text_in_latex(odd_folder: Path) -> None:
+    section = (odd_folder / "results_section.tex").read_text(encoding="utf-8")
+    assert r"\input{a}" not in section
+    assert (
+        r"50\%\_\allowbreak{}\textless{}b\textgreater{}x\textless{}b\textgreater{}\textbackslash{}input\{a\}" in section
+    )
+    assert r"eat \{\{ 7 * 7 \}\} \textless{}\textless{} 7 \textgreater{}\textgreater{} \$\&\#" in section
+    for name in re.findall(r"\\eatgraphic\{(.*?)\}\n", section):
+        path = name.replace(r"\eatfigures", "../figures").replace(r"\eatreport", ".")
+        assert re.fullmatch(r"[A-Za-z0-9._/-]+", path)
+        assert (odd_folder / path).is_file()
+
+
+def test_every_input_of_the_latex_is_in_its_folder(plain: dict[str, str]) -> None:
+    assert re.findall(r"\\input\{(.*?)\}", plain["results.tex"]) == ["results_section"]
+    assert not re.findall(r"^[^%\n]*\\input", plain["results_section.tex"], flags=re.MULTILINE)
+
+
+def test_a_second_rendering_is_the_same(plain: dict[str, str], tmp_path: Path) -> None:
+    assert rendered(tmp_path) == plain
+
+
+@pytest.mark.parametrize("make", [report.html_environment, report.latex_environment])
+def test_undefined_values_and_bare_numbers_fail(make: Any) -> None:
+    environment: jinja2.Environment = make(TEMPLATES)
+    start, end = environment.variable_start_string, environment.variable_end_string
+    with pytest.raises(jinja2.UndefinedError):
+        environment.from_string(f"{start} missing {end}").render()
+    with pytest.raises(jinja2.UndefinedError):
+        environment.from_string(f"{start} card.missing {end}").render(card={})
+    for value in (0.1234, 5, None):
+        with pytest.raises(EatError, match="round it with"):
+            environment.from_string(f"{start} value {end}").render(value=value)
+
+
+def test_a_template_that_asks_for_what_is_not_there_writes_nothing(tmp_path: Path) -> None:
+    templates = tmp_path / "templates"
+    shutil.copytree(TEMPLATES, templates)
+    with (templates / "report.html.jinja").open("a", encoding="utf-8") as file:
+        file.write("{{ nowhere }}")
+    with pytest.raises(EatError, match="report.html.jinja: 'nowhere' is undefined"):
+        rendered(tmp_path, templates=templates)
+    assert not (tmp_path / "results" / "synthetic" / "report").exists()
+
+
+QUIET = NoiseFloor(1.0, 0.98, 1.02)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "noise", "expected"),
+    [
+        (1.9, 2.1, QUIET, "faster"),
+        (0.5, 0.6, QUIET, "slower"),
+        (0.9, 1.2, QUIET, "no difference shown"),
+        (1.01, 1.05, QUIET, "no difference shown"),  # above 1, but the clock alone gives 1.02
+        (1.03, 1.05, QUIET, "faster"),
+        (1.03, 1.05, NoiseFloor(0.93, 0.90, 0.96), "no difference shown"),  # 1 / 0.90 = 1.11: A/A has no direction
+    ],
+)
+def test_speed_verdict(low: float, high: float, noise: NoiseFloor, expected: str) -> None:
+    assert verdicts.speed_verdict(low, high, noise) == expected
+
+
+@pytest.mark.parametrize(
+    ("delta", "low", "high", "seeds", "n", "expected"),
+    [
+        (-0.02, -0.03, -0.01, 3, 5000, "lower"),
+        (0.02, 0.01, 0.03, 3, 5000, "higher"),
+        (0.001, -0.008, 0.01, 1, 5000, "no loss shown"),
+        (0.001, -0.008, 0.01, 3, 2499, "no loss shown"),
+        (0.001, -0.008, 0.01, 3, 2500, "no loss"),
+        (0.001, -0.012, 0.014, 3, 5000, "undecided"),
+        (-0.001, -0.008, 0.006, 3, 5000, "undecided"),
+    ],
+)
+def test_accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int, expected: str) -> None:
+    assert verdicts.accuracy_verdict(delta, low, high, seeds, n) == expected
+
+
+@pytest.mark.parametrize(
+    ("ratio", "delta", "expected", "absent"),
+    [
+        (2.5, 0.004, ["is faster than the stock dense model", "No loss of accuracy is shown"], ["loses no accuracy"]),
+        (0.6, -0.03, ["is slower than the stock dense model", "Its accuracy is lower"], ["is faster"]),
+        (
+            1.01,
+            -0.005,
+            ["no difference in speed is shown", "neither a loss of accuracy nor its absence"],
+            ["is faster"],
+        ),
+    ],
+)
+def test_sentences_follow_the_numbers(
+    tmp_path: Path, ratio: float, delta: float, expected: list[str], absent: list[str]
+) -> None:
+    row = replace(EAT, name="tested", speedup=ratio, delta=delta, taus=(0.9,), chosen=0)
+    texts = rendered(tmp_path, Made(systems=(replace(DENSE, speedup=1.0), row)))
+    finding = Page(texts["report.html"]).text.split("tested", maxsplit=1)[1]
+    for sentence in expected:
+        assert sentence in finding
+        assert sentence in texts["results_section.tex"]
+    for sentence in absent:
+        assert sentence not in finding
+
+
+def test_numbers_of_the_prose_are_those_of_the_files(plain: dict[str, str], tmp_path: Path) -> None:
+    results, _ = write_study(tmp_path, made=SMALL)
+    summary = pd.read_csv(results / "summary.csv")
+    row = summary[(summary.system == "eat-6") & summary.chosen & (summary.batch_size == 1)].iloc[0]
+    within = f"[{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
+    sentence = f"median paired speed-up {row.speedup_vs_dense:.2f}×, 95 % interval {within}"  # noqa: RUF001
+    assert sentence in Page(plain["report.html"]).text
+
+
+def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
+    assert "machine was busy" not in plain["report.html"]
+    texts = rendered(tmp_path, replace(SMALL, busy=True))
+    assert "machine was busy" in texts["report.html"] and "machine was busy" in texts["results_section.tex"]
+
+
+def test_agreement_with_the_trace_is_told(plain: dict[str, str]) -> None:
+    # three systems, two batch sizes, 200 texts each; the made-up file lets one of them differ
+    assert "Of 1,200 timed predictions 1 differ from the trace; 1 of these" in Page(plain["report.html"]).text
+
+
+def test_published_figures_are_named_as_such(plain: dict[str, str]) -> None:
+    text = Page(plain["report.html"]).text
+    assert "As published: tables 1 to 3 of the paper (NVIDIA GeForce RTX 2080 Ti)" in text
+    assert "0.62×" in text and "This run" in text  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"comit": "x"}, "comit.*known keys: commit"),
+        ({"seeds": "many"}, "seeds"),
+        ({"commit": None}, "commit"),
+    ],
+)
+def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(EatError, match=message):
+        rendered(tmp_path, provenance=PROVENANCE | change)
+
+
+def test_optional_provenance_is_printed_where_given(tmp_path: Path) -> None:
+    given = PROVENANCE | {"modified": True, "config": "config/x.yaml", "note": "a trial"}
+    text = Page(rendered(tmp_path, provenance=given)["report.html"]).text
+    assert "changes that are not committed" in text and "config/x.yaml" in text and "a trial" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("timing/rotten_tomatoes.json", '{"task": "rotten', "not a whole JSON file"),
+        ("timing/rotten_tomatoes.json", "{}", "lacks device"),
+        ("metrics.json", '{"study": "other"}', "of study 'other', not 'synthetic'"),
+        ("summary.csv", "", "summary.csv: not a whole table"),
+        ("figures/exits_rotten_tomatoes.svg", "<svg", "not a whole SVG file"),
+        ("figures/exits_rotten_tomatoes.pdf", None, "no such file"),
+    ],
+)
+def test_damaged_files_are_named_and_nothing_is_written(
+    tmp_path: Path, name: str, content: str | None, message: str
+) -> None:
+    results, data = write_study(tmp_path, made=SMALL)
+    plot_all(results, ("rotten_tomatoes",), "dense-6")
+    if content is None:
+        (results / name).unlink()
+    else:
+        (results / name).write_text(content, encoding="utf-8")
+    with pytest.raises(EatError, match=re.escape(message)):
+        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_empty_number_of_a_trained_system_is_refused(tmp_path: Path) -> None:
+    results, data = write_study(tmp_path, made=SMALL)
+    summary = pd.read_csv(results / "summary.csv")
+    summary.loc[summary.system == "eat-6", "accuracy"] = None
+    summary.to_csv(results / "summary.csv", index=False)
+    with pytest.raises(DamagedFile, match="accuracy of eat-6 is empty"):
+        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+
+
+def test_tasks_timed_on_two_machines_are_refused(tmp_path: Path) -> None:
+    tasks = ("imdb", "rotten_tomatoes")
+    results, data = write_study(tmp_path, tasks, SMALL)
+    plot_all(results, tasks, "dense-6")
+    path = results / "timing" / "imdb.json"
+    timing = json.loads(path.read_text(encoding="utf-8"))
+    timing["machine"]["cpu"] = "another"
+    path.write_text(json.dumps(timing), encoding="utf-8")
+    with pytest.raises(EatError, match="timed with another machine"):
+        report.render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+
+
+def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72" onload="x()">'
+        '<style>*{}</style><script>x()</script><g id="a"><path clip-path="url(#c)" d="M 0 0"/></g>'
+        '<use href="#a"/><image href="http://example.org/x.png"/></svg>',
+        encoding="utf-8",
+    )
+    root = ElementTree.fromstring(report.inline_svg(path, "p-"))
+    assert {element.tag.rpartition("}")[2] for element in root.iter()} == {"svg", "g", "path", "use", "image"}
+    text = ElementTree.tostring(root, encoding="unicode")
+    assert 'id="p-a"' in text and 'href="#p-a"' in text and "url(#p-c)" in text
+    assert "onload" not in text and "example.org" not in text
+
+
+def test_captions_are_one_plain_sentence_each() -> None:
+    for path in sorted((TEMPLATES / "captions").glob("*.rst")):
+        text = path.read_text(encoding="utf-8").strip()
+        assert text.endswith(".") and "\n" not in text and ". " not in text and not re.search(r"[{}`*|]", text), (
+            path.name
+        )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_odd_names_compile(odd_folder: Path, tmp_path: Path) -> None:
+    message = typeset.render_pdf(odd_folder / "results.tex", tmp_path / "results.pdf")
+    assert message.startswith("results.pdf is made by")
+    assert (tmp_path / "results.pdf").read_bytes().startswith(b"%PDF")
+    assert not list(odd_folder.glob("*.aux")) and not list(odd_folder.glob("*.log"))
+    if shutil.which("pdftotext"):
+        shown = subprocess.run(
+            ["pdftotext", "-raw", tmp_path / "results.pdf", "-"], capture_output=True, text=True, check=True
+        ).stdout
+        assert ODD_TASK in shown and "{{ 7 * 7 }}" in shown
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_text_that_does_not_compile_is_told_in_one_line(tmp_path: Path) -> None:
+    tex = tmp_path / "bad.tex"
+    tex.write_text(r"\documentclass{article}\begin{document}\nosuchcommand\end{document}", encoding="utf-8")
+    with pytest.raises(EatError, match="Undefined control sequence") as error:
+        typeset.render_pdf(tex, tmp_path / "bad.pdf")
+    assert "\n" not in str(error.value) and not (tmp_path / "bad.pdf").exists()
+
+
+def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    message = typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
+    assert "none of latexmk, pdflatex, tectonic is installed" in message
+    assert not (tmp_path / "results.pdf").exists()

@@ -1,0 +1,432 @@
+"""The summary of a made-up study whose clock is known: what is joined, what is refused, what the curves hold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_traces import make_trace
+
+from eat.calibration import calibrate
+from eat.config import Study, load_study
+from eat.errors import DamagedFile, EatError
+from eat.files import read_json, write_json, write_table
+from eat.operating_points import task_operating_points
+from eat.statistics import mcnemar_p
+from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, scheduled_retention, summarize
+from eat.trace import Trace
+
+MADE_MS = {
+    "hf-dense": 10.0,
+    "hf-dense-again": 10.0,
+    "hf-dense-sorted": 8.0,
+    "hf-dense-12": 20.0,
+    "dense": 8.0,
+    "eat": 5.0,
+}
+"""Milliseconds of a text of mean length: eat takes exactly half of hf-dense."""
+
+
+def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9), copies: int = 1) -> Study:
+    adaptive = {
+        "backbone": "mini",
+        "reducer": {"kind": "norm", "after": [2, 4]},
+        "exits": {"after": [3, 4], "rule": ["confidence"], "tau": list(tau)},
+    }
+    names = ["eat", *(f"eat-{number}" for number in range(2, copies + 1))]
+    return load_study(
+        {
+            "study": "made-up",
+            "seeds": list(seeds),
+            "reference": "dense",
+            "backbones": {"mini": {"kind": "packaged", "name": "all-minilm-l6-v2"}},
+            "tasks": {"movies": {"source": {"kind": "packaged", "name": "rotten_tomatoes"}}},
+            "systems": {"dense": {"backbone": "mini"}, **dict.fromkeys(names, adaptive)},
+        }
+    )
+
+
+def traces_of(study: Study, rows: int) -> Iterator[tuple[str, int, dict[str, Trace]]]:
+    for number, (name, system) in enumerate(study.systems.items()):
+        for seed in study.seeds:
+            yield (
+                name,
+                seed,
+                {
+                    split: make_trace(
+                        rows,
+                        exits=(*system.exits.after, 6),
+                        after=system.reducer.after,
+                        seed=texts,
+                        noise_seed=100 * number + 10 * seed + texts,
+                        sharpness=2.0,
+                    )
+                    for texts, split in enumerate(("calibration", "dev"))
+                },
+            )
+
+
+def timing_of(study: Study, repeats: int = 3, units: int = 20) -> pd.DataFrame:
+    """Timed calls in which a unit takes its own time, the same for all but for the system's factor."""
+    rows = []
+    thresholds: dict[str, list[float | None]] = {name: [None] for name in MADE_MS}
+    thresholds |= {name: list(system.exits.tau) or [None] for name, system in study.systems.items()}
+    for system, taus in thresholds.items():
+        for tau in taus:
+            for batch_size, n in ((1, 1), (32, 40)):
+                if system == "hf-dense-sorted" and batch_size == 1:
+                    continue
+                for seed in study.seeds:
+                    for unit in range(units):
+                        for repeat in range(repeats):
+                            slow = 100.0 if repeat == 2 and unit % 3 == 0 else 1.0  # outliers that a median ignores
+                            ms = MADE_MS.get(system, 5.0) * (0.5 + unit / (units - 1)) * n * slow
+                            rows.append((seed, system, tau, batch_size, repeat, unit % 5, f"{unit:016x}", n, ms))
+    columns = ["seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms"]
+    return pd.DataFrame(rows, columns=columns).astype({"tau": "float64"})
+
+
+FACTS = {"task": "movies", "device": "cpu", "dtype": "float32", "threads": 2, "n_timed": 20, "busy": False}
+
+
+def files_of(folder: Path, study: Study, rows: int = 120) -> TaskInputs:
+    """Everything a run leaves behind for one task."""
+    both: dict[tuple[str, int], dict[str, Path]] = {}
+    calibrations: dict[tuple[str, int], Path] = {}
+    for name, seed, traces in traces_of(study, rows):
+        both[name, seed] = {split: folder / "traces" / name / str(seed) / f"{split}.parquet" for split in traces}
+        for split, trace in traces.items():
+            trace.write(both[name, seed][split])
+        calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
+        write_json(calibrations[name, seed], calibrate(traces["calibration"], traces["dev"], "fitted"))
+    points = task_operating_points(study, "movies", both, calibrations)
+    write_table(folder / "points.parquet", points)
+    write_table(folder / "timing.parquet", timing_of(study))
+    write_json(folder / "timing.json", FACTS)
+    return TaskInputs(
+        folder / "points.parquet",
+        {run: paths["dev"] for run, paths in both.items()},
+        calibrations,
+        folder / "timing.parquet",
+        folder / "timing.json",
+    )
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return study_of()
+
+
+@pytest.fixture(scope="module")
+def inputs(study: Study, tmp_path_factory: pytest.TempPathFactory) -> TaskInputs:
+    return files_of(tmp_path_factory.mktemp("run"), study)
+
+
+@pytest.fixture(scope="module")
+def out(study: Study, inputs: TaskInputs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results")
+    summarize(study, {"movies": inputs}, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def summary(out: Path) -> pd.DataFrame:
+    return pd.read_csv(out / "summary.csv")
+
+
+def row_of(summary: pd.DataFrame, system: str, tau: float | None = None, batch_size: int = 1) -> Mapping[str, Any]:
+    same = summary["tau"].isna() if tau is None else summary["tau"] == tau
+    (row,) = summary[(summary["system"] == system) & same & (summary["batch_size"] == batch_size)].to_dict("records")
+    return row
+
+
+# --- summary.csv --------------------------------------------------------------------------------------------------
+
+
+def test_summary_has_a_row_for_each_operating_point_and_reference(summary: pd.DataFrame) -> None:
+    assert tuple(summary.columns) == SUMMARY_COLUMNS
+    keys = ["task", "system", "tau", "calibration", "batch_size", "device", "dtype", "threads"]
+    assert not summary.duplicated(keys).any()
+    found = {batch_size: list(rows["system"]) for batch_size, rows in summary.groupby("batch_size")}
+    references = ["hf-dense", "hf-dense-again", "hf-dense-12"]
+    assert sorted(found[1]) == sorted(["dense", "eat", "eat", *references])
+    assert sorted(found[32]) == sorted(["dense", "eat", "eat", "hf-dense-sorted", *references])
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_a_system_that_takes_half_is_twice_as_fast(summary: pd.DataFrame, batch_size: int) -> None:
+    row = row_of(summary, "eat", 0.7, batch_size)
+    assert (row["speedup_vs_dense"], row["speedup_low"], row["speedup_high"]) == pytest.approx((2.0, 2.0, 2.0))
+    assert row["speedup_mean"] == pytest.approx(2.0)
+    assert row["speedup_vs_packed_dense"] == pytest.approx(8 / 5)
+    assert row["speedup_vs_deep"] == pytest.approx(20 / 5)
+
+
+def test_references_are_compared_like_systems(summary: pd.DataFrame) -> None:
+    again, deep = row_of(summary, "hf-dense-again"), row_of(summary, "hf-dense-12")
+    assert (again["speedup_vs_dense"], again["speedup_low"], again["speedup_high"]) == (1.0, 1.0, 1.0)
+    assert deep["speedup_vs_dense"] == pytest.approx(0.5)
+    assert deep["chosen"]
+    assert deep["n"] == 0
+    assert all(np.isnan(deep[name]) for name in ("accuracy", "delta_accuracy", "gflops", "avg_depth", "ece_raw"))
+
+
+def test_latency_is_of_calls_after_the_median_of_repeats(summary: pd.DataFrame) -> None:
+    # units take 5 ms times 0.5 to 1.5 in even steps; every third unit has one repeat that takes 100 times as long
+    row = row_of(summary, "eat", 0.7)
+    assert (row["latency_ms_mean"], row["latency_ms_p50"]) == pytest.approx((5.0, 5.0))
+    assert row["latency_ms_p90"] == pytest.approx(np.percentile(5 * np.linspace(0.5, 1.5, 20), 90), rel=0.02)
+    assert row["examples_per_s"] == pytest.approx(200.0)
+    assert row["n_timed"] == 20
+
+
+def test_a_block_of_batches_becomes_its_mean_call(summary: pd.DataFrame) -> None:
+    # 40 texts at batch 32 are two calls; a block of mean length takes 40 * 5 ms
+    row = row_of(summary, "eat", 0.7, 32)
+    assert row["latency_ms_mean"] == pytest.approx(100.0)
+    assert row["examples_per_s"] == pytest.approx(200.0)
+    assert row["n_timed"] == 20 * 40
+    assert np.isnan(row["latency_ms_p99"])
+
+
+def test_accuracy_is_the_mean_over_seeds_with_intervals(
+    study: Study, summary: pd.DataFrame, inputs: TaskInputs
+) -> None:
+    points = pd.read_parquet(inputs.operating_points)
+    own = points[(points["system"] == "eat") & (points["tau"] == 0.7) & (points["split"] == "dev")]
+    row = row_of(summary, "eat", 0.7)
+    assert row["accuracy"] == pytest.approx(own["accuracy"].mean())
+    assert row["accuracy_sd"] == pytest.approx(own["accuracy"].std())
+    assert row["accuracy_low"] < row["accuracy"] < row["accuracy_high"]
+    assert row["delta_low"] <= row["delta_accuracy"] <= row["delta_high"]
+    assert row["delta_accuracy"] == pytest.approx(row["accuracy"] - row_of(summary, "dense")["accuracy"])
+    assert row["seeds"] == 2
+    assert row["n"] == 120
+    assert row["chosen"] == own["chosen"].iloc[0]
+
+
+def test_the_reference_differs_from_itself_by_nothing(summary: pd.DataFrame) -> None:
+    dense, stock = row_of(summary, "dense"), row_of(summary, "hf-dense")
+    for row in (dense, stock):
+        assert (row["delta_accuracy"], row["delta_low"], row["delta_high"], row["mcnemar_p"]) == (0.0, 0.0, 0.0, 1.0)
+        assert row["flops_ratio"] == 1.0
+        assert row["chosen"]
+    assert stock["accuracy"] == dense["accuracy"]
+
+
+def test_flops_ratio_above_one_is_cheaper(summary: pd.DataFrame) -> None:
+    row = row_of(summary, "eat", 0.7)
+    assert row["flops_ratio"] == pytest.approx(row_of(summary, "dense")["gflops"] / row["gflops"])
+    assert row["flops_ratio"] > 1
+
+
+def test_calibration_is_that_of_the_deepest_early_exit(summary: pd.DataFrame, inputs: TaskInputs) -> None:
+    files = [read_json(inputs.calibrations["eat", seed]) for seed in (1, 2)]
+    expected = np.mean([one["temperatures"]["4"] for one in files])
+    assert row_of(summary, "eat", 0.9)["temperature"] == pytest.approx(expected)
+    assert row_of(summary, "eat", 0.9)["ece_calibrated"] < row_of(summary, "eat", 0.9)["ece_raw"]
+    last = np.mean([read_json(inputs.calibrations["dense", seed])["temperatures"]["6"] for seed in (1, 2)])
+    assert row_of(summary, "dense")["temperature"] == pytest.approx(last)
+
+
+def test_one_seed_has_no_spread_and_the_exact_test(tmp_path: Path) -> None:
+    study = study_of(seeds=(1,))
+    files = files_of(tmp_path, study)
+    row = row_of(summarize(study, {"movies": files}, tmp_path / "out"), "eat", 0.9)
+    assert np.isnan(row["accuracy_sd"])
+    dense, eat = (Trace.read(files.traces[system, 1]) for system in ("dense", "eat"))
+    temperatures = read_json(files.calibrations["eat", 1])["temperatures"]
+
+    def probability(depth: int) -> np.ndarray:
+        scaled = np.exp(eat.logits[depth].astype(float) / temperatures[str(depth)])
+        return scaled / scaled.sum(axis=1, keepdims=True)
+
+    # the replay, written out by hand for two early exits
+    at_three, at_four = (probability(depth).max(axis=1) >= 0.9 for depth in (3, 4))
+    answers = np.where(
+        at_three, eat.logits[3].argmax(1), np.where(at_four, eat.logits[4].argmax(1), eat.logits[6].argmax(1))
+    )
+    right, dense_right = answers == eat.labels, dense.logits[6].argmax(axis=1) == dense.labels
+    assert row["accuracy"] == np.mean(right)
+    assert row["mcnemar_p"] == pytest.approx(mcnemar_p(right, dense_right))
+
+
+# --- the other files ----------------------------------------------------------------------------------------------
+
+
+def test_the_papers_csv_is_consistent_in_itself(out: Path, summary: pd.DataFrame) -> None:
+    table = pd.read_csv(out / "summary_movies.csv")
+    assert list(table.columns) == [
+        "model", "tau", "latency_ms", "accuracy", "speedup_vs_bert", "delta_acc_pp", "avg_depth", "avg_retention",
+    ]  # fmt: skip
+    assert len(table) == (summary["batch_size"] == 1).sum()
+    stock = float(table.loc[table["model"] == "hf-dense", "latency_ms"].iloc[0])
+    np.testing.assert_allclose(table["speedup_vs_bert"], stock / table["latency_ms"])
+
+
+def test_metrics_hold_the_chosen_rows_alone(out: Path, summary: pd.DataFrame) -> None:
+    found = json.loads((out / "metrics.json").read_text())
+    assert found["study"] == "made-up"
+    task = found["tasks"]["movies"]
+    assert set(task["systems"]) == {"dense", "eat"}
+    assert task["systems"]["dense"]["tau"] is None
+    eat = task["systems"]["eat"]
+    row = row_of(summary, "eat", eat["tau"])
+    assert row["chosen"]
+    assert eat["speedup"] == pytest.approx(2.0)
+    assert eat["delta_accuracy_pp"] == pytest.approx(100 * row["delta_accuracy"])
+    assert task["dense_accuracy"] == row_of(summary, "dense")["accuracy"]
+    assert task["n"] == 120
+
+
+def test_exits_add_up(out: Path, summary: pd.DataFrame) -> None:
+    table = pd.read_csv(out / "curves" / "exits.csv")
+    assert list(table.columns) == ["task", "system", "tau", "chosen", "exit", "fraction", "n"]
+    assert table.groupby(["system", "tau"], dropna=False)["fraction"].sum().to_numpy() == pytest.approx(1.0)
+    own = table[(table["system"] == "eat") & (table["tau"] == 0.9)]
+    assert (own["exit"] * own["fraction"]).sum() == pytest.approx(row_of(summary, "eat", 0.9)["avg_depth"])
+    assert (table["n"] == 2 * 120).all()
+
+
+def test_retention_as_scheduled_and_as_observed(out: Path) -> None:
+    table = pd.read_csv(out / "curves" / "retention.csv")
+    assert list(table.columns) == ["task", "system", "tau", "layer", "scheduled", "observed", "n"]
+    everyone = table[(table["system"] == "eat") & table["tau"].isna()]
+    assert everyone["scheduled"].to_numpy() == pytest.approx([1, 0.7, 0.7, 0.49, 0.49, 0.49])
+    assert (everyone["observed"] >= everyone["scheduled"]).all()  # rounding up, and [CLS]
+    assert (everyone["n"] == 2 * 120).all()
+    running = table[(table["system"] == "eat") & (table["tau"] == 0.7)]["n"].to_numpy()
+    assert running[0] == running[1] == 2 * 120
+    assert running[1] > running[2] > running[3] == running[4] == running[5]  # exits after 3 and 4
+    assert (table.loc[table["system"] == "dense", ["scheduled", "observed"]] == 1.0).all(axis=None)
+
+
+def test_lengths_average_to_the_retention_of_the_summary(out: Path, summary: pd.DataFrame) -> None:
+    table = pd.read_csv(out / "curves" / "lengths.csv")
+    own = table[(table["system"] == "eat") & (table["tau"] == 0.9)]
+    assert len(own) == 8
+    assert ((own["low"] <= own["length_mean"]) & (own["length_mean"] < own["high"])).all()
+    assert (own["low"].iloc[1:].to_numpy() == own["high"].iloc[:-1].to_numpy()).all()
+    mean = np.average(own["retention"], weights=own["n"])
+    assert mean == pytest.approx(row_of(summary, "eat", 0.9)["avg_retention"])
+
+
+def test_reliability_pools_the_seeds(out: Path, inputs: TaskInputs) -> None:
+    table = pd.read_csv(out / "curves" / "reliability.csv")
+    own = table[(table["system"] == "eat") & (table["exit"] == 4) & (table["stage"] == "raw")]
+    assert list(own["bin"]) == list(range(15))
+    assert own["n"].sum() == 2 * 120
+    assert own.loc[own["n"] == 0, ["confidence", "accuracy"]].isna().all(axis=None)
+    files = [read_json(inputs.calibrations["eat", seed]) for seed in (1, 2)]
+    raw = [
+        one for file in files for one in file["exits"] if (one["exit"], one["split"], one["stage"]) == (4, "dev", "raw")
+    ]
+    tops = [one["reliability"][-1] for one in raw]
+    assert own["accuracy"].iloc[-1] == pytest.approx(
+        np.average([top["accuracy"] for top in tops], weights=[top["n"] for top in tops])
+    )
+
+
+@pytest.mark.parametrize("lengths", [[5, 5, 5], [1, 2], list(range(100)), [3] * 90 + [50]])
+def test_every_length_falls_into_a_bin_that_is_not_empty(lengths: list[int]) -> None:
+    edges = length_edges(np.array(lengths))
+    counts, _ = np.histogram(lengths, bins=edges)
+    assert len(edges) <= 9
+    assert counts.sum() == len(lengths)
+    assert (counts > 0).all()
+
+
+def test_schedule_of_a_system_without_a_reducer_is_flat() -> None:
+    assert scheduled_retention({"layers": 3, "reducer": {"kind": "none", "after": [], "ratio": 0.3}}).tolist() == [
+        1,
+        1,
+        1,
+    ]
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def with_timing(inputs: TaskInputs, path: Path, table: pd.DataFrame) -> dict[str, TaskInputs]:
+    write_table(path, table)
+    return {"movies": TaskInputs(**{**vars(inputs), "timing": path})}
+
+
+@pytest.mark.parametrize(("column", "other"), [("device", "cuda"), ("dtype", "bfloat16"), ("threads", 8)])
+def test_mixed_settings_are_refused(
+    study: Study, inputs: TaskInputs, tmp_path: Path, column: str, other: str | int
+) -> None:
+    table = timing_of(study).assign(**{column: FACTS[column]})
+    table.loc[table["system"] == "eat", column] = other
+    with pytest.raises(EatError, match=rf"{column} is .*{other}.*one setting"):
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_system_timed_on_other_texts_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    table = timing_of(study)
+    table = table[(table["system"] != "hf-dense") | (table["unit"] != f"{3:016x}")]
+    with pytest.raises(EatError, match="not every timed text was timed with hf-dense"):
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+
+
+def test_timing_without_its_reference_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    table = timing_of(study)
+    table = table[(table["system"] != "hf-dense") | (table["batch_size"] == 1)]
+    with pytest.raises(EatError, match="no rows of hf-dense at batch 32"):
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+
+
+def test_timing_of_another_threshold_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    table = timing_of(study).replace({"tau": {0.9: 0.85}})
+    with pytest.raises(EatError, match=r"eat at tau 0\.85 is not an operating point"):
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf])
+def test_a_time_that_cannot_be_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path, value: float) -> None:
+    table = timing_of(study)
+    table.loc[5, "ms"] = value
+    with pytest.raises(DamagedFile, match="not above 0"):
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+
+
+def test_operating_points_of_another_run_are_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    points = pd.read_parquet(inputs.operating_points)
+    points.loc[points["system"] == "eat", "avg_depth"] += 0.5
+    write_table(tmp_path / "points.parquet", points)
+    stale = TaskInputs(**{**vars(inputs), "operating_points": tmp_path / "points.parquet"})
+    with pytest.raises(EatError, match="not what the traces give"):
+        summarize(study, {"movies": stale}, tmp_path / "out")
+
+
+def test_traces_of_other_texts_are_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    make_trace(120, exits=(3, 4, 6), seed=77).write(tmp_path / "dev.parquet")
+    mixed = TaskInputs(**{**vars(inputs), "traces": {**inputs.traces, ("eat", 2): tmp_path / "dev.parquet"}})
+    with pytest.raises(EatError, match="same dev texts"):
+        summarize(study, {"movies": mixed}, tmp_path / "out")
+
+
+def test_a_run_that_is_missing_is_named(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    some = {run: path for run, path in inputs.traces.items() if run != ("eat", 2)}
+    with pytest.raises(EatError, match="eat seed 2"):
+        summarize(study, {"movies": TaskInputs(**{**vars(inputs), "traces": some})}, tmp_path / "out")
+
+
+# --- speed --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_study_of_real_size_takes_seconds(tmp_path: Path) -> None:
+    study = study_of(seeds=(1,), tau=(0.6, 0.7, 0.8, 0.85, 0.9, 0.95), copies=4)
+    files = files_of(tmp_path, study, rows=1700)
+    write_table(tmp_path / "timing.parquet", timing_of(study, units=200))
+    started = time.perf_counter()
+    summarize(study, {"movies": files}, tmp_path / "out")
+    assert time.perf_counter() - started < 20

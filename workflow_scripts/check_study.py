@@ -1,0 +1,27 @@
+"""Read a study's configuration and say what it consists of, or what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eat.config import load_study
+from eat.depths import check_depths
+from eat.errors import listed
+from eat.sources import known_depths
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path, help="a YAML file, such as config/config.yaml")
+    arguments = parser.parse_args()
+    study = load_study(arguments.config)
+    check_depths(study, known_depths(study.backbones))
+    print(
+        f"study {study.study}: tasks {listed(study.tasks)}; systems {listed(study.systems)}; seeds {listed(study.seeds)}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

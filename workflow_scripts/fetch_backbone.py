@@ -1,0 +1,24 @@
+"""Put a pretrained model's files in place, with their digests checked."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from eat.config import Backbone
+from eat.sources import fetch_backbone
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", required=True, help="the backbone's entry of the configuration, as JSON")
+    parser.add_argument("--out", required=True, type=Path, help="the folder to make")
+    arguments = parser.parse_args()
+    fetch_backbone(TypeAdapter(Backbone).validate_json(arguments.spec), arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,39 @@
+"""Draw one of the figures that have a table of their own under `curves/`, for one task."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("figure", help="retention, lengths, exits or reliability")
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--reference", required=True, help="the dense system that is drawn black")
+    parser.add_argument("--summary", required=True, type=Path)
+    parser.add_argument("--curve", required=True, type=Path)
+    parser.add_argument("--pdf", required=True, type=Path)
+    parser.add_argument("--svg", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    from eat.errors import EatError, listed
+    from eat.figures import CURVE_FIGURES
+    from eat.files import read_table
+
+    if arguments.figure not in CURVE_FIGURES:
+        raise EatError(f"no figure {arguments.figure!r}; known: {listed(CURVE_FIGURES)}")
+    CURVE_FIGURES[arguments.figure](
+        read_table(arguments.summary),
+        read_table(arguments.curve),
+        arguments.task,
+        arguments.reference,
+        out_pdf=arguments.pdf,
+        out_svg=arguments.svg,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

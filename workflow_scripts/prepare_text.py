@@ -1,0 +1,23 @@
+"""Read a task's text, drop duplicates, and divide it into train, calibration and dev."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eat.config import Task
+from eat.splits import prepare_text
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True, help="the task's name")
+    parser.add_argument("--spec", required=True, help="the task's entry of the configuration, as JSON")
+    parser.add_argument("--out", required=True, type=Path, help="the folder of the task's splits")
+    arguments = parser.parse_args()
+    prepare_text(arguments.task, Task.model_validate_json(arguments.spec), arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,36 @@
+"""Put accuracy, calibration, operating points and times of a study into its summary tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from eat.config import Study
+from eat.paths import StudyPaths
+from eat.summary import TaskInputs, summarize
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
+    parser.add_argument("--out", required=True, type=Path, help="the folder of the study's results")
+    arguments = parser.parse_args()
+    study = Study.model_validate_json(arguments.study)
+    paths = StudyPaths(study.study)
+    runs = [(system, seed) for system in study.systems for seed in study.seeds]
+    inputs = {
+        task: TaskInputs(
+            operating_points=paths.operating_points(task),
+            traces={run: paths.trace(task, *run, "dev") for run in runs},
+            calibrations={run: paths.calibration(task, *run) for run in runs},
+            timing=paths.timing(task),
+            timing_facts=paths.timing_state(task),
+        )
+        for task in study.tasks
+    }
+    summarize(study, inputs, arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
