@@ -408,9 +408,9 @@ class Study(Strict):
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
-        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`, `calibration` and `accuracy_budget`
-        that is not named in `keep` are set to their defaults, so that changing them leaves the job's parameters as
-        they were.
+        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`,
+        `calibration` and `accuracy_budget` that is not named in `keep`, are set to their defaults, so that changing
+        them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-MODEL_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "train_log.jsonl")
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-SPLITS = ("train", "calibration", "dev")
 CURVES = ("exits", "retention", "lengths", "reliability")
 FIGURES = ("frontier", *CURVES)
+TABLES = ("results", "throughput", "frontier", "calibration", "paper")
+TEMPLATES = ("results.tex.jinja", "results_section.tex.jinja", "report.html.jinja", "published.yaml")
+CAPTIONS = (*FIGURES, *(kind if kind != "frontier" else "frontier_table" for kind in TABLES))
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,10 @@ class StudyPaths:
     def tables(self) -> Path:
         """The folder of the LaTeX tables."""
         return self.results / "tables"
+
+    def table(self, kind: str, task: str) -> Path:
+        """A LaTeX table of a task."""
+        return self.tables / f"{kind}_{task}.tex"
 
     @property
     def report(self) -> Path:

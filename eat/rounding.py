@@ -54,14 +54,14 @@ def milliseconds(value: float) -> str:
     return _fixed("a time", value, 2 if abs(value) < 100 else 1)
 
 
-def speedup(ratio: float) -> str:
+def speedup(times: float) -> str:
     """A ratio of times, two decimals: `3.31`."""
-    return _fixed("a speed-up", ratio, 2)
+    return _fixed("a speed-up", times, 2)
 
 
-def x_times(ratio: float) -> str:
+def x_times(times: float) -> str:
     """The same with its sign, for prose: `3.31×`."""
-    return f"{speedup(ratio)}{TIMES}"
+    return f"{speedup(times)}{TIMES}"
 
 
 def throughput(examples_per_second: float) -> str:
@@ -79,9 +79,9 @@ def retention(fraction: float) -> str:
     return _fixed("a retention", fraction, 3)
 
 
-def work(value: float) -> str:
-    """GFLOPs an example, or a ratio of them: three decimals below 1, two from there on."""
-    return _fixed("an amount of work", value, 3 if abs(value) < 1 else 2)
+def ratio(value: float) -> str:
+    """A ratio of FLOPs, two decimals."""
+    return _fixed("a ratio", value, 2)
 
 
 def score(value: float) -> str:

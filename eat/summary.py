@@ -160,10 +160,11 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     table = read_table(files.operating_points, ("system", "seed", "split", "tau", "accuracy", "chosen"))
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)
-    _require_same_points(files.operating_points, points, replays)
     timing, setting = read_timing(files.timing, files.timing_facts)
     _require_known_points(files.timing, timing, replays)
-    return Results(study, task, points, traces, calibrations, replays, timing, setting)
+    results = Results(study, task, points, traces, calibrations, replays, timing, setting)
+    _require_same_points(files.operating_points, results)
+    return results
 
 
 def _replays(
@@ -204,14 +205,14 @@ def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:
             raise EatError(f"task {task}: {system} and {first_name} were not traced on the same dev texts; trace both")
 
 
-def _require_same_points(path: Path | str, points: pd.DataFrame, replays: Mapping[Point, list[Replay]]) -> None:
+def _require_same_points(path: Path | str, results: Results) -> None:
     """The table must be of these traces and thresholds: it would otherwise be joined with the FLOPs of another run."""
-    if set(points_of(points)) != set(replays):
+    if set(points_of(results.points)) != set(results.replays):
         raise EatError(f"{path}: its thresholds are not those of the configuration; calibrate again")
-    for point, found in replays.items():
-        rows = at_point(points, point).sort_values("seed")
-        depths = sorted(float(one.depth.mean()) for one in found)
-        if len(rows) != len(found) or not np.allclose(sorted(rows["avg_depth"]), depths):
+    for point, found in results.replays.items():
+        rows = results.rows_of(point).set_index("seed").reindex(results.study.seeds)
+        replayed = np.array([[one.depth.mean(), np.mean(one.predictions == results.labels)] for one in found])
+        if not np.allclose(rows[["avg_depth", "accuracy"]], replayed):
             raise EatError(f"{path}: {_named(point)} is not what the traces give; calibrate again")
 
 
@@ -357,13 +358,14 @@ def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
 def speed_rows(results: Results) -> pd.DataFrame:
     """Latency, throughput and speed-ups of each timed operating point at each batch size.
 
-    A unit (a text; a block of them at larger batches) first becomes the median of its repeats. latency_ms is the time
-    of one call: at larger batches the mean call of a block, so that p90 and p99 are left empty there. Speed-ups are
-    medians of paired ratios over units and seeds, with the interval of `median_ratio`; speedup_mean is the ratio of
-    mean times.
+    A unit is a text, or a block of them at larger batches; where it was timed in several repeats it first becomes the
+    median of them. latency_ms is the time of one call: at larger batches the mean call of a block, so that p90 and p99
+    are left empty there. Speed-ups are medians of paired ratios over units and seeds, with the interval of
+    `median_ratio`; speedup_mean is the ratio of mean times.
     """
     keys = ["system", "tau", "batch_size", "seed", "unit"]
-    units = results.timing.groupby(keys, dropna=False, sort=False).agg(ms=("ms", "median"), n=("n", "first"))
+    calls = results.timing
+    units = calls.groupby(keys, dropna=False, sort=False).agg(ms=("ms", "median"), n=("n", "first"))
     rows = []
     for batch_size, timed in units.reset_index().groupby("batch_size", sort=True):
         times = {point: _by_unit_and_seed(at_point(timed, point), "ms") for point in points_of(timed)}
@@ -376,7 +378,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
                     "system": point[0],
                     "tau": point[1],
                     "batch_size": batch_size,
-                    "n_timed": int(counts.iloc[:, 0].sum()),
+                    "n_timed": _texts_timed(at_point(calls[calls["batch_size"] == batch_size], point)),
                     **_latency(own.to_numpy(), counts.to_numpy(), int(str(batch_size))),
                     "speedup_vs_dense": speedup.value,
                     "speedup_low": speedup.low,
@@ -391,6 +393,11 @@ def speed_rows(results: Results) -> pd.DataFrame:
 
 def _deep(study: Study) -> Point:
     return f"{DENSE}-{study.timing.deep_layers}", None
+
+
+def _texts_timed(calls: pd.DataFrame) -> int:
+    """Distinct texts: each repeat under each seed goes over the same ones, whatever its blocks are called."""
+    return int(calls.groupby(["seed", "repeat"])["n"].sum().max())
 
 
 def _by_unit_and_seed(rows: pd.DataFrame, values: str) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         calls, agreement = _measure(entries, ids, texts, options, task)
     state = {
         "task": task,
+        "date": datetime.now(UTC).date().isoformat(),
         "device": options.device,
         "dtype": options.dtype,
         "threads": options.threads,

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers.utils import logging as transformers_logging
 
 from eat.depths import chosen_layers
 from eat.encoder import PackedBatch
@@ -68,6 +69,8 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     """
     spec = inputs.spec
     set_seed(inputs.seed)
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
     model = build_model(spec, inputs.parent, labels)
     stage = spec["stage"]
@@ -98,6 +101,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
     trainer.add_callback(RunLog(trainer, log_file, name))
     trainer.add_callback(MarkComplete())
+    trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
     trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
     with replacing_folder(out) as temporary:
         model.encoder.reducer.scale = 1.0

@@ -14,12 +14,14 @@ rule calibrate:
         sources=sources_of("workflow_scripts.calibrate"),
     output:
         PATHS.calibration("{task}", "{system}", "{seed}"),
-    params:
-        spec=canonical_json(STUDY.calibration.model_dump(mode="json")),
     log:
         PATHS.log("calibrate", "{task}", "{system}", "seed{seed}"),
     benchmark:
         PATHS.benchmark("calibrate", "{task}", "{system}", "seed{seed}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        spec=canonical_json(STUDY.calibration.model_dump(mode="json")),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:
@@ -36,12 +38,14 @@ rule find_operating_points:
         sources=sources_of("workflow_scripts.find_operating_points"),
     output:
         PATHS.operating_points("{task}"),
-    params:
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
     log:
         PATHS.log("find_operating_points", "{task}"),
     benchmark:
         PATHS.benchmark("find_operating_points", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
     message:
         "{wildcards.task}: finding operating points"
     shell:

@@ -5,6 +5,7 @@ REQUIRED: `config`, as Snakemake read it.
 GIVES: STUDY, PATHS, sources_of, and the functions from wildcards to input files.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from snakemake.exceptions import WorkflowError
 from eat.config import canonical_json, load_study
 from eat.depths import check_depths
 from eat.errors import EatError
-from eat.paths import BACKBONE_FILES, CURVES, FIGURES, MODEL_FILES, SPLITS, StudyPaths
+from eat.paths import (
+    BACKBONE_FILES,
+    CAPTIONS,
+    CURVES,
+    FIGURES,
+    TABLES,
+    TEMPLATES,
+    StudyPaths,
+)
 from eat.sources import known_depths
 from workflow_scripts._sources import sources_of
 
@@ -38,7 +47,6 @@ wildcard_constraints:
     system=one_of(STUDY.systems),
     stage=one_of(stage for system in STUDY.systems for stage in STUDY.stage_names(system)),
     seed=one_of(STUDY.seeds),
-    split=one_of(SPLITS),
     backbone=one_of(STUDY.backbones),
     figure=one_of(CURVES),
 
@@ -52,6 +60,11 @@ def model_folder(wildcards):
     """The model that a system's recipe ends with."""
     stage = STUDY.stage_names(wildcards.system)[-1]
     return PATHS.model(wildcards.task, wildcards.system, wildcards.seed, stage)
+
+
+def model_files(wildcards):
+    """Its files."""
+    return [model_folder(wildcards) / file for file in BACKBONE_FILES]
 
 
 def dev_traces(wildcards):
@@ -98,3 +111,37 @@ def teacher_trace(wildcards):
     """What the teacher says of the training texts, where a stage distils."""
     distill = STUDY.stage(wildcards.system, wildcards.stage).distill
     return PATHS.trace(wildcards.task, distill.teacher, wildcards.seed, "train") if distill else []
+
+
+def tex_engine():
+    """The TeX engine of this machine, or `None`."""
+    return next(
+        (engine for engine in ("latexmk", "pdflatex", "tectonic") if shutil.which(engine)),
+        None,
+    )
+
+
+def rebuild_command():
+    """The command that rebuilds this study, as the report prints it."""
+    for file in sorted(Path("config").glob("*.yaml")):
+        if f"study: {STUDY.study}" in file.read_text(encoding="utf-8").splitlines():
+            return "snakemake --cores all" + ("" if file.name == "config.yaml" else f" --configfile {file}")
+    return "snakemake --cores all --configfile (a file that is not in config/)"
+
+
+def figure_files(wildcards):
+    """Every figure of the study."""
+    return [
+        PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
+    ]
+
+
+def report_files(wildcards):
+    """The report in every form this machine can make."""
+    forms = ["results.tex", "report.html"] + (["results.pdf"] if tex_engine() else [])
+    return [PATHS.report / form for form in forms] + table_files(wildcards)
+
+
+def table_files(wildcards):
+    """The LaTeX tables of all tasks."""
+    return [PATHS.table(kind, task) for task in STUDY.tasks for kind in TABLES]

@@ -23,19 +23,19 @@ rule finetune:
         tokenizer=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "tokenizer.json",
         tokenizer_config=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "tokenizer_config.json",
         training_log=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "train_log.jsonl",
-    params:
-        spec=lambda wildcards: canonical_json(
-            STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage)
-        ),
-        parent=parent_folder,
-        folder=subpath(output.config, parent=True),
-        teacher=lambda wildcards, input: ["--teacher", input.teacher] if input.teacher else [],
-        checkpoints=PATHS.checkpoints,
-    threads: STUDY.training.threads
     log:
         PATHS.log("finetune", "{task}", "{system}", "seed{seed}", "{stage}"),
     benchmark:
         PATHS.benchmark("finetune", "{task}", "{system}", "seed{seed}", "{stage}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
+    params:
+        spec=lambda wildcards: canonical_json(STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage)),
+        parent=parent_folder,
+        folder=subpath(output.config, parent=True),
+        teacher=lambda wildcards, input: (["--teacher", input.teacher] if input.teacher else []),
+        checkpoints=PATHS.checkpoints,
     message:
         "{wildcards.task}: fine-tuning {wildcards.system}, seed {wildcards.seed}, stage {wildcards.stage}"
     shell:

@@ -6,13 +6,6 @@ OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg.
 """
 
 
-def figure_files(wildcards):
-    """Every figure of the study."""
-    return [
-        PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
-    ]
-
-
 rule plot_frontier:
     """Accuracy against latency and throughput, with intervals and thresholds."""
     input:
@@ -26,12 +19,14 @@ rule plot_frontier:
             category="{task}",
             labels={"figure": "frontier"},
         ),
-    params:
-        reference=STUDY.reference,
     log:
         PATHS.log("plot_frontier", "{task}"),
     benchmark:
         PATHS.benchmark("plot_frontier", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing the frontier"
     shell:
@@ -53,12 +48,14 @@ rule plot_curve:
             category="{task}",
             labels={"figure": "{figure}"},
         ),
-    params:
-        reference=STUDY.reference,
     log:
         PATHS.log("plot_curve", "{figure}", "{task}"),
     benchmark:
         PATHS.benchmark("plot_curve", "{figure}", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing {wildcards.figure}"
     shell:

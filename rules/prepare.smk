@@ -16,15 +16,17 @@ rule prepare_text:
         calibration=PATHS.split("{task}", "calibration"),
         dev=PATHS.split("{task}", "dev"),
         card=PATHS.card("{task}"),
-    params:
-        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json")),
-        folder=subpath(output.card, parent=True),
     log:
         PATHS.log("prepare_text", "{task}"),
     benchmark:
         PATHS.benchmark("prepare_text", "{task}")
     # bad text stops the run before any training has begun
     priority: 100
+    conda:
+        "../envs/study.yaml"
+    params:
+        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json")),
+        folder=subpath(output.card, parent=True),
     message:
         "{wildcards.task}: preparing text"
     shell:
@@ -41,14 +43,16 @@ rule fetch_backbone:
         config=PATHS.backbone("{backbone}") / "config.json",
         weights=PATHS.backbone("{backbone}") / "model.safetensors",
         tokenizer=PATHS.backbone("{backbone}") / "tokenizer.json",
-    params:
-        spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
-        folder=subpath(output.config, parent=True),
     log:
         PATHS.log("fetch_backbone", "{backbone}"),
     benchmark:
         PATHS.benchmark("fetch_backbone", "{backbone}")
     priority: 100
+    conda:
+        "../envs/study.yaml"
+    params:
+        spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
+        folder=subpath(output.config, parent=True),
     message:
         "{wildcards.backbone}: fetching pretrained weights"
     shell:

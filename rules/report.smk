@@ -1,8 +1,88 @@
 """
-Report: placeholder until the renderer lands.
+Tables and the report, in LaTeX and HTML; a PDF where a TeX engine is installed.
+
+REQUIRED INPUTS: results/{study}/summary*.csv, curves, metrics.json, figures; timing state; cards; report/.
+OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html,results.pdf}.
 """
 
 
-def report_files(wildcards):
-    """The report in both forms."""
-    return []
+rule render_tables:
+    """Write a task's LaTeX tables."""
+    input:
+        summary=PATHS.summary,
+        paper=PATHS.paper_summary("{task}"),
+        sources=sources_of("workflow_scripts.render_tables"),
+    output:
+        [PATHS.table(kind, "{task}") for kind in TABLES],
+    log:
+        PATHS.log("render_tables", "{task}"),
+    benchmark:
+        PATHS.benchmark("render_tables", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        folder=PATHS.tables,
+    message:
+        "{wildcards.task}: writing tables"
+    shell:
+        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --summary {input.summary:q}"
+        " --paper {input.paper:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule render_report:
+    """Render the results section and the page from the results alone."""
+    input:
+        summary=PATHS.summary,
+        metrics=PATHS.metrics,
+        paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
+        curves=[PATHS.curve(curve) for curve in CURVES],
+        figures=figure_files,
+        timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
+        cards=[PATHS.card(task) for task in STUDY.tasks],
+        templates=collect("report/{file}", file=TEMPLATES),
+        captions=collect("report/captions/{file}.rst", file=CAPTIONS),
+        sources=sources_of("workflow_scripts.render_report"),
+    output:
+        tex=PATHS.report / "results.tex",
+        section=PATHS.report / "results_section.tex",
+        page=report(
+            PATHS.report / "report.html",
+            caption="../report/captions/report.rst",
+            category="report",
+        ),
+    log:
+        PATHS.log("render_report"),
+    benchmark:
+        PATHS.benchmark("render_report")
+    conda:
+        "../envs/study.yaml"
+    params:
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        command=lambda wildcards: rebuild_command(),
+        folder=subpath(output.tex, parent=True),
+    message:
+        "rendering the report"
+    shell:
+        "python -m workflow_scripts.render_report --study {params.study:q} --command {params.command:q}"
+        " --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule render_pdf:
+    """Typeset the report."""
+    input:
+        tex=PATHS.report / "results.tex",
+        section=PATHS.report / "results_section.tex",
+        figures=figure_files,
+        sources=sources_of("workflow_scripts.render_pdf"),
+    output:
+        PATHS.report / "results.pdf",
+    log:
+        PATHS.log("render_pdf"),
+    benchmark:
+        PATHS.benchmark("render_pdf")
+    conda:
+        "../envs/study.yaml"
+    message:
+        "typesetting the report"
+    shell:
+        "python -m workflow_scripts.render_pdf {input.tex:q} {output:q} 2>&1 | tee {log:q}"

@@ -20,13 +20,15 @@ rule summarize:
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         metrics=PATHS.metrics,
         curves=[PATHS.curve(curve) for curve in CURVES],
-    params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
-        folder=PATHS.results,
     log:
         PATHS.log("summarize"),
     benchmark:
         PATHS.benchmark("summarize")
+    conda:
+        "../envs/study.yaml"
+    params:
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        folder=PATHS.results,
     message:
         "summarizing"
     shell:

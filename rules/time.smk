@@ -20,14 +20,16 @@ rule measure_time:
     output:
         calls=PATHS.timing("{task}"),
         state=PATHS.timing_state("{task}"),
-    params:
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["timing"]),
-    # nothing else may run beside the clock
-    threads: all_cores
     log:
         PATHS.log("measure_time", "{task}"),
     benchmark:
         PATHS.benchmark("measure_time", "{task}")
+    conda:
+        "../envs/study.yaml"
+    # nothing else may run beside the clock
+    threads: all_cores
+    params:
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["timing"]),
     message:
         "{wildcards.task}: measuring time"
     shell:

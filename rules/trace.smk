@@ -1,33 +1,64 @@
 """
 Traces: what every exit says of every text, and how many tokens live after every layer.
 
-REQUIRED INPUTS: a trained model; a split.
+REQUIRED INPUTS: a trained model; the calibration and dev splits (for a teacher, the training split).
 OUTPUTS: results/{study}/traces/{task}/{system}/seed{seed}/{split}.parquet and .json.
 """
 
 
 rule trace:
-    """Run a model over a split once, at full depth."""
+    """Run a model once over the calibration and dev splits, at full depth."""
     input:
-        weights=lambda wildcards: model_folder(wildcards) / "model.safetensors",
-        config=lambda wildcards: model_folder(wildcards) / "config.json",
-        tokenizer=lambda wildcards: model_folder(wildcards) / "tokenizer.json",
-        split=PATHS.split("{task}", "{split}"),
+        model=model_files,
+        splits=[PATHS.split("{task}", split) for split in ("calibration", "dev")],
         sources=sources_of("workflow_scripts.trace"),
     output:
-        rows=PATHS.trace("{task}", "{system}", "{seed}", "{split}"),
-        shape=PATHS.trace("{task}", "{system}", "{seed}", "{split}").with_suffix(".json"),
+        calibration=PATHS.trace("{task}", "{system}", "{seed}", "calibration"),
+        calibration_shape=PATHS.trace("{task}", "{system}", "{seed}", "calibration").with_suffix(".json"),
+        dev=PATHS.trace("{task}", "{system}", "{seed}", "dev"),
+        dev_shape=PATHS.trace("{task}", "{system}", "{seed}", "dev").with_suffix(".json"),
+    log:
+        PATHS.log("trace", "{task}", "{system}", "seed{seed}"),
+    benchmark:
+        PATHS.benchmark("trace", "{task}", "{system}", "seed{seed}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
     params:
         model=model_folder,
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
-    threads: STUDY.training.threads
-    log:
-        PATHS.log("trace", "{task}", "{system}", "seed{seed}", "{split}"),
-    benchmark:
-        PATHS.benchmark("trace", "{task}", "{system}", "seed{seed}", "{split}")
+        folder=subpath(output.dev, parent=True),
     message:
-        "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}, on {wildcards.split}"
+        "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --split {input.split:q} --max-length {params.max_length} --threads {threads}"
-        " --out {output.rows:q} 2>&1 | tee {log:q}"
+        " --model {params.model:q} --max-length {params.max_length} --threads {threads}"
+        " --splits {input.splits:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule trace_teacher:
+    """Run a teacher once over the training texts; all its students read this."""
+    input:
+        model=model_files,
+        split=PATHS.split("{task}", "train"),
+        sources=sources_of("workflow_scripts.trace"),
+    output:
+        train=PATHS.trace("{task}", "{system}", "{seed}", "train"),
+        shape=PATHS.trace("{task}", "{system}", "{seed}", "train").with_suffix(".json"),
+    log:
+        PATHS.log("trace_teacher", "{task}", "{system}", "seed{seed}"),
+    benchmark:
+        PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
+    params:
+        model=model_folder,
+        max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        folder=subpath(output.train, parent=True),
+    message:
+        "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
+        " --model {params.model:q} --max-length {params.max_length} --threads {threads}"
+        " --splits {input.split:q} --out {params.folder:q} 2>&1 | tee {log:q}"

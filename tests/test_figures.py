@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_results import DENSE, EAT, STUDENT, SYSTEMS, Made, write_study
 
@@ -88,7 +88,7 @@ def test_any_number_of_systems_can_be_told_apart() -> None:
 
 
 def test_a_reference_without_a_row_is_refused(results: Path) -> None:
-    with pytest.raises(EatError, match="'bert' has no row.*dense-6"):
+    with pytest.raises(EatError, match=r"'bert' has no row.*dense-6"):
         style.looks(pd.read_csv(results / "summary.csv"), "bert")
 
 
@@ -127,6 +127,7 @@ def test_pareto_front_of_four_points() -> None:
     assert front == [1, 2, 3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30), st.booleans())
 def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int]], low_is_good: bool) -> None:
     x = np.array([float(point[0]) for point in points])

@@ -42,10 +42,14 @@ def rendered(
     tasks: tuple[str, ...] = ("rotten_tomatoes",),
     provenance: Mapping[str, Any] = PROVENANCE,
     templates: Path = TEMPLATES,
+    plotted: bool = False,
 ) -> dict[str, str]:
-    """Write a made-up study with its figures under `root` and render it; file name -> text."""
+    """Write a made-up study under `root`, with its figures or with empty ones, and render it; file name -> text."""
     results, data = write_study(root, tasks, made)
-    plot_all(results, tasks, made.reference)
+    if plotted:
+        plot_all(results, tasks, made.reference)
+    else:
+        empty_figures(results, tasks)
     written = report.render_report("synthetic", tasks, results, data, templates, provenance, results / "report")
     return {path.name: path.read_text(encoding="utf-8") for path in written if path.suffix != ".pdf"}
 
@@ -58,6 +62,17 @@ def plot_all(results: Path, tasks: tuple[str, ...], reference: str) -> None:
             stem = results / "figures" / f"{kind}_{task}"
             plot = getattr(figures, f"plot_{kind}")
             plot(summary, *curve, task, reference, out_pdf=f"{stem}.pdf", out_svg=f"{stem}.svg")
+
+
+def empty_figures(results: Path, tasks: tuple[str, ...]) -> None:
+    """Files in the place of figures, for tests that do not look at them: drawing takes most of the time."""
+    (results / "figures").mkdir()
+    for task in tasks:
+        for kind in figures.KINDS:
+            stem = results / "figures" / f"{kind}_{task}"
+            Path(f"{stem}.pdf").write_bytes(b"%PDF-1.4")
+            empty = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72"/>'
+            Path(f"{stem}.svg").write_text(empty, encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -83,14 +98,14 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return rendered(tmp_path_factory.mktemp("plain"))
+    return rendered(tmp_path_factory.mktemp("plain"), plotted=True)
 
 
 @pytest.fixture(scope="module")
 def odd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("odd")
     made = Made(systems=(DENSE, STUDENT, replace(EAT, name=ODD_SYSTEM)))
-    rendered(root, made, (ODD_TASK, "rotten_tomatoes"))
+    rendered(root, made, (ODD_TASK, "rotten_tomatoes"), plotted=True)
     return root / "results" / "synthetic" / "report"
 
 
@@ -137,7 +152,7 @@ def test_every_input_of_the_latex_is_in_its_folder(plain: dict[str, str]) -> Non
 
 
 def test_a_second_rendering_is_the_same(plain: dict[str, str], tmp_path: Path) -> None:
-    assert rendered(tmp_path) == plain
+    assert rendered(tmp_path, plotted=True) == plain
 
 
 @pytest.mark.parametrize("make", [report.html_environment, report.latex_environment])
@@ -158,7 +173,7 @@ def test_a_template_that_asks_for_what_is_not_there_writes_nothing(tmp_path: Pat
     shutil.copytree(TEMPLATES, templates)
     with (templates / "report.html.jinja").open("a", encoding="utf-8") as file:
         file.write("{{ nowhere }}")
-    with pytest.raises(EatError, match="report.html.jinja: 'nowhere' is undefined"):
+    with pytest.raises(EatError, match=r"report\.html\.jinja: 'nowhere' is undefined"):
         rendered(tmp_path, templates=templates)
     assert not (tmp_path / "results" / "synthetic" / "report").exists()
 
@@ -232,6 +247,21 @@ def test_numbers_of_the_prose_are_those_of_the_files(plain: dict[str, str], tmp_
     assert sentence in Page(plain["report.html"]).text
 
 
+def test_a_study_of_dense_systems_and_batch_1_is_rendered(tmp_path: Path) -> None:
+    texts = rendered(tmp_path, Made(systems=(DENSE, STUDENT), batch_sizes=(1,)))
+    assert "No system of this study removes tokens or leaves early." in texts["report.html"]
+    assert "Throughput" not in texts["report.html"]
+
+
+def test_without_an_a_a_run_nothing_is_claimed(tmp_path: Path) -> None:
+    results, data = write_study(tmp_path, made=SMALL)
+    empty_figures(results, ("rotten_tomatoes",))
+    summary = pd.read_csv(results / "summary.csv")
+    summary[summary.system != "hf-dense-again"].to_csv(results / "summary.csv", index=False)
+    with pytest.raises(EatError, match="0 rows of hf-dense-again at batch size 1"):
+        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+
+
 def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
     assert "machine was busy" not in plain["report.html"]
     texts = rendered(tmp_path, replace(SMALL, busy=True))
@@ -239,8 +269,9 @@ def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_agreement_with_the_trace_is_told(plain: dict[str, str]) -> None:
-    # three systems, two batch sizes, 200 texts each; the made-up file lets one of them differ
-    assert "Of 1,200 timed predictions 1 differ from the trace; 1 of these" in Page(plain["report.html"]).text
+    # three systems, two batch sizes, 200 texts each; the made-up file lets one of them differ, and one a job may
+    expected = "Of 1,200 timed answers (class, depth and tokens), 1 differ from the trace, each at a threshold or a tie"
+    assert f"{expected}; up to 6 may." in Page(plain["report.html"]).text
 
 
 def test_published_figures_are_named_as_such(plain: dict[str, str]) -> None:
@@ -255,6 +286,7 @@ def test_published_figures_are_named_as_such(plain: dict[str, str]) -> None:
         ({"comit": "x"}, "comit.*known keys: commit"),
         ({"seeds": "many"}, "seeds"),
         ({"commit": None}, "commit"),
+        ({"seeds": [1, 2]}, "names 2 seeds .1, 2., .*summary.csv holds 1"),
     ],
 )
 def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -283,7 +315,7 @@ def test_damaged_files_are_named_and_nothing_is_written(
     tmp_path: Path, name: str, content: str | None, message: str
 ) -> None:
     results, data = write_study(tmp_path, made=SMALL)
-    plot_all(results, ("rotten_tomatoes",), "dense-6")
+    empty_figures(results, ("rotten_tomatoes",))
     if content is None:
         (results / name).unlink()
     else:
@@ -302,10 +334,26 @@ def test_an_empty_number_of_a_trained_system_is_refused(tmp_path: Path) -> None:
         report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
 
 
+def test_a_system_that_was_not_timed_has_dashes_and_no_claim(tmp_path: Path) -> None:
+    results, data = write_study(tmp_path, made=SMALL)
+    empty_figures(results, ("rotten_tomatoes",))
+    summary = pd.read_csv(results / "summary.csv")
+    own = summary.system == "student-3"
+    speed = [name for name in summary.columns if "speedup" in name or "latency" in name or name == "examples_per_s"]
+    summary.loc[own, speed] = None
+    summary.loc[own, "n_timed"] = 0
+    summary.to_csv(results / "summary.csv", index=False)
+    out = tmp_path / "out"
+    report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, out)
+    text = Page((out / "report.html").read_text(encoding="utf-8")).text
+    assert "student-3 was not timed against the stock dense model." in text
+    assert "Of 2 systems at their chosen thresholds" in text
+
+
 def test_tasks_timed_on_two_machines_are_refused(tmp_path: Path) -> None:
     tasks = ("imdb", "rotten_tomatoes")
     results, data = write_study(tmp_path, tasks, SMALL)
-    plot_all(results, tasks, "dense-6")
+    empty_figures(results, tasks)
     path = results / "timing" / "imdb.json"
     timing = json.loads(path.read_text(encoding="utf-8"))
     timing["machine"]["cpu"] = "another"

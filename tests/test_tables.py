@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
@@ -65,6 +65,7 @@ def unescaped(latex: str) -> str:
     return printed.replace("~ ", " ")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=[chr(code) for code in range(33, 127)]))
 def test_every_printable_character_comes_out_of_latex_as_itself(text: str) -> None:
     latex = tables.escape_latex(text)
@@ -72,6 +73,7 @@ def test_every_printable_character_comes_out_of_latex_as_itself(text: str) -> No
     assert unescaped(latex) == text
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_escaped_text_is_one_line_of_ascii_with_balanced_braces(text: str) -> None:
     latex = tables.escape_latex(text)

@@ -18,9 +18,9 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load_study(arguments.config)
     check_depths(study, known_depths(study.backbones))
-    print(
-        f"study {study.study}: tasks {listed(study.tasks)}; systems {listed(study.systems)}; seeds {listed(study.seeds)}"
-    )
+    print(f"study {study.study}, seeds {listed(study.seeds)}")
+    print(f"tasks: {listed(study.tasks)}")
+    print(f"systems: {listed(study.systems)}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Record what every exit says of every text of a split, and how many tokens live after every layer."""
+"""Record what every exit says of every text of some splits, and how many tokens live after every layer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="what the progress lines call this run")
     parser.add_argument("--model", required=True, type=Path, help="the folder of the trained model")
-    parser.add_argument("--split", required=True, type=Path, help="the split's Parquet file")
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
-    parser.add_argument("--out", required=True, type=Path, help="the trace's Parquet file; its JSON is put beside it")
+    parser.add_argument("--splits", required=True, type=Path, nargs="+", help="the splits' Parquet files")
+    parser.add_argument("--out", required=True, type=Path, help="the folder of the traces: {split}.parquet and .json")
     arguments = parser.parse_args()
 
     import torch
@@ -23,7 +23,9 @@ def main() -> None:
     from eat.recording import record_trace
 
     torch.set_num_threads(arguments.threads)
-    record_trace(arguments.model, arguments.split, arguments.max_length, arguments.name).write(arguments.out)
+    for split in arguments.splits:
+        trace = record_trace(arguments.model, split, arguments.max_length, f"{arguments.name} {split.stem}")
+        trace.write(arguments.out / split.name)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,33 @@
+# Each target works alone on a machine with Python 3.11+, git and make: it makes .venv first.
+
+PYTHON ?= python3
+ACTIVATE := . .venv/bin/activate
+
+.PHONY: run test test-fast lint tiny schema
+
+run: .venv/installed
+	$(ACTIVATE) && snakemake --cores all
+
+test: .venv/installed
+	$(ACTIVATE) && python -m pytest
+
+test-fast: .venv/installed
+	$(ACTIVATE) && python -m pytest -m "not slow"
+
+lint: .venv/installed
+	$(ACTIVATE) && ruff check . && ruff format --check .
+	$(ACTIVATE) && snakefmt --check Snakefile rules
+	$(ACTIVATE) && snakemake --lint
+	$(ACTIVATE) && mypy
+
+# the embedded study made tiny: every rule on real text and weights, in about a minute
+tiny: .venv/installed
+	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
+
+schema: .venv/installed
+	$(ACTIVATE) && python -m eat.config > config/schema.json
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[embedded,dev]"
+	touch .venv/installed

@@ -1,0 +1,187 @@
+"""How every figure looks, and how it is written: one style, one colour a system, the same bytes on every run.
+
+Colours follow the paper where it says something (BERT black, DistilBERT blue, EAT orange) and are told apart by
+colour-blind readers: they come from the palette of Okabe and Ito, and each system also has a marker of its own.
+Text is always plain text: a name with `$`, `%` or a backslash is drawn as it stands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.style
+import pandas as pd
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+
+from eat.errors import EatError, listed
+from eat.files import replacing
+
+COLUMN = 3.3
+"""Width of a journal's column, in inches."""
+FULL = 6.9
+"""Width of a page's text, in inches."""
+SMALL = 6.5
+"""Points of the smallest text; still readable in print."""
+
+STOCK_PREFIX = "hf-dense"
+"""The stock reference rows of a timing file: hf-dense, hf-dense-again, hf-dense-sorted, hf-dense-12."""
+STOCK, STOCK_AGAIN, STOCK_SORTED = "hf-dense", "hf-dense-again", "hf-dense-sorted"
+
+Role = Literal["stock", "reference", "dense", "adaptive"]
+
+_BLACK, _GREY = "#000000", "#767676"
+_BLUES = ("#0072B2", "#56B4E9", "#003C6B", "#7FA6C9")
+_ORANGE_LED = ("#E69F00", "#CC3D00", "#009E73", "#CC79A7", "#8C5A00", "#5E3C99", "#B8A800", "#7A0019")
+_ADAPTIVE_MARKERS = ("o", "D", "^", "v", "P", "X", "p", "<", ">", "h")
+_STOCK_MARKERS = ("X", "P", "*", "8")
+_DENSE_MARKERS = ("s", "d", "H", "8")
+
+EXIT_COLOURS = ("#FDE3B5", "#FBC87A", "#F0A030", "#CC6F00", "#934700", "#5C2A00")
+"""From light to dark: the deeper the exit, the darker."""
+LAST_EXIT_COLOUR = "#8C8C8C"
+"""Texts that went through all layers."""
+
+FONT = "DejaVu Sans"
+"""Comes with matplotlib, so it is the same everywhere."""
+LEGEND_POINTS = 7.0
+
+_RC: dict[str, Any] = {
+    "font.family": FONT,
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": LEGEND_POINTS,
+    "legend.frameon": False,
+    "legend.handlelength": 1.8,
+    "legend.columnspacing": 1.4,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 100.0,
+    "savefig.dpi": 300.0,
+    "text.parse_math": False,
+    "text.usetex": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "eat",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one system is drawn. `label` is its name with characters the font lacks spelt out."""
+
+    role: Role
+    colour: str
+    marker: str
+    label: str
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The style of every figure, whatever the reader's own matplotlibrc says."""
+    with matplotlib.style.context(["default", _RC]):
+        yield
+
+
+def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
+    """One look for each system of `summary`, by its role and by the order in which the systems stand there.
+
+    summary: rows of summary.csv of one task. reference: the dense system that plays BERT. A system is adaptive if it
+    has thresholds, removes tokens, leaves early or attends to a part of the pairs; else it is dense. Colours and
+    markers repeat, in other combinations, when there are more systems than colours.
+    """
+    names = list(dict.fromkeys(summary["system"].astype(str)))
+    if reference not in names:
+        raise EatError(f"the reference {reference!r} has no row in the summary; systems there: {listed(names)}")
+    found: dict[str, Look] = {}
+    stock = blue = orange = 0
+    for name in names:
+        rows = summary[summary["system"].astype(str) == name]
+        if name.startswith(STOCK_PREFIX):
+            found[name] = Look("stock", _GREY, _STOCK_MARKERS[stock % len(_STOCK_MARKERS)], drawable(name))
+            stock += 1
+        elif name == reference:
+            found[name] = Look("reference", _BLACK, "s", drawable(name))
+        elif _is_adaptive(rows):
+            marker = _ADAPTIVE_MARKERS[orange % len(_ADAPTIVE_MARKERS)]
+            found[name] = Look("adaptive", _ORANGE_LED[orange % len(_ORANGE_LED)], marker, drawable(name))
+            orange += 1
+        else:
+            marker = _DENSE_MARKERS[blue % len(_DENSE_MARKERS)]
+            found[name] = Look("dense", _BLUES[blue % len(_BLUES)], marker, drawable(name))
+            blue += 1
+    return found
+
+
+def _is_adaptive(rows: pd.DataFrame) -> bool:
+    removes = (rows["avg_retention"] < 1 - 1e-9).any()
+    attends_to_part = (rows["gflops_pattern"] < rows["gflops"] * (1 - 1e-9)).any()
+    return bool(rows["tau"].notna().any() or removes or attends_to_part)
+
+
+def exit_colour(depth: int, layers: int) -> str:
+    """The colour of an exit after layer `depth` of `layers`: light for early, dark for late, grey for the last."""
+    if depth >= layers:
+        return LAST_EXIT_COLOUR
+    return EXIT_COLOURS[round((depth - 1) / max(layers - 2, 1) * (len(EXIT_COLOURS) - 1))]
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever is read better on `colour`."""
+    red, green, blue = (channel / 255 for channel in bytes.fromhex(colour.removeprefix("#")))
+    return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#FFFFFF"
+
+
+def darker(colour: str) -> str:
+    """The same hue, dark enough for small text on white."""
+    return "#" + "".join(f"{round(channel * 0.72):02X}" for channel in bytes.fromhex(colour.removeprefix("#")))
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+
+
+def drawable(text: str) -> str:
+    """`text` with each character that the figures' font lacks written as U+ and its number."""
+    return "".join(letter if ord(letter) in _glyphs() else f"[U+{ord(letter):04X}]" for letter in text)
+
+
+def legend_columns(labels: list[str], width: float) -> int:
+    """How many columns of a legend with these labels fit into `width` inches."""
+    longest = max((len(label) for label in labels), default=1)
+    column = (0.58 * longest * LEGEND_POINTS + 34) / 72
+    return max(1, min(len(labels), math.floor(width / column)))
+
+
+def legend_height(labels: list[str], width: float) -> float:
+    """The height in inches that a legend with these labels takes below a figure of `width` inches."""
+    return 0.1 + 0.155 * math.ceil(len(labels) / legend_columns(labels, width))
+
+
+def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str) -> None:
+    """Write the figure as PDF and as SVG, each whole or not at all, without dates: equal data, equal bytes."""
+    with replacing(out_pdf) as temporary:
+        figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+    with replacing(out_svg) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})

@@ -1,0 +1,66 @@
+"""Render a study's report, as LaTeX and as one HTML page, with where it came from."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from workflow_scripts._command import run
+
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "snakemake")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
+    parser.add_argument("--command", required=True, help="the command that rebuilds the study")
+    parser.add_argument("--templates", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path, help="the folder of the report")
+    arguments = parser.parse_args()
+
+    import eat
+    from eat.config import Study
+    from eat.files import read_json
+    from eat.paths import StudyPaths
+    from eat.report import render_report
+
+    study = Study.model_validate_json(arguments.study)
+    paths = StudyPaths(study.study)
+    commit, modified = commit_state()
+    provenance = {
+        "commit": commit,
+        "modified": modified,
+        "date": ", ".join(sorted({read_json(paths.timing_state(task))["date"] for task in study.tasks})),
+        "command": arguments.command,
+        "reference": study.reference,
+        "seeds": study.seeds,
+        "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
+    }
+    render_report(
+        study.study,
+        list(study.tasks),
+        paths.results,
+        paths.data,
+        arguments.templates,
+        provenance,
+        arguments.out,
+    )
+
+
+def commit_state() -> tuple[str, bool]:
+    """The commit that is checked out, and whether files differ from it; a copy without git says so."""
+    try:
+        return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return "not under version control", False
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+if __name__ == "__main__":
+    run(main)

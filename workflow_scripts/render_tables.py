@@ -1,0 +1,26 @@
+"""Write the LaTeX tables of a task."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", required=True)
+    parser.add_argument("--summary", required=True, type=Path)
+    parser.add_argument("--paper", required=True, type=Path, help="the task's table with the paper's columns")
+    parser.add_argument("--out", required=True, type=Path, help="the folder of the tables")
+    arguments = parser.parse_args()
+
+    from eat.files import read_table
+    from eat.tables import write_tables
+
+    write_tables(read_table(arguments.summary), read_table(arguments.paper), arguments.task, arguments.out)
+
+
+if __name__ == "__main__":
+    run(main)
