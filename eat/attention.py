@@ -131,19 +131,21 @@ def _split_heads(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tenso
 @lru_cache(maxsize=1024)
 def _band(length: int, left: int, right: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """0 within the window and in the row and column of [CLS], -inf elsewhere; (T, T)."""
-    position = torch.arange(length, device=device)
-    distance = position[None, :] - position[:, None]
-    seen = (distance >= -left) & (distance <= right)
-    seen[0, :] = True
-    seen[:, 0] = True
-    return torch.zeros(length, length, dtype=dtype, device=device).masked_fill_(~seen, float("-inf"))
+    with torch.inference_mode(False):  # what is cached while tracing must serve a backward pass too
+        position = torch.arange(length, device=device)
+        distance = position[None, :] - position[:, None]
+        seen = (distance >= -left) & (distance <= right)
+        seen[0, :] = True
+        seen[:, 0] = True
+        return torch.zeros(length, length, dtype=dtype, device=device).masked_fill_(~seen, float("-inf"))
 
 
 @lru_cache(maxsize=64)
 def _block_keys(blocks: int, left: int, stretch: int, device: torch.device) -> Tensor:
     """The position of every key of every block, [CLS] first; (blocks, 1 + stretch)."""
-    keys = torch.arange(blocks, device=device)[:, None] * BLOCK - left + torch.arange(stretch, device=device)
-    return torch.cat([keys.new_zeros(blocks, 1), keys], dim=1)
+    with torch.inference_mode(False):
+        keys = torch.arange(blocks, device=device)[:, None] * BLOCK - left + torch.arange(stretch, device=device)
+        return torch.cat([keys.new_zeros(blocks, 1), keys], dim=1)
 
 
 @lru_cache(maxsize=64)
@@ -152,7 +154,8 @@ def _block_mask(length: int, left: int, right: int, device: torch.device) -> Ten
     blocks = -(-length // BLOCK)
     stretch = left + BLOCK + right
     keys = _block_keys(blocks, left, stretch, device)[:, 1:]
-    queries = torch.arange(blocks * BLOCK, device=device).view(blocks, BLOCK)
-    distance = keys[:, None, :] - queries[:, :, None]
-    seen = (distance >= -left) & (distance <= right) & (keys > 0)[:, None, :] & (keys < length)[:, None, :]
-    return torch.cat([seen.new_ones(blocks, BLOCK, 1), seen], dim=2)
+    with torch.inference_mode(False):
+        queries = torch.arange(blocks * BLOCK, device=device).view(blocks, BLOCK)
+        distance = keys[:, None, :] - queries[:, :, None]
+        seen = (distance >= -left) & (distance <= right) & (keys > 0)[:, None, :] & (keys < length)[:, None, :]
+        return torch.cat([seen.new_ones(blocks, BLOCK, 1), seen], dim=2)

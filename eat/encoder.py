@@ -99,8 +99,9 @@ class State:
 class Work:
     """What one forward pass really did in a layer.
 
-    rows: the batch's rows that ran it. attended, fed, alive: tokens of each of them that entered attention, that
-    entered the feed-forward part, and that were passed on. margin: the reducer's, where it removed tokens here.
+    rows: the batch's rows that ran it. attended, fed: tokens of each of them that entered attention, and the
+    feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of the rows
+    it saw, where it removed tokens here.
     """
 
     rows: list[int]
@@ -253,7 +254,7 @@ class PackedEncoder(nn.Module):
                         seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
             if depth < last:
                 state = self._reduce("layer_output", depth, state, batch, output)
-                output.work[-1].alive = state.layout.lengths
+            output.work[-1].alive = state.layout.lengths
         output.logits = _in_order(answers)
         return output
 
@@ -270,7 +271,7 @@ class PackedEncoder(nn.Module):
         hidden, received = layer.attend(state.hidden, state.layout, self.pattern, wanted)
         state = replace(state, hidden=hidden, received=received)
         state = self._reduce("after_attention", depth, state, batch, output)
-        work.fed = work.alive = state.layout.lengths
+        work.fed = state.layout.lengths
         return replace(state, hidden=layer.feed(state.hidden))
 
     def _reduce(self, place: Place, depth: int, state: State, batch: PackedBatch, output: EncoderOutput) -> State:

@@ -90,5 +90,6 @@ def certain_enough(rule: Sequence[str], tau: float | None, probabilities: Mappin
         entropy = torch.special.entr(current).sum(dim=-1)
         may &= 1.0 - entropy / math.log(current.shape[-1]) >= threshold
     if "agreement" in rule:
-        may &= (current.argmax(dim=-1) == before[-1].argmax(dim=-1)) if before else ~may
+        agree = current.argmax(dim=-1) == before[-1].argmax(dim=-1) if before else ~may
+        may &= agree & current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
     return may

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from transformers.utils import ModelOutput
 
 from eat.attention import AttentionPattern
 from eat.encoder import EncoderOutput, PackedBatch, PackedEncoder, Shape
-from eat.errors import EatError, listed
+from eat.errors import DamagedFile, EatError, listed
 from eat.exits import ExitHead, ExitPolicy
 from eat.layout import Layout
 from eat.reducers import build_reducer
+from eat.weights import load_encoder, read_checkpoint
 
 
 class EatConfig(PretrainedConfig):  # type: ignore[misc]
@@ -149,6 +151,23 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         """The forward pass on a packed batch; see `eat.encoder.PackedEncoder.forward`."""
         output: EncoderOutput = self.encoder(batch, policy)
         return output
+
+
+def load_model(folder: Path | str) -> EatForSequenceClassification:
+    """A model that a study trained, in evaluation mode, from its folder.
+
+    As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` where
+    the folder holds another architecture, `DamagedFile` where a file is missing, broken, or lacks a weight.
+    """
+    checkpoint = read_checkpoint(folder)
+    if checkpoint.stock_head is not None:
+        raise EatError(f"{folder}: a {checkpoint.stock_head} checkpoint, not a model that a study trained; train first")
+    model = EatForSequenceClassification(EatConfig.from_pretrained(folder))
+    absent = load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))
+    if absent:
+        raise DamagedFile(f"{Path(folder) / 'model.safetensors'}: lacks {listed(absent[:3])}; train again")
+    model.eval()
+    return model
 
 
 def pack_padded(ids: Tensor, mask: Tensor | None = None, types: Tensor | None = None) -> PackedBatch:

@@ -13,7 +13,7 @@ import torch
 
 from eat.encoder import PackedBatch
 from eat.errors import EatError
-from eat.model import EatForSequenceClassification
+from eat.model import EatForSequenceClassification, load_model
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 
@@ -23,7 +23,7 @@ def record_trace(model_folder: Path, split: Path, max_length: int, name: str) ->
 
     name: says in the progress lines what is traced. Raises `EatError` where a logit is NaN or infinite.
     """
-    model = EatForSequenceClassification.from_pretrained(model_folder).eval()
+    model = load_model(model_folder)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     table = read_split(split)
     texts = encode_split(load_tokenizer(model_folder), table, max_length)

@@ -315,6 +315,22 @@ def best_row(rows: pd.DataFrame, source: str, bounds: tuple[str, str] | None) ->
     return ranked.index.tolist()[0] if leads else None
 
 
+# --- Markdown -----------------------------------------------------------------------------------------------------
+
+
+def to_markdown(table: Table) -> str:
+    """The table for a Markdown page: intervals in brackets behind their values, the best of a column in bold."""
+
+    def text(cell: Cell) -> str:
+        value = f"**{cell.text}**" if cell.best else cell.text
+        return f"{value} {cell.interval}".strip().replace("|", r"\|")
+
+    heads = [f"{column.title} {f'({column.unit})' if column.unit else ''}".strip() for column in table.columns]
+    rules = ["---" if column.align == "left" else "---:" for column in table.columns]
+    lines = [heads, rules, *([text(cell) for cell in row.cells] for group in table.groups for row in group.rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
 # --- LaTeX --------------------------------------------------------------------------------------------------------
 
 

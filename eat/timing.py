@@ -32,7 +32,7 @@ from eat.config import Study, Timing
 from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError
 from eat.exits import ExitPolicy
-from eat.model import EatForSequenceClassification
+from eat.model import EatForSequenceClassification, load_model
 from eat.operating_points import Replay, replay
 from eat.tokens import Encoded, encode, load_tokenizer, read_split
 from eat.trace import Trace
@@ -143,7 +143,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
 
 def _entries(study: Study, timed: TimedSystem, device: torch.device) -> list[Entry]:
     """The entries of one trained system: one a threshold, and for the reference its stock exports too."""
-    model = EatForSequenceClassification.from_pretrained(timed.model).eval()
+    model = load_model(timed.model)
     dtype = getattr(torch, study.timing.dtype)
     exits = study.systems[timed.system].exits
     trace = Trace.read(timed.trace)
@@ -300,7 +300,7 @@ def _measure(
             for repeat in range(options.repeats):
                 rows = list(range(len(texts)))
                 draw.shuffle(rows)
-                for block, part in enumerate(np.array_split(np.array(rows), options.blocks)):
+                for block, part in enumerate(np.array_split(np.array(rows), min(options.blocks, len(rows)))):
                     order = list(range(len(running)))
                     draw.shuffle(order)
                     for index in order:

@@ -30,7 +30,7 @@ from eat.files import digest, read_json, replacing_folder, sha256_of, write_json
 from eat.layout import Layout
 from eat.losses import JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification
-from eat.tokens import Encoded, copy_tokenizer, encode_split, load_tokenizer, read_split
+from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 from eat.weights import load_encoder, read_checkpoint
 
@@ -56,7 +56,8 @@ class StageInputs:
 
     def fingerprint(self) -> str:
         """A hash of everything that determines the weights: the recipe, the data, the parent, the seed."""
-        files = [self.train, self.card, self.parent / "model.safetensors", *([self.teacher] if self.teacher else [])]
+        parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
+        files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
         return digest({"spec": dict(self.spec), "seed": self.seed, "files": [sha256_of(file) for file in files]})
 
 
@@ -119,7 +120,8 @@ def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> Eat
         raise EatError(
             f"max_length is {spec['max_length']}, but {parent} has {checkpoint.shape.positions} positions; lower it"
         )
-    shape = replace(checkpoint.shape, layers=len(layers), classes=len(labels))
+    separator = int(encode(load_tokenizer(parent), [""], None, spec["max_length"])[0].ids[-1])
+    shape = replace(checkpoint.shape, layers=len(layers), classes=len(labels), separator=separator)
     model = EatForSequenceClassification(
         EatConfig(
             shape=asdict(shape),
@@ -236,7 +238,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if self.frozen:
             model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
         batch = PackedBatch(inputs["ids"], inputs["types"], Layout(inputs["lengths"], inputs["ids"].device))
-        output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
+        with self.accelerator.autocast():  # mixed precision wraps the model's own forward, which is not called here
+            output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
         parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
         if output.loss is not None:
             parts["reducer"] = output.loss
