@@ -12,17 +12,36 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from eat.errors import EatError, listed
 
-Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^/\x00-\x1f]+$")]
-"""A name that becomes part of a path: anything but a slash or a control character."""
+_Item = TypeVar("_Item")
+
+
+def _differ(values: list[_Item]) -> list[_Item]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"names one twice: {listed(values)}")
+    return values
+
+
+Distinct = Annotated[list[_Item], AfterValidator(_differ)]
+"""A list in which nothing stands twice."""
+
+
+def _fits_a_path(name: str) -> str:
+    if not name.isprintable() or set("/{}") & set(name) or name.startswith("-") or not name.strip("."):
+        raise ValueError(f"{name!r} cannot be part of a path; no slash, brace or line break, no dash in front, no `..`")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a_path)]
+"""A name that becomes part of a path, of a rule's pattern (hence no braces) and of a command (no dash in front)."""
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -52,7 +71,7 @@ class FileSource(Strict):
     path: str = Field(description="The file, relative to the folder the command runs in.")
     text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
     label: str = Field(description="The label column.")
-    labels: list[str] | None = Field(
+    labels: Distinct[str] | None = Field(
         default=None, min_length=2, description="The labels in order. Default: those found, sorted."
     )
 
@@ -128,11 +147,11 @@ class Reducer(Strict):
         description="Importance of a token: the L2 norm of its hidden state (EAT), the attention it receives, or a "
         "random number (a control).",
     )
-    after: list[Layer] = Field(default=[], description="The layers after which tokens are removed.")
+    after: Distinct[Layer] = Field(default=[], description="The layers after which tokens are removed.")
     ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
     )
-    protect: list[Literal["cls", "sep"]] = Field(default=["cls"], description="Tokens that are never removed.")
+    protect: Distinct[Literal["cls", "sep"]] = Field(default=["cls"], description="Tokens that are never removed.")
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:
@@ -152,19 +171,17 @@ class Attention(Strict):
 class Exits(Strict):
     """Where the model may answer before its last layer, and by which rule it does."""
 
-    after: list[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
+    after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
     read: Literal["cls", "mean"] = Field("cls", description="What a head reads: [CLS], or the mean of live tokens.")
-    rule: list[Literal["confidence", "entropy", "agreement"]] = Field(
+    rule: Distinct[Literal["confidence", "entropy", "agreement"]] = Field(
         default=[], description="All must hold to leave. Empty: nobody leaves early."
     )
-    tau: list[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
+    tau: Distinct[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
         default=[], description="Thresholds on certainty; each is an operating point. 1 never leaves early."
     )
 
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
-        if len(set(self.tau)) != len(self.tau):
-            raise ValueError(f"tau names a threshold twice: {listed(self.tau)}")
         needs_tau = bool({"confidence", "entropy"} & set(self.rule))
         if needs_tau != bool(self.tau):
             raise ValueError(
@@ -215,8 +232,10 @@ class Stage(Strict):
     )
     distill: Distillation | None = None
     anneal: Annealing | None = Field(None, description="Default: the full pruning ratio from the first step.")
-    train_heads: list[Layer] | None = Field(
-        None, description="Train only the heads after these layers, on a frozen encoder. Default: train everything."
+    train_heads: Distinct[Layer] | None = Field(
+        None,
+        min_length=1,
+        description="Train only the heads after these layers, on a frozen encoder. Default: train everything.",
     )
 
 
@@ -281,7 +300,7 @@ class Timing(Strict):
     """How the clock is read (see docs/measuring.md)."""
 
     texts: int = Field(200, ge=8, description="Dev texts timed, stratified by length.")
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
+    batch_sizes: Distinct[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
     blocks: int = Field(5, ge=2, description="Blocks of texts; within each, every system runs in turn.")
     repeats: int = Field(2, ge=1, description="Times the whole is repeated, in another order of systems.")
     warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
@@ -299,7 +318,7 @@ class Study(Strict):
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
         description="Names data/{study}/ and results/{study}/."
     )
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
     reference: Name = Field(description="The dense system that plays BERT; speed-ups are against its stock export.")
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
@@ -313,13 +332,19 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _names_lead_somewhere(self) -> Self:
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds names a seed twice: {listed(self.seeds)}")
         if self.reference not in self.systems:
             raise ValueError(f"reference {self.reference!r} is not a system; known: {listed(self.systems)}")
         if not self.systems[self.reference].is_dense:
             raise ValueError(f"reference {self.reference!r} is not dense; name one without reducer, window or rule")
+        head, read = self.systems[self.reference].last_head, self.systems[self.reference].exits.read
+        if head == "linear" or read != "cls":
+            raise ValueError(
+                f"reference {self.reference!r} has `last_head: {head}` and `read: {read}`; "
+                "its stock export needs last_head bert or distilbert, and read cls"
+            )
         for name, system in self.systems.items():
+            if name == "backbone" or name.startswith("hf-dense"):
+                raise ValueError(f"systems.{name}: the name means something else here; choose another")
             if system.backbone not in self.backbones:
                 raise ValueError(
                     f"systems.{name}.backbone: {system.backbone!r} is not a backbone; known: {listed(self.backbones)}"
@@ -355,10 +380,10 @@ class Study(Strict):
 
     def parents(self, name: str) -> list[str]:
         """The other systems that must be trained before `name`: those it starts from and its teachers."""
-        stages = self.systems[name].recipe
-        found = [stage.start_from for stage in stages if stage.start_from in self.systems]
-        found += [stage.distill.teacher for stage in stages if stage.distill]
-        return list(dict.fromkeys(parent for parent in found if parent is not None))
+        starts = [self.parent_of(name, stage) for stage in self.stage_names(name)]
+        found = [start[0] for start in starts if start is not None and start[0] != name]
+        found += [stage.distill.teacher for stage in self.systems[name].recipe if stage.distill]
+        return list(dict.fromkeys(found))
 
     def stage(self, system: str, stage: str) -> Stage:
         """A stage by name. Raises `EatError` if the system has none of that name."""
@@ -449,6 +474,18 @@ def _plain(value: Any) -> Any:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values alone, and no key twice: of two, YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
 def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     """Read a study from a YAML file or a dictionary.
 
@@ -458,12 +495,12 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
         return _validated(dict(source), "configuration")
     path = Path(source)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EatError(f"{path}: no such configuration file") from None
+        value = _PlainLoader(path.read_text(encoding="utf-8")).get_single_data()
+    except OSError as error:
+        raise EatError(f"{path}: no configuration file that can be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise EatError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: `!!int x`, and [[[[ without end
         raise EatError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise EatError(f"{path}: holds {type(value).__name__}, not a mapping of keys; see config/config.yaml")
@@ -472,14 +509,32 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
 
 def _validated(value: dict[str, Any], origin: str) -> Study:
     try:
-        return Study.model_validate(value)
+        study = Study.model_validate(value)
     except ValidationError as error:
         raise EatError("\n".join(f"{origin}: {line}" for line in _lines(error))) from None
+    for key, truth in _truth_values(value, ()):
+        # Python would count it as 0 or 1
+        raise EatError(
+            f"{origin}: {_joined(key)}: found {truth}; no key takes a truth value (in YAML yes, no, on, off)"
+        )
+    return study
+
+
+def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """Every truth value within a validated configuration, with its key."""
+    if isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _truth_values(below, (*key, name))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _truth_values(below, (*key, index))
 
 
 def _lines(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False):
-        key = ".".join(str(part) for part in fault["loc"] if part not in ("file", "packaged", "folder")) or "study"
+        key = _joined(_without_tag(fault["loc"])) or "study"
         found = fault.get("input")
         if fault["type"] == "extra_forbidden":
             yield f"{key}: unknown key; {_known_keys(fault['loc'])}"
@@ -487,10 +542,23 @@ def _lines(error: ValidationError) -> Iterator[str]:
             yield f"{key}: missing"
         elif fault["type"] == "value_error":
             text = str(fault["ctx"]["error"])
-            yield text if key == "study" or text.startswith(f"{key}") else f"{key}: {text}"
+            yield text if key == "study" or text.startswith(key) else f"{key}: {text}"
         else:
             shown = "NaN" if isinstance(found, float) and math.isnan(found) else repr(found)
-            yield f"{key}: found {shown[:80]}; {fault['msg'].lower()}"
+            yield f"{key}: found {shown[:80]}; {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+
+
+def _joined(location: Sequence[Any]) -> str:
+    """A key as it stands in a message, in one line whatever it is made of."""
+    parts = (str(part) for part in location if part != "[key]")
+    return ".".join(part if part.isprintable() else repr(part) for part in parts)
+
+
+def _without_tag(location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A location without the kind that pydantic puts behind that of a backbone or of a task's source."""
+    kind = {"backbones": 2, "tasks": 3}.get(location[0]) if location else None
+    is_tag = kind == 2 or (kind == 3 and location[2:3] == ("source",))
+    return location[:kind] + location[kind + 1 :] if kind and is_tag else location
 
 
 def _known_keys(location: tuple[Any, ...]) -> str:
@@ -498,14 +566,15 @@ def _known_keys(location: tuple[Any, ...]) -> str:
     schema = Study.model_json_schema(by_alias=True)
 
     def resolved(node: dict[str, Any]) -> dict[str, Any]:
-        while "$ref" in node:
-            node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+        """The node that is meant by a reference, or by a choice between one and null."""
+        while "$ref" in node or "anyOf" in node:
+            choices = [choice for choice in node.get("anyOf", []) if choice.get("type") != "null"]
+            node = choices[0] if choices else schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
         return node
 
     node: dict[str, Any] = schema
     for part in location[:-1]:
-        options = [resolved(option) for option in resolved(node).get("anyOf", [node])]
-        node = resolved(next(option for option in options if option.get("type") != "null"))
+        node = resolved(node)
         below = node.get("properties", {}) | node.get("discriminator", {}).get("mapping", {})
         if part in below:
             node = {"$ref": below[part]} if isinstance(below[part], str) else below[part]

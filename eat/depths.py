@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from eat.errors import EatError, listed
@@ -35,22 +36,21 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
     backbones: the depth of each backbone that is known already; systems on others are checked when they train. Raises
     `EatError` that names the key, what was found and what is allowed.
     """
-    depths: dict[str, int] = {}
 
-    def depth_of(name: str) -> int:
-        if name not in depths:
-            parent = study.parent_of(name, study.stage_names(name)[0])
-            start = backbones[study.systems[name].backbone] if parent is None else depth_of(parent[0])
-            try:
-                depths[name] = len(chosen_layers(study.systems[name].layers.model_dump(), start))
-            except EatError as error:
-                raise EatError(f"systems.{name}.{error}") from None
-        return depths[name]
+    @cache
+    def depth_of(name: str) -> int | None:
+        """The layers of a system, which takes them of its parent; `None` where the first parent is not known yet."""
+        parent = study.parent_of(name, study.stage_names(name)[0])
+        start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
+        try:
+            return None if start is None else len(chosen_layers(study.systems[name].layers.model_dump(), start))
+        except EatError as error:
+            raise EatError(f"systems.{name}.{error}") from None
 
     for name, system in study.systems.items():
-        if system.backbone not in backbones:
-            continue
         depth = depth_of(name)
+        if depth is None:
+            continue
         heads = sorted({*system.exits.after, depth})
         found: dict[str, list[int]] = {"reducer.after": list(system.reducer.after), "exits.after": system.exits.after}
         for key, layers in found.items():

@@ -7,12 +7,13 @@ the name that a later job reads. Every writer here fills a temporary file in the
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,9 +65,11 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file. Raises `DamagedFile` where it is missing, truncated or holds NaN."""
+    """Read a JSON file. Raises `DamagedFile` where it is missing, truncated or holds NaN or infinity."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        return json.loads(
+            Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float
+        )
     except FileNotFoundError:
         raise DamagedFile(f"{path}: no such file; run the rule that makes it") from None
     except ValueError as error:
@@ -75,6 +78,11 @@ def read_json(path: Path | str) -> Any:
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"it holds {name}")
+
+
+def _finite_float(digits: str) -> float:
+    # 1e999 is good JSON, but no number that a file of ours can hold
+    return float(digits) if math.isfinite(float(digits)) else _refuse_constant(digits)
 
 
 def write_table(path: Path | str, table: pd.DataFrame) -> None:
@@ -86,15 +94,16 @@ def write_table(path: Path | str, table: pd.DataFrame) -> None:
             table.to_csv(temporary, index=False)
 
 
-def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_table(path: Path | str, required: Sequence[str] = (), complete: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table written by `write_table`.
 
-    Raises `DamagedFile` where the file is missing, cannot be parsed, has no rows, or lacks a column of `required`.
+    Raises `DamagedFile` where the file is missing, cut off or not to be parsed, has no rows, lacks a column of
+    `required`, or misses a value (or holds NaN) in a column of `complete`.
     """
     import pandas as pd
 
     try:
-        table = pd.read_parquet(path) if Path(path).suffix == ".parquet" else pd.read_csv(path)
+        table = pd.read_parquet(path) if Path(path).suffix == ".parquet" else _parsed_csv(Path(path))
     except FileNotFoundError:
         raise DamagedFile(f"{path}: no such file; run the rule that makes it") from None
     except Exception as error:  # the parsers raise many types; each means the same to the reader of the message
@@ -105,6 +114,22 @@ def read_table(path: Path | str, required: tuple[str, ...] = ()) -> pd.DataFrame
     missing = [column for column in required if column not in table.columns]
     if missing:
         raise DamagedFile(f"{path}: lacks the column {', '.join(missing)}; delete it and run again")
+    gaps = [column for column in complete if table[column].isna().any()]
+    if gaps:
+        raise DamagedFile(f"{path}: misses values in the column {', '.join(gaps)}; delete it and run again")
+    return table
+
+
+def _parsed_csv(path: Path) -> pd.DataFrame:
+    """A CSV file's table. Raises `ValueError` for what the parser would let pass with gaps or shifted columns."""
+    import pandas as pd
+
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        raise ValueError("its last line is cut off")
+    table = pd.read_csv(io.BytesIO(content))
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("a row has more cells than the header")
     return table
 
 

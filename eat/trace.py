@@ -57,7 +57,7 @@ class Trace:
         shape = read_json(Path(path).with_suffix(".json"))
         exits = [int(depth) for depth in shape["exits"]]
         required = ("id", "label", "length", *(f"logits_{depth}" for depth in exits), *PER_LAYER, "cut_margin")
-        table = read_table(path, required)
+        table = read_table(path, required, complete=required[:-1])
         logits = {depth: np.stack(table[f"logits_{depth}"].tolist()).astype(np.float32) for depth in exits}
         for depth, values in logits.items():
             if not np.isfinite(values).all():

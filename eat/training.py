@@ -86,6 +86,10 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     teacher = _teacher_logits(inputs.teacher, list(table["id"])) if stage["distill"] else None
     examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
     loss = JointLoss(exit_weights(weights, model.encoder.exits, trained), distill["mu"], distill["temperature"])
+    if not (any(loss.weights.values()) or loss.mu):
+        raise EatError(
+            "exit_weights is 0 for every exit that is trained, and nothing distils; give one a weight above 0"
+        )
     folder = checkpoints / inputs.fingerprint()[:20]
     log_file = folder / "train_log.jsonl"
     arguments = _arguments(spec, inputs.seed, folder, len(examples))
@@ -247,8 +251,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if not torch.isfinite(total):
             texts = [self.text_ids[row] for row in inputs["rows"]]
             raise EatError(
-                f"the loss is {float(total)} at step {self.state.global_step + 1} "
-                f"({', '.join(f'{key} {float(value):g}' for key, value in parts.items())}); texts: {listed(texts)}; "
+                f"the loss is {total.item()} at step {self.state.global_step + 1} "
+                f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
                 "lower the learning rate, or look at these texts"
             )
         for part, value in parts.items():

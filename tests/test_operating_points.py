@@ -192,7 +192,7 @@ def small_study() -> Study:
             "backbones": {"mini": {"kind": "packaged", "name": "all-minilm-l6-v2"}},
             "tasks": {"movies": {"source": {"kind": "packaged", "name": "rotten_tomatoes"}}},
             "systems": {
-                "dense": {"backbone": "mini"},
+                "dense": {"backbone": "mini", "last_head": "bert"},
                 "eat": {
                     "backbone": "mini",
                     "reducer": {"kind": "norm", "after": [2, 4]},

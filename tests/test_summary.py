@@ -48,7 +48,7 @@ def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9
             "reference": "dense",
             "backbones": {"mini": {"kind": "packaged", "name": "all-minilm-l6-v2"}},
             "tasks": {"movies": {"source": {"kind": "packaged", "name": "rotten_tomatoes"}}},
-            "systems": {"dense": {"backbone": "mini"}, **dict.fromkeys(names, adaptive)},
+            "systems": {"dense": {"backbone": "mini", "last_head": "bert"}, **dict.fromkeys(names, adaptive)},
         }
     )
 

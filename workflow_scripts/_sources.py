@@ -2,6 +2,7 @@
 
 Snakemake does not see what a command imports, so an edited library module would leave stale results behind. Each rule
 therefore lists `sources_of("workflow_scripts.<command>")`, computed by reading the code and never by running it.
+An import by a computed name, such as `importlib.import_module(name)`, cannot be seen: do without.
 """
 
 from __future__ import annotations
@@ -48,16 +49,28 @@ def _imports(module: str) -> tuple[str, ...]:
     for node in _run_nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            start = _absolute(node, module, file)
+            names += [start, *(f"{start}.{alias.name}" for alias in node.names)]
     parents = [name.rpartition(".")[0] for name in (*names, module)]
     return tuple(name for name in (*names, *parents) if name)
 
 
+def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
+    """The module that `from ... import` names, where it says so relative to the module it stands in."""
+    if not node.level:
+        return str(node.module)
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
+
+
 def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`, which no program runs."""
+    """All nodes but those below `if TYPE_CHECKING:`, which no program runs; those below its `else:` are run."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
-            continue
-        yield node
-        yield from _run_nodes(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for below in node.orelse:
+                yield below
+                yield from _run_nodes(below)
+        else:
+            yield node
+            yield from _run_nodes(node)

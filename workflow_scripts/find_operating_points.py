@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.config import Study
-from eat.files import write_table
-from eat.operating_points import task_operating_points
-from eat.paths import StudyPaths
 from workflow_scripts._command import run
 
 
@@ -18,6 +14,12 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--out", required=True, type=Path, help="the Parquet file to write")
     arguments = parser.parse_args()
+
+    from eat.config import Study
+    from eat.files import write_table
+    from eat.operating_points import task_operating_points
+    from eat.paths import StudyPaths
+
     study = Study.model_validate_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task
     runs = [(system, seed) for system in study.systems for seed in study.seeds]

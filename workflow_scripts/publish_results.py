@@ -47,8 +47,8 @@ def results_block(results: Path, command: str) -> str:
         dev = int(summary.loc[summary["task"] == task, "n"].max())
         parts.append(
             f"**{task}**, {dev} dev texts, {state['n_timed']} of them timed on {state['date']} "
-            f"({state['machine']['cpu']}, {state['threads']} threads, {state['dtype']}; {versions}; other processes took "
-            f"{with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
+            f"({state['machine']['cpu']}, {state['threads']} threads, {state['dtype']}; {versions}; other processes "
+            f"took {with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
         )
         parts.append(to_markdown(main_table(summary, task)))
         throughput = throughput_table(summary, task)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.config import Study
-from eat.paths import StudyPaths
-from eat.summary import TaskInputs, summarize
 from workflow_scripts._command import run
 
 
@@ -16,6 +13,11 @@ def main() -> None:
     parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the study's results")
     arguments = parser.parse_args()
+
+    from eat.config import Study
+    from eat.paths import StudyPaths
+    from eat.summary import TaskInputs, summarize
+
     study = Study.model_validate_json(arguments.study)
     paths = StudyPaths(study.study)
     runs = [(system, seed) for system in study.systems for seed in study.seeds]

@@ -1,0 +1,19 @@
+"""What all tests share: one thread, no network, and nothing written into the checkout."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from hypothesis import settings
+from hypothesis.configuration import set_hypothesis_home_dir
+
+torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
+
+set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "eat-hypothesis"))
+settings.register_profile("tests", database=None, deadline=None)
+settings.load_profile("tests")

