@@ -15,12 +15,11 @@ include: "rules/time.smk"
 include: "rules/summarize.smk"
 include: "rules/plot.smk"
 include: "rules/report.smk"
+include: "rules/record.smk"
 
 
 rule all:
     default_target: True
     input:
-        PATHS.summary,
-        PATHS.metrics,
-        report_files,
-        figure_files,
+        everything_else,
+        PATHS.records,

@@ -279,6 +279,11 @@ class Training(Strict):
         0.1, description="The part of the steps over which the learning rate rises."
     )
     max_grad_norm: Positive = 1.0
+    attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Dropout of attention weights. Default: the backbone's. Above 0 no fused attention kernel can be "
+        "used in training, which on a CPU makes 256 tokens several times slower.",
+    )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="Mixed precision if not float32."
     )
@@ -493,9 +498,17 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     """
     if isinstance(source, Mapping):
         return _validated(dict(source), "configuration")
-    path = Path(source)
+    return _validated(read_mapping(source), str(source))
+
+
+def read_mapping(path: Path | str) -> dict[str, Any]:
+    """The keys of a YAML file, not yet validated.
+
+    Raises `EatError` where it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
+    key twice), or holds no mapping.
+    """
     try:
-        value = _PlainLoader(path.read_text(encoding="utf-8")).get_single_data()
+        value = _PlainLoader(Path(path).read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
         raise EatError(f"{path}: no configuration file that can be read: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -504,7 +517,7 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
         raise EatError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise EatError(f"{path}: holds {type(value).__name__}, not a mapping of keys; see config/config.yaml")
-    return _validated(value, str(path))
+    return value
 
 
 def _validated(value: dict[str, Any], origin: str) -> Study:

@@ -96,6 +96,11 @@ class StudyPaths:
         """A figure of a task."""
         return self.results / "figures" / f"{figure}_{task}.{ending}"
 
+    @property
+    def records(self) -> Path:
+        """Snakemake's records of all outputs, gathered so that they can travel with them."""
+        return self.results / "records.json"
+
     def log(self, *parts: str) -> Path:
         """What a job printed."""
         return self.results.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")

@@ -87,9 +87,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
     loss = JointLoss(exit_weights(weights, model.encoder.exits, trained), distill["mu"], distill["temperature"])
     if not (any(loss.weights.values()) or loss.mu):
-        raise EatError(
-            "exit_weights is 0 for every exit that is trained, and nothing distils; give one a weight above 0"
-        )
+        raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
     folder = checkpoints / inputs.fingerprint()[:20]
     log_file = folder / "train_log.jsonl"
     arguments = _arguments(spec, inputs.seed, folder, len(examples))
@@ -125,7 +123,14 @@ def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> Eat
             f"max_length is {spec['max_length']}, but {parent} has {checkpoint.shape.positions} positions; lower it"
         )
     separator = int(encode(load_tokenizer(parent), [""], None, spec["max_length"])[0].ids[-1])
-    shape = replace(checkpoint.shape, layers=len(layers), classes=len(labels), separator=separator)
+    given = spec["training"]["attention_dropout"]
+    shape = replace(
+        checkpoint.shape,
+        layers=len(layers),
+        classes=len(labels),
+        separator=separator,
+        attention_dropout=checkpoint.shape.attention_dropout if given is None else given,
+    )
     model = EatForSequenceClassification(
         EatConfig(
             shape=asdict(shape),

@@ -5,6 +5,7 @@ REQUIRED: `config`, as Snakemake read it.
 GIVES: STUDY, PATHS, sources_of, and the functions from wildcards to input files.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ from eat.paths import (
     StudyPaths,
 )
 from eat.sources import known_depths
+from workflow_scripts._records import METADATA
 from workflow_scripts._sources import sources_of
 
 try:
@@ -35,6 +37,13 @@ except EatError as error:
     raise WorkflowError(str(error)) from None
 
 PATHS = StudyPaths(STUDY.study)
+
+# without its records Snakemake would miss a changed parameter in silence
+if PATHS.results.exists() and not any(METADATA.rglob("*")) and "EAT_RECORDS_ARE_LOST" not in os.environ:
+    raise WorkflowError(
+        f"{PATHS.results} holds results, but .snakemake has no records of how they were made: after a checkout run "
+        "make sync; where records were lost, make repair; else delete the results"
+    )
 
 
 def one_of(names):
@@ -140,6 +149,11 @@ def report_files(wildcards):
     """The report in every form this machine can make."""
     forms = ["results.tex", "report.html"] + (["results.pdf"] if tex_engine() else [])
     return [PATHS.report / form for form in forms] + table_files(wildcards)
+
+
+def everything_else(wildcards):
+    """All results but the records of them."""
+    return [PATHS.summary, PATHS.metrics, *report_files(wildcards), *figure_files(wildcards)]
 
 
 def table_files(wildcards):

@@ -501,7 +501,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, study: Study) -> None:
     assert load_study(path) == study
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(studies(), st.data())
 def test_whatever_is_broken_there_is_a_line_for_it(value: dict[str, Any], data: st.DataObject) -> None:
     """One node of a valid study, replaced by something else: it is still valid, or refused in lines that name a key."""
@@ -532,7 +532,7 @@ def nodes(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 # --- round trips --------------------------------------------------------------------------------------------------
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(value=studies())
 def test_a_study_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: dict[str, Any]) -> None:
     study = load_study(value)
@@ -543,7 +543,7 @@ def test_a_study_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
     assert Study.model_validate_json(study.model_dump_json(by_alias=True)) == study
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(value=studies(), other=studies(), keep=st.sets(st.sampled_from(["timing", "calibration", "accuracy_budget"])))
 def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
     value: dict[str, Any], other: dict[str, Any], keep: set[str]
@@ -577,7 +577,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
     assert load_study(taught).view([task], sorted(keep)) == view
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(value=studies(), tau=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=3, unique=True))
 def test_training_does_not_depend_on_thresholds_and_rules(value: dict[str, Any], tau: list[float]) -> None:
     study = load_study(value)
@@ -594,7 +594,7 @@ def test_training_does_not_depend_on_thresholds_and_rules(value: dict[str, Any],
                 assert changed_study.training_spec(task, name, stage) == study.training_spec(task, name, stage)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(studies())
 def test_parents_come_before_their_children_in_some_order(value: dict[str, Any]) -> None:
     """`parents` and `parent_of` agree, and lead to systems and stages that exist."""

@@ -313,7 +313,7 @@ def test_annealing_is_a_function_of_the_step(schedule: dict[str, float] | None, 
 
 @pytest.fixture
 def hooked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, torch.dtype]]:
-    """For each call of the first feed-forward product while training: whether dropout was on, and the result's dtype."""
+    """For each call of the first layer's feed-forward part: whether dropout was on, and the dtype it computed in."""
     found: list[tuple[bool, torch.dtype]] = []
     build = training.build_model
 

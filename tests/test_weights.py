@@ -143,6 +143,13 @@ def test_a_model_of_ours_is_read_back_with_all_its_heads(tmp_path: Path):
     assert torch.equal(our_logits(again, tiny.texts(LENGTHS)), our_logits(model, tiny.texts(LENGTHS)))
 
 
+def test_heads_are_left_behind_where_not_all_layers_are_taken(tmp_path: Path):
+    tiny.model(exits=[1, 2]).save_pretrained(tmp_path)
+    student = tiny.model(exits=[1], layers=2)
+    fresh = load_encoder(student.encoder, read_checkpoint(tmp_path), [1, 2])
+    assert fresh == [f"exit_heads.{depth}.classifier.{part}" for depth in (1, 2) for part in ("weight", "bias")]
+
+
 # --- out ----------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,31 @@
+"""
+Records: how Snakemake knows what is current, as a file that can travel with the results.
+
+REQUIRED INPUTS: every other output of the study.
+OUTPUTS: results/{study}/records.json, which `make sync` puts back after a checkout.
+"""
+
+
+localrules:
+    record,
+
+
+rule record:
+    """Gather Snakemake's records of all outputs; they are read when every other job has ended."""
+    input:
+        results=everything_else,
+        sources=sources_of("workflow_scripts.record"),
+    output:
+        PATHS.records,
+    log:
+        PATHS.log("record"),
+    benchmark:
+        PATHS.benchmark("record")
+    conda:
+        "../envs/study.yaml"
+    params:
+        study=STUDY.study,
+    message:
+        "recording how the results were made"
+    shell:
+        "python -m workflow_scripts.record --study {params.study:q} --out {output:q} 2>&1 | tee {log:q}"

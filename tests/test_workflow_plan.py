@@ -1,0 +1,480 @@
+"""What Snakemake plans: its own tasks and systems for each configuration, and after a change just what depends on it.
+
+The tests work in a copy of the project. Its commands are not run: `python` is a stand-in that notes its arguments, and
+each rule then makes empty outputs. So a whole study takes seconds, with the real rules, parameters and sources.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from eat.config import load_study
+from workflow_scripts._sources import sources_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("Snakefile", "rules", "workflow_scripts", "eat", "config", "profiles", "report", "envs")
+FOLDER = "a study's café"
+SHIPPED = ("config.yaml", "tiny.yaml", "long.yaml")
+ODD_TASK = """it's "a" $HOME & \\input 100% café"""
+
+SNAKEMAKE = Path(sys.executable).with_name("snakemake")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python"),
+]
+
+CALLED = """#!/bin/sh
+for word in "$@"; do printf '%s\\0' "$word"; done >> calls
+printf '\\n\\0' >> calls
+"""
+
+
+@dataclass
+class Copy:
+    """A copy of the project, and Snakemake run in it."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(SNAKEMAKE), "--nocolor", *arguments],
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def dry_run(self, config: str) -> str:
+        """What a dry run of a configuration prints."""
+        done = self.snakemake("-n", "--cores", "1", "--configfile", f"config/{config}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout + done.stderr
+
+    def pending(self, config: str = "study.yaml") -> list[tuple[str, str]]:
+        """The rule and the path of every output that a run of a configuration would make."""
+        done = self.snakemake("--summary", "--cores", "1", "--configfile", f"config/{config}")
+        assert done.returncode == 0, done.stderr
+        rows = csv.DictReader(done.stdout.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+        return [(row["rule"], row["output_file"]) for row in rows if row["plan"] != "no update"]
+
+    def planned(self, change: Callable[[dict[str, Any]], None]) -> list[tuple[str, str]]:
+        """What is pending after a change of the configuration."""
+        path = self.folder / "config" / "study.yaml"
+        before = path.read_text(encoding="utf-8")
+        value = yaml.safe_load(before)
+        change(value)
+        try:
+            path.write_text(yaml.safe_dump(value), encoding="utf-8")
+            return self.pending()
+        finally:
+            path.write_text(before, encoding="utf-8")
+
+
+def copy_project(folder: Path) -> Copy:
+    """Copy what a run needs, and let nothing be written beside it."""
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, folder / part)
+    beside = folder.parent / "cache"
+    path = f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"
+    return Copy(folder, {"XDG_CACHE_HOME": str(beside), "PYTHONDONTWRITEBYTECODE": "1", "PATH": path})
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy in which nothing was run."""
+    return copy_project(tmp_path_factory.mktemp("fresh") / FOLDER)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy in which the tiny study, with a second task of an odd name, was run by the stand-in."""
+    copy = copy_project(tmp_path_factory.mktemp("done") / FOLDER)
+    study = yaml.safe_load((copy.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["study"] = "plan"
+    study["tasks"][ODD_TASK] = dict(study["tasks"]["rotten_tomatoes"])
+    (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    for rules in (copy.folder / "rules").glob("*.smk"):
+        text = rules.read_text(encoding="utf-8")
+        made, count = re.subn(r'2>&1 \| tee \{log:q\}"', '2>&1 | tee {log:q} && touch {output:q}"', text)
+        assert count == len(re.findall(r"^rule ", text, flags=re.MULTILINE)), f"a rule of {rules.name} ends otherwise"
+        rules.write_text(made, encoding="utf-8")
+    stand_in = copy.folder.parent / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text(CALLED, encoding="utf-8")
+    stand_in.chmod(0o755)
+    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    run = copy.snakemake("--cores", "1", "--configfile", "config/study.yaml")
+    assert run.returncode == 0, run.stderr[-3000:]
+    return copy
+
+
+def rules_of(plan: list[tuple[str, str]]) -> set[str]:
+    return {rule for rule, _ in plan}
+
+
+def trained(plan: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The systems and stages that a plan would train."""
+    folders = [Path(path).parts for rule, path in plan if rule == "finetune"]
+    return {(parts[-4], parts[-2]) for parts in folders}  # .../{task}/{system}/seed{seed}/{stage}/{file}
+
+
+def traced(plan: list[tuple[str, str]]) -> set[str]:
+    return {Path(path).parts[-3] for rule, path in plan if rule in ("trace", "trace_teacher")}
+
+
+STEPS = {
+    *("prepare_text", "fetch_backbone", "finetune", "trace", "trace_teacher", "calibrate"),
+    *("find_operating_points", "measure_time", "summarize"),
+}
+
+
+def below(*rules: str, of: set[str]) -> set[str]:
+    """Rules, with all that draw or report what they make, whatever those are called."""
+    return {*rules} | (of - STEPS)
+
+
+@pytest.fixture(scope="module")
+def every_rule(fresh: Copy) -> set[str]:
+    """The rules of a whole study."""
+    found = rules_of(fresh.pending("tiny.yaml"))
+    assert found > STEPS
+    return found
+
+
+# --- what is shipped ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", SHIPPED)
+def test_a_dry_run_names_its_own_tasks_and_systems(fresh: Copy, config: str) -> None:
+    study = load_study(ROOT / "config" / config)
+    plan = fresh.dry_run(config)
+    assert set(re.findall(r"^Job \d+: (.+): preparing text$", plan, re.MULTILINE)) == set(study.tasks)
+    jobs = re.findall(r"^Job \d+: (.+): fine-tuning (.+), seed (\d+), stage (.+)$", plan, re.MULTILINE)
+    expected = [
+        (task, system, str(seed), stage)
+        for task in study.tasks
+        for system in study.systems
+        for seed in study.seeds
+        for stage in study.stage_names(system)
+    ]
+    assert sorted(set(jobs)) == sorted(expected)
+    runs = {(task, system, seed) for task, system, seed, _ in expected}
+    for rule, words in (("trace", "tracing"), ("calibrate", "calibrating")):
+        found = re.findall(rf"^Job \d+: (.+): {words} (?!the teacher)(.+), seed (\d+)$", plan, re.MULTILINE)
+        assert set(found) == runs, rule
+    others = {load_study(ROOT / "config" / other).study for other in SHIPPED} - {study.study}
+    assert f"results/{study.study}/" in plan
+    assert not [other for other in others if f"results/{other}/" in plan or f"data/{other}/" in plan]
+
+
+def test_the_default_is_the_embedded_study(fresh: Copy) -> None:
+    done = fresh.snakemake("-n", "--cores", "1")
+    assert done.returncode == 0, done.stderr
+    assert "results/embedded/summary.csv" in done.stdout + done.stderr
+
+
+def test_a_dry_run_makes_no_files(fresh: Copy) -> None:
+    before = sorted(path.name for path in fresh.folder.iterdir() if path.name != ".snakemake")
+    fresh.dry_run("tiny.yaml")
+    assert sorted(path.name for path in fresh.folder.iterdir() if path.name != ".snakemake") == before
+
+
+BROKEN = {
+    "unknown key": ("train_examples: 96", "trian_examples: 96", "tasks.rotten_tomatoes.trian_examples: unknown key"),
+    "threshold": ("tau: [0.55, 0.90]", "tau: [0.55, 1.9]", "systems.eat-6.exits.tau.1: found 1.9"),
+    "layer": ("after: [2, 4]", "after: [2, 8]", "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"),
+    "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems train from each other in a circle: dense-6"),
+    "reference": ("reference: dense-6", "reference: eat-6", "reference 'eat-6' is not dense"),
+    "tag": ("reference: dense-6", "reference: !!python/object/apply:os.getcwd []", "not valid JSON or YAML"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_bad_configuration_gives_one_line_before_any_job(fresh: Copy, what: str) -> None:
+    old, new, line = BROKEN[what]
+    text = (fresh.folder / "config" / "tiny.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (fresh.folder / "config" / "bad.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
+    done = fresh.snakemake("-n", "--cores", "1", "--configfile", "config/bad.yaml")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "Job stats" not in printed
+    assert "Traceback" not in printed
+    assert len([found for found in printed.splitlines() if line in found]) == 1
+
+
+def test_lint_finds_nothing(fresh: Copy) -> None:
+    done = fresh.snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_formatted() -> None:
+    snakefmt = SNAKEMAKE.with_name("snakefmt")
+    if not snakefmt.is_file():
+        pytest.skip("snakefmt is not installed")
+    done = subprocess.run(
+        [str(snakefmt), "--check", "Snakefile", "rules"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"run: snakefmt Snakefile rules\n{done.stdout}{done.stderr}"
+
+
+# --- a run --------------------------------------------------------------------------------------------------------
+
+
+def test_after_a_run_there_is_nothing_to_do(done: Copy) -> None:
+    assert "Nothing to be done" in done.dry_run("study.yaml")
+    assert done.pending() == []
+
+
+def test_arguments_arrive_as_they_are(done: Copy) -> None:
+    """Quoting: a task's name with quotes, a dollar, a backslash and an ampersand is one word of each command."""
+    words = (done.folder / "calls").read_text(encoding="utf-8").split("\0")
+    assert words.count(ODD_TASK) >= 5
+    assert os.environ["HOME"] not in "".join(words)
+    assert f"{ODD_TASK}/dense-6/seed1" in words
+    study = load_study(done.folder / "config" / "study.yaml")
+    specs = [json.loads(word) for flag, word in pairwise(words) if flag == "--spec"]
+    assert study.training_spec(ODD_TASK, "student-3", "finetune") in specs
+    views = [word for flag, word in pairwise(words) if flag == "--study" and word != study.study]
+    assert study.view([ODD_TASK], keep=["timing"]) in views
+    assert all(load_study(json.loads(view)) for view in views)
+
+
+def test_every_command_of_the_run_exists(done: Copy) -> None:
+    words = (done.folder / "calls").read_text(encoding="utf-8").split("\0")
+    modules = {word for flag, word in pairwise(words) if flag == "-m"}
+    assert len(modules) >= 10
+    for module in modules:
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file()
+
+
+def test_a_command_that_fails_ends_the_run_with_its_line(fresh: Copy, tmp_path: Path) -> None:
+    stand_in = tmp_path / "python"
+    stand_in.write_text("#!/bin/sh\necho 'error: no column urgent' >&2\nexit 1\n", encoding="utf-8")
+    stand_in.chmod(0o755)
+    failing = Copy(fresh.folder, fresh.environment | {"PATH": f"{tmp_path}{os.pathsep}{fresh.environment['PATH']}"})
+    run = failing.snakemake("--cores", "1", "--configfile", "config/tiny.yaml", "--until", "prepare_text")
+    assert run.returncode == 1
+    assert "error: no column urgent" in run.stdout + run.stderr
+    log = fresh.folder / "results" / "tiny" / "logs" / "prepare_text" / "rotten_tomatoes.log"
+    assert log.read_text(encoding="utf-8") == "error: no column urgent\n"
+    assert not list((fresh.folder / "data").rglob("*.parquet"))
+    shutil.rmtree(fresh.folder / "results")
+
+
+# --- changes of the configuration ---------------------------------------------------------------------------------
+
+
+def test_a_threshold_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-6"]["exits"]["tau"] = [0.55, 0.91]
+
+    plan = done.planned(change)
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+
+
+def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-6"]["exits"]["rule"] = ["entropy"]
+
+    plan = done.planned(change)
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+
+
+def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, every_rule: set[str]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-6"]["recipe"][0]["learning_rate"] = 5e-5
+
+    plan = done.planned(change)
+    assert trained(plan) == {("eat-6", "finetune"), ("eat-6-patience", "patience")}
+    assert traced(plan) == {"eat-6", "eat-6-patience"}
+    assert {Path(path).parts[-2] for rule, path in plan if rule == "calibrate"} == {"eat-6", "eat-6-patience"}
+    steps = ("finetune", "trace", "calibrate", "find_operating_points", "measure_time", "summarize")
+    assert rules_of(plan) == below(*steps, of=every_rule)
+
+
+def test_a_teachers_learning_rate_trains_its_students(done: Copy) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["dense-6"]["recipe"][0]["learning_rate"] = 5e-5
+
+    plan = done.planned(change)
+    assert trained(plan) == {("dense-6", "finetune"), ("student-3", "finetune")}
+    assert "trace_teacher" in rules_of(plan)
+
+
+def test_a_learning_rate_of_a_leaf_trains_it_alone(done: Copy) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-6-patience"]["recipe"][0]["learning_rate"] = 5e-5
+
+    assert trained(done.planned(change)) == {("eat-6-patience", "patience")}
+
+
+def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["tasks"][ODD_TASK]["learning_rate"] = 5e-5
+
+    plan = done.planned(change)
+    assert {Path(path).parts[3] for rule, path in plan if rule == "finetune"} == {ODD_TASK}
+    assert {Path(path).stem for rule, path in plan if rule == "measure_time"} == {ODD_TASK}
+
+
+def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-4"] = study["systems"]["eat-6-early"] | {"layers": {"first": 6}}
+
+    plan = done.planned(change)
+    assert trained(plan) == {("eat-4", "finetune")}
+    assert traced(plan) == {"eat-4"}
+    steps = ("finetune", "trace", "calibrate", "find_operating_points", "measure_time", "summarize")
+    assert rules_of(plan) == below(*steps, of=every_rule)
+
+
+def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["student-2"] = study["systems"]["student-3"] | {"layers": {"every": 3}}
+
+    plan = done.planned(change)
+    assert trained(plan) == {("student-2", "finetune")}
+    assert traced(plan) == {"student-2"}
+
+
+def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["tasks"]["imdb"] = study["tasks"]["rotten_tomatoes"] | {"source": {"kind": "packaged", "name": "imdb"}}
+        study["seeds"] = [1, 2]
+
+    made = [Path(path).parts for rule, path in done.planned(change) if rule == "finetune"]
+    assert {(parts[3], parts[5]) for parts in made} == {
+        *(("imdb", seed) for seed in ("seed1", "seed2")),
+        ("rotten_tomatoes", "seed2"),
+        (ODD_TASK, "seed2"),
+    }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"texts": 17}, {"batch_sizes": [1]}, {"deep_layers": 6}, {"threads": 1, "repeats": 2}],
+    ids=["texts", "batch sizes", "deep layers", "two values changed round"],
+)
+def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[str], options: dict[str, Any]) -> None:
+    plan = done.planned(lambda study: study["timing"].update(options))
+    assert rules_of(plan) == below("measure_time", "summarize", of=every_rule)
+
+
+def test_calibration_starts_from_the_traces(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study.update(calibration={"mode": "raw"}))
+    steps = ("calibrate", "find_operating_points", "measure_time", "summarize")
+    assert rules_of(plan) == below(*steps, of=every_rule)
+
+
+def test_a_budget_only_chooses_again(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study.update(accuracy_budget=0.02))
+    assert rules_of(plan) == below("find_operating_points", "summarize", of=every_rule)
+
+
+def test_what_means_the_same_plans_nothing(done: Copy) -> None:
+    """Comments, the order of keys, a default written out, another way to write a number."""
+
+    def change(study: dict[str, Any]) -> None:
+        study["systems"] = dict(sorted(study["systems"].items()))
+        study["systems"]["eat-6"]["attention"]["left"] = 16.0
+        study["systems"]["dense-6"]["reducer"] = {"kind": "none"}
+        study["accuracy_budget"] = 0.01
+        study["training"]["learning_rate"] = str(study["training"]["learning_rate"])
+
+    assert done.planned(change) == []
+
+
+# --- changes of files ---------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def edited(copy: Copy, *paths: str, text: str = "\n# edited\n") -> Iterator[None]:
+    """Append text to files of a copy; put them back as they were, with their dates, at the end."""
+    before = {path: ((copy.folder / path).read_bytes(), (copy.folder / path).stat()) for path in paths}
+    try:
+        for path in paths:
+            with open(copy.folder / path, "a", encoding="utf-8") as file:
+                file.write(text)
+        yield
+    finally:
+        for path, (content, stat) in before.items():
+            (copy.folder / path).write_bytes(content)
+            os.utime(copy.folder / path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def rules_that_import(copy: Copy, path: str) -> set[str]:
+    """The rules whose command imports a file, by what the rules say."""
+    found = set()
+    for file in (copy.folder / "rules").glob("*.smk"):
+        for rule, module in re.findall(
+            r'^rule (\w+):.*?sources_of\("([\w.]+)"\)', file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        ):
+            if path in sources_of(module):
+                found.add(rule)
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", ["eat/figures.py", "eat/training.py", "eat/timing.py", "workflow_scripts/plot_curve.py"]
+)
+def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
+    importing = rules_that_import(done, path) & every_rule
+    downstream = {
+        "eat/figures.py": below(of=every_rule),
+        "eat/training.py": every_rule - {"prepare_text", "fetch_backbone"},
+        "eat/timing.py": below("measure_time", "summarize", of=every_rule),
+        "workflow_scripts/plot_curve.py": below(of=every_rule) - {"plot_frontier", "render_tables"},
+    }[path]
+    assert importing
+    with edited(done, path):
+        found = rules_of(done.pending())
+    assert importing <= found <= downstream
+
+
+def test_a_file_that_no_command_imports_plans_nothing(done: Copy) -> None:
+    with edited(done, "config/schema.json", "profiles/default/profile.yaml", "workflow_scripts/_sources.py"):
+        assert done.pending() == []
+
+
+def test_a_file_that_is_only_touched_plans_nothing(done: Copy) -> None:
+    touched = sorted((done.folder / "eat").glob("*.py"))
+    touched += sorted((done.folder / "data").rglob("*.parquet"))
+    assert len(touched) > 20
+    for path in touched:
+        path.touch()
+    assert done.pending() == []
+
+
+def test_a_lost_result_is_made_again_and_nothing_before_it(done: Copy, every_rule: set[str]) -> None:
+    path = done.folder / "results" / "plan" / "metrics.json"
+    kept, stat = path.read_bytes(), path.stat()
+    path.unlink()
+    try:
+        assert rules_of(done.pending()) == below("summarize", of=every_rule)
+    finally:
+        path.write_bytes(kept)
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

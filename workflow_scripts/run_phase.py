@@ -1,0 +1,36 @@
+"""Run one phase of a study: the command of its DVC stage.
+
+Snakemake decides what within the phase is made again. A profile is taken from SNAKEMAKE_PROFILE, as always, so that
+`SNAKEMAKE_PROFILE=profiles/slurm dvc repro` sends every phase to the cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from eat.errors import EatError, listed
+from workflow_scripts._command import run
+from workflow_scripts._phases import PHASES
+from workflow_scripts.write_dvc_yaml import plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("phase", help=f"one of {listed(PHASES)}")
+    parser.add_argument("--config", required=True, type=Path, help="the study")
+    arguments = parser.parse_args()
+    if arguments.phase not in PHASES:
+        raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
+    rules = PHASES[arguments.phase].rules
+    targets = sorted(row["output_file"] for row in plan(arguments.config) if row["rule"] in rules)
+    command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
+    done = subprocess.run([*command, "--allowed-rules", *rules, "--", *targets], check=False)
+    if done.returncode != 0:
+        raise EatError(f"phase {arguments.phase}: Snakemake ended with {done.returncode}; its last lines tell why")
+
+
+if __name__ == "__main__":
+    run(main)

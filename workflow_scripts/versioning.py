@@ -1,0 +1,180 @@
+"""Keep DVC and Snakemake of one mind: `record` after a run, `sync` after a checkout or pull, `repair` lost records.
+
+record: put the results into DVC's cache and `dvc.lock`, if and only if every one is current.
+sync: put the results of the commit that is checked out in place, with Snakemake's records of how they were made.
+repair: make records anew where they were lost, if and only if DVC says that every result is current.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eat.errors import EatError, listed
+from eat.files import read_json
+from eat.paths import StudyPaths
+from workflow_scripts._command import run
+from workflow_scripts._records import read_records, restore_records
+from workflow_scripts.write_dvc_yaml import dvc_yaml
+
+CONFIG = Path("config/config.yaml")
+OLD_DATE = 946684800.0
+"""2000-01-01: every source is newer than a result of this date, and is therefore compared by its content."""
+
+SLACK_SECONDS = 5.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    actions = {"record": record, "sync": sync, "repair": repair}
+    parser.add_argument("action", choices=actions)
+    action = parser.parse_args().action
+    _require_repository()
+    print(actions[action]())
+
+
+def record() -> str:
+    """Commit the results to DVC. Raises `EatError` where one is stale or was changed after its job."""
+    _require_current_dvc_yaml()
+    planned = _planned_rules()
+    if planned:
+        raise EatError(f"not recorded: these rules would run again: {listed(planned)}; run snakemake --cores all first")
+    changed = _changed_by_hand()
+    if changed:
+        raise EatError(
+            f"not recorded: changed after the job that made it: {listed(changed[:3])}; delete it and run again"
+        )
+    _dvc("commit", "--force", "--no-relink")
+    return "recorded: dvc.lock holds the results; keep it with git add dvc.lock && git commit, send data with dvc push"
+
+
+def sync() -> str:
+    """Check the results out and restore their records. Raises `EatError` where DVC has no results of this commit."""
+    outputs = _locked_outputs()
+    _dvc("checkout", "--force")
+    missing = [path for path in outputs if not Path(path).exists()]
+    if missing:
+        raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
+    restore_records(read_json(_paths().records))
+    for path in outputs:
+        os.utime(path, (OLD_DATE, OLD_DATE))
+    return f"in place: {len(outputs)} results of this commit and their records; snakemake -n says what is stale"
+
+
+def repair() -> str:
+    """Make Snakemake's records anew. Raises `EatError` where DVC says that a result is not current."""
+    _require_current_dvc_yaml()
+    outputs = _locked_outputs()
+    if len(read_records(_paths().study)) >= len(outputs) - 1:
+        return "nothing to repair: Snakemake has its records"
+    dirty = _dirty_stages()
+    if dirty:
+        raise EatError(
+            f"not repaired: DVC says that {listed(dirty)} is not current, and new records would hide it; undo the "
+            "change and repair, or delete the results and run again"
+        )
+    _snakemake("--cores", "1", "--touch", "--forceall", records_are_lost=True)
+    _dvc("commit", "--force", "--no-relink")
+    return "repaired: Snakemake has records of all results again"
+
+
+def _paths() -> StudyPaths:
+    return StudyPaths(str(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["study"]))
+
+
+def _require_repository() -> None:
+    if not Path(".git").exists():
+        raise EatError("not under git, so there is nothing to version; the workflow itself runs without")
+    if not Path(".dvc").is_dir():
+        raise EatError("not a DVC repository; run dvc init, and dvc remote add where results are to be shared")
+
+
+def _require_current_dvc_yaml() -> None:
+    if not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != dvc_yaml(CONFIG):
+        raise EatError("dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml first")
+
+
+def _planned_rules() -> list[str]:
+    """The rules that Snakemake would run now."""
+    done = _snakemake("--dry-run", "--quiet", "host", "rules", "progress", "--nocolor")
+    text = done.stdout + done.stderr
+    if "Nothing to be done" in text:
+        return []
+    rows = text.partition("Job stats:")[2].splitlines()
+    found = [row.split()[0] for row in rows if len(row.split()) == 2 and row.split()[1].isdigit()]
+    return [rule for rule in found if rule not in ("all", "total")] or ["unknown"]
+
+
+def _changed_by_hand() -> list[str]:
+    """Results that differ from what DVC last recorded, and are newer than the job that made them."""
+    records = read_records(_paths().study)
+    locked = _locked_digests()
+    late = [
+        path
+        for path, made in records.items()
+        if Path(path).exists() and Path(path).stat().st_mtime > made["endtime"] + SLACK_SECONDS
+    ]
+    return [path for path in late if locked.get(path) != _md5(Path(path))]
+
+
+def _md5(path: Path) -> str:
+    """The digest by which DVC names a file's content."""
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()
+
+
+def _locked_digests() -> dict[str, str]:
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
+    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
+
+
+def _locked_outputs() -> list[str]:
+    digests = _locked_digests()
+    if not digests:
+        raise EatError("there is no dvc.lock, so no results of this commit are known; run snakemake --cores all")
+    return sorted(digests)
+
+
+def _dirty_stages() -> list[str]:
+    done = _run(["dvc", "status", "--json"])
+    return sorted(json.loads(done.stdout or "{}"))
+
+
+def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {}),
+    )
+    if done.returncode != 0:
+        raise EatError(f"snakemake failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
+    return done
+
+
+def _dvc(*arguments: str) -> None:
+    _run(["dvc", *arguments])
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[Any]:
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EatError(f"{' '.join(command)} failed: {' '.join(done.stderr.split()[-60:])}")
+    return done
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,102 @@
+"""Write `dvc.yaml` from Snakemake's own plan: a stage for each phase, with its inputs, outputs and parameters.
+
+The DAG stands once, in the rules; this file is a copy of it for DVC. `--check` tells whether the copy is current.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from eat.errors import EatError
+from eat.files import write_text
+from workflow_scripts._command import run
+from workflow_scripts._phases import PHASES, keys_of, phase_of
+
+HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
+# Written by `python -m workflow_scripts.write_dvc_yaml`; a test holds it to the rules.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study DVC versions")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where dvc.yaml is not current")
+    arguments = parser.parse_args()
+    text = dvc_yaml(arguments.config)
+    if not arguments.check:
+        write_text("dvc.yaml", text)
+    elif not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != text:
+        raise EatError(
+            "dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml and commit it"
+        )
+
+
+def dvc_yaml(config: Path) -> str:
+    """The text of `dvc.yaml` for a study."""
+    keys = yaml.safe_load(config.read_text(encoding="utf-8"))
+    outputs: dict[str, set[str]] = defaultdict(set)
+    inputs: dict[str, set[str]] = defaultdict(set)
+    for row in plan(config):
+        phase = phase_of(row["rule"])
+        if phase is not None:
+            outputs[phase].add(row["output_file"])
+            inputs[phase] |= {path for path in row["input-file(s)"].split(",") if path and path != "-"}
+    stages = {}
+    for name, phase in PHASES.items():
+        if not outputs[name]:
+            continue
+        workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *inputs[name]}
+        stages[name] = {
+            "cmd": f"python -m workflow_scripts.run_phase {name} --config {config}",
+            "deps": sorted(workflow - outputs[name]),
+            "params": [{str(config): keys_of(keys, phase.keys)}],
+            **_outs(sorted(outputs[name])),
+        }
+    return HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Outputs by what DVC does with them. None is removed before its stage: Snakemake decides what is made again."""
+    kept = {"persist": True}
+    metrics = [path for path in paths if Path(path).name == "metrics.json"]
+    plots = [path for path in paths if Path(path).parent.name == "curves"]
+    others = [path for path in paths if path not in metrics and path not in plots]
+    sections: dict[str, list[dict[str, Any]]] = {"outs": [{path: kept} for path in others]}
+    if metrics:
+        sections["metrics"] = [{path: kept} for path in metrics]
+    if plots:
+        sections["plots"] = [{path: kept | _axes(Path(path).stem)} for path in plots]
+    return sections
+
+
+def _axes(curve: str) -> dict[str, str]:
+    """What `dvc plots` draws of a curve."""
+    x, y = {
+        "exits": ("exit", "fraction"),
+        "retention": ("layer", "observed"),
+        "lengths": ("length_mean", "retention"),
+        "reliability": ("confidence", "accuracy"),
+    }[curve]
+    return {"x": x, "y": y, "template": "scatter"}
+
+
+def plan(config: Path) -> list[dict[str, str]]:
+    """Snakemake's own list of every output with its rule and inputs."""
+    command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--configfile", str(config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise EatError(f"snakemake --detailed-summary failed: {' '.join(done.stderr.split()[-60:])}")
+    return list(csv.DictReader(io.StringIO(done.stdout), delimiter="\t"))
+
+
+if __name__ == "__main__":
+    run(main)
