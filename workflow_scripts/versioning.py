@@ -23,7 +23,7 @@ from eat.files import read_json
 from eat.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._records import read_records, restore_records
-from workflow_scripts.write_dvc_yaml import dvc_yaml
+from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
 OLD_DATE = 946684800.0
@@ -63,9 +63,13 @@ def sync() -> str:
     missing = [path for path in outputs if not Path(path).exists()]
     if missing:
         raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
-    restore_records(read_json(_paths().records))
+    records = _paths().records
+    restore_records(read_json(records))
     for path in outputs:
         os.utime(path, (OLD_DATE, OLD_DATE))
+    # the file of the records cannot hold the record of itself
+    _snakemake("--cores", "1", "--touch", "--allowed-rules", "record", "--", str(records))
+    os.utime(records, (OLD_DATE, OLD_DATE))
     return f"in place: {len(outputs)} results of this commit and their records; snakemake -n says what is stale"
 
 
@@ -103,14 +107,8 @@ def _require_current_dvc_yaml() -> None:
 
 
 def _planned_rules() -> list[str]:
-    """The rules that Snakemake would run now."""
-    done = _snakemake("--dry-run", "--quiet", "host", "rules", "progress", "--nocolor")
-    text = done.stdout + done.stderr
-    if "Nothing to be done" in text:
-        return []
-    rows = text.partition("Job stats:")[2].splitlines()
-    found = [row.split()[0] for row in rows if len(row.split()) == 2 and row.split()[1].isdigit()]
-    return [rule for rule in found if rule not in ("all", "total")] or ["unknown"]
+    """The rules that Snakemake would run now, in the order of the plan."""
+    return list(dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update"))
 
 
 def _changed_by_hand() -> list[str]:
