@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast lint tiny schema
+.PHONY: run test test-fast test-workflow record sync repair lint tiny schema
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -12,7 +12,15 @@ test: .venv/installed
 	$(ACTIVATE) && python -m pytest
 
 test-fast: .venv/installed
-	$(ACTIVATE) && python -m pytest -m "not slow"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow"
+
+# what reruns after which change, on copies of the workflow under git and DVC
+test-workflow: .venv/installed
+	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py
+
+# after a run; after a checkout or dvc pull; where Snakemake's records were lost
+record sync repair: .venv/installed
+	$(ACTIVATE) && python -m workflow_scripts.versioning $@
 
 lint: .venv/installed
 	$(ACTIVATE) && ruff check . && ruff format --check .

@@ -432,7 +432,8 @@ class Study(Strict):
             "exits": {"after": row.exits.after, "read": row.exits.read},
             "last_head": row.last_head,
             "stage": _plain(chosen) | {"learning_rate": rate},
-            "training": _plain(self.training.model_copy(update={"learning_rate": rate})),
+            # threads are left out: more of them are no reason to train again
+            "training": self.training.model_dump(mode="json", exclude={"threads"}) | {"learning_rate": rate},
         }
 
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:

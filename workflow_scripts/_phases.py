@@ -11,45 +11,71 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from eat.paths import CAPTIONS, TEMPLATES
+from workflow_scripts._sources import sources_of
+
 STUDY = ("study", "seeds")
 SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
 )
+TRAINING = tuple(
+    f"training.{key}"
+    for key in (
+        "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
+    )
+)  # fmt: skip
 RULE = ("systems.*.exits.rule", "systems.*.exits.tau")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """rules: the rules whose outputs a stage holds. keys: patterns of the configuration keys it depends on."""
+    """A stage of `dvc.yaml`.
+
+    rules: the rules whose outputs it holds, each with the command of its name unless `commands` says otherwise.
+    reads: the phases whose outputs it reads. keys: patterns of the configuration keys it depends on. files: others.
+    """
 
     rules: tuple[str, ...]
+    reads: tuple[str, ...]
     keys: tuple[str, ...]
+    commands: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
+    def sources(self) -> set[str]:
+        """Every local module that its commands can import."""
+        return {file for command in self.commands or self.rules for file in sources_of(f"workflow_scripts.{command}")}
+
+
+POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *RULE)
 
 PHASES: Mapping[str, Phase] = {
-    "prepare": Phase(("prepare_text", "fetch_backbone"), ("study", "tasks", "backbones")),
+    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones")),
     # a student's teacher is traced between two trainings
     "finetune": Phase(
         ("finetune", "trace_teacher"),
-        (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", "training"),
+        ("prepare",),
+        (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", *TRAINING),
+        commands=("finetune", "trace"),
     ),
-    "trace": Phase(("trace",), (*STUDY, "tasks.*.max_length")),
-    "calibrate": Phase(
-        ("calibrate", "find_operating_points"),
-        (*STUDY, "tasks", *SYSTEM, *RULE, "reference", "calibration", "accuracy_budget", "backbones"),
-    ),
-    "time": Phase(("measure_time",), (*STUDY, "tasks", *SYSTEM, *RULE, "reference", "timing", "backbones")),
+    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length")),
+    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
+    "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
-        ("summarize",),
-        (*STUDY, "tasks", *SYSTEM, *RULE, "reference", "calibration", "accuracy_budget", "timing", "backbones"),
+        ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
     ),
-    "plot": Phase(("plot_frontier", "plot_curve"), ("study", "reference")),
+    "plot": Phase(("plot_frontier", "plot_curve"), ("summarize",), ("study", "reference")),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
-        (*STUDY, "tasks", *SYSTEM, *RULE, "reference", "calibration", "accuracy_budget", "timing", "backbones"),
+        ("prepare", "time", "summarize", "plot"),
+        (*POINTS, "calibration", "accuracy_budget", "timing"),
+        files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
-    "record": Phase(("record",), ("study",)),
+    "record": Phase(
+        ("record",),
+        ("prepare", "finetune", "trace", "calibrate", "time", "summarize", "plot", "report"),
+        ("study",),
+    ),
 }
 """In the order data takes."""
 

@@ -75,7 +75,7 @@ def sync() -> str:
 
 def repair() -> str:
     """Make Snakemake's records anew. Raises `EatError` where DVC says that a result is not current."""
-    _require_current_dvc_yaml()
+    _require_current_dvc_yaml(records_are_lost=True)
     outputs = _locked_outputs()
     if len(read_records(_paths().study)) >= len(outputs) - 1:
         return "nothing to repair: Snakemake has its records"
@@ -101,8 +101,9 @@ def _require_repository() -> None:
         raise EatError("not a DVC repository; run dvc init, and dvc remote add where results are to be shared")
 
 
-def _require_current_dvc_yaml() -> None:
-    if not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != dvc_yaml(CONFIG):
+def _require_current_dvc_yaml(records_are_lost: bool = False) -> None:
+    current = dvc_yaml(CONFIG, records_are_lost)
+    if not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != current:
         raise EatError("dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml first")
 
 

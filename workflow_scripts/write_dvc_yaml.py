@@ -1,6 +1,7 @@
 """Write `dvc.yaml` from Snakemake's own plan: a stage for each phase, with its inputs, outputs and parameters.
 
-The DAG stands once, in the rules; this file is a copy of it for DVC. `--check` tells whether the copy is current.
+The outputs are those the rules make; which phase reads which stands in `_phases.py`. `--check` tells whether the file
+is current.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -40,28 +42,31 @@ def main() -> None:
         )
 
 
-def dvc_yaml(config: Path) -> str:
-    """The text of `dvc.yaml` for a study."""
-    keys = yaml.safe_load(config.read_text(encoding="utf-8"))
+def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
+    """The text of `dvc.yaml` for a study. records_are_lost: see `plan`."""
+    study = yaml.safe_load(config.read_text(encoding="utf-8"))
     outputs: dict[str, set[str]] = defaultdict(set)
-    inputs: dict[str, set[str]] = defaultdict(set)
-    for row in plan(config):
+    for row in plan(config, records_are_lost):
         phase = phase_of(row["rule"])
         if phase is not None:
             outputs[phase].add(row["output_file"])
-            inputs[phase] |= {path for path in row["input-file(s)"].split(",") if path and path != "-"}
     stages = {}
     for name, phase in PHASES.items():
-        if not outputs[name]:
-            continue
-        workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *inputs[name]}
+        workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *phase.files}
+        read = {path for earlier in phase.reads for path in outputs[earlier]}
+        given = _given_files(study) if name == "prepare" else set()
         stages[name] = {
             "cmd": f"python -m workflow_scripts.run_phase {name} --config {config}",
-            "deps": sorted(workflow - outputs[name]),
-            "params": [{str(config): keys_of(keys, phase.keys)}],
+            "deps": sorted(workflow | phase.sources() | read | given),
+            "params": [{str(config): keys_of(study, phase.keys)}],
             **_outs(sorted(outputs[name])),
         }
     return HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120, allow_unicode=True)
+
+
+def _given_files(study: dict[str, Any]) -> set[str]:
+    """A user's own files, which can change; what lies in packages is pinned by its digest."""
+    return {task["source"]["path"] for task in study["tasks"].values() if task["source"]["kind"] == "file"}
 
 
 def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -89,10 +94,14 @@ def _axes(curve: str) -> dict[str, str]:
     return {"x": x, "y": y, "template": "scatter"}
 
 
-def plan(config: Path) -> list[dict[str, str]]:
-    """Snakemake's own list of every output with its rule and inputs."""
+def plan(config: Path, records_are_lost: bool = False) -> list[dict[str, str]]:
+    """Snakemake's own list of every output with its rule, its inputs, and whether it would be made again.
+
+    records_are_lost: go on where results have no records; nothing then tells a stale result from a current one.
+    """
     command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--configfile", str(config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {})
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake --detailed-summary failed: {' '.join(done.stderr.split()[-60:])}")
     return list(csv.DictReader(io.StringIO(done.stdout), delimiter="\t"))

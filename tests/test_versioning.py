@@ -1,0 +1,351 @@
+"""Only what is invalid reruns: each row of docs/versioning.md, on a copy of the workflow under git and DVC.
+
+The copy lies in a folder with a space and an accent in its name. Its rules, parameters, sources and records are the
+real ones; each command is a stand-in whose outputs are digests of its arguments and inputs, so that another parameter
+gives another result and the same parameter the same. `make test-workflow` runs these tests; `make test` does not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
+
+from workflow_scripts._sources import sources_of
+from workflow_scripts.versioning import SLACK_SECONDS
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+    pytest.mark.skipif(not SNAKEMAKE.with_name("dvc").is_file(), reason="dvc is not installed beside python"),
+]
+
+PYTHON_STAND_IN = f"""#!/bin/sh
+# only the command that gathers records is real
+case "$2" in workflow_scripts.record) exec '{sys.executable}' "$@";; esac
+printf '%s\\n' "$@"
+"""
+MAKE_OUTPUTS = """#!/bin/sh
+# everything before -- goes into the content of everything behind it
+sum=""
+while [ "$1" != "--" ]; do sum="$sum$(cksum < "$1")"; shift; done
+shift
+for file in "$@"; do
+    made=$(printf '%s%s' "$sum" "$file" | cksum | cut -d ' ' -f 1)
+    case "$file" in
+        *.csv) printf 'task,value\\nall,%s\\n' "$made" > "$file" ;;
+        *) printf '{"value": %s}\\n' "$made" > "$file" ;;
+    esac
+done
+"""
+BELOW_TIMING = {
+    "summarize", "plot_frontier", "plot_curve", "render_tables", "render_report", "render_pdf", "record",
+}  # fmt: skip
+
+
+class Repository(Copy):
+    """A copy of the project under git and DVC."""
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0 or not check, f"{' '.join(command)}:\n{done.stdout}{done.stderr}"
+        return done
+
+    def dvc(self, *arguments: str) -> str:
+        return self.run(sys.executable, "-m", "dvc", *arguments).stdout
+
+    def git(self, *arguments: str) -> str:
+        return self.run("git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments).stdout
+
+    def versioning(self, action: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.run(sys.executable, "-m", "workflow_scripts.versioning", action, check=check)
+
+    def commit(self, message: str) -> str:
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", "--message", message)
+        return self.git("rev-parse", "HEAD").strip()
+
+    def wanted(self) -> set[str]:
+        """The rules that a dry run names."""
+        return {rule for rule, _ in self.pending("config.yaml")}
+
+    def dirty(self) -> set[str]:
+        """The stages that `dvc status` names."""
+        return set(json.loads(self.dvc("status", "--json") or "{}"))
+
+    def edit(self, path: str, text: str = "\n# edited\n") -> None:
+        with (self.folder / path).open("a", encoding="utf-8") as file:
+            file.write(text)
+
+    def change(self, *keys: Any, value: Any) -> None:
+        """Set one key of the configuration."""
+        path = self.folder / "config" / "config.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        place = config
+        for key in keys[:-1]:
+            place = place[key]
+        place[keys[-1]] = value
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def build(folder: Path, tools: Path) -> Repository:
+    """A repository in which the study was run and recorded once."""
+    copied = copy_project(folder)
+    tiny = yaml.safe_load((folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    tiny["study"] = "small"
+    tiny["systems"] = {name: tiny["systems"][name] for name in ("dense-6", "student-3", "eat-6")}
+    for file in (folder / "config").glob("*.yaml"):
+        file.unlink()
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(tiny), encoding="utf-8")
+    for rules in (folder / "rules").glob("*.smk"):
+        if rules.name != "record.smk":
+            text = rules.read_text(encoding="utf-8")
+            ending = '2>&1 | tee {log:q} && make_outputs {log:q} {input:q} -- {output:q}"'
+            rules.write_text(text.replace('2>&1 | tee {log:q}"', ending), encoding="utf-8")
+    tools.mkdir(parents=True)
+    for name, content in {"python": PYTHON_STAND_IN, "make_outputs": MAKE_OUTPUTS, "pdflatex": "#!/bin/sh\n"}.items():
+        (tools / name).write_text(content, encoding="utf-8")
+        (tools / name).chmod(0o755)
+    environment = copied.environment | {"PATH": f"{tools}{os.pathsep}{copied.environment['PATH']}"}
+    repository = Repository(folder, environment)
+    (folder / ".gitignore").write_text(".snakemake/\n/data/*\n/results/*\n", encoding="utf-8")
+    repository.run("git", "init", "--quiet")
+    repository.dvc("init", "--quiet")
+    repository.dvc("config", "cache.type", "reflink,copy")
+    repository.dvc("config", "core.analytics", "false")
+    repository.dvc("remote", "add", "--default", "local", str(tools.parent / "remote"))
+    repository.run(sys.executable, "-m", "workflow_scripts.write_dvc_yaml")
+    full_run(repository)
+    repository.versioning("record")
+    repository.commit("first")
+    return repository
+
+
+def full_run(repository: Repository) -> None:
+    done = repository.snakemake("--cores", "1")
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """The repository that each test gets a copy of."""
+    base = tmp_path_factory.mktemp("versioned")
+    return build(base / FOLDER, base / "bin")
+
+
+@pytest.fixture
+def repository(template: Repository, tmp_path: Path) -> Repository:
+    """A copy of its own, with the dates of all files kept."""
+    folder = tmp_path / FOLDER
+    shutil.copytree(template.folder, folder, symlinks=True)
+    return Repository(folder, template.environment)
+
+
+def test_after_a_full_run_nothing_is_wanted(repository: Repository) -> None:
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+
+
+def test_touching_every_file_in_random_order_changes_nothing(repository: Repository) -> None:
+    files = [path for path in repository.folder.rglob("*") if path.is_file() and ".git" not in path.parts]
+    files = [path for path in files if not {".dvc", ".snakemake"} & set(path.parts)]
+    random.Random(0).shuffle(files)
+    for number, path in enumerate(files):
+        os.utime(path, (1.9e9 + number, 1.9e9 + number))
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+
+
+def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Repository) -> None:
+    repository.edit("workflow_scripts/plot_frontier.py")
+    assert repository.wanted() == {"plot_frontier", "render_report", "render_pdf", "record"}
+    assert repository.dirty() == {"plot"}
+
+
+def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+
+
+def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
+    repository.change("systems", "eat-6", "recipe", value=[{"epochs": 1, "learning_rate": 1e-5}])
+    trained = [path for rule, path in repository.pending("config.yaml") if rule in ("finetune", "trace")]
+    assert trained and all("/eat-6/" in path for path in trained)
+    assert repository.wanted() == {
+        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", *BELOW_TIMING,
+    }  # fmt: skip
+    assert repository.dirty() == {"finetune"}
+
+
+@pytest.mark.parametrize("what", ["comment", "threads", "profile"])
+def test_what_does_not_matter_changes_nothing(repository: Repository, what: str) -> None:
+    if what == "comment":
+        repository.edit("config/config.yaml", "\n# a remark\n")
+    elif what == "threads":
+        repository.change("training", "threads", value=2)
+    else:
+        repository.edit("profiles/default/profile.yaml", "\nset-resources:\n  finetune:\n    mem_mb: 4000\n")
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+
+
+def test_an_edited_module_wants_the_rules_that_import_it(repository: Repository) -> None:
+    repository.edit("eat/flops.py")
+    importing = {
+        rule
+        for rule in (
+            "prepare_text",
+            "finetune",
+            "trace",
+            "calibrate",
+            "find_operating_points",
+            "measure_time",
+            "summarize",
+        )
+        if "eat/flops.py" in sources_of(f"workflow_scripts.{rule}")
+    }
+    assert importing == {"find_operating_points", "measure_time", "summarize"}
+    assert repository.wanted() == importing | BELOW_TIMING
+    assert repository.dirty() == {"calibrate", "time", "summarize"}
+
+
+def test_two_values_that_change_places_are_seen(repository: Repository) -> None:
+    timing = yaml.safe_load((repository.folder / "config" / "config.yaml").read_text(encoding="utf-8"))["timing"]
+    repository.change("timing", value=timing | {"blocks": 3, "repeats": 2})
+    full_run(repository)
+    repository.versioning("record")
+    repository.change("timing", value=timing | {"blocks": 2, "repeats": 3})
+    assert repository.wanted() == {"measure_time"} | BELOW_TIMING
+    assert repository.dirty() == {"time", "summarize", "report"}
+
+
+def test_an_old_commit_and_back(repository: Repository) -> None:
+    old = repository.git("rev-parse", "HEAD").strip()
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    full_run(repository)
+    repository.versioning("record")
+    new = repository.commit("another threshold")
+    results = {}
+    for commit in (old, new, old):
+        repository.git("checkout", "--quiet", commit)
+        repository.versioning("sync")
+        assert repository.wanted() == set()
+        assert repository.dirty() == set()
+        found = (repository.folder / "results" / "small" / "summary.csv").read_text(encoding="utf-8")
+        assert results.setdefault(commit, found) == found
+    assert results[old] != results[new]
+
+
+def pulled_clone(repository: Repository, folder: Path) -> Repository:
+    repository.dvc("push", "--quiet")
+    repository.run("git", "clone", "--quiet", str(repository.folder), str(folder))
+    return Repository(folder, repository.environment)
+
+
+def test_a_fresh_clone_pulls_and_syncs(repository: Repository, tmp_path: Path) -> None:
+    clone = pulled_clone(repository, tmp_path / "a clone")
+    clone.dvc("pull", "--quiet")
+    refused = clone.snakemake("--dry-run")
+    assert (
+        refused.returncode != 0 and "make sync" in refused.stdout + refused.stderr
+    )  # without records it must not say `nothing`
+    clone.versioning("sync")
+    assert clone.wanted() == set()
+    assert clone.dirty() == set()
+
+
+def test_a_script_edited_before_the_pull_wants_exactly_its_rules(repository: Repository, tmp_path: Path) -> None:
+    clone = pulled_clone(repository, tmp_path / "a clone")
+    clone.edit("workflow_scripts/plot_frontier.py")
+    clone.dvc("pull", "--quiet")
+    clone.versioning("sync")
+    assert clone.wanted() == {"plot_frontier", "render_report", "render_pdf", "record"}
+    assert clone.dirty() == {"plot"}
+
+
+def test_lost_records_are_never_passed_over(repository: Repository) -> None:
+    shutil.rmtree(repository.folder / ".snakemake")
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    refused = repository.snakemake("--dry-run")
+    assert refused.returncode != 0 and "no records" in refused.stdout + refused.stderr
+    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+    assert "not repaired" in repository.versioning("repair", check=False).stderr
+    repository.git("checkout", "--quiet", "config")
+    repository.versioning("repair")
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+
+
+def test_a_result_edited_by_hand_is_not_recorded(repository: Repository) -> None:
+    path = "results/small/report/report.html"
+    time.sleep(SLACK_SECONDS + 1.0)
+    repository.edit(path, "better\n")
+    assert "report" in repository.dirty()
+    full_run(repository)  # makes the records anew, which read the page
+    refused = repository.versioning("record", check=False)
+    assert refused.returncode == 1 and path in refused.stderr
+    (repository.folder / path).unlink()
+    full_run(repository)
+    assert repository.versioning("record").returncode == 0
+    assert repository.dirty() == set()
+
+
+def test_a_partial_target_leaves_the_rest_honestly_dirty(repository: Repository) -> None:
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    target = "results/small/operating_points/rotten_tomatoes.parquet"
+    assert repository.snakemake("--cores", "1", "--", target).returncode == 0
+    again = repository.snakemake("--dry-run", "--", target)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    assert {"time", "summarize", "report"} <= repository.dirty()
+    assert "not recorded" in repository.versioning("record", check=False).stderr
+
+
+def test_dvc_runs_the_phases_through_snakemake(repository: Repository) -> None:
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    models = repository.folder / "results" / "small" / "models"
+    before = {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")}
+    repository.dvc("repro", "--quiet")
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+    assert {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")} == before
+    changed = json.loads(repository.dvc("params", "diff", "--json", "HEAD"))
+    assert "systems.eat-6.exits.tau.0" in json.dumps(changed) or "systems.eat-6.exits.tau" in json.dumps(changed)
+    assert json.loads(repository.dvc("metrics", "diff", "--json", "HEAD"))["diff"]
+    assert "curves" in repository.dvc("plots", "diff", "--json", "HEAD")
+
+
+def test_an_experiment_changes_a_parameter(repository: Repository) -> None:
+    repository.dvc("exp", "run", "--name", "lower", "-S", "config/config.yaml:systems.eat-6.exits.tau=[0.6,0.9]")
+    assert "lower" in repository.dvc("exp", "show", "--csv")
+    assert repository.wanted() == set()
+
+
+def test_dvc_yaml_is_current() -> None:
+    """The repository's own `dvc.yaml`; mend it by `python -m workflow_scripts.write_dvc_yaml`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "workflow_scripts.write_dvc_yaml", "--check"],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=os.environ | {"EAT_RECORDS_ARE_LOST": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
