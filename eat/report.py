@@ -87,6 +87,8 @@ class Provenance(BaseModel):
     """The seeds trained and timed."""
     versions: dict[str, str]
     """Package -> version, of the environment that rendered the report."""
+    environment: str = ""
+    """The software environment of the run: a virtual environment, conda, a container."""
     modified: bool = False
     """Whether files differed from the commit."""
     config: str = ""
@@ -588,6 +590,7 @@ def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
         ("Command", origin.command),
         ("Configuration", origin.config),
         ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
+        ("Environment", origin.environment),
         ("Note", origin.note),
     ]
     return [(name, value) for name, value in facts if value]

@@ -14,7 +14,7 @@ sys.path.insert(0, workflow.basedir)
 
 from snakemake.exceptions import WorkflowError
 
-from eat.config import canonical_json, load_study
+from eat.config import canonical_json, load_study, read_mapping
 from eat.depths import check_depths
 from eat.errors import EatError
 from eat.paths import (
@@ -31,6 +31,8 @@ from workflow_scripts._records import METADATA
 from workflow_scripts._sources import sources_of
 
 try:
+    for file in workflow.configfiles:
+        read_mapping(file)  # Snakemake would take the last of two equal keys in silence
     STUDY = load_study(config)
     check_depths(STUDY, known_depths(STUDY.backbones))
 except EatError as error:
@@ -133,7 +135,7 @@ def tex_engine():
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
     for file in sorted(Path("config").glob("*.yaml")):
-        if f"study: {STUDY.study}" in file.read_text(encoding="utf-8").splitlines():
+        if f"study: {STUDY.study}" in file.read_text(encoding="utf-8", errors="replace").splitlines():
             return "snakemake --cores all" + ("" if file.name == "config.yaml" else f" --configfile {file}")
     return "snakemake --cores all --configfile (a file that is not in config/)"
 

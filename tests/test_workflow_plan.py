@@ -144,6 +144,7 @@ BROKEN = {
     "layer": ("after: [2, 4]", "after: [2, 8]", "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"),
     "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems train from each other in a circle: dense-6"),
     "reference": ("reference: dense-6", "reference: eat-6", "reference 'eat-6' is not dense"),
+    "key twice": ("study: tiny", "study: tiny\nstudy: other", "'study' stands twice"),
     "tag": ("reference: dense-6", "reference: !!python/object/apply:os.getcwd []", "not valid JSON or YAML"),
 }
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,6 +38,7 @@ def main() -> None:
         "command": arguments.command,
         "reference": study.reference,
         "seeds": study.seeds,
+        "environment": environment(),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
     }
     render_report(
@@ -47,6 +50,15 @@ def main() -> None:
         provenance,
         arguments.out,
     )
+
+
+def environment() -> str:
+    """Which of the documented environments this command runs in (see docs/environments.md)."""
+    if os.environ.get("APPTAINER_CONTAINER") or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
+        return "a container"
+    if (Path(sys.prefix) / "conda-meta").is_dir():
+        return "a conda environment"
+    return "a virtual environment" if sys.prefix != sys.base_prefix else "the Python of the machine"
 
 
 def commit_state() -> tuple[str, bool]:
