@@ -1,18 +1,19 @@
 """EAT: adaptive Transformer encoders that remove tokens and leave early, measured by the clock.
 
-The modules in the order a batch of text meets them:
+The modules in the order of the workflow, and within the forward pass in the order a batch meets them:
 
-`config`      what a study consists of, validated
-`sources`     where text and pretrained weights come from
-`splits`      text to train, calibration and dev
-`tokens`      text to packed token ids
-`encoder`     the packed forward pass, with its parts `attention`, `reducers`, `exits`
-`model`       the encoder as a Hugging Face model
-`training`    fine-tuning by stages
+`config`, `depths`    what a study consists of, validated
+`sources`, `splits`   where text and pretrained weights come from; text to train, calibration and dev
+`tokens`              text to token ids
+`encoder`             the packed forward pass over a `layout`, with its parts `attention`, `exits`, `reducers`
+`model`, `weights`    the encoder as a Hugging Face model, and weights in and out
+`training`, `losses`  fine-tuning by stages
 `recording`, `trace`  what every exit said and how many tokens lived, once per example
-`calibration` and `operating_points`  every threshold's accuracy, depth and FLOPs, from the trace alone
-`timing`      the clock
-`summary`, `figures`, `tables`, `report`  what people read
+`calibration`, `operating_points`, `flops`  every threshold's accuracy, depth and work, from the trace alone
+`timing`              the clock
+`summary`, `statistics`  one row for each operating point, with intervals
+`figures`, `tables`, `report`, `verdicts`, `style`, `rounding`, `typeset`  what people read
+`paths`, `files`, `errors`  where files lie, how they are written and read, and what a person is told
 """
 
 __version__ = "0.1.0"

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from eat.config import Study
 
 COLUMNS = (
-    "task", "system", "seed", "split", "tau", "calibration", "chosen", "n", "accuracy", "macro_f1", "avg_depth",
-    "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
+    "task", "system", "seed", "split", "tau", "calibration", "chosen", "within_budget", "n", "accuracy", "macro_f1",
+    "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
 )  # fmt: skip
 
 _SAME = 1e-9  # accuracies are counts over n: what differs by less is rounding
@@ -162,16 +162,33 @@ def task_operating_points(
         rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
     table = pd.DataFrame(rows).astype({"tau": "float64"})
     table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget)
+    table["within_budget"] = within_budget(table, study.reference, study.accuracy_budget)
     return table[list(COLUMNS)]
 
 
 def chosen_rows(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
     """Which rows of a task's operating points lie at the threshold chosen for their system; bool, one a row."""
     calibration = table[table["split"] == "calibration"]
-    reference_accuracy = float(calibration.loc[calibration["system"] == reference, "accuracy"].mean())
+    reference_accuracy = _reference_accuracy(calibration, reference)
     taus = {
         str(system): choose(rows, reference_accuracy, budget)
         for system, rows in calibration.groupby("system", sort=False)
     }
     chosen = table["system"].map(taus).astype("float64")
     return ((table["tau"] == chosen) | (table["tau"].isna() & chosen.isna())).to_numpy()
+
+
+def within_budget(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
+    """Which rows lie at a threshold that stayed within the budget on the calibration split; bool, one a row.
+
+    A chosen threshold that did not is only the most accurate of its system.
+    """
+    calibration = table[table["split"] == "calibration"]
+    least = _reference_accuracy(calibration, reference) - budget - _SAME
+    means = calibration.groupby(["system", "tau"], dropna=False)["accuracy"].mean().rename("kept").reset_index()
+    kept = table[["system", "tau"]].merge(means, on=["system", "tau"], how="left")["kept"]
+    return (kept >= least).to_numpy()
+
+
+def _reference_accuracy(calibration: pd.DataFrame, reference: str) -> float:
+    return float(calibration.loc[calibration["system"] == reference, "accuracy"].mean())

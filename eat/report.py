@@ -52,7 +52,10 @@ NEVER_EMPTY = (
 TIMED = ("latency_ms_p50", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean")
 """Columns that hold a number wherever `n_timed` is above 0."""
 
-_KEYS = ("task", "system", "tau", "calibration", "chosen", "batch_size", "device", "dtype", "threads", "seeds", "n")
+_KEYS = (
+    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
+    "seeds", "n",
+)  # fmt: skip
 _MAY_BE_EMPTY = (
     "n_timed",
     "mcnemar_p",
@@ -464,6 +467,16 @@ def _overview(single: list[Record], noise: NoiseFloor) -> str:
 def _finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], reference: str) -> str:
     """What is shown about one system: time and accuracy at batch 1, time at the other batch sizes."""
     sentences = [verdicts.speed_sentence(row, noise[1]), verdicts.accuracy_sentence(row, reference)]
+    if not pd.isna(row["tau"]) and not is_true(pd.Series([row["within_budget"]])).all():
+        sentences.append(
+            "None of its thresholds stayed within the accuracy budget on the calibration split, so that its most "
+            "accurate one there was chosen."
+        )
+    if not pd.isna(row["speedup_vs_packed_dense"]) and row["system"] != reference:
+        ratio = rounding.x_times(row["speedup_vs_packed_dense"])
+        sentences.append(
+            f"Of this the engine gives a part: against {reference} in the same engine the ratio is {ratio}."
+        )
     if not pd.isna(row["speedup_vs_deep"]):
         ratio = rounding.x_times(row["speedup_vs_deep"])
         sentences.append(f"Against the deeper stock model with random weights (latency only) the ratio is {ratio}.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -25,21 +24,6 @@ class Estimate:
     value: float
     low: float
     high: float
-
-
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval for a proportion; it stays inside [0, 1] and is not empty at 0 % or 100 %.
-
-    Raises `EatError` unless 0 <= correct <= total and total > 0.
-    """
-    if not 0 <= correct <= total or total == 0:
-        raise EatError(f"{correct} correct of {total}; give a count from 0 to the number of examples")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = correct / total
-    centre = share + z * z / (2 * total)
-    spread = z * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    return max(0.0, float((centre - spread) / scale)), min(1.0, float((centre + spread) / scale))
 
 
 def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
@@ -84,16 +68,6 @@ def percentile_interval(draws: Floats, confidence: float = 0.95) -> tuple[Floats
     tail = 50.0 * (1.0 - confidence)
     low, high = np.percentile(draws, [tail, 100.0 - tail], axis=0)
     return low, high
-
-
-def mean_difference(
-    first: Floats, second: Floats, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
-) -> Estimate:
-    """Mean of first - second over the same examples, (N,) each, with a paired bootstrap percentile interval."""
-    _require_same_shape(first, second)
-    difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
-    low, high = percentile_interval(bootstrap_means(difference[:, None], draws, seed), confidence)
-    return Estimate(float(difference.mean()), float(low[0]), float(high[0]))
 
 
 def median_ratio(

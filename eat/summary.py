@@ -34,9 +34,9 @@ Point = tuple[str, float | None]
 """An operating point of a task: the system, and its threshold or None."""
 
 SUMMARY_COLUMNS = (
-    "task", "system", "tau", "calibration", "chosen", "batch_size", "device", "dtype", "threads", "seeds", "n",
-    "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "delta_accuracy", "delta_low",
-    "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99",
+    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
+    "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "delta_accuracy",
+    "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99",
     "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean", "speedup_vs_packed_dense",
     "speedup_vs_deep", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "flops_ratio",
     "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier",
@@ -157,7 +157,9 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
         system: [read_json(files.calibrations[system, seed]) for seed in study.seeds] for system in study.systems
     }
     _require_same_texts(task, traces)
-    table = read_table(files.operating_points, ("system", "seed", "split", "tau", "accuracy", "chosen"))
+    table = read_table(
+        files.operating_points, ("system", "seed", "split", "tau", "accuracy", "chosen", "within_budget")
+    )
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)
     timing, setting = read_timing(files.timing, files.timing_facts)
@@ -268,6 +270,7 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
                 "system": point[0],
                 "tau": point[1],
                 "chosen": results.is_chosen(point),
+                "within_budget": bool(results.rows_of(point)["within_budget"].iloc[0]),
                 "calibration": results.rows_of(point)["calibration"].iloc[0],
                 "n": len(results.labels),
                 "accuracy": right[:, index].mean(),

@@ -1,5 +1,4 @@
-"""The tables of a study, each built once and written twice: as LaTeX (booktabs, plain columns) and, by the report's
-template, as HTML.
+"""The tables of a study, each built once and written as LaTeX (booktabs), as Markdown, and as HTML by the report.
 
 A `Table` holds text that is already rounded. A value is marked as the best of its column only where its interval lies
 wholly on the good side of every other system's; columns without intervals are never marked.
@@ -124,11 +123,12 @@ _WORK = _Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
 def main_table(summary: pd.DataFrame, task: str) -> Table:
     """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes."""
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
-    quantities = (_ACCURACY, _DELTA, _P50, _SPEEDUP, _SPEEDUP_MEAN, _DEPTH, _RETENTION, _WORK)
+    quantities = (_ACCURACY, _DELTA, _P50, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, _WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
-        "intervals. Differences are against the dense reference, speed-ups against its stock export. FLOPs are the "
-        "reference's over the system's own, so that above 1 is less work."
+        "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
+        "against the reference in the same packed engine. Retention is the part of a text's tokens alive when it is "
+        "answered. FLOPs are the reference's over the system's own, so that above 1 is less work."
     )
     return _summary_table(rows, quantities, caption, f"results:{task}")
 
@@ -249,7 +249,7 @@ def published_table(published: dict[str, Any], summary: pd.DataFrame, tasks: Seq
     groups.append(Group("This run: chosen operating points, batch size 1, median latency", tuple(ours)))
     caption = (
         "Published figures beside ours. They were measured by other people on another machine, with another model and "
-        "partly on other data, so compare ratios within a group, not rows across groups."
+        "on other data, so compare ratios within a group, not rows across groups."
     )
     return Table(caption, "published", columns, tuple(groups))
 

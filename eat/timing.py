@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from eat.config import Study, Timing
 from eat.encoder import PackedBatch, PackedEncoder
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
 from eat.model import EatForSequenceClassification, load_model
 from eat.operating_points import Replay, replay
@@ -296,7 +296,7 @@ def _measure(
             for entry in running:
                 for batch in _warmup_batches(texts, batch_size, options.warmup):
                     entry.run(batch)
-            answers: dict[int, dict[str, tuple[int, int, int]]] = {index: {} for index in range(len(running))}
+            answers: dict[int, dict[str, set[tuple[int, int, int]]]] = {index: {} for index in range(len(running))}
             for repeat in range(options.repeats):
                 rows = list(range(len(texts)))
                 draw.shuffle(rows)
@@ -336,7 +336,7 @@ def _time_block(
     batch_size: int,
     repeat: int,
     block: int,
-    answers: dict[str, tuple[int, int, int]],
+    answers: dict[str, set[tuple[int, int, int]]],
 ) -> list[dict[str, Any]]:
     """Time one entry over one block; its answers go into `answers`, by text id."""
     ordered = sorted(rows, key=lambda row: len(texts[row].ids)) if entry.sort else list(rows)
@@ -350,8 +350,8 @@ def _time_block(
         finish = entry.run(inputs)
         elapsed = time.perf_counter_ns() - began
         found = finish()
-        answered = zip(batch, found.classes, found.depth, found.tokens, strict=True)
-        answers |= {ids[row]: (label, depth, tokens) for row, label, depth, tokens in answered}
+        for row, *answer in zip(batch, found.classes, found.depth, found.tokens, strict=True):
+            answers.setdefault(ids[row], set()).add((answer[0], answer[1], answer[2]))
         total += elapsed
         if batch_size == 1:
             unit = {"repeat": repeat, "block": block, "unit": ids[batch[0]], "n": 1, "ms": elapsed / 1e6}
@@ -388,30 +388,35 @@ def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
         here = best[:, 0] - best[:, 1]
         if policy.tau is not None and depth < max(trace.logits):
             entropy = torch.special.entr(probabilities).sum(dim=-1).numpy() / np.log(logits.shape[1])
-            certainty = 1.0 - entropy if "entropy" in policy.rule else best[:, 0]
-            here = np.minimum(here, np.abs(certainty - policy.tau))
+            if "entropy" in policy.rule:
+                here = np.minimum(here, np.abs(1.0 - entropy - policy.tau))
+            if "confidence" in policy.rule:
+                here = np.minimum(here, np.abs(best[:, 0] - policy.tau))
         used = (depth <= played.depth) & (policy.may_leave or depth == max(trace.logits))
         margin = np.where(used, np.minimum(margin, here), margin)
     return margin
 
 
-def compare(entry: Entry, answers: Mapping[str, tuple[int, int, int]], batch_size: int, dtype: str) -> dict[str, Any]:
+def compare(
+    entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batch_size: int, dtype: str
+) -> dict[str, Any]:
     """Compare what was answered while timed with the trace, text by text.
 
-    answers: text id -> class, executed depth, tokens that entered its feed-forward parts. Raises `EatError` where a
+    answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
+    Raises `EatError` where a
     text far from a tie differs, or more than `ALLOWED_SHARE` of all do.
     """
     expected = entry.expected
     assert expected is not None
     different: list[str] = []
     unexplained: list[str] = []
-    for text, (label, depth, tokens) in answers.items():
+    for text, given in answers.items():
         row = expected.row[text]
         wanted = (int(expected.replay.predictions[row]), int(expected.replay.depth[row]), int(expected.tokens[row]))
-        if (label, depth, tokens) != wanted:
+        if given != {wanted}:
             different.append(text)
             if expected.margin[row] >= ALLOWED_MARGIN[dtype]:
-                unexplained.append(f"{text}: timed {(label, depth, tokens)}, traced {wanted}")
+                unexplained.append(f"{text}: timed {listed(sorted(given - {wanted}))}, traced {wanted}")
     allowed = int(np.floor(ALLOWED_SHARE * len(answers)))
     point = f"{entry.system}{'' if entry.tau is None else f' at tau {entry.tau:g}'}, batch {batch_size}"
     if unexplained or len(different) > max(allowed, 1):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,6 +68,22 @@ def answers_of(entry: Entry) -> dict[str, tuple[int, int, int]]:
     }
 
 
+def compared(entry: Entry, answers: dict[str, tuple[int, int, int]], batch_size: int, dtype: str) -> dict[str, Any]:
+    """The comparison, each text answered once."""
+    return compare(entry, {text: {answer} for text, answer in answers.items()}, batch_size, dtype)
+
+
+def test_every_repeat_is_compared(trace: Trace):
+    entry = entry_of(trace, POLICY)
+    answers = {text: {answer} for text, answer in answers_of(entry).items()}
+    assert entry.expected is not None
+    text = str(trace.ids[int(entry.expected.margin.argmax())])
+    ((label, depth, tokens),) = answers[text]
+    answers[text].add((1 - label, depth, tokens))  # right once, wrong once
+    with pytest.raises(EatError, match="1 of 400"):
+        compare(entry, answers, 1, "float32")
+
+
 def with_logits(trace: Trace, row: int, depth: int, logits: list[float]) -> Trace:
     changed = {key: values.copy() for key, values in trace.logits.items()}
     changed[depth][row] = logits
@@ -83,7 +100,7 @@ def trace() -> Trace:
 
 def test_the_same_answers_are_accepted(trace: Trace):
     entry = entry_of(trace, POLICY)
-    assert compare(entry, answers_of(entry), 1, "float32") == {
+    assert compared(entry, answers_of(entry), 1, "float32") == {
         "system": "eat", "seed": 1, "tau": 0.8, "batch_size": 1, "compared": 400, "different": 0,
         "allowed": 2,  # 0.5 % of 400
     }  # fmt: skip
@@ -103,7 +120,7 @@ def test_a_different_answer_far_from_a_tie_is_refused(trace: Trace, part: str):
         "tokens": (label, depth, tokens + 1),
     }[part]
     with pytest.raises(EatError, match=rf"eat at tau 0\.8, batch 1: 1 of 400 texts .* {text}: timed") as error:
-        compare(entry, answers, 1, "float32")
+        compared(entry, answers, 1, "float32")
     assert "\n" not in str(error.value)
 
 
@@ -130,12 +147,12 @@ def test_only_a_tie_excuses_another_answer(trace: Trace, depth: int, logits: lis
     label, executed, tokens = answers[str(trace.ids[row])]
     answers[str(trace.ids[row])] = (1 - label, executed, tokens)
     if tie:
-        assert compare(entry, answers, 1, "float32")["different"] == 1
+        assert compared(entry, answers, 1, "float32")["different"] == 1
     else:
         with pytest.raises(EatError, match="1 of 400"):
-            compare(entry, answers, 1, "float32")
+            compared(entry, answers, 1, "float32")
         # half precision rounds a hundred times as much: FAR lies within its margin of 1e-2
-        assert compare(entry, answers, 1, "float16")["different"] == 1
+        assert compared(entry, answers, 1, "float16")["different"] == 1
 
 
 def test_a_tie_at_a_reducer_s_cut_excuses_too(trace: Trace):
@@ -144,7 +161,7 @@ def test_a_tie_at_a_reducer_s_cut_excuses_too(trace: Trace):
     answers = answers_of(entry)
     label, depth, tokens = answers[str(trace.ids[7])]
     answers[str(trace.ids[7])] = (1 - label, depth, tokens)
-    assert compare(entry, answers, 32, "float32")["different"] == 1
+    assert compared(entry, answers, 32, "float32")["different"] == 1
 
 
 def test_too_many_ties_are_refused(trace: Trace):
@@ -155,9 +172,9 @@ def test_too_many_ties_are_refused(trace: Trace):
         label, depth, tokens = answers[str(trace.ids[row])]
         answers[str(trace.ids[row])] = (1 - label, depth, tokens)
         if row < 2:
-            assert compare(entry, answers, 1, "float32")["different"] == row + 1
+            assert compared(entry, answers, 1, "float32")["different"] == row + 1
     with pytest.raises(EatError, match=r"3 of 400 .* each at a tie\); 2 may be"):
-        compare(entry, answers, 1, "float32")
+        compared(entry, answers, 1, "float32")
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
@@ -351,7 +368,7 @@ def test_batches_are_cut_as_they_are_asked_for(prepared: Prepared, monkeypatch: 
         seen.append([len(text.ids) for text in texts])
         return lambda: Answers([0] * len(texts), [4] * len(texts), [0] * len(texts))
 
-    answers: dict[str, tuple[int, int, int]] = {}
+    answers: dict[str, set[tuple[int, int, int]]] = {}
     ids = list("abcde")
     entry = Entry("x", 1, None, run)
     calls = timing._time_block(entry, np.arange(5), ids, encoded, 2, 0, 1, answers)
@@ -360,4 +377,4 @@ def test_batches_are_cut_as_they_are_asked_for(prepared: Prepared, monkeypatch: 
     seen.clear()
     timing._time_block(replace(entry, sort=True), np.arange(5), ids, encoded, 2, 0, 1, answers)
     assert seen == [[5, 6], [7, 9], [12]]
-    assert answers == dict.fromkeys(ids, (0, 4, 0))
+    assert answers == {text: {(0, 4, 0)} for text in ids}

@@ -1,7 +1,7 @@
 """The phases of the workflow as DVC sees them: which rules each holds, and which keys of a configuration it reads.
 
 A phase is a file of `rules/` and a stage of `dvc.yaml`. The keys are written down here because DVC compares parameters
-key by key; `tests/workflow` holds them against what Snakemake reruns.
+key by key; `tests/test_versioning.py` holds them against what Snakemake reruns.
 """
 
 from __future__ import annotations

@@ -30,11 +30,6 @@ def restore_records(records: Mapping[str, Mapping[str, Any]]) -> None:
         write_text(_record_path(output), json.dumps(record))
 
 
-def has_record(output: str) -> bool:
-    """Whether Snakemake has a record of this output."""
-    return _record_path(output).is_file()
-
-
 def _record_path(output: str) -> Path:
     """Where Snakemake keeps the record of an output: its name in base64, cut where a file name would be too long."""
     name = urlsafe_b64encode(output.encode()).decode()

@@ -1,7 +1,7 @@
 """Put a study's results table into a Markdown page, between its two marker lines, with command, date and versions.
 
 The page must hold `<!-- results:STUDY -->` and, further down, `<!-- /results:STUDY -->`; what stands between them is
-replaced. So the tables of the README and of `docs/results/` are copied by a program, not by hand.
+replaced. So the tables of the README and of `docs/` are copied by a program, not by hand.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Run one phase of a study: the command of its DVC stage.
 
 Snakemake decides what within the phase is made again. A profile is taken from SNAKEMAKE_PROFILE, as always, so that
-`SNAKEMAKE_PROFILE=profiles/slurm dvc repro` sends every phase to the cluster.
+`SNAKEMAKE_PROFILE=PROFILE dvc repro` sends every phase through that profile.
 """
 
 from __future__ import annotations
