@@ -144,6 +144,8 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             pack_padded(input_ids, attention_mask, token_type_ids), None if self.training else self.policy
         )
         logits = output.exits[self.config.num_hidden_layers] if self.training else output.logits
+        if not torch.isfinite(logits).all():
+            raise EatError("the model's logits are NaN or infinite, which is no answer; its weights are damaged")
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
 

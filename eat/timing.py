@@ -230,7 +230,7 @@ def _padded(model: nn.Module, device: torch.device) -> Callable[[list[Encoded]],
     layers = int(model.config.num_hidden_layers)  # type: ignore[union-attr,arg-type]
 
     def run(texts: list[Encoded]) -> Callable[[], Answers]:
-        ids, types, mask = _pad(texts)
+        ids, types, mask = _pad(texts) if len(texts) > 1 else (texts[0].ids[None], texts[0].types[None], None)
         inputs: dict[str, Tensor] = {"input_ids": ids.to(device)}
         if takes_types:
             inputs["token_type_ids"] = types.to(device)
@@ -298,9 +298,7 @@ def _measure(
                     entry.run(batch)
             answers: dict[int, dict[str, set[tuple[int, int, int]]]] = {index: {} for index in range(len(running))}
             for repeat in range(options.repeats):
-                rows = list(range(len(texts)))
-                draw.shuffle(rows)
-                for block, part in enumerate(np.array_split(np.array(rows), min(options.blocks, len(rows)))):
+                for block, part in enumerate(_blocks(len(texts), batch_size, options.blocks, draw)):
                     order = list(range(len(running)))
                     draw.shuffle(order)
                     for index in order:
@@ -318,10 +316,22 @@ def _measure(
     return pd.DataFrame(calls), agreement
 
 
+def _blocks(count: int, batch_size: int, blocks: int, draw: random.Random) -> list[np.ndarray]:
+    """The rows of each block of a repeat, shuffled: at batch 1 a part of the texts each, else all of them each time.
+
+    A block of all texts lets the baseline that sorts by length sort over all of them, as a user would.
+    """
+
+    def shuffled() -> np.ndarray:
+        return np.array(draw.sample(range(count), count))
+
+    return [shuffled() for _ in range(blocks)] if batch_size > 1 else np.array_split(shuffled(), min(blocks, count))
+
+
 def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Iterator[list[Encoded]]:
-    """At batch 1 one text of every length in use, at least so many calls; else two batches of mixed lengths."""
+    """At batch 1 one text of every length in use, at least so many calls; else every text once, in batches."""
     if batch_size > 1:
-        yield from (texts[:batch_size], texts[-batch_size:])
+        yield from (texts[start : start + batch_size] for start in range(0, len(texts), batch_size))
         return
     one_a_length = list({len(text.ids): text for text in texts}.values())
     for index in range(max(at_least, len(one_a_length))):
