@@ -131,7 +131,7 @@ def choose(rows: pd.DataFrame, reference_accuracy: float, budget: float) -> floa
     Returns tau, or None for a system without thresholds.
     """
     points = rows.groupby("tau", dropna=False)[["accuracy", "gflops"]].mean().reset_index()
-    good = points[points["accuracy"] >= reference_accuracy - budget - _SAME]
+    good = points[_stays_within(points["accuracy"], reference_accuracy, budget)]
     if good.empty:
         good = points[points["accuracy"] >= points["accuracy"].max() - _SAME]
     tau = good.sort_values(["gflops", "accuracy"], ascending=[True, False])["tau"].iloc[0]
@@ -184,10 +184,13 @@ def within_budget(table: pd.DataFrame, reference: str, budget: float) -> npt.NDA
     A chosen threshold that did not is only the most accurate of its system.
     """
     calibration = table[table["split"] == "calibration"]
-    least = _reference_accuracy(calibration, reference) - budget - _SAME
     means = calibration.groupby(["system", "tau"], dropna=False)["accuracy"].mean().rename("kept").reset_index()
     kept = table[["system", "tau"]].merge(means, on=["system", "tau"], how="left")["kept"]
-    return (kept >= least).to_numpy()
+    return _stays_within(kept, _reference_accuracy(calibration, reference), budget).to_numpy()
+
+
+def _stays_within(accuracy: pd.Series[float], reference_accuracy: float, budget: float) -> pd.Series[bool]:
+    return accuracy >= reference_accuracy - budget - _SAME
 
 
 def _reference_accuracy(calibration: pd.DataFrame, reference: str) -> float:

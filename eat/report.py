@@ -474,9 +474,7 @@ def _finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], r
         )
     if not pd.isna(row["speedup_vs_packed_dense"]) and row["system"] != reference:
         ratio = rounding.x_times(row["speedup_vs_packed_dense"])
-        sentences.append(
-            f"Of this the engine gives a part: against {reference} in the same engine the ratio is {ratio}."
-        )
+        sentences.append(f"Against {reference} in the same packed engine the median paired ratio is {ratio}.")
     if not pd.isna(row["speedup_vs_deep"]):
         ratio = rounding.x_times(row["speedup_vs_deep"])
         sentences.append(f"Against the deeper stock model with random weights (latency only) the ratio is {ratio}.")

@@ -374,8 +374,8 @@ def speed_rows(results: Results) -> pd.DataFrame:
         times = {point: _by_unit_and_seed(at_point(timed, point), "ms") for point in points_of(timed)}
         for point, own in times.items():
             counts = _by_unit_and_seed(at_point(timed, point), "n")
-            against_dense, dense = _paired(times, (DENSE, None), own, results.task)
-            speedup = median_ratio(dense, against_dense, DRAWS)
+            mine, dense = _paired(times, (DENSE, None), own, results.task)
+            speedup = median_ratio(dense, mine, DRAWS)
             rows.append(
                 {
                     "system": point[0],
@@ -386,7 +386,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
                     "speedup_vs_dense": speedup.value,
                     "speedup_low": speedup.low,
                     "speedup_high": speedup.high,
-                    "speedup_mean": dense.sum() / against_dense.sum(),
+                    "speedup_mean": dense.sum() / mine.sum(),
                     "speedup_vs_packed_dense": _median_speedup(times, results.reference, own, results.task),
                     "speedup_vs_deep": _median_speedup(times, _deep(results.study), own, results.task),
                 }

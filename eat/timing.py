@@ -413,8 +413,7 @@ def compare(
     """Compare what was answered while timed with the trace, text by text.
 
     answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
-    Raises `EatError` where a
-    text far from a tie differs, or more than `ALLOWED_SHARE` of all do.
+    Raises `EatError` where a text far from a tie differs, or more than `ALLOWED_SHARE` of all do.
     """
     expected = entry.expected
     assert expected is not None
