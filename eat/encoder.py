@@ -11,7 +11,7 @@ The exit is checked before the removal that follows the same layer, so that a he
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -72,27 +72,32 @@ class PackedBatch:
 class State:
     """What travels through the layers: the live tokens of the rows that have not left.
 
-    hidden: (n, d). rows: the batch's number of each live row. origin: the index of each live token in the packed batch
-    (n,), from which its id, segment and position follow. received: the attention each received in the current layer
-    (n,), where the reducer asked for it.
+    batch: as it came in. hidden: (n, d). rows: the batch's number of each live row. origin: the index of each live token in the packed batch
+    (n,), from which its id, segment and position follow; `None` while all are live. received: the attention each
+    received in the current layer (n,), where the reducer asked for it. wants_margin: whether the reducer's margins are
+    recorded.
     """
 
+    batch: PackedBatch
     hidden: Tensor
     layout: Layout
     rows: list[int]
-    origin: Tensor
+    wants_margin: bool
+    origin: Tensor | None = None
     received: Tensor | None = None
 
-    def keep(self, tokens: Tensor, layout: Layout, rows: list[int]) -> State:
-        """The state with these tokens alone; indices (m,) ascending, and their layout."""
-        received = None if self.received is None else self.received.index_select(0, tokens)
-        return State(self.hidden.index_select(0, tokens), layout, rows, self.origin.index_select(0, tokens), received)
+    def keep(self, tokens: Tensor, layout: Layout) -> None:
+        """Go on with these tokens alone; indices (m,) ascending, and their layout."""
+        self.hidden = self.hidden.index_select(0, tokens)
+        self.origin = tokens if self.origin is None else self.origin.index_select(0, tokens)
+        self.received = None if self.received is None else self.received.index_select(0, tokens)
+        self.layout = layout
 
-    def without(self, gone: list[int]) -> State:
-        """The state without these rows, counted among the live ones: they have left."""
-        stays = sorted(set(range(len(self.rows))) - set(gone))
+    def keep_rows(self, stays: list[int]) -> None:
+        """Go on with these rows alone, counted among the live ones: the others have left."""
         layout, tokens = self.layout.keep_rows(stays)
-        return self.keep(tokens, layout, [self.rows[row] for row in stays])
+        self.keep(tokens, layout)
+        self.rows = [self.rows[row] for row in stays]
 
 
 @dataclass
@@ -101,7 +106,7 @@ class Work:
 
     rows: the batch's rows that ran it. attended, fed: tokens of each of them that entered attention, and the
     feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of the rows
-    it saw, where it removed tokens here.
+    it saw, where it removed tokens here and nobody may leave.
     """
 
     rows: list[int]
@@ -157,8 +162,8 @@ class Embeddings(nn.Module):
         hidden = self.token(batch.ids) + positions
         if self.segment is not None:
             hidden = hidden + self.segment(batch.types)
-        embedded: Tensor = self.dropout(self.norm(hidden))
-        return embedded
+        embedded: Tensor = self.norm(hidden)
+        return self.dropout(embedded) if self.training else embedded
 
 
 class EncoderLayer(nn.Module):
@@ -184,12 +189,16 @@ class EncoderLayer(nn.Module):
         qkv = self.qkv(hidden)
         context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0)
         received = pattern.received(qkv, layout, self.heads) if want_received else None
-        return self.attention_norm(hidden + self.dropout(self.attention_output(context))), received
+        return self._add_and_norm(self.attention_output(context), hidden, self.attention_norm), received
 
     def feed(self, hidden: Tensor) -> Tensor:
         """Feed-forward, residual and norm: (n, d) to (n, d)."""
-        fed = self.dropout(self.down(self.activation(self.up(hidden))))
-        normed: Tensor = self.output_norm(hidden + fed)
+        return self._add_and_norm(self.down(self.activation(self.up(hidden))), hidden, self.output_norm)
+
+    def _add_and_norm(self, update: Tensor, hidden: Tensor, norm: nn.Module) -> Tensor:
+        if self.training:
+            update = self.dropout(update)
+        normed: Tensor = norm(update.add_(hidden))  # in place: the update is of no other use
         return normed
 
 
@@ -224,16 +233,12 @@ class PackedEncoder(nn.Module):
         output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
         answers: list[tuple[list[int], Tensor]] = []
         seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
-        state = State(
-            self.embeddings(batch),
-            batch.layout,
-            list(range(batch.layout.rows)),
-            torch.arange(batch.layout.tokens, device=batch.layout.device),
-        )
+        state = State(batch, self.embeddings(batch), batch.layout, list(range(batch.layout.rows)), policy is None)
+        heads = {int(depth): head for depth, head in self.exit_heads.items()}
         for depth, layer in enumerate(self.layers, start=1):
-            state = self._run_layer(layer, depth, state, batch, output)
-            if str(depth) in self.exit_heads and (policy is None or leaving or depth == last):
-                logits = self.exit_heads[str(depth)](state.hidden, state.layout)
+            self._run_layer(layer, depth, state, output)
+            if depth in heads and (policy is None or leaving or depth == last):
+                logits = heads[depth](state.hidden, state.layout)
                 if policy is None:
                     output.exits[depth] = logits
                 if depth == last:
@@ -250,54 +255,51 @@ class PackedEncoder(nn.Module):
                         stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
                         answers.append(([state.rows[row] for row in gone], logits[gone]))
                         output.leave(answers[-1][0], depth)
-                        state = state.without(gone)
+                        state.keep_rows(stays)
                         seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
             if depth < last:
-                state = self._reduce("layer_output", depth, state, batch, output)
+                self._reduce("layer_output", depth, state, output)
             output.work[-1].alive = state.layout.lengths
         output.logits = _in_order(answers)
         return output
 
-    def _run_layer(
-        self, layer: nn.Module, depth: int, state: State, batch: PackedBatch, output: EncoderOutput
-    ) -> State:
+    def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
         """One layer, with the removals before and within it; what it did is appended to `output.work`."""
         assert isinstance(layer, EncoderLayer)
         work = Work(state.rows)
         output.work.append(work)
-        state = self._reduce("layer_input", depth, state, batch, output)
+        self._reduce("layer_input", depth, state, output)
         work.attended = state.layout.lengths
         wanted = self.reducer.needs_received and depth in self.reducer.after
-        hidden, received = layer.attend(state.hidden, state.layout, self.pattern, wanted)
-        state = replace(state, hidden=hidden, received=received)
-        state = self._reduce("after_attention", depth, state, batch, output)
+        state.hidden, state.received = layer.attend(state.hidden, state.layout, self.pattern, wanted)
+        self._reduce("after_attention", depth, state, output)
         work.fed = state.layout.lengths
-        return replace(state, hidden=layer.feed(state.hidden))
+        state.hidden = layer.feed(state.hidden)
 
-    def _reduce(self, place: Place, depth: int, state: State, batch: PackedBatch, output: EncoderOutput) -> State:
-        """The state after the reducer's removal at this place, if it acts there."""
+    def _reduce(self, place: Place, depth: int, state: State, output: EncoderOutput) -> None:
+        """The reducer's removal at this place, if it acts there."""
         if not self.reducer.acts(place, depth):
-            return state
+            return
         view = TokenView(
             depth,
             state.hidden,
             state.layout,
             state.origin,
-            batch.ids,
-            batch.layout.positions,
+            state.batch.ids,
+            state.batch.layout,
             state.received,
             self.shape.separator,
+            state.wants_margin,
         )
         reduction = self.reducer.reduce(view)
         if reduction is None:
-            return state
+            return
         output.work[-1].margin = reduction.margin
         if reduction.loss is not None:
             output.loss = reduction.loss if output.loss is None else output.loss + reduction.loss
-        state = state.keep(reduction.kept, reduction.layout, state.rows)
+        state.keep(reduction.kept, reduction.layout)
         if reduction.gate is not None:
-            state = replace(state, hidden=state.hidden * reduction.gate[:, None])
-        return state
+            state.hidden = state.hidden * reduction.gate[:, None]
 
 
 def _in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,13 @@ class ExitHead(nn.Module):
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Hidden states (n, d) of the packed rows to logits (B, C)."""
-        vector = hidden.index_select(0, layout.starts) if self.read == "cls" else layout.mean(hidden)
+        vector = layout.first(hidden) if self.read == "cls" else layout.mean(hidden)
         if self.projection is not None:
             vector = self.projection(vector)
             vector = torch.tanh(vector) if self.kind == "bert" else torch.relu(vector)
-        logits: Tensor = self.classifier(self.dropout(vector))
+        if self.training:
+            vector = self.dropout(vector)
+        logits: Tensor = self.classifier(vector)
         return logits
 
 
@@ -63,7 +66,8 @@ class ExitPolicy:
 
     def probabilities(self, depth: int, logits: Tensor) -> Tensor:
         """Calibrated probabilities (B, C) of the head after layer `depth`."""
-        return torch.softmax(logits / self.temperatures.get(depth, 1.0), dim=-1)
+        temperature = self.temperatures.get(depth, 1.0)
+        return torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
 
     def leaves(self, probabilities: Mapping[int, Tensor]) -> Tensor:
         """Which rows leave at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,)."""
@@ -80,16 +84,17 @@ def certain_enough(rule: Sequence[str], tau: float | None, probabilities: Mappin
     probabilities: layer -> (B, C), in ascending order. Returns bool (B,).
     """
     *before, current = probabilities.values()
-    may = torch.ones(len(current), dtype=torch.bool, device=current.device)
-    threshold = 1.0 if tau is None else tau
     if not rule or (tau is not None and tau >= 1.0):
-        return ~may
+        return torch.zeros(len(current), dtype=torch.bool, device=current.device)
+    threshold = 1.0 if tau is None else tau
+    conditions: list[Tensor] = []
     if "confidence" in rule:
-        may &= current.amax(dim=-1) >= threshold
+        conditions.append(current.amax(dim=-1) >= threshold)
     if "entropy" in rule:
         entropy = torch.special.entr(current).sum(dim=-1)
-        may &= 1.0 - entropy / math.log(current.shape[-1]) >= threshold
+        conditions.append(1.0 - entropy / math.log(current.shape[-1]) >= threshold)
     if "agreement" in rule:
-        agree = current.argmax(dim=-1) == before[-1].argmax(dim=-1) if before else ~may
-        may &= agree & current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
-    return may
+        finite = current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
+        same = current.argmax(dim=-1) == before[-1].argmax(dim=-1) if before else torch.zeros_like(finite)
+        conditions.append(same & finite)
+    return reduce(torch.logical_and, conditions)

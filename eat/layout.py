@@ -37,6 +37,8 @@ class Layout:
     @cached_property
     def starts(self) -> Tensor:
         """The index of each row's first token, which is [CLS]; int64 (B,)."""
+        if self.rows == 1:
+            return torch.zeros(1, dtype=torch.int64, device=self.device)
         return torch.tensor([0, *accumulate(self.lengths[:-1])], device=self.device)
 
     @cached_property
@@ -47,7 +49,11 @@ class Layout:
     @cached_property
     def live(self) -> Tensor:
         """Which cells of the padded view hold a token; bool (B, T)."""
-        return torch.arange(self.longest, device=self.device) < self.lengths_tensor[:, None]
+        return self.live_of(self.longest)
+
+    def live_of(self, width: int) -> Tensor:
+        """Which cells of a view padded to `width` hold a token; bool (B, width)."""
+        return torch.arange(width, device=self.device) < self.lengths_tensor[:, None]
 
     @cached_property
     def cells(self) -> Tensor:
@@ -81,6 +87,10 @@ class Layout:
         """(B, T, ...) back to (n, ...)."""
         flat = padded.reshape(self.rows * self.longest, *padded.shape[2:])
         return flat if self.is_uniform else flat.index_select(0, self.cells)
+
+    def first(self, packed: Tensor) -> Tensor:
+        """Each row's first token, which is [CLS]; (n, d) to (B, d)."""
+        return packed[:1] if self.rows == 1 else packed.index_select(0, self.starts)
 
     def mean(self, packed: Tensor) -> Tensor:
         """The mean of each row's tokens; (n, d) to (B, d)."""

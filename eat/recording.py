@@ -43,7 +43,9 @@ def trace_texts(
     lengths = np.array([len(text.ids) for text in texts], dtype=np.int32)
     logits = {depth: np.empty((count, encoder.shape.classes), dtype=np.float32) for depth in encoder.exits}
     tokens = {key: np.empty((count, layers), dtype=np.int32) for key in ("attended", "fed", "alive")}
-    margin = np.full(count, np.nan)
+    cut_margin = np.full((count, layers), np.inf)
+    # what is removed after a layer first changes the next one
+    delay = int(encoder.reducer.place == "layer_output")
     shown = time.monotonic()
     done = 0
     with torch.inference_mode():
@@ -56,7 +58,7 @@ def trace_texts(
                 for key, column in tokens.items():
                     column[rows, layer] = getattr(work, key)
                 if work.margin is not None:
-                    margin[rows] = np.fmin(margin[rows], work.margin.double().cpu().numpy())
+                    cut_margin[rows, layer + delay] = work.margin.double().cpu().numpy()
             done += len(rows)
             if time.monotonic() - shown > 10.0:
                 print(f"{name}: traced {done} of {count} texts", file=sys.stderr, flush=True)
@@ -65,7 +67,6 @@ def trace_texts(
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]
             raise EatError(f"{name}: the logits of exit {depth} are not finite for text {ids[bad]}; train again")
-    margin[np.isinf(margin)] = np.nan
     pattern = encoder.pattern
     return Trace(
         ids=np.array(ids, dtype=object),
@@ -75,7 +76,7 @@ def trace_texts(
         **tokens,
         pairs=_by_length(pattern.computed_pairs, tokens["attended"]),
         pattern_pairs=_by_length(pattern.pattern_pairs, tokens["attended"]),
-        cut_margin=margin,
+        cut_margin=cut_margin,
         shape=_shape_of(model),
     )
 

@@ -25,28 +25,31 @@ class TokenView:
     """What a reducer may look at: the live tokens at its place in the layer after which it stands.
 
     hidden: (n, d). received: attention received in this layer (n,), where the reducer asked for it. origin: the index
-    of each live token in the packed batch (n,), whose token ids and positions within the text are `batch_ids` and
-    `batch_positions`. separator: the id of [SEP].
+    of each live token in the packed batch (n,), whose token ids are `batch_ids` and whose rows lie as in
+    `batch_layout`; `None` while all are live. separator: the id of [SEP]. wants_margin: whether anyone will read the
+    margin of the reduction, which costs time.
     """
 
     depth: int
     hidden: Tensor
     layout: Layout
-    origin: Tensor
+    origin: Tensor | None
     batch_ids: Tensor
-    batch_positions: Tensor
+    batch_layout: Layout
     received: Tensor | None = None
     separator: int | None = None
+    wants_margin: bool = True
 
     @property
     def ids(self) -> Tensor:
         """The token ids of the live tokens; int64 (n,)."""
-        return self.batch_ids.index_select(0, self.origin)
+        return self.batch_ids if self.origin is None else self.batch_ids.index_select(0, self.origin)
 
     @property
     def positions(self) -> Tensor:
         """The position in its text that each live token had at the input; int64 (n,)."""
-        return self.batch_positions.index_select(0, self.origin)
+        positions = self.batch_layout.positions
+        return positions if self.origin is None else positions.index_select(0, self.origin)
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ class Reduction:
     """A reducer's answer.
 
     kept: ascending indices (m,) of the tokens that stay. layout: theirs. margin: for each row the gap between the least
-    important token kept and the most important one removed (B,); only a tie-like gap lets rounding change the choice.
-    gate: factors (m,) for the kept hidden states, in training. loss: a term for the training loss.
+    important token kept and the most important one removed, as a part of the former (B,), where the view wants it;
+    only a tie-like gap lets rounding change the choice. gate: factors (m,) for the kept hidden states, in training.
+    loss: a term for the training loss.
     """
 
     kept: Tensor
@@ -94,7 +98,7 @@ class TopKReducer(Reducer):
     """Keeps the protected tokens and the ceil((1 - p)(t - protected)) most important others (algorithm 1)."""
 
     def importance(self, view: TokenView) -> Tensor:
-        """The score of each token; (n,)."""
+        """The score of each token, in a tensor that may be written to; (n,), at least 0."""
         raise TypeError(f"{type(self).__name__} has no importance score")
 
     def reduce(self, view: TokenView) -> Reduction | None:
@@ -103,26 +107,22 @@ class TopKReducer(Reducer):
         if ratio == 0.0:
             return None
         scores = self.importance(view)
-        protected = self._protected(view)
-        counts = self._protected_counts(protected, view.layout)
+        counts = self._protect(scores, view)
         kept = [
             count + math.ceil((1.0 - ratio) * (length - count) - 1e-9)
             for length, count in zip(view.layout.lengths, counts, strict=True)
         ]
-        return keep_most_important(scores.masked_fill(protected, torch.inf), view.layout, kept)
+        return keep_most_important(scores, view.layout, kept, view.wants_margin)
 
-    def _protected(self, view: TokenView) -> Tensor:
-        protected = torch.zeros(view.layout.tokens, dtype=torch.bool, device=view.layout.device)
+    def _protect(self, scores: Tensor, view: TokenView) -> list[int]:
+        """Set the scores of the protected tokens to infinity; how many each row has."""
+        layout = view.layout
         if "cls" in self.protect:
-            protected[view.layout.starts] = True
+            scores.index_fill_(0, layout.starts, torch.inf)
         if "sep" in self.protect:
-            protected |= view.ids == view.separator
-        return protected
-
-    def _protected_counts(self, protected: Tensor, layout: Layout) -> list[int]:
-        if "sep" not in self.protect:  # known on the host: no need to wait for the device
-            return [int("cls" in self.protect)] * layout.rows
-        return [int(count) for count in layout.pad(protected).logical_and(layout.live).sum(dim=1).tolist()]
+            scores.masked_fill_(view.ids == view.separator, torch.inf)
+            return [int(count) for count in layout.pad(scores.isposinf()).logical_and(layout.live).sum(dim=1).tolist()]
+        return [int("cls" in self.protect)] * layout.rows  # known on the host: no need to wait for the device
 
 
 class NormReducer(TopKReducer):
@@ -142,7 +142,7 @@ class ReceivedReducer(TopKReducer):
     def importance(self, view: TokenView) -> Tensor:
         """Attention received; (n,)."""
         assert view.received is not None
-        return view.received.detach()
+        return view.received.detach().clone()
 
 
 class RandomReducer(TopKReducer):
@@ -174,21 +174,33 @@ def build_reducer(options: Mapping[str, Any]) -> Reducer:
     return REDUCERS[options["kind"]](**rest)
 
 
-def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int]) -> Reduction:
+def keep_most_important(
+    scores: Tensor, layout: Layout, counts: Sequence[int], wants_margin: bool = True
+) -> Reduction:
     """Keep the `counts[b]` tokens of row b with the highest scores, in their order; ties go to the earlier token.
 
-    scores: (n,), inf where a token must stay. The numbers kept are known on the host, so that no result has to come
-    back from the device.
+    scores: (n,), at least 0, inf where a token must stay. The numbers kept are known on the host, so that no result has
+    to come back from the device.
     """
-    device = layout.device
-    new_layout = Layout(counts, device)
-    table = torch.full((layout.rows, layout.longest), -torch.inf, dtype=scores.dtype, device=device)
-    table.view(-1)[layout.cells] = scores
-    ordered, order = table.sort(dim=1, descending=True, stable=True)
-    chosen = torch.arange(layout.longest, device=device) < new_layout.lengths_tensor[:, None]
-    flags = torch.zeros_like(chosen).scatter_(1, order, chosen)
-    kept = torch.nonzero_static(flags.view(-1)[layout.cells], size=new_layout.tokens)[:, 0]
-    least = ordered.gather(1, new_layout.lengths_tensor[:, None] - 1)[:, 0]
+    new_layout = Layout(counts, layout.device)
+    if layout.rows == 1:
+        ordered, order = scores.sort(descending=True, stable=True)
+        kept = order[: counts[0]].sort().values
+        ordered = ordered[None]
+    else:
+        table = scores.new_full((layout.rows, layout.longest), -torch.inf)
+        table.view(-1)[layout.cells] = scores
+        ordered, order = table.sort(dim=1, descending=True, stable=True)
+        flags = torch.zeros_like(table, dtype=torch.bool).scatter_(1, order, new_layout.live_of(layout.longest))
+        kept = torch.nonzero_static(flags.view(-1)[layout.cells], size=new_layout.tokens)[:, 0]
+    return Reduction(kept, new_layout, margin=_cut_margin(ordered, new_layout) if wants_margin else None)
+
+
+def _cut_margin(ordered: Tensor, kept: Layout) -> Tensor:
+    """(least kept - best removed) / least kept of each row of descending scores (B, T); inf where nothing goes; (B,)."""
+    last = kept.lengths_tensor[:, None]
+    least = ordered.gather(1, last - 1)[:, 0]
     nothing = torch.full_like(ordered[:, :1], -torch.inf)
-    best_removed = torch.cat([ordered, nothing], dim=1).gather(1, new_layout.lengths_tensor[:, None])[:, 0]
-    return Reduction(kept, new_layout, margin=(least - best_removed).nan_to_num(posinf=torch.inf))
+    best_removed = torch.cat([ordered, nothing], dim=1).gather(1, last)[:, 0]
+    gap = (least - best_removed) / least.clamp_min(torch.finfo(ordered.dtype).tiny)
+    return torch.where(best_removed.isneginf() | least.isposinf(), torch.inf, gap)

@@ -389,9 +389,10 @@ def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
     """How far each text is from another answer, at the nearest of: threshold, best two classes, a reducer's cut; (N,).
 
     At the exits a text passed, the distance of the certainty to tau and of the two best probabilities counts; the
-    latter at its last exit too.
+    latter at its last exit too. Cuts count by their relative gap, up to the layer after which the text left.
     """
-    margin = np.where(np.isnan(trace.cut_margin), np.inf, trace.cut_margin)
+    layers = np.arange(trace.cut_margin.shape[1])
+    margin = np.where(layers < played.depth[:, None], trace.cut_margin, np.inf).min(axis=1)
     for depth, logits in trace.logits.items():
         probabilities = policy.probabilities(depth, torch.from_numpy(logits))
         best = probabilities.topk(2, dim=-1).values.numpy()

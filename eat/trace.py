@@ -17,7 +17,7 @@ import pandas as pd
 from eat.errors import DamagedFile
 from eat.files import read_json, read_table, write_json, write_table
 
-PER_LAYER = ("attended", "fed", "alive", "pairs", "pattern_pairs")
+PER_LAYER = ("attended", "fed", "alive", "pairs", "pattern_pairs", "cut_margin")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Trace:
     ids: str (N,). labels: int64 (N,). lengths: tokens at the input, int32 (N,). logits: layer of the exit -> float32
     (N, C), ascending; the last is L. attended, fed: tokens that enter attention and the feed-forward part.
     alive: tokens passed on. pairs, pattern_pairs: attention pairs computed, and those of the pattern. cut_margin: the
-    smallest gap at a reducer's cut, NaN where nothing was cut (N,). shape: the model's dimensions and parts.
+    relative gap between kept and removed tokens at the removal that this layer is the first to feel, inf where there
+    was none, float64. shape: the model's dimensions and parts.
     """
 
     ids: np.ndarray
@@ -47,7 +48,6 @@ class Trace:
         columns: dict[str, Any] = {"id": self.ids, "label": self.labels, "length": self.lengths}
         columns |= {f"logits_{depth}": list(values) for depth, values in self.logits.items()}
         columns |= {name: list(getattr(self, name)) for name in PER_LAYER}
-        columns["cut_margin"] = self.cut_margin
         write_json(Path(path).with_suffix(".json"), self.shape)
         write_table(path, pd.DataFrame(columns))
 
@@ -56,8 +56,8 @@ class Trace:
         """Read what `write` wrote. Raises `DamagedFile` where it is not whole, or logits are NaN or infinite."""
         shape = read_json(Path(path).with_suffix(".json"))
         exits = [int(depth) for depth in shape["exits"]]
-        required = ("id", "label", "length", *(f"logits_{depth}" for depth in exits), *PER_LAYER, "cut_margin")
-        table = read_table(path, required, complete=required[:-1])
+        required = ("id", "label", "length", *(f"logits_{depth}" for depth in exits), *PER_LAYER)
+        table = read_table(path, required, complete=required)
         logits = {depth: np.stack(table[f"logits_{depth}"].tolist()).astype(np.float32) for depth in exits}
         for depth, values in logits.items():
             if not np.isfinite(values).all():
@@ -68,6 +68,5 @@ class Trace:
             lengths=table["length"].to_numpy(dtype=np.int32),
             logits=logits,
             **{name: np.stack(table[name].tolist()) for name in PER_LAYER},
-            cut_margin=table["cut_margin"].to_numpy(dtype=np.float64),
             shape=shape,
         )

@@ -70,6 +70,6 @@ def make_trace(
         alive=alive,
         pairs=pairs,
         pattern_pairs=np.minimum(pairs, 35 * attended.astype(np.int64)),
-        cut_margin=np.full(rows, 0.1 if after else np.nan),
+        cut_margin=np.full(attended.shape, 0.1 if after else np.inf),
         shape=shape,
     )

@@ -39,7 +39,7 @@ def require_same(found: Trace, expected: Trace) -> None:
     assert list(found.logits) == list(expected.logits)
     for depth, logits in expected.logits.items():
         np.testing.assert_array_equal(found.logits[depth], logits)
-    for name in ("ids", "labels", "lengths", *PER_LAYER, "cut_margin"):
+    for name in ("ids", "labels", "lengths", *PER_LAYER):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
@@ -66,26 +66,27 @@ def test_a_dense_model_computes_all_pairs_of_all_tokens_in_all_layers():
     for name, expected in (("attended", every), ("fed", every), ("alive", every), ("pairs", every**2)):
         np.testing.assert_array_equal(getattr(trace, name), expected)
     np.testing.assert_array_equal(trace.pattern_pairs, every**2)
-    assert np.isnan(trace.cut_margin).all()
+    assert np.isposinf(trace.cut_margin).all()
 
 
-def test_the_cut_margin_is_the_smallest_gap_between_kept_and_removed():
+def test_the_cut_margin_is_the_relative_gap_between_kept_and_removed():
     model = tiny.model(reducer=NORM)
     trace = traced(model)
     kept_whole = [1 + math.ceil(7 * (length - 1) / 10) == length for length in LENGTHS]  # 1, 2 and 3 tokens
-    assert np.isnan(trace.cut_margin).tolist() == kept_whole
-    assert (trace.cut_margin[~np.isnan(trace.cut_margin)] >= 0).all()
+    # removed after layers 1 and 3: layers 2 and 4 are the first to feel it
+    assert np.isposinf(trace.cut_margin[:, [0, 2]]).all()
+    assert np.isposinf(trace.cut_margin[:, 1]).tolist() == kept_whole
+    assert (trace.cut_margin >= 0).all()
     # one text of 9 tokens: 8 norms after layer 1, of which ceil(.7 * 8) = 6 stay; again of 6, 5 after layer 3
     norms: list[torch.Tensor] = []
     for layer in (0, 2):
         model.encoder.layers[layer].output_norm.register_forward_hook(lambda *call: norms.append(call[2].norm(dim=1)))
     with torch.no_grad():
         model.run(PackedBatch.of([tiny.texts(LENGTHS)[4]]))
-    gaps = []
-    for values, keep in zip(norms, (6, 5), strict=True):
+    for values, keep, layer in zip(norms, (6, 5), (2, 4), strict=True):
         ordered = values[1:].sort(descending=True).values
-        gaps.append(float(ordered[keep - 1] - ordered[keep]))
-    assert trace.cut_margin[4] == pytest.approx(min(gaps), abs=1e-5)
+        gap = float((ordered[keep - 1] - ordered[keep]) / ordered[keep - 1])
+        assert trace.cut_margin[4, layer - 1] == pytest.approx(gap, abs=1e-5)
 
 
 def test_rows_keep_their_order_and_do_not_depend_on_their_company():
@@ -135,7 +136,7 @@ def test_a_trace_survives_the_disk(parts: dict[str, Any], tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dev.json", "dev.parquet"]
     table = pd.read_parquet(tmp_path / "dev.parquet")
     heads = [f"logits_{depth}" for depth in trace.logits]
-    assert list(table.columns) == ["id", "label", "length", *heads, *PER_LAYER, "cut_margin"]
+    assert list(table.columns) == ["id", "label", "length", *heads, *PER_LAYER]
     require_same(Trace.read(tmp_path / "dev.parquet"), trace)
 
 

@@ -28,7 +28,7 @@ def view_of(encoded: list[Any], hidden: Tensor | None = None, received: Tensor |
     tokens = batch.layout.tokens
     hidden = torch.randn(tokens, 8, generator=torch.Generator().manual_seed(1)) if hidden is None else hidden
     layout = batch.layout
-    return TokenView(2, hidden, layout, torch.arange(tokens), batch.ids, layout.positions, received, tiny.SEP)
+    return TokenView(2, hidden, layout, None, batch.ids, layout, received, tiny.SEP)
 
 
 def reduced(reducer: Reducer, view: TokenView) -> Reduction:
@@ -98,14 +98,15 @@ def test_nothing_is_removed_at_a_ratio_of_0_nor_where_annealing_starts():
     assert build_reducer({"kind": "none"}).reduce(view) is None
 
 
-def test_ties_go_to_the_earlier_token_and_margins_are_gaps_at_the_cut():
+def test_ties_go_to_the_earlier_token_and_margins_are_relative_gaps_at_the_cut():
     inf = torch.inf
     scores = torch.tensor([inf, 1.0, 3.0, 2.0, 2.0, 2.0, inf, 5.0, 4.0, 4.5, inf])
     reduction = keep_most_important(scores, Layout([6, 4, 1]), [4, 3, 1])
-    # row 0: of the three 2.0 the first two stay, beside 3.0; row 1: 4.0 goes, 0.5 below 4.5; row 2: nothing goes
+    # row 0: of the three 2.0 the first two stay, beside 3.0; row 1: 4.0 goes, a ninth below 4.5; row 2: nothing goes
     assert reduction.kept.tolist() == [0, 2, 3, 4, 6, 7, 9, 10]
     assert reduction.margin is not None
-    assert reduction.margin.tolist() == [0.0, 0.5, inf]
+    assert reduction.margin.tolist() == pytest.approx([0.0, 1 / 9, inf])
+    assert keep_most_important(scores, Layout([6, 4, 1]), [4, 3, 1], wants_margin=False).margin is None
 
 
 def test_random_removal_depends_on_the_text_alone():

@@ -156,12 +156,19 @@ def test_only_a_tie_excuses_another_answer(trace: Trace, depth: int, logits: lis
 
 
 def test_a_tie_at_a_reducer_s_cut_excuses_too(trace: Trace):
-    trace.cut_margin[7] = 1e-6
-    entry = entry_of(trace, POLICY)
-    answers = answers_of(entry)
-    label, depth, tokens = answers[str(trace.ids[7])]
-    answers[str(trace.ids[7])] = (1 - label, depth, tokens)
-    assert compared(entry, answers, 32, "float32")["different"] == 1
+    early = next(row for row, depth in enumerate(entry_of(trace, POLICY).expected.replay.depth) if depth == 4)
+    for layer, excused in ((4, True), (5, False)):  # a cut behind the exit changed nothing
+        trace.cut_margin[early] = 0.1
+        trace.cut_margin[early, layer - 1] = 1e-6
+        entry = entry_of(trace, POLICY)
+        answers = answers_of(entry)
+        label, depth, tokens = answers[str(trace.ids[early])]
+        answers[str(trace.ids[early])] = (1 - label, depth, tokens)
+        if excused:
+            assert compared(entry, answers, 32, "float32")["different"] == 1
+        else:
+            with pytest.raises(EatError, match="1 of 400"):
+                compared(entry, answers, 32, "float32")
 
 
 def test_too_many_ties_are_refused(trace: Trace):
