@@ -61,16 +61,18 @@ class AttentionPattern:
         """
         query, key, value = _split_heads(qkv, layout, heads)
         if self.covers(layout.longest) or layout.longest <= BLOCKED_FROM:
-            context = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=self.mask(layout, qkv.dtype), dropout_p=dropout
-            )
+            mask = self.mask(layout, qkv.dtype)
+            context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         else:
             context = self._blocked(query, key, value, layout, dropout)
-        return layout.unpad(context.transpose(1, 2)).flatten(1)
+        # heads side by side again: (B, T, h, d / h) is (B, T, d)
+        return layout.unpad(context.transpose(1, 2).flatten(2))
 
     def mask(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
         """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` where nothing is to be masked."""
         length, device = layout.longest, layout.device
+        if layout.is_uniform and self.covers(length):
+            return None
         band = None if self.covers(length) else _band(length, self.left, self.right, device, dtype)
         if layout.is_uniform:
             return band

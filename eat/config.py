@@ -239,9 +239,25 @@ class Stage(Strict):
     )
 
 
-class System(Strict):
-    """A row: a backbone with its parts and the recipe that trains it."""
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
+
+def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
+    """A row names a backbone, or takes it over with another system's weights."""
+    schema["allOf"] = [{"anyOf": [{"required": [key]} for key in ("backbone", "weights_of")]}]
+    schema["required"] = [key for key in schema["required"] if key != "backbone"]
+
+
+class System(Strict):
+    """A row: a backbone with its parts and the recipe that trains it, or another system's weights run otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_backbone_or_weights_of)
+
+    weights_of: Name | None = Field(
+        None,
+        description="Run the weights of this system, which trains nothing. Whatever is not given is taken from it; "
+        "reducer, attention, the exits used, their rule and the precision may differ.",
+    )
     backbone: Name
     layers: Layers = Layers()
     reducer: Reducer = Reducer()
@@ -250,7 +266,8 @@ class System(Strict):
     last_head: Literal["bert", "distilbert", "linear"] = Field(
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
-    recipe: list[Stage] = Field(default=[Stage()], min_length=1)
+    precision: Precision = Field("float32", description="What it runs in, when traced and timed; int8 for the CPU.")
+    recipe: list[Stage] = [Stage()]
 
     @property
     def is_dense(self) -> bool:
@@ -264,6 +281,14 @@ class System(Strict):
         if len(set(names)) != len(names):
             raise ValueError(f"two stages of one name: {listed(names)}; give each its own `name`")
         return recipe
+
+    @model_validator(mode="after")
+    def _trained_once(self) -> Self:
+        if self.weights_of is None and not self.recipe:
+            raise ValueError("an empty recipe; give at least one stage, or `weights_of` another system")
+        if self.weights_of is not None and self.recipe:
+            raise ValueError("weights_of and a recipe; a system either takes another's weights or trains its own")
+        return self
 
 
 # --- the study ----------------------------------------------------------------------------------------------------
@@ -306,12 +331,15 @@ class Timing(Strict):
 
     texts: int = Field(200, ge=8, description="Dev texts timed, stratified by length.")
     batch_sizes: Distinct[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
-    blocks: int = Field(5, ge=2, description="Blocks of texts; within each, every system runs in turn.")
-    repeats: int = Field(2, ge=1, description="Times the whole is repeated, in another order of systems.")
+    block_texts: int = Field(16, ge=1, description="Batch 1: texts of a block, within which every system runs in turn.")
+    repeats: int = Field(2, ge=1, description="Batch 1: times the whole is repeated, in another order.")
+    passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
     warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
     threads: int = Field(2, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    stock: Distinct[Precision] = Field(
+        default=[], description="Also time the stock dense model in these precisions (latency only)."
+    )
     deep_layers: int | None = Field(
         12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
     )
@@ -335,6 +363,15 @@ class Study(Strict):
     calibration: Calibration = Calibration()
     timing: Timing = Timing()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _take_over(cls, value: Any) -> Any:
+        """Fill the rows that run another system's weights from that system's row."""
+        systems = value.get("systems") if isinstance(value, Mapping) else None
+        if not isinstance(systems, Mapping):
+            return value
+        return {**value, "systems": {name: _taken_over(name, row, systems) for name, row in systems.items()}}
+
     @model_validator(mode="after")
     def _names_lead_somewhere(self) -> Self:
         if self.reference not in self.systems:
@@ -347,6 +384,8 @@ class Study(Strict):
                 f"reference {self.reference!r} has `last_head: {head}` and `read: {read}`; "
                 "its stock export needs last_head bert or distilbert, and read cls"
             )
+        if self.systems[self.reference].precision == "int8":
+            raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
         for name, system in self.systems.items():
             if name == "backbone" or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
@@ -358,7 +397,7 @@ class Study(Strict):
                 allowed = [
                     "backbone",
                     *(s.name for s in system.recipe[:index]),
-                    *(s for s in self.systems if s != name),
+                    *(s for s, row in self.systems.items() if s != name and row.weights_of is None),
                 ]
                 if stage.start_from is not None and stage.start_from not in allowed:
                     raise ValueError(
@@ -370,8 +409,23 @@ class Study(Strict):
                         f"systems.{name}.recipe.{index}.distill.teacher: {stage.distill.teacher!r} is not a system; "
                         f"known: {listed(self.systems)}"
                     )
+            if system.weights_of is not None:
+                self._check_taken_over(name, system)
         self._refuse_cycles()
         return self
+
+    def _check_taken_over(self, name: str, system: System) -> None:
+        """Refuse what the weights of the other system cannot do."""
+        base = self.systems[str(system.weights_of)]
+        for key in ("backbone", "layers", "last_head"):
+            if getattr(system, key) != getattr(base, key):
+                raise ValueError(f"systems.{name}.{key}: differs from {system.weights_of}, whose weights it runs")
+        untrained = [depth for depth in system.exits.after if depth not in base.exits.after]
+        if untrained or system.exits.read != base.exits.read:
+            raise ValueError(
+                f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
+                f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
+            )
 
     def _refuse_cycles(self) -> None:
         def visit(name: str, path: tuple[str, ...]) -> None:
@@ -384,7 +438,9 @@ class Study(Strict):
             visit(name, ())
 
     def parents(self, name: str) -> list[str]:
-        """The other systems that must be trained before `name`: those it starts from and its teachers."""
+        """The systems that must be trained before `name`: whose weights it runs or starts from, and its teachers."""
+        if self.systems[name].weights_of is not None:
+            return [str(self.systems[name].weights_of)]
         starts = [self.parent_of(name, stage) for stage in self.stage_names(name)]
         found = [start[0] for start in starts if start is not None and start[0] != name]
         found += [stage.distill.teacher for stage in self.systems[name].recipe if stage.distill]
@@ -398,8 +454,23 @@ class Study(Strict):
         raise EatError(f"system {system!r} has no stage {stage!r}; its stages: {listed(self.stage_names(system))}")
 
     def stage_names(self, system: str) -> list[str]:
-        """The stages of a system in the order they are trained."""
+        """The stages of a system in the order they are trained; none where it runs another's weights."""
         return [stage.name for stage in self.systems[system].recipe]
+
+    def model_of(self, system: str) -> tuple[str, str]:
+        """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's."""
+        trained = self.systems[system].weights_of or system
+        return trained, self.stage_names(trained)[-1]
+
+    def parts(self, system: str) -> dict[str, Any]:
+        """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
+        row = self.systems[system]
+        return {
+            "reducer": _plain(row.reducer),
+            "attention": _plain(row.attention),
+            "exits": row.exits.after,
+            "precision": row.precision,
+        }
 
     def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
         """The (system, stage) whose weights a stage starts from; `None` for the backbone."""
@@ -466,6 +537,28 @@ class Study(Strict):
             "calibration": self.calibration.mode,
             "bins": self.calibration.bins,
         }
+
+
+def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
+    """A row with `weights_of`, filled from the row it names; what else is wrong is said when the rows are validated.
+
+    Raises `ValueError` where that row trains no weights: without it, other keys would seem to be missing.
+    """
+    if not isinstance(row, Mapping) or not isinstance(row.get("weights_of"), str):
+        return row
+    trained = [other for other, one in systems.items() if not (isinstance(one, Mapping) and one.get("weights_of"))]
+    if row["weights_of"] not in trained:
+        raise ValueError(
+            f"systems.{_joined([name])}.weights_of: {row['weights_of']!r} trains no weights here; "
+            f"known: {listed(_joined([other]) for other in trained)}"
+        )
+    base = systems[row["weights_of"]]
+    if not isinstance(base, Mapping):
+        return row
+    filled = {**base, "recipe": [], **row}
+    if isinstance(base.get("exits"), Mapping) and isinstance(row.get("exits"), Mapping):
+        filled["exits"] = {**base["exits"], **row["exits"]}
+    return filled
 
 
 def canonical_json(value: Any) -> str:
@@ -559,7 +652,8 @@ def _lines(error: ValidationError) -> Iterator[str]:
             yield text if key == "study" or text.startswith(key) else f"{key}: {text}"
         else:
             shown = "NaN" if isinstance(found, float) and math.isnan(found) else repr(found)
-            yield f"{key}: found {shown[:80]}; {fault['msg'][:1].lower()}{fault['msg'][1:]}"
+            text = fault["msg"] if fault["msg"].isprintable() else repr(fault["msg"])[1:-1]
+            yield f"{key}: found {shown[:80]}; {text[:1].lower()}{text[1:]}"
 
 
 def _joined(location: Sequence[Any]) -> str:

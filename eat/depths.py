@@ -40,6 +40,8 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
     @cache
     def depth_of(name: str) -> int | None:
         """The layers of a system, which takes them of its parent; `None` where the first parent is not known yet."""
+        if study.systems[name].weights_of is not None:
+            return depth_of(str(study.systems[name].weights_of))
         parent = study.parent_of(name, study.stage_names(name)[0])
         start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
         try:

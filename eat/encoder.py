@@ -72,10 +72,10 @@ class PackedBatch:
 class State:
     """What travels through the layers: the live tokens of the rows that have not left.
 
-    batch: as it came in. hidden: (n, d). rows: the batch's number of each live row. origin: the index of each live token in the packed batch
-    (n,), from which its id, segment and position follow; `None` while all are live. received: the attention each
-    received in the current layer (n,), where the reducer asked for it. wants_margin: whether the reducer's margins are
-    recorded.
+    batch: as it came in. hidden: (n, d). rows: the batch's number of each live row. wants_margin: whether the reducer's
+    margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id, segment and
+    position follow; `None` while all are live. received: the attention each received in the current layer (n,), where
+    the reducer asked for it.
     """
 
     batch: PackedBatch

@@ -65,8 +65,9 @@ class ExitPolicy:
         return bool(self.rule) and (self.tau is None or self.tau < 1.0)
 
     def probabilities(self, depth: int, logits: Tensor) -> Tensor:
-        """Calibrated probabilities (B, C) of the head after layer `depth`."""
+        """Calibrated probabilities (B, C) of the head after layer `depth`; in float32, as a trace holds logits."""
         temperature = self.temperatures.get(depth, 1.0)
+        logits = logits.float()
         return torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
 
     def leaves(self, probabilities: Mapping[int, Tensor]) -> Tensor:

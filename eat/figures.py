@@ -1,7 +1,7 @@
 """The figures of a study, one task each: what an operating point costs and wins, and what the adaptive parts do.
 
 Every function takes tables as the study's CSV files hold them (the rows of one task), the name of the reference system,
-and the two files to write. Same data, same bytes. Rows of several devices, precisions or thread counts are refused.
+and the two files to write. Same data, same bytes. Rows of several devices or thread counts are refused.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from matplotlib.transforms import Bbox
 
 from eat import rounding, style
 from eat.errors import EatError, listed
+from eat.rows import is_true, of_task, rows_of
 from eat.style import Look
 
 Output = Path | str
@@ -231,7 +232,7 @@ def plot_retention(
     chosen threshold, over the examples still running at that layer.
     """
     rows = rows_of(summary, task)
-    curves = _task_rows(retention, task)
+    curves = of_task(retention, task)
     looks = style.looks(rows, reference)
     removing = set(curves.loc[(curves["scheduled"] < 1) | (curves["observed"] < 1), "system"])
     shown = [name for name in looks if name in removing]
@@ -294,7 +295,7 @@ def plot_lengths(
     The strip below shows how many texts are in each bin of length.
     """
     rows = rows_of(summary, task)
-    curves = _task_rows(lengths, task)
+    curves = of_task(lengths, task)
     curves = curves[is_true(curves["chosen"]) & (curves["n"] > 0)]
     looks = style.looks(rows, reference)
     shown = [name for name, look in looks.items() if look.role == "adaptive" and name in set(curves["system"])]
@@ -348,7 +349,7 @@ def plot_exits(
     A system whose heads no rule uses is left out.
     """
     rows = rows_of(summary, task)
-    curves = _task_rows(exits, task)
+    curves = of_task(exits, task)
     curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
     looks = style.looks(rows, reference)
     several = curves.groupby("system")["exit"].nunique() > 1
@@ -426,7 +427,7 @@ def plot_reliability(
     marker grows with the number of texts in its bin.
     """
     rows = rows_of(summary, task)
-    curves = _task_rows(reliability, task)
+    curves = of_task(reliability, task)
     curves = curves[curves["n"] > 0]
     looks = style.looks(rows, reference)
     several = curves.groupby("system")["exit"].nunique() > 1
@@ -490,39 +491,8 @@ CURVE_FIGURES = {
 }
 """The figures that have a table of their own, curves/{name}.csv; all are called alike."""
 
-KINDS = ("frontier", *CURVE_FIGURES)
-"""The figures of a task, in the order of the report; files are named `{kind}_{task}`."""
-
 
 # --- shared -------------------------------------------------------------------------------------------------------
-
-
-def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task, refused with `EatError` where they were not all measured in one setting."""
-    rows = _task_rows(summary, task)
-    for column in ("device", "dtype", "threads"):
-        found = sorted(str(value) for value in rows[column].dropna().unique())
-        if len(found) > 1:
-            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each by itself")
-    calibrations = sorted(str(value) for value in rows.loc[rows["tau"].notna(), "calibration"].dropna().unique())
-    if len(calibrations) > 1:
-        raise EatError(
-            f"task {task!r}: rows of calibration {listed(calibrations)} in one summary; report each by itself"
-        )
-    return rows
-
-
-def _task_rows(table: pd.DataFrame, task: str) -> pd.DataFrame:
-    rows = table[table["task"].astype(str) == task]
-    if rows.empty:
-        tasks = sorted(set(table["task"].astype(str)))
-        raise EatError(f"no row of task {task!r}; the table holds {listed(tasks)}")
-    return rows.assign(task=task, system=rows["system"].astype(str))
-
-
-def is_true(column: pd.Series) -> pd.Series:
-    """A column of flags as bool, whether the CSV reader made them bool, text or left some empty."""
-    return column.astype(str).str.lower() == "true"
 
 
 def chosen_thresholds(rows: pd.DataFrame) -> dict[str, float]:

@@ -155,16 +155,22 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return output
 
 
-def load_model(folder: Path | str) -> EatForSequenceClassification:
+def load_model(folder: Path | str, parts: Mapping[str, Any] | None = None) -> EatForSequenceClassification:
     """A model that a study trained, in evaluation mode, from its folder.
 
+    parts: reducer, attention or exits to run it with, in place of those it was trained with (`Study.parts`).
     As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` where
     the folder holds another architecture, `DamagedFile` where a file is missing, broken, or lacks a weight.
     """
     checkpoint = read_checkpoint(folder)
     if checkpoint.stock_head is not None:
         raise EatError(f"{folder}: a {checkpoint.stock_head} checkpoint, not a model that a study trained; train first")
-    model = EatForSequenceClassification(EatConfig.from_pretrained(folder))
+    config = EatConfig.from_pretrained(folder)
+    for part in ("reducer", "attention", "exits"):
+        if parts is not None and part in parts:
+            setattr(config, part, parts[part])
+    config.exits = sorted({*config.exits, config.num_hidden_layers})
+    model = EatForSequenceClassification(config)
     absent = load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))
     if absent:
         raise DamagedFile(f"{Path(folder) / 'model.safetensors'}: lacks {listed(absent[:3])}; train again")

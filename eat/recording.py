@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,20 +12,26 @@ import torch
 from eat.encoder import PackedBatch
 from eat.errors import EatError
 from eat.model import EatForSequenceClassification, load_model
+from eat.precision import prepare
+from eat.progress import Progress
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 
 
-def record_trace(model_folder: Path, split: Path, max_length: int, name: str) -> Trace:
+def record_trace(model_folder: Path, parts: Mapping[str, Any], split: Path, max_length: int, name: str) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    name: says in the progress lines what is traced. Raises `EatError` where a logit is NaN or infinite.
+    parts: how its weights are run (`Study.parts`). name: says in the progress lines what is traced. Raises `EatError`
+    where a logit is NaN or infinite.
     """
-    model = load_model(model_folder)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model = load_model(model_folder, parts)
+    parameters = sum(parameter.numel() for parameter in model.parameters())  # before the layers' become functions
+    prepare(model.encoder, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
     table = read_split(split)
     texts = encode_split(load_tokenizer(model_folder), table, max_length)
-    return trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
+    trace = trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
+    trace.shape.update(precision=parts["precision"], parameters=parameters)
+    return trace
 
 
 def trace_texts(
@@ -46,7 +50,7 @@ def trace_texts(
     cut_margin = np.full((count, layers), np.inf)
     # what is removed after a layer first changes the next one
     delay = int(encoder.reducer.place == "layer_output")
-    shown = time.monotonic()
+    progress = Progress(name)
     done = 0
     with torch.inference_mode():
         for rows in _batches_of_like_length(lengths):
@@ -60,9 +64,7 @@ def trace_texts(
                 if work.margin is not None:
                     cut_margin[rows, layer + delay] = work.margin.double().cpu().numpy()
             done += len(rows)
-            if time.monotonic() - shown > 10.0:
-                print(f"{name}: traced {done} of {count} texts", file=sys.stderr, flush=True)
-                shown = time.monotonic()
+            progress.say(f"traced {done} of {count} texts", every_seconds=10.0)
     for depth, values in logits.items():
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]

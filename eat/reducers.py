@@ -119,8 +119,8 @@ class TopKReducer(Reducer):
         layout = view.layout
         if "cls" in self.protect:
             scores.index_fill_(0, layout.starts, torch.inf)
-        if "sep" in self.protect:
-            scores.masked_fill_(view.ids == view.separator, torch.inf)
+        if "sep" in self.protect and view.separator is not None:
+            scores.masked_fill_(view.ids.eq(view.separator), torch.inf)
             return [int(count) for count in layout.pad(scores.isposinf()).logical_and(layout.live).sum(dim=1).tolist()]
         return [int("cls" in self.protect)] * layout.rows  # known on the host: no need to wait for the device
 
@@ -174,9 +174,7 @@ def build_reducer(options: Mapping[str, Any]) -> Reducer:
     return REDUCERS[options["kind"]](**rest)
 
 
-def keep_most_important(
-    scores: Tensor, layout: Layout, counts: Sequence[int], wants_margin: bool = True
-) -> Reduction:
+def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int], wants_margin: bool = True) -> Reduction:
     """Keep the `counts[b]` tokens of row b with the highest scores, in their order; ties go to the earlier token.
 
     scores: (n,), at least 0, inf where a token must stay. The numbers kept are known on the host, so that no result has
@@ -197,7 +195,7 @@ def keep_most_important(
 
 
 def _cut_margin(ordered: Tensor, kept: Layout) -> Tensor:
-    """(least kept - best removed) / least kept of each row of descending scores (B, T); inf where nothing goes; (B,)."""
+    """The relative gap at the cut in each row of descending scores (B, T), inf where nothing goes; (B,)."""
     last = kept.lengths_tensor[:, None]
     least = ordered.gather(1, last - 1)[:, 0]
     nothing = torch.full_like(ordered[:, :1], -torch.inf)

@@ -25,8 +25,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eat import rounding, tables, verdicts
 from eat.errors import DamagedFile, EatError, listed
-from eat.figures import KINDS, is_true, rows_of
 from eat.files import read_json, read_table, replacing, sha256_of, write_text
+from eat.paths import FIGURES
+from eat.rows import is_true, rows_of
 from eat.style import STOCK_AGAIN, STOCK_PREFIX
 from eat.tables import Latex, Table
 from eat.verdicts import NoiseFloor
@@ -172,7 +173,7 @@ def render_report(
     copies: dict[Path, Path] = {}
     for number, task in enumerate(found, start=1):
         figures = {}
-        for kind in KINDS:
+        for kind in FIGURES:
             stem = f"{kind}_{task.name}"
             source = results / "figures" / f"{stem}.pdf"
             if not source.is_file():
@@ -360,7 +361,7 @@ def _read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path) -> 
 
 _TIMING_KEYS = (
     "device",
-    "dtype",
+    "precisions",
     "threads",
     "n_timed",
     "tokenization_ms_per_text",
@@ -522,7 +523,7 @@ def _measuring_sentences(task: TaskFiles) -> list[str]:
     )
     before, after = timing["load_average"]
     sentences = [
-        f"{rounding.count(timing['n_timed'])} texts were timed on {timing['device']} in {timing['dtype']} with "
+        f"{rounding.count(timing['n_timed'])} texts were timed on {timing['device']} in {_precisions(timing)} with "
         f"{rounding.count(timing['threads'])} threads; all systems ran in turn, in one process, over the same texts.",
         f"Tokenisation is timed apart: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms a text.",
         f"The load average was {rounding.load(before)} before and {rounding.load(after)} after.",
@@ -571,7 +572,7 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
     """Machine and versions, which all tasks must share to stand in one report."""
     timing = found[0].timing
     for task in found[1:]:
-        for key in ("device", "dtype", "threads", "machine", "versions"):
+        for key in ("device", "threads", "machine", "versions"):
             if task.timing[key] != timing[key]:
                 raise EatError(
                     f"{found[0].name} and {task.name} were timed with another {key}; time both in one setting, or "
@@ -587,10 +588,14 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
         ("Memory", f"{rounding.gibibytes(machine['memory_gib'])} GiB"),
         ("Graphics processor", machine.get("gpu") or ""),
         ("Platform", machine["platform"]),
-        ("Setting", f"{timing['device']}, {timing['dtype']}, {rounding.count(timing['threads'])} threads"),
+        ("Setting", f"{timing['device']}, {_precisions(timing)}, {rounding.count(timing['threads'])} threads"),
         ("Versions", ", ".join(f"{name} {version}" for name, version in timing["versions"].items())),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _precisions(timing: dict[str, Any]) -> str:
+    return listed(dict.fromkeys(timing["precisions"].values()))
 
 
 def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:

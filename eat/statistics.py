@@ -71,22 +71,42 @@ def percentile_interval(draws: Floats, confidence: float = 0.95) -> tuple[Floats
 
 
 def median_ratio(
-    numerator: Floats, denominator: Floats, draws: int = DRAWS, seed: int = 0, confidence: float = 0.95
+    numerator: Floats,
+    denominator: Floats,
+    blocks: npt.NDArray[np.int64] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Estimate:
-    """Median of paired ratios, with a bootstrap percentile interval over units.
+    """Median of paired ratios, with a bootstrap percentile interval.
 
     numerator, denominator: (U,) or (U, S), unit u of both being the same work. The median is over all U * S ratios, but
     whole units are drawn, with all S values of each: one text timed under three seeds is one unit, not three.
+    blocks: the block each unit was timed in (U,). Blocks are then drawn first and units within them, since what
+    disturbs a machine disturbs all that is timed at the moment.
     Raises `EatError` where the shapes differ, nothing is given, or a denominator is not positive.
     """
     _require_same_shape(numerator, denominator)
     if numerator.size == 0 or not np.all(denominator > 0):
         raise EatError("ratios need at least one pair, and denominators above 0; check the timing file")
     ratios = (np.asarray(numerator, np.float64) / denominator).reshape(len(numerator), -1)
-    picked = np.random.default_rng(seed).integers(len(ratios), size=(draws, len(ratios)))
+    picked = _picked_units(np.zeros(len(ratios), np.int64) if blocks is None else blocks, draws, seed)
     medians = np.median(ratios[picked].reshape(draws, -1), axis=1)
     low, high = percentile_interval(medians, confidence)
     return Estimate(float(np.median(ratios)), float(low), float(high))
+
+
+def _picked_units(blocks: npt.NDArray[np.int64], draws: int, seed: int) -> npt.NDArray[np.int64]:
+    """Indices of units in each bootstrap sample, blocks drawn first; (draws, about U).
+
+    Every drawn block gives as many units as a block has on average.
+    """
+    generator = np.random.default_rng(seed)
+    order = np.argsort(blocks, kind="stable")
+    _, starts, sizes = np.unique(blocks[order], return_index=True, return_counts=True)
+    drawn = generator.integers(len(starts), size=(draws, len(starts), 1))
+    within = generator.random((draws, len(starts), round(len(blocks) / len(starts))))
+    return order[(starts[drawn] + (within * sizes[drawn]).astype(np.int64)).reshape(draws, -1)]
 
 
 def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:

@@ -42,13 +42,12 @@ SUMMARY_COLUMNS = (
     "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier",
     "nll", "temperature",
 )  # fmt: skip
-TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "unit", "n", "ms")
+TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms")
 
 DENSE = "hf-dense"
 SAME_MODEL = (DENSE, "hf-dense-again", "hf-dense-sorted")
 """Reference rows that time the stock export of the reference system: they share its accuracy and its FLOPs."""
 
-DRAWS = 2000
 LENGTH_BINS = 8
 
 
@@ -58,7 +57,7 @@ class TaskInputs:
 
     operating_points: the table that `task_operating_points` made. traces: (system, seed) -> Parquet file of the dev
     trace. calibrations: (system, seed) -> JSON file. timing: the Parquet file of timed calls. timing_facts: the JSON
-    beside it, with device, dtype and threads.
+    beside it, with the device, the threads and each system's precision.
     """
 
     operating_points: Path | str
@@ -93,7 +92,8 @@ class Results:
     """One task's files, read and checked against each other.
 
     points: the dev rows of the operating points. traces, calibrations: system -> one a seed. replays: operating point
-    -> one a seed. timing: the timed calls. setting: device, dtype and threads of all of them.
+    -> one a seed. timing: the timed calls. setting: device and threads of all of them.
+    precisions: system -> what it ran in, for all that were timed.
     """
 
     study: Study
@@ -104,6 +104,7 @@ class Results:
     replays: dict[Point, list[Replay]]
     timing: pd.DataFrame
     setting: dict[str, Any]
+    precisions: dict[str, str]
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
@@ -162,9 +163,9 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     )
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)
-    timing, setting = read_timing(files.timing, files.timing_facts)
+    timing, setting, precisions = read_timing(files.timing, files.timing_facts)
     _require_known_points(files.timing, timing, replays)
-    results = Results(study, task, points, traces, calibrations, replays, timing, setting)
+    results = Results(study, task, points, traces, calibrations, replays, timing, setting, precisions)
     _require_same_points(files.operating_points, results)
     return results
 
@@ -180,14 +181,15 @@ def _replays(
     return found
 
 
-def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The timed calls, and the device, dtype and threads that they share.
+def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str]]:
+    """The timed calls, the device and threads that they share, and each system's precision.
 
-    Raises `EatError` where rows differ from the facts in one of these, and `DamagedFile` where a time is not above 0.
+    Raises `EatError` where rows differ from the facts in device or threads, and `DamagedFile` where a time is not
+    above 0 or a system's precision is missing.
     """
     table = read_table(timing, TIMING_COLUMNS).astype({"tau": "float64"})
     described = read_json(facts)
-    setting = {key: described[key] for key in ("device", "dtype", "threads")}
+    setting = {key: described[key] for key in ("device", "threads")}
     for key, value in setting.items():
         found = set(table[key]) if key in table else {value}
         if found != {value}:
@@ -195,9 +197,12 @@ def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, di
                 f"{timing}: {key} is {listed(sorted(found, key=str))} in the rows and {value} in {facts}; "
                 "a table holds one setting: time all systems in one job"
             )
+    unknown = sorted(set(table["system"]) - set(described["precisions"]))
+    if unknown:
+        raise DamagedFile(f"{facts}: does not say in which precision {listed(unknown)} ran; time again")
     if not (np.isfinite(table["ms"]) & (table["ms"] > 0)).all():
         raise DamagedFile(f"{timing}: a time that is not above 0; delete it and time again")
-    return table, setting
+    return table, setting, described["precisions"]
 
 
 def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:
@@ -245,7 +250,10 @@ def task_summary(results: Results) -> pd.DataFrame:
     every = quality.merge(speed[["batch_size"]].drop_duplicates(), how="cross")
     table = every.merge(speed, on=["system", "tau", "batch_size"], how="left")
     table = table[table["n_timed"].notna() | table["system"].isin(list(results.study.systems))]
-    table = table.assign(task=results.task, seeds=len(results.study.seeds), **results.setting)
+    precisions = {name: row.precision for name, row in results.study.systems.items()} | results.precisions
+    table = table.assign(
+        task=results.task, seeds=len(results.study.seeds), dtype=table["system"].map(precisions), **results.setting
+    )
     order = {system: rank for rank, system in enumerate(quality["system"].drop_duplicates())}
     table = table.sort_values(["system", "tau", "batch_size"], key=lambda c: c.map(order) if c.name == "system" else c)
     return table.astype({"n": int, "n_timed": "Int64"}).fillna({"n_timed": 0})[list(SUMMARY_COLUMNS)]
@@ -260,7 +268,7 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
     points = list(results.replays)
     right = np.stack([results.correct(point).mean(axis=1) for point in points], axis=1)  # (N, points)
     reference = points.index(results.reference)
-    means = bootstrap_means(right, DRAWS)
+    means = bootstrap_means(right)
     low, high = percentile_interval(means)
     delta_low, delta_high = percentile_interval(means - means[:, [reference]])
     rows = []
@@ -361,28 +369,26 @@ def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
 def speed_rows(results: Results) -> pd.DataFrame:
     """Latency, throughput and speed-ups of each timed operating point at each batch size.
 
-    A unit is a text, or a block of them at larger batches; where it was timed in several repeats it first becomes the
-    median of them. latency_ms is the time of one call: at larger batches the mean call of a block, so that p90 and p99
-    are left empty there. Speed-ups are medians of paired ratios over units and seeds, with the interval of
-    `median_ratio`; speedup_mean is the ratio of mean times.
+    A unit is a text, or a pass over all of them at larger batches. latency_ms is the time of one call: at larger
+    batches the mean call of a pass, so that p90 and p99 are left empty there. Speed-ups are medians of paired ratios
+    over units, repeats and seeds, with the interval of `median_ratio` over blocks and texts; speedup_mean is the ratio
+    of mean times.
     """
-    keys = ["system", "tau", "batch_size", "seed", "unit"]
     calls = results.timing
-    units = calls.groupby(keys, dropna=False, sort=False).agg(ms=("ms", "median"), n=("n", "first"))
     rows = []
-    for batch_size, timed in units.reset_index().groupby("batch_size", sort=True):
-        times = {point: _by_unit_and_seed(at_point(timed, point), "ms") for point in points_of(timed)}
+    for batch_size, timed in calls.groupby("batch_size", sort=True):
+        times = {point: _by_unit(at_point(timed, point)) for point in points_of(timed)}
         for point, own in times.items():
-            counts = _by_unit_and_seed(at_point(timed, point), "n")
             mine, dense = _paired(times, (DENSE, None), own, results.task)
-            speedup = median_ratio(dense, mine, DRAWS)
+            blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
+            speedup = median_ratio(dense, mine, blocks)
             rows.append(
                 {
                     "system": point[0],
                     "tau": point[1],
                     "batch_size": batch_size,
-                    "n_timed": _texts_timed(at_point(calls[calls["batch_size"] == batch_size], point)),
-                    **_latency(own.to_numpy(), counts.to_numpy(), int(str(batch_size))),
+                    "n_timed": _texts_timed(at_point(timed, point)),
+                    **_latency(at_point(timed, point), int(str(batch_size))),
                     "speedup_vs_dense": speedup.value,
                     "speedup_low": speedup.low,
                     "speedup_high": speedup.high,
@@ -399,35 +405,36 @@ def _deep(study: Study) -> Point:
 
 
 def _texts_timed(calls: pd.DataFrame) -> int:
-    """Distinct texts: each repeat under each seed goes over the same ones, whatever its blocks are called."""
-    return int(calls.groupby(["seed", "repeat"])["n"].sum().max())
+    """Distinct texts: every repeat and pass, under every seed, goes over the same ones."""
+    one = calls[calls["seed"] == calls["seed"].iloc[0]]
+    return int(one.groupby("unit")["n"].first().sum() if (one["n"] == 1).all() else one["n"].max())
 
 
-def _by_unit_and_seed(rows: pd.DataFrame, values: str) -> pd.DataFrame:
-    """One row a unit, one column a seed."""
-    return rows.pivot(index="unit", columns="seed", values=values)
+def _by_unit(rows: pd.DataFrame) -> pd.DataFrame:
+    """Times in ms: one row a block and unit, one column a repeat and seed."""
+    return rows.pivot(index=["block", "unit"], columns=["repeat", "seed"], values="ms")
 
 
-def _latency(ms: Floats, counts: npt.NDArray[np.integer], batch_size: int) -> dict[str, float]:
-    """From times and numbers of texts of each unit under each seed, (U, S) each."""
-    calls = ms / np.ceil(counts / batch_size)
+def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
+    """Times of one call, of all timed calls."""
+    calls = (rows["ms"] / np.ceil(rows["n"] / batch_size)).to_numpy()
     p50, p90, p99 = np.percentile(calls, [50, 90, 99])
     return {
         "latency_ms_mean": float(calls.mean()),
         "latency_ms_p50": float(p50),
         "latency_ms_p90": float(p90) if batch_size == 1 else float("nan"),
         "latency_ms_p99": float(p99) if batch_size == 1 else float("nan"),
-        "examples_per_s": float(1000.0 * counts.sum() / ms.sum()),
+        "examples_per_s": float(1000.0 * rows["n"].sum() / rows["ms"].sum()),
     }
 
 
 def _paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
-    """Times of a system and of another on the same units and seeds, (U, S) each.
+    """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
 
     Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
     """
-    seeds = own.columns.intersection(times[other].columns)
-    mine, others = own[seeds], times[other].reindex(index=own.index, columns=seeds)
+    both = own.columns.intersection(times[other].columns)
+    mine, others = own[both], times[other].reindex(index=own.index, columns=both)
     if mine.empty or mine.isna().any(axis=None) or others.isna().any(axis=None):
         raise EatError(f"task {task}: not every timed text was timed with {other[0]} as well; time again")
     return mine.to_numpy(dtype=np.float64), others.to_numpy(dtype=np.float64)

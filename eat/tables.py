@@ -17,13 +17,11 @@ import pandas as pd
 
 from eat import rounding
 from eat.errors import EatError, listed
-from eat.figures import is_true, rows_of
 from eat.files import write_text
+from eat.paths import TABLES
 from eat.rounding import Rounder, or_dash
+from eat.rows import is_true, rows_of
 from eat.style import STOCK, STOCK_AGAIN
-
-KINDS = ("results", "throughput", "frontier", "calibration", "paper")
-"""The tables of a task, in the order of the report; files are named `{kind}_{task}.tex`."""
 
 ROWS_A_PAGE = 36
 """A longer table is cut into parts that each fit on a page."""
@@ -285,7 +283,9 @@ def _summary_table(
     rows: pd.DataFrame, quantities: Sequence[_Quantity], caption: str, label: str, mark: bool = True
 ) -> Table:
     best = {
-        quantity.source: best_row(rows, quantity.source, quantity.bounds) if mark else None for quantity in quantities
+        # rows that are there for their latency alone, whose answers nobody knows, do not compete
+        quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
+        for quantity in quantities
     }
     with_tau = rows["tau"].notna().any()
     lines = []
@@ -512,7 +512,7 @@ def write_tables(summary: pd.DataFrame, paper_columns: pd.DataFrame, task: str, 
         "paper": lambda: paper_table(paper_columns, task),
     }
     written = []
-    for kind in KINDS:
+    for kind in TABLES:
         table = tables[kind]()
         path = Path(out_folder) / f"{kind}_{task}.tex"
         write_text(path, "% only batch size 1 was timed\n" if table is None else to_latex(table))

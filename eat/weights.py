@@ -158,11 +158,15 @@ def _source_name(name: str, layers: Sequence[int]) -> str:
     return f"layers.{layers[int(found[1])] - 1}.{found[2]}" if found else name
 
 
-def to_stock(encoder: PackedEncoder, labels: Sequence[str]) -> PreTrainedModel:
+STOCK_ATTENTION = "sdpa"
+"""The attention of the stock models that others are compared with: the fastest that `transformers` has on a CPU."""
+
+
+def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STOCK_ATTENTION) -> PreTrainedModel:
     """A dense model as the stock class of its last head: `BertFor...` or `DistilBertForSequenceClassification`.
 
-    The stock model is in evaluation mode, in float32. Raises `EatError` where the model is not dense or its last head
-    has no stock class.
+    attention: `sdpa` or `eager`. The stock model is in evaluation mode, in float32. Raises `EatError` where the model
+    is not dense, its last head has no stock class, or its layer norms an epsilon that the class cannot have.
     """
     from transformers import (
         BertConfig,
@@ -180,6 +184,8 @@ def to_stock(encoder: PackedEncoder, labels: Sequence[str]) -> PreTrainedModel:
             f"reading {head.read}, removals after layers [{listed(sorted(encoder.reducer.after))}], "
             f"{'window' if encoder.pattern.window else 'dense'} attention"
         )
+    if kind == "distilbert" and shape.norm_epsilon != 1e-12:
+        raise EatError(f"DistilBERT's class has the layer norm epsilon 1e-12; this model has {shape.norm_epsilon:g}")
     names = dict(enumerate(labels))
     if kind == "bert":
         model = BertForSequenceClassification(
@@ -199,6 +205,7 @@ def to_stock(encoder: PackedEncoder, labels: Sequence[str]) -> PreTrainedModel:
             )
         )  # fmt: skip
     model.load_state_dict(_stock_tensors(encoder, kind, dict(model.state_dict())))
+    model.set_attn_implementation(attention)
     return model.eval()
 
 

@@ -68,9 +68,9 @@ def runs():
 
 
 def model_folder(wildcards):
-    """The model that a system's recipe ends with."""
-    stage = STUDY.stage_names(wildcards.system)[-1]
-    return PATHS.model(wildcards.task, wildcards.system, wildcards.seed, stage)
+    """The model whose weights a system runs."""
+    system, stage = STUDY.model_of(wildcards.system)
+    return PATHS.model(wildcards.task, system, wildcards.seed, stage)
 
 
 def model_files(wildcards):

@@ -26,13 +26,14 @@ rule trace:
     threads: STUDY.training.threads
     params:
         model=model_folder,
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.dev, parent=True),
     message:
         "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --max-length {params.max_length} --threads {threads}"
+        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.splits:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -54,11 +55,12 @@ rule trace_teacher:
     threads: STUDY.training.threads
     params:
         model=model_folder,
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.train, parent=True),
     message:
         "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --max-length {params.max_length} --threads {threads}"
+        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.split:q} --out {params.folder:q} 2>&1 | tee {log:q}"

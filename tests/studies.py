@@ -101,8 +101,29 @@ def stages(draw: st.DrawFn, name: str, starts: list[str], teachers: list[str]) -
 
 
 @st.composite
+def derived(draw: st.DrawFn, name: str, base: dict[str, Any]) -> dict[str, Any]:
+    """A row that runs the weights of the system `name` with other parts, at the exits that `base` trained or some."""
+    precisions = st.sampled_from(["float32", "float16", "bfloat16", "int8"])
+    attention = some(kind=st.sampled_from(["dense", "window"]), left=st.integers(0, 32))
+    row = {"weights_of": name} | draw(some(reducer=REDUCERS, attention=attention, precision=precisions))
+    heads = base.get("exits", {}).get("after", [])
+    choices = [st.just({}), st.just({"after": [], "rule": [], "tau": []})]
+    if heads:
+        some_heads = st.lists(st.sampled_from(heads), min_size=1, unique=True)
+        rules = [
+            st.fixed_dictionaries({"rule": st.just(["agreement"]), "tau": st.just([])}),
+            st.fixed_dictionaries({"rule": st.just(["entropy"]), "tau": distinct(st.floats(0.01, 1.0), 1)}),
+        ]
+        choices += [st.fixed_dictionaries({"after": some_heads}), *rules]
+    return row | draw(some(exits=st.one_of(choices)))
+
+
+@st.composite
 def studies(draw: st.DrawFn) -> dict[str, Any]:
-    """A study of up to two tasks and four systems, of which each may start from, or be taught by, those before it."""
+    """A study of up to two tasks, four trained systems and two that run the weights of one of these.
+
+    Each trained system may start from, or be taught by, those before it. The reference is trained.
+    """
     backbones = draw(st.dictionaries(NAMES, BACKBONES, min_size=1, max_size=2))
     names = draw(st.lists(NAMES, min_size=1, max_size=4, unique=True))
     systems: dict[str, Any] = {}
@@ -118,6 +139,9 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
         systems[name] |= draw(some(reducer=REDUCERS, exits=EXITS, last_head=st.sampled_from(["bert", "linear"])))
     dense = systems[names[0]]
     systems[names[0]] = {"backbone": dense["backbone"], "recipe": dense["recipe"], "last_head": "bert"}
+    for name in draw(st.lists(NAMES.filter(lambda n: n not in names), max_size=2, unique=True)):
+        base = draw(st.sampled_from(names))
+        systems[name] = draw(derived(base, systems[base]))
     return {
         "study": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,10}", fullmatch=True)),
         "reference": names[0],
@@ -130,6 +154,11 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
             accuracy_budget=st.floats(0.0, 0.9),
             training=some(batch_size=st.integers(1, 256), learning_rate=POSITIVE, threads=st.integers(1, 8)),
             calibration=some(mode=st.sampled_from(["fitted", "raw", "paper"]), bins=st.integers(2, 50)),
-            timing=some(texts=st.integers(8, 500), batch_sizes=distinct(st.integers(1, 64), 1)),
+            timing=some(
+                texts=st.integers(8, 500),
+                batch_sizes=distinct(st.integers(1, 64), 1),
+                block_texts=st.integers(1, 50),
+                stock=distinct(st.sampled_from(["float32", "bfloat16", "int8"])),
+            ),
         )
     )

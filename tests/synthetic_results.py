@@ -318,15 +318,20 @@ def timing_json(task: str, made: Made) -> dict[str, Any]:
         for system in made.systems
         for batch in made.batch_sizes
     ]
+    stock = ("hf-dense", "hf-dense-again", "hf-dense-sorted", "hf-dense-12")
     return {
         "task": task,
+        "date": "2026-01-31",
         "device": "cpu",
-        "dtype": "float32",
+        "precisions": dict.fromkeys((*stock, *(system.name for system in made.systems)), "float32"),
         "threads": 2,
         "n_timed": 200,
         "texts": [f"{number:016x}" for number in range(200)],
+        "tokens_mean": 25.3,
         "tokenization_ms_per_text": 0.41,
         "load_average": [2.6, 3.9] if made.busy else [0.3, 1.9],
+        "foreign_load": 0.31 if made.busy else 0.02,
+        "foreign_load_busiest_block": 0.74 if made.busy else 0.05,
         "busy": made.busy,
         "machine": {
             "cpu": "A CPU @ 2.80GHz",
@@ -337,6 +342,7 @@ def timing_json(task: str, made: Made) -> dict[str, Any]:
             "gpu": None,
         },
         "versions": {"torch": "2.13.0+cpu", "transformers": "5.23.0"},
+        "stock_attention": "sdpa",
         "agreement": agreement,
     }
 

@@ -271,6 +271,7 @@ def test_training_on_what_is_no_model(refused: Refused, tmp_path: Path, study: S
 @pytest.mark.slow
 def test_tracing_what_is_no_model(refused: Refused, tmp_path: Path) -> None:
     options = ("--name", "test", "--model", "model", "--splits", "dev.parquet", "--max-length", "32", "--threads", "1")
+    options += ("--parts", '{"precision": "float32"}')
     assert refused("trace", *options, "--out", "traces").startswith("model: no config.json")
     write_checkpoint(tmp_path / "model", "gpt2")
     assert "'gpt2'" in refused("trace", *options, "--out", "traces")

@@ -560,13 +560,17 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
     for name, system in study.systems.items():
         assert seen.stage_names(name) == study.stage_names(name)
         assert seen.systems[name].exits == system.exits
+        assert seen.systems[name].weights_of == system.weights_of
+        assert seen.model_of(name) == study.model_of(name)
+        assert seen.parts(name) == study.parts(name)
         assert seen.operating_spec(name)["tau"] == study.operating_spec(name)["tau"]
     for key in ("timing", "calibration", "accuracy_budget"):
         assert (getattr(seen, key) == getattr(study, key)) or key not in keep
 
     taught = copy.deepcopy(value) | {"training": {"batch_size": 7, "learning_rate": 0.5}}
     for system in taught["systems"].values():
-        system["recipe"] = [{"name": stage["name"], "epochs": 99.0} for stage in system["recipe"]]
+        if "recipe" in system:
+            system["recipe"] = [{"name": stage["name"], "epochs": 99.0} for stage in system["recipe"]]
     for key in {"timing", "calibration", "accuracy_budget"} - keep:
         taught.pop(key, None)
         if key in other:
@@ -604,8 +608,180 @@ def test_parents_come_before_their_children_in_some_order(value: dict[str, Any])
         for system, stage in starts:
             assert study.stage(system, stage).name == stage
         teachers = {stage.distill.teacher for stage in study.systems[name].recipe if stage.distill}
-        assert set(study.parents(name)) == ({system for system, _ in starts} - {name}) | teachers
+        weights_of = {study.systems[name].weights_of} - {None}
+        assert set(study.parents(name)) == ({system for system, _ in starts} - {name}) | teachers | weights_of
         assert name not in study.parents(name)
+        system, stage = study.model_of(name)
+        assert study.systems[system].recipe[-1] == study.stage(system, stage)
+
+
+# --- rows that run another system's weights -----------------------------------------------------------------------
+
+
+def derived(**row: Any) -> Study:
+    """The small study with a row `lean`, by default of the weights of `eat`."""
+    return changed("systems", "lean", to={"weights_of": "eat"} | row)
+
+
+def test_a_row_is_filled_from_the_one_whose_weights_it_runs(study: Study) -> None:
+    lean, eat = derived().systems["lean"], study.systems["eat"]
+    assert lean == eat.model_copy(update={"weights_of": "eat", "recipe": []})
+    # in whatever order the two stand
+    value = yaml.safe_load(STUDY)
+    value["systems"] = {"lean": {"weights_of": "eat"}, **value["systems"]}
+    assert load_study(value).systems["lean"] == lean
+
+
+@pytest.mark.parametrize(
+    ("part", "given", "found"),
+    [
+        ("reducer", {"kind": "none"}, {"kind": "none", "after": [], "ratio": 0.3, "protect": ["cls"]}),
+        ("attention", {"kind": "dense"}, {"kind": "dense", "left": 16, "right": 16}),
+        ("precision", "int8", "int8"),
+        # exits key by key: what is not given is that of `eat`
+        ("exits", {"after": [3]}, {"after": [3], "read": "cls", "rule": ["confidence"], "tau": [0.8, 0.9]}),
+        ("exits", {"tau": [0.7]}, {"after": [3, 4], "read": "cls", "rule": ["confidence"], "tau": [0.7]}),
+        ("exits", {"rule": ["entropy"]}, {"after": [3, 4], "read": "cls", "rule": ["entropy"], "tau": [0.8, 0.9]}),
+        ("exits", {"rule": [], "tau": []}, {"after": [3, 4], "read": "cls", "rule": [], "tau": []}),
+        ("exits", {}, {"after": [3, 4], "read": "cls", "rule": ["confidence"], "tau": [0.8, 0.9]}),
+    ],
+)
+def test_a_part_that_is_given_stands_in_place_of_the_other_s(study: Study, part: str, given: Any, found: Any) -> None:
+    lean = derived(**{part: given}).systems["lean"].model_dump(mode="json")
+    expected = study.systems["eat"].model_dump(mode="json") | {"weights_of": "eat", "recipe": [], part: found}
+    assert lean == expected
+
+
+def test_a_row_that_runs_another_s_weights_trains_nothing(study: Study) -> None:
+    with_lean = derived(exits={"after": [4]}, precision="bfloat16")
+    assert with_lean.stage_names("lean") == []
+    assert with_lean.parents("lean") == ["eat"]
+    assert with_lean.model_of("lean") == with_lean.model_of("eat") == ("eat", "heads")
+    assert with_lean.model_of("dense") == ("dense", "finetune")
+    assert with_lean.parts("lean") == {
+        "reducer": {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]},
+        "attention": {"kind": "window", "left": 16, "right": 16},
+        "exits": [4],
+        "precision": "bfloat16",
+    }
+    assert with_lean.parts("eat")["precision"] == "float32"
+    assert with_lean.operating_spec("lean")["tau"] == [0.8, 0.9]
+    for system in study.systems:  # and what the others train is as before
+        for stage in study.stage_names(system):
+            assert with_lean.training_spec("movies", system, stage) == study.training_spec("movies", system, stage)
+
+
+def test_the_reference_may_run_another_s_weights_and_teach() -> None:
+    value = yaml.safe_load(STUDY) | {"reference": "half"}
+    value["systems"]["half"] = {"weights_of": "dense", "precision": "bfloat16"}
+    value["systems"]["student"]["recipe"][0]["distill"]["teacher"] = "half"
+    study = load_study(value)
+    assert study.parents("student") == ["dense", "half"]
+    assert study.model_of("half") == ("dense", "finetune")
+
+
+def test_a_precision_is_no_matter_of_training(study: Study) -> None:
+    half = changed("systems", "eat", "precision", to="bfloat16")
+    assert half.training_spec("movies", "eat", "finetune") == study.training_spec("movies", "eat", "finetune")
+    assert half.parts("eat") == study.parts("eat") | {"precision": "bfloat16"}
+
+
+TRAINED = "dense, student, eat"
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, the line it must give)
+    "unknown base": (
+        {"lean": {"weights_of": "bert"}},
+        f"systems.lean.weights_of: 'bert' trains no weights here; known: {TRAINED}",
+    ),
+    "unknown base of a row with a backbone": (
+        {"lean": {"weights_of": "bert", "backbone": "packed"}},
+        f"systems.lean.weights_of: 'bert' trains no weights here; known: {TRAINED}",
+    ),
+    "base that is derived": (
+        {"half": {"weights_of": "eat"}, "lean": {"weights_of": "half"}},
+        f"systems.lean.weights_of: 'half' trains no weights here; known: {TRAINED}",
+    ),
+    "base that is derived, of a row with a backbone": (
+        {"half": {"weights_of": "eat"}, "lean": {"weights_of": "half", "backbone": "packed"}},
+        f"systems.lean.weights_of: 'half' trains no weights here; known: {TRAINED}",
+    ),
+    "itself": (
+        {"lean": {"weights_of": "lean"}},
+        f"systems.lean.weights_of: 'lean' trains no weights here; known: {TRAINED}",
+    ),
+    "own recipe": (
+        {"lean": {"weights_of": "eat", "recipe": [{"epochs": 1}]}},
+        "systems.lean: weights_of and a recipe; a system either takes another's weights or trains its own",
+    ),
+    "empty recipe": (
+        {"lean": {"backbone": "packed", "recipe": []}},
+        "systems.lean: an empty recipe; give at least one stage, or `weights_of` another system",
+    ),
+    "neither backbone nor base": ({"lean": {"precision": "int8"}}, "systems.lean.backbone: missing"),
+    "other backbone": (
+        {"lean": {"weights_of": "eat", "backbone": "mine"}},
+        "systems.lean.backbone: differs from eat, whose weights it runs",
+    ),
+    "other layers": (
+        {"lean": {"weights_of": "eat", "layers": {"first": 4}}},
+        "systems.lean.layers: differs from eat, whose weights it runs",
+    ),
+    "other last head": (
+        {"lean": {"weights_of": "eat", "last_head": "bert"}},
+        "systems.lean.last_head: differs from eat, whose weights it runs",
+    ),
+    "untrained head": (
+        {"lean": {"weights_of": "eat", "exits": {"after": [2, 3]}}},
+        "systems.lean.exits: after 2, 3, read cls; the heads of eat stand after 3, 4 and read cls",
+    ),
+    "other read": (
+        {"lean": {"weights_of": "eat", "exits": {"read": "mean"}}},
+        "systems.lean.exits: after 3, 4, read mean; the heads of eat stand after 3, 4 and read cls",
+    ),
+    "a list as base": (
+        {"lean": {"weights_of": ["eat"], "backbone": "packed"}},
+        "systems.lean.weights_of: found ['eat']; input should be a valid string",
+    ),
+    "unknown precision": (
+        {"lean": {"weights_of": "eat", "precision": "int4"}},
+        "systems.lean.precision: found 'int4'; input should be 'float32', 'float16', 'bfloat16' or 'int8'",
+    ),
+    "reference in int8": (
+        {"dense": {"backbone": "packed", "last_head": "bert", "precision": "int8"}},
+        "reference 'dense' runs in int8; its stock export needs a float format",
+    ),
+    "a stage from it": (
+        {"lean": {"weights_of": "eat"}, "child": {"backbone": "packed", "recipe": [{"from": "lean"}]}},
+        f"systems.child.recipe.0.from: 'lean' is unknown; allowed: backbone, {TRAINED}",
+    ),
+    "a circle through it": (
+        {
+            "lean": {"weights_of": "student"},
+            "student": {"backbone": "packed", "recipe": [{"distill": {"teacher": "lean"}}]},
+        },
+        "systems train from each other in a circle: student -> lean -> student",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_weights_that_cannot_be_run_so_give_a_line(what: str) -> None:
+    systems, line = REFUSED[what]
+    value = yaml.safe_load(STUDY)
+    with pytest.raises(EatError) as caught:
+        load_study(value | {"systems": value["systems"] | systems})
+    assert str(caught.value) == f"configuration: {line}"
+
+
+def test_the_schema_wants_a_backbone_or_a_base() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(schema_text())
+    value = json.loads(json.dumps(yaml.safe_load(STUDY.replace("{3: 0.3, 6: 1.0}", "{'3': 0.3, '6': 1.0}"))))
+    value["systems"]["lean"] = {"weights_of": "eat", "precision": "int8"}
+    jsonschema.validate(value, schema)
+    del value["systems"]["lean"]["weights_of"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(value, schema)
 
 
 # --- what a job depends on ----------------------------------------------------------------------------------------

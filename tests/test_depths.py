@@ -27,7 +27,10 @@ def study_of(**systems: Mapping[str, Any]) -> Study:
             "tasks": {"movies": {"source": {"kind": "packaged", "name": "imdb"}}},
             "systems": {
                 "dense": {"backbone": "packaged", "last_head": "bert"},
-                **{name: {"backbone": "packaged"} | dict(system) for name, system in systems.items()},
+                **{
+                    name: dict(system) if "weights_of" in system else {"backbone": "packaged"} | dict(system)
+                    for name, system in systems.items()
+                },
             },
         }
     )
@@ -163,3 +166,20 @@ def test_a_parent_of_unknown_depth_waits_too() -> None:
     child = {"exits": {"after": [99], **EXITS}, "recipe": [{"from": "far"}]}
     check_depths(study_of(far=far, child=child), {"packaged": 6})
     assert "systems.child.exits.after: found layer 99" in refusal(study_of(far=far, child=child), packaged=6, folder=9)
+
+
+def test_a_row_that_runs_another_s_weights_has_its_depth() -> None:
+    half = {"layers": {"every": 2}, "exits": {"after": [2]}, "recipe": [{"from": "dense"}]}
+    lean = {"weights_of": "half", "reducer": {"kind": "norm", "after": [1, 3]}, "exits": {**EXITS}}
+    check_depths(study_of(half=half, lean=lean), {"packaged": 6})
+    lean["reducer"] = {"kind": "norm", "after": [1, 4]}  # the backbone has such a layer, the system does not
+    message = "systems.lean.reducer.after: found layer 4; the model has 3 layers"
+    assert refusal(study_of(half=half, lean=lean)) == message
+    assert refusal(study_of(lean=lean, half=half)) == message
+
+
+def test_weights_of_unknown_depth_wait_too() -> None:
+    far = {"backbone": "folder"}
+    lean = {"weights_of": "far", "reducer": {"kind": "norm", "after": [8]}}
+    check_depths(study_of(far=far, lean=lean), {"packaged": 6})
+    assert "systems.lean.reducer.after: found layer 8" in refusal(study_of(far=far, lean=lean), packaged=6, folder=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import pytest
 import tiny
@@ -86,6 +87,20 @@ def test_probabilities_are_softmax_of_logits_over_the_head_s_temperature():
     assert policy.probabilities(4, logits)[0].tolist() == pytest.approx([0.9, 0.1])
     assert policy.leaves({4: policy.probabilities(4, logits)}).tolist() == [True]
     assert policy.leaves({2: policy.probabilities(2, logits)}).tolist() == [False]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_logits_of_half_precision_are_judged_as_in_the_replay_of_their_trace(dtype: torch.dtype):
+    """A trace holds logits as float32: the engine must not round the probabilities it compares with a threshold."""
+    generator = torch.Generator().manual_seed(0)
+    logits = {depth: (3 * torch.randn(500, 2, generator=generator)).to(dtype) for depth in (2, 4)}
+    for rule, tau in product(RULES, (0.6, 0.75, 0.9)):
+        policy = ExitPolicy(rule, tau, {2: 1.3})
+        engine, trace = (
+            {depth: policy.probabilities(depth, values) for depth, values in found.items()}
+            for found in (logits, {depth: values.float() for depth, values in logits.items()})
+        )
+        assert policy.leaves(engine).tolist() == policy.leaves(trace).tolist(), (rule, tau)
 
 
 @pytest.mark.parametrize("read", ["cls", "mean"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from eat.attention import AttentionPattern
 from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError
 from eat.model import EatForSequenceClassification
+from eat.precision import prepare
 from eat.recording import _batches_of_like_length, record_trace, trace_texts
 from eat.tokens import encode_split
 from eat.trace import PER_LAYER, Trace
@@ -143,15 +145,54 @@ def test_a_trace_survives_the_disk(parts: dict[str, Any], tmp_path: Path):
 @pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
 def test_a_split_is_traced_from_its_folder(tmp_path: Path, pairs: bool):
     model = tiny.model(exits=[2], reducer=NORM)
-    model.save_pretrained(tmp_path / "model")
-    tiny.save_tokenizer(tmp_path / "model")
-    table = tiny.split(tmp_path / "dev.parquet", rows=16, pairs=pairs)
-    trace = record_trace(tmp_path / "model", tmp_path / "dev.parquet", 16, "tiny")
+    parts = {"reducer": NORM, "attention": {"kind": "dense"}, "exits": [2], "precision": "float32"}
+    trace, table = recorded(model, parts, tmp_path, pairs)
     encoded = encode_split(tiny.tokenizer(), table, 16)
+    shape = traced(model).shape | {"precision": "float32"}
+    prepare(model.encoder, "float32")  # the same layout of the weights, so that sums are in the same order
     expected = trace_texts(model, encoded, list(table["id"]), table["label"].to_numpy(np.int64))
-    require_same(trace, expected)
+    require_same(trace, replace(expected, shape=shape))
     assert trace.lengths.max() == 16  # longer texts are cut
     assert any(text.types.any() for text in encoded) == pairs
+
+
+def recorded(
+    model: EatForSequenceClassification, parts: dict[str, Any], folder: Path, pairs: bool = False
+) -> tuple[Trace, pd.DataFrame]:
+    """The trace of a model that is run with these parts over a split of 16 texts, and the split."""
+    model.save_pretrained(folder / "model")
+    tiny.save_tokenizer(folder / "model")
+    table = tiny.split(folder / "dev.parquet", rows=16, pairs=pairs)
+    return record_trace(folder / "model", parts, folder / "dev.parquet", 16, "tiny"), table
+
+
+def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_path: Path):
+    trained = tiny.model(exits=[1, 3], reducer=NORM, attention=WINDOW)
+    parts = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [3], "precision": "float32"}
+    trace, _ = recorded(trained, parts, tmp_path)
+    assert list(trace.logits) == [3, 4]
+    np.testing.assert_array_equal(trace.alive, np.repeat(trace.lengths[:, None], 4, axis=1))
+    np.testing.assert_array_equal(trace.pairs, trace.attended**2)
+    assert (trace.shape["reducer"], trace.shape["attention"]) == (parts["reducer"], parts["attention"])
+    # in no other respect: a model built so, with the same weights, says the same
+    dense = tiny.model(exits=[3])
+    dense.load_state_dict({name: trained.state_dict()[name] for name in dense.state_dict()})
+    plain, _ = recorded(dense, parts, tmp_path / "dense")
+    for depth in (3, 4):
+        np.testing.assert_array_equal(trace.logits[depth], plain.logits[depth])
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: str):
+    parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2]}
+    model = tiny.model(exits=[2], attention=WINDOW)
+    full, _ = recorded(model, parts | {"precision": "float32"}, tmp_path)
+    found, _ = recorded(model, parts | {"precision": precision}, tmp_path)
+    assert found.shape == full.shape | {"precision": precision}  # among it the number of parameters
+    for depth in (2, 4):
+        assert found.logits[depth].dtype == np.float32
+        error = np.abs(found.logits[depth] - full.logits[depth]).max()
+        assert 0 < error <= 0.15 * np.abs(full.logits[depth]).max()  # see RELATIVE in test_precision
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
 from eat import figures, report, typeset, verdicts
 from eat.errors import DamagedFile, EatError
+from eat.paths import FIGURES
 from eat.verdicts import NoiseFloor
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -57,7 +58,7 @@ def rendered(
 def plot_all(results: Path, tasks: tuple[str, ...], reference: str) -> None:
     summary = pd.read_csv(results / "summary.csv")
     for task in tasks:
-        for kind in figures.KINDS:
+        for kind in FIGURES:
             curve = [] if kind == "frontier" else [pd.read_csv(results / "curves" / f"{kind}.csv")]
             stem = results / "figures" / f"{kind}_{task}"
             plot = getattr(figures, f"plot_{kind}")
@@ -68,7 +69,7 @@ def empty_figures(results: Path, tasks: tuple[str, ...]) -> None:
     """Files in the place of figures, for tests that do not look at them: drawing takes most of the time."""
     (results / "figures").mkdir()
     for task in tasks:
-        for kind in figures.KINDS:
+        for kind in FIGURES:
             stem = results / "figures" / f"{kind}_{task}"
             Path(f"{stem}.pdf").write_bytes(b"%PDF-1.4")
             empty = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72"/>'
@@ -113,7 +114,7 @@ def test_html_stands_alone(plain: dict[str, str]) -> None:
     page = Page(plain["report.html"])
     assert "script" not in page.tags and "link" not in page.tags
     assert all(link.startswith(("#", "data:image/png")) for link in page.links)
-    assert page.tags.count("svg") == len(figures.KINDS)
+    assert page.tags.count("svg") == len(FIGURES)
     assert "prefers-color-scheme: dark" in plain["report.html"]
 
 

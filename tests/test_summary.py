@@ -19,7 +19,7 @@ from eat.config import Study, load_study
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
 from eat.operating_points import task_operating_points
-from eat.statistics import mcnemar_p
+from eat.statistics import mcnemar_p, median_ratio
 from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, scheduled_retention, summarize
 from eat.trace import Trace
 
@@ -28,10 +28,14 @@ MADE_MS = {
     "hf-dense-again": 10.0,
     "hf-dense-sorted": 8.0,
     "hf-dense-12": 20.0,
+    "hf-dense-int8": 4.0,
     "dense": 8.0,
     "eat": 5.0,
 }
 """Milliseconds of a text of mean length: eat takes exactly half of hf-dense."""
+
+OUTLIER = 13
+"""The text that takes 100 times as long in the last repeat, whatever answers it."""
 
 
 def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9), copies: int = 1) -> Study:
@@ -39,6 +43,7 @@ def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9
         "backbone": "mini",
         "reducer": {"kind": "norm", "after": [2, 4]},
         "exits": {"after": [3, 4], "rule": ["confidence"], "tau": list(tau)},
+        "precision": "bfloat16",
     }
     names = ["eat", *(f"eat-{number}" for number in range(2, copies + 1))]
     return load_study(
@@ -82,18 +87,23 @@ def timing_of(study: Study, repeats: int = 3, units: int = 20) -> pd.DataFrame:
         for tau, seed, repeat in product(taus, study.seeds, range(repeats)):
             ms, key = MADE_MS.get(system, 5.0), (seed, system, tau)
             for unit in range(units):
-                slow = 100.0 if repeat == 2 and unit % 3 == 0 else 1.0  # outliers that a median of repeats ignores
+                slow = 100.0 if repeat == repeats - 1 and unit == OUTLIER else 1.0
                 own = ms * (0.5 + unit / (units - 1)) * slow
                 if system != "hf-dense-sorted":
                     rows.append((*key, 1, repeat, unit % 5, f"{unit:016x}", 1, own))
-            for block in range(5):  # other texts in each repeat's blocks, so a name of its own for each
-                own = ms * (0.5 + block / 4) * 40
-                rows.append((*key, 32, repeat, block, f"{repeat}.{block}", 40, own))
+            for number in range(5 if repeat == 0 else 0):  # passes over 40 texts
+                own = ms * (0.5 + number / 4) * 40
+                rows.append((*key, 32, 0, number, str(number), 40, own))
     columns = ["seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms"]
     return pd.DataFrame(rows, columns=columns).astype({"tau": "float64"})
 
 
-FACTS = {"task": "movies", "device": "cpu", "dtype": "float32", "threads": 2, "n_timed": 20, "busy": False}
+FACTS: dict[str, Any] = {"task": "movies", "device": "cpu", "threads": 2, "n_timed": 20, "busy": False}
+
+
+def facts_of(study: Study) -> dict[str, Any]:
+    stock = {name: "int8" if name == "hf-dense-int8" else "float32" for name in MADE_MS}
+    return FACTS | {"precisions": stock | {name: system.precision for name, system in study.systems.items()}}
 
 
 def files_of(folder: Path, study: Study, rows: int = 120) -> TaskInputs:
@@ -109,7 +119,7 @@ def files_of(folder: Path, study: Study, rows: int = 120) -> TaskInputs:
     points = task_operating_points(study, "movies", both, calibrations)
     write_table(folder / "points.parquet", points)
     write_table(folder / "timing.parquet", timing_of(study))
-    write_json(folder / "timing.json", FACTS)
+    write_json(folder / "timing.json", facts_of(study))
     return TaskInputs(
         folder / "points.parquet",
         {run: paths["dev"] for run, paths in both.items()},
@@ -155,7 +165,7 @@ def test_summary_has_a_row_for_each_operating_point_and_reference(summary: pd.Da
     keys = ["task", "system", "tau", "calibration", "batch_size", "device", "dtype", "threads"]
     assert not summary.duplicated(keys).any()
     found = {batch_size: list(rows["system"]) for batch_size, rows in summary.groupby("batch_size")}
-    references = ["hf-dense", "hf-dense-again", "hf-dense-12"]
+    references = ["hf-dense", "hf-dense-again", "hf-dense-12", "hf-dense-int8"]
     assert sorted(found[1]) == sorted(["dense", "eat", "eat", *references])
     assert sorted(found[32]) == sorted(["dense", "eat", "eat", "hf-dense-sorted", *references])
 
@@ -178,21 +188,81 @@ def test_references_are_compared_like_systems(summary: pd.DataFrame) -> None:
     assert all(np.isnan(deep[name]) for name in ("accuracy", "delta_accuracy", "gflops", "avg_depth", "ece_raw"))
 
 
-def test_latency_is_of_calls_after_the_median_of_repeats(summary: pd.DataFrame) -> None:
-    # units take 5 ms times 0.5 to 1.5 in even steps; every third unit has one repeat that takes 100 times as long
+def test_a_row_tells_the_precision_it_ran_in(summary: pd.DataFrame) -> None:
+    found = summary.groupby("system")["dtype"].agg(set).to_dict()
+    assert found == {
+        **{name: {"float32"} for name in MADE_MS},
+        "hf-dense-int8": {"int8"},
+        "eat": {"bfloat16"},
+    }
+
+
+def test_a_stock_model_in_another_precision_is_there_for_its_latency_alone(summary: pd.DataFrame) -> None:
+    row = row_of(summary, "hf-dense-int8")
+    assert row["speedup_vs_dense"] == pytest.approx(10 / 4)
+    assert row["chosen"]
+    assert row["n"] == 0
+    assert all(np.isnan(row[name]) for name in ("accuracy", "delta_accuracy", "gflops", "avg_depth", "ece_raw"))
+
+
+def test_latency_is_of_all_calls_the_slow_ones_too(summary: pd.DataFrame) -> None:
+    # units take 5 ms times 0.5 to 1.5 in even steps, three times under two seeds; one text, once a seed, 100 times that
+    calls = np.tile(5 * np.linspace(0.5, 1.5, 20), (2, 3, 1))  # (seeds, repeats, units)
+    calls[:, 2, OUTLIER] *= 100
     row = row_of(summary, "eat", 0.7)
-    assert (row["latency_ms_mean"], row["latency_ms_p50"]) == pytest.approx((5.0, 5.0))
-    assert row["latency_ms_p90"] == pytest.approx(np.percentile(5 * np.linspace(0.5, 1.5, 20), 90), rel=0.02)
-    assert row["examples_per_s"] == pytest.approx(200.0)
+    assert row["latency_ms_mean"] == pytest.approx(calls.mean())
+    assert row["latency_ms_p50"] == pytest.approx(5.0)
+    assert row["latency_ms_p90"] == pytest.approx(np.percentile(calls, 90))
+    # 2 slow calls of 120 are more than 1 %: a median of each text's repeats would show its slowest, 7.5 ms
+    assert row["latency_ms_p99"] == pytest.approx(np.percentile(calls, 99))
+    assert row["latency_ms_p99"] > 10 * 7.5
+    assert row["examples_per_s"] == pytest.approx(1000 / calls.mean())
     assert row["n_timed"] == 20
 
 
-def test_a_block_of_batches_becomes_its_mean_call(summary: pd.DataFrame) -> None:
-    # 40 texts at batch 32 are two calls; a block of mean length takes 40 * 5 ms
+def test_a_speed_up_pairs_calls_of_one_repeat(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    # hf-dense / eat of each text: 10 / 1, 40 / 10 and 10 / 20. The median is 4; of the texts' medians it would be 1
+    table = timing_of(study)
+    single = table["batch_size"] == 1
+    for system, times in (("hf-dense", (10.0, 40.0, 10.0)), ("eat", (1.0, 10.0, 20.0))):
+        rows = single & (table["system"] == system)
+        table.loc[rows, "ms"] = table.loc[rows, "repeat"].map(dict(enumerate(times)))
+    found = summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+    row = row_of(found, "eat", 0.7)
+    assert row["speedup_vs_dense"] == pytest.approx(4.0)
+    assert row["speedup_mean"] == pytest.approx(60 / 31)
+
+
+def test_the_interval_of_a_speed_up_draws_blocks_of_texts(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    table = timing_of(study)
+    rows = (table["batch_size"] == 1) & (table["system"] == "eat")
+    # block 2 was disturbed throughout; 20 units lie in blocks of number unit % 5
+    table.loc[rows & (table["block"] == 2), "ms"] *= 3.0
+    table.loc[rows, "ms"] *= np.random.default_rng(0).uniform(0.9, 1.1, rows.sum())
+    found = row_of(
+        summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out"), "eat", 0.7
+    )
+    own, dense = (
+        table[(table["batch_size"] == 1) & (table["system"] == name) & ~(table["tau"] > 0.8)]
+        for name in ("eat", "hf-dense")
+    )
+    order = ["block", "unit", "repeat", "seed"]
+    mine, stock = (part.sort_values(order)["ms"].to_numpy().reshape(20, 6) for part in (own, dense))
+    expected = median_ratio(stock, mine, np.repeat(np.arange(5), 4))
+    assert (found["speedup_vs_dense"], found["speedup_low"], found["speedup_high"]) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+    plain = median_ratio(stock, mine)
+    assert expected.low < plain.low  # two or three of five blocks drawn may be the disturbed one
+
+
+def test_a_pass_of_batches_becomes_its_mean_call(summary: pd.DataFrame) -> None:
+    # 40 texts at batch 32 are two calls; a pass of mean length takes 40 * 5 ms
     row = row_of(summary, "eat", 0.7, 32)
     assert row["latency_ms_mean"] == pytest.approx(100.0)
     assert row["examples_per_s"] == pytest.approx(200.0)
-    assert row["n_timed"] == 5 * 40
+    assert row["n_timed"] == 40  # the same texts in each pass
+    assert np.isnan(row["latency_ms_p90"])
     assert np.isnan(row["latency_ms_p99"])
 
 
@@ -359,7 +429,7 @@ def with_timing(inputs: TaskInputs, path: Path, table: pd.DataFrame) -> dict[str
     return {"movies": TaskInputs(**{**vars(inputs), "timing": path})}
 
 
-@pytest.mark.parametrize(("column", "other"), [("device", "cuda"), ("dtype", "bfloat16"), ("threads", 8)])
+@pytest.mark.parametrize(("column", "other"), [("device", "cuda"), ("threads", 8)])
 def test_mixed_settings_are_refused(
     study: Study, inputs: TaskInputs, tmp_path: Path, column: str, other: str | int
 ) -> None:
@@ -368,6 +438,25 @@ def test_mixed_settings_are_refused(
     with pytest.raises(EatError, match=rf"{column} is .*{other}.*one setting"):
         summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_timed_system_of_unknown_precision_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    facts = facts_of(study)
+    del facts["precisions"]["hf-dense-12"], facts["precisions"]["eat"]
+    write_json(tmp_path / "timing.json", facts)
+    files = {"movies": TaskInputs(**{**vars(inputs), "timing_facts": tmp_path / "timing.json"})}
+    with pytest.raises(DamagedFile, match=r"does not say in which precision eat, hf-dense-12 ran; time again"):
+        summarize(study, files, tmp_path / "out")
+
+
+def test_a_system_that_was_not_timed_is_a_row_with_its_precision(
+    study: Study, inputs: TaskInputs, tmp_path: Path
+) -> None:
+    table = timing_of(study)
+    files = with_timing(inputs, tmp_path / "timing.parquet", table[table["system"] != "eat"])
+    row = row_of(summarize(study, files, tmp_path / "out"), "eat", 0.7)
+    assert (row["n_timed"], row["dtype"]) == (0, "bfloat16")
+    assert np.isnan(row["speedup_vs_dense"])
 
 
 def test_a_system_timed_on_other_texts_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
 from eat import rounding, tables
 from eat.errors import EatError
+from eat.paths import TABLES
 from eat.tables import Cell, Column, Group, Row, Table
 
 
@@ -127,7 +128,7 @@ def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> Non
     assert tables.throughput_table(summary, "rotten_tomatoes") is None
     columns = pd.read_csv(results / "summary_rotten_tomatoes.csv")
     written = tables.write_tables(summary, columns, "rotten_tomatoes", tmp_path / "tables")
-    assert [path.name for path in written] == [f"{kind}_rotten_tomatoes.tex" for kind in tables.KINDS]
+    assert [path.name for path in written] == [f"{kind}_rotten_tomatoes.tex" for kind in TABLES]
     assert all(path.stat().st_size for path in written)
 
 

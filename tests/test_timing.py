@@ -5,7 +5,11 @@ No test here asserts a time: only that what must be timed is, in pairs, and that
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +23,13 @@ from hypothesis import strategies as st
 from synthetic_traces import make_trace
 
 from eat import timing
-from eat.config import Study
+from eat.config import Study, Timing
 from eat.errors import EatError
 from eat.exits import ExitPolicy
 from eat.files import write_json
 from eat.recording import record_trace
 from eat.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
+from eat.tokens import Encoded, encode_split, load_tokenizer
 from eat.trace import Trace
 
 COLUMNS = ["seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms"]
@@ -54,8 +59,9 @@ def test_stratified_lengths_are_distributed_as_all_are():
 # --- the gate -----------------------------------------------------------------------------------------------------
 
 
-def entry_of(trace: Trace, policy: ExitPolicy) -> Entry:
-    return Entry("eat", 1, policy.tau, lambda texts: lambda: Answers([], [], []), timing._expected(trace, policy))
+def entry_of(trace: Trace, policy: ExitPolicy, precision: str = "float32") -> Entry:
+    expected = timing._expected(trace, policy)
+    return Entry("eat", 1, policy.tau, precision, [], lambda texts: lambda: Answers([], [], []), expected)
 
 
 def answers_of(entry: Entry) -> dict[str, tuple[int, int, int]]:
@@ -68,9 +74,9 @@ def answers_of(entry: Entry) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def compared(entry: Entry, answers: dict[str, tuple[int, int, int]], batch_size: int, dtype: str) -> dict[str, Any]:
+def compared(entry: Entry, answers: dict[str, tuple[int, int, int]], batch_size: int = 1) -> dict[str, Any]:
     """The comparison, each text answered once."""
-    return compare(entry, {text: {answer} for text, answer in answers.items()}, batch_size, dtype)
+    return compare(entry, {text: {answer} for text, answer in answers.items()}, batch_size)
 
 
 def test_every_repeat_is_compared(trace: Trace):
@@ -81,7 +87,7 @@ def test_every_repeat_is_compared(trace: Trace):
     ((label, depth, tokens),) = answers[text]
     answers[text].add((1 - label, depth, tokens))  # right once, wrong once
     with pytest.raises(EatError, match="1 of 400"):
-        compare(entry, answers, 1, "float32")
+        compare(entry, answers, 1)
 
 
 def with_logits(trace: Trace, row: int, depth: int, logits: list[float]) -> Trace:
@@ -100,7 +106,7 @@ def trace() -> Trace:
 
 def test_the_same_answers_are_accepted(trace: Trace):
     entry = entry_of(trace, POLICY)
-    assert compared(entry, answers_of(entry), 1, "float32") == {
+    assert compared(entry, answers_of(entry)) == {
         "system": "eat", "seed": 1, "tau": 0.8, "batch_size": 1, "compared": 400, "different": 0,
         "allowed": 2,  # 0.5 % of 400
     }  # fmt: skip
@@ -120,7 +126,7 @@ def test_a_different_answer_far_from_a_tie_is_refused(trace: Trace, part: str):
         "tokens": (label, depth, tokens + 1),
     }[part]
     with pytest.raises(EatError, match=rf"eat at tau 0\.8, batch 1: 1 of 400 texts .* {text}: timed") as error:
-        compared(entry, answers, 1, "float32")
+        compared(entry, answers)
     assert "\n" not in str(error.value)
 
 
@@ -142,17 +148,19 @@ AT_THRESHOLD = float(np.log(4))
 def test_only_a_tie_excuses_another_answer(trace: Trace, depth: int, logits: list[float], tie: bool):
     row = 7
     trace = with_logits(trace, row, 4, [0.0, 0.5])  # runs to the end, far from the threshold, unless the case says so
-    entry = entry_of(with_logits(trace, row, depth, logits), POLICY)
+    trace = with_logits(trace, row, depth, logits)
+    entry = entry_of(trace, POLICY)
     answers = answers_of(entry)
     label, executed, tokens = answers[str(trace.ids[row])]
     answers[str(trace.ids[row])] = (1 - label, executed, tokens)
     if tie:
-        assert compared(entry, answers, 1, "float32")["different"] == 1
+        assert compared(entry, answers)["different"] == 1
     else:
         with pytest.raises(EatError, match="1 of 400"):
-            compared(entry, answers, 1, "float32")
-        # half precision rounds a hundred times as much: FAR lies within its margin of 1e-2
-        assert compared(entry, answers, 1, "float16")["different"] == 1
+            compared(entry, answers)
+        # these round a hundred times as much: FAR lies within their margin of 1e-2
+        for precision in ("float16", "bfloat16", "int8"):
+            assert compared(entry_of(trace, POLICY, precision), answers)["different"] == 1
 
 
 def test_a_tie_at_a_reducer_s_cut_excuses_too(trace: Trace):
@@ -165,10 +173,10 @@ def test_a_tie_at_a_reducer_s_cut_excuses_too(trace: Trace):
         label, depth, tokens = answers[str(trace.ids[early])]
         answers[str(trace.ids[early])] = (1 - label, depth, tokens)
         if excused:
-            assert compared(entry, answers, 32, "float32")["different"] == 1
+            assert compared(entry, answers, 32)["different"] == 1
         else:
             with pytest.raises(EatError, match="1 of 400"):
-                compared(entry, answers, 32, "float32")
+                compared(entry, answers, 32)
 
 
 def test_too_many_ties_are_refused(trace: Trace):
@@ -179,14 +187,19 @@ def test_too_many_ties_are_refused(trace: Trace):
         label, depth, tokens = answers[str(trace.ids[row])]
         answers[str(trace.ids[row])] = (1 - label, depth, tokens)
         if row < 2:
-            assert compared(entry, answers, 1, "float32")["different"] == row + 1
+            assert compared(entry, answers)["different"] == row + 1
     with pytest.raises(EatError, match=r"3 of 400 .* each at a tie\); 2 may be"):
-        compared(entry, answers, 1, "float32")
+        compared(entry, answers)
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------
 
-TEXTS, BLOCKS, REPEATS, SEEDS = 10, 3, 2, (1, 2)
+TEXTS, BLOCK_TEXTS, REPEATS, PASSES, SEEDS = 10, 4, 2, 3, (1, 2)
+BLOCKS = 3  # of 4, 3 and 3 texts
+POINTS = {("dense", None), ("eat", 0.6), ("eat", 0.9), ("dense-half", None), ("eat-int8", 0.7)}
+STOCK = {("hf-dense", None), ("hf-dense-again", None)}
+LATENCY_ALONE = {("hf-dense-6", None), ("hf-dense-bfloat16", None), ("hf-dense-int8", None)}
+SORTED = {("hf-dense-sorted", None)}
 
 
 @dataclass(frozen=True)
@@ -201,17 +214,26 @@ class Prepared:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Two tiny systems and two seeds, with their traces."""
+    """Two tiny systems, two that run their weights in other precisions, and two seeds, with their traces."""
     folder = tmp_path_factory.mktemp("timing")
+    trained = tiny.study()
+    rows = trained.model_dump(mode="json", by_alias=True)["systems"]
     study = tiny.study(
         seeds=list(SEEDS),
-        timing={"texts": TEXTS, "batch_sizes": [1, 4], "blocks": BLOCKS, "repeats": REPEATS, "warmup": 2, "threads": 1,
-                "deep_layers": 6},
+        systems=rows
+        | {
+            "dense-half": {"weights_of": "dense", "precision": "bfloat16"},
+            "eat-int8": {
+                "weights_of": "eat", "precision": "int8", "reducer": {"kind": "none"}, "exits": {"tau": [0.7]}
+            },
+        },
+        timing={"texts": TEXTS, "batch_sizes": [1, 4], "block_texts": BLOCK_TEXTS, "repeats": REPEATS, "passes": PASSES,
+                "warmup": 2, "threads": 1, "deep_layers": 6, "stock": ["bfloat16", "int8"]},
     )  # fmt: skip
     tiny.split(folder / "dev.parquet", rows=24, seed=7)
     systems = []
     for seed in SEEDS:
-        for name, row in study.systems.items():
+        for name, row in trained.systems.items():
             model = tiny.model(
                 row.exits.after,
                 row.reducer.model_dump(),
@@ -220,11 +242,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
                 row.last_head,
                 seed,
             )
-            place = folder / name / str(seed)
-            model.save_pretrained(place)
-            tiny.save_tokenizer(place)
-            record_trace(place, folder / "dev.parquet", 32, name).write(place / "dev.parquet")
-            systems.append(TimedSystem(name, seed, place, place / "dev.parquet", {2: 1.3}))
+            model.save_pretrained(folder / name / str(seed))
+            tiny.save_tokenizer(folder / name / str(seed))
+        for name in study.systems:
+            model_folder = folder / study.model_of(name)[0] / str(seed)
+            trace = folder / "traces" / name / str(seed) / "dev.parquet"
+            record_trace(model_folder, study.parts(name), folder / "dev.parquet", 32, name).write(trace)
+            systems.append(TimedSystem(name, seed, model_folder, trace, {2: 1.3}))
     return Prepared(study, systems, folder / "dev.parquet", folder)
 
 
@@ -242,11 +266,9 @@ def points(calls: pd.DataFrame) -> set[tuple[str, float | None]]:
 
 def test_every_system_and_reference_is_timed(timed: TimingResult):
     assert list(timed.calls.columns) == COLUMNS
-    own = {("dense", None), ("eat", 0.6), ("eat", 0.9)}
-    stock = {("hf-dense", None), ("hf-dense-again", None), ("hf-dense-6", None)}
     single, batched = (timed.calls[timed.calls["batch_size"] == size] for size in (1, 4))
-    assert points(single) == own | stock
-    assert points(batched) == own | stock | {("hf-dense-sorted", None)}
+    assert points(single) == POINTS | STOCK | LATENCY_ALONE
+    assert points(batched) == POINTS | STOCK | LATENCY_ALONE | SORTED
     assert (timed.calls["ms"] > 0).all()
     assert set(timed.calls["seed"]) == set(SEEDS)
 
@@ -256,37 +278,159 @@ def test_units_pair_across_systems(timed: TimingResult):
     texts = set(timed.state["texts"])
     for (size, seed, repeat), group in calls.groupby(["batch_size", "seed", "repeat"]):
         units = [
-            rows.sort_values("unit")[["unit", "block", "n"]].to_numpy().tolist()
+            rows.sort_values(["block", "unit"])[["unit", "block", "n"]].to_numpy().tolist()
             for _, rows in group.groupby(["system", "tau"], dropna=False)
         ]
         assert all(one == units[0] for one in units), (size, seed, repeat)
         if size == 1:
+            assert len(units[0]) == TEXTS
             assert {unit for unit, _, _ in units[0]} == texts
             assert all(n == 1 for _, _, n in units[0])
         else:
-            assert len(units[0]) == BLOCKS
-            assert all(n == TEXTS for _, _, n in units[0])  # all texts in each, so that sorting sorts them all
-    assert set(calls["repeat"]) == set(range(REPEATS))
+            # all texts in each pass, so that sorting sorts them all
+            assert units[0] == [[str(number), number, TEXTS] for number in range(PASSES)]
+    assert set(calls.loc[calls["batch_size"] == 1, "repeat"]) == set(range(REPEATS))
+    assert set(calls.loc[calls["batch_size"] == 4, "repeat"]) == {0}
 
 
-def test_texts_are_shuffled_anew_in_each_repeat(timed: TimingResult):
-    calls = timed.calls
-    single = calls[(calls["batch_size"] == 1) & (calls["system"] == "dense") & (calls["seed"] == 1)]
-    orders = [rows["unit"].tolist() for _, rows in single.groupby("repeat")]
-    assert orders[0] != orders[1]
-    assert sorted(orders[0]) == sorted(orders[1])
+def test_blocks_are_the_same_texts_in_each_repeat_in_another_order(timed: TimingResult):
+    single = timed.calls[timed.calls["batch_size"] == 1]
+    for _, rows in single.groupby(["system", "tau", "seed"], dropna=False):
+        first, second = (repeat for _, repeat in rows.groupby("repeat"))
+        members = [repeat.groupby("block")["unit"].agg(frozenset).to_dict() for repeat in (first, second)]
+        assert members[0] == members[1]
+        assert sorted(map(len, members[0].values())) == [3, 3, 4]
+        assert first["unit"].tolist() != second["unit"].tolist()
+
+
+def test_every_system_runs_a_block_before_any_runs_the_next(timed: TimingResult):
+    """The order of systems within a block is drawn anew: a block is a turn of each, at any batch size."""
+    for size, rows in timed.calls.groupby("batch_size"):
+        blocks = list(zip(rows["repeat"], rows["block"], strict=True))
+        turns = [block for index, block in enumerate(blocks) if index == 0 or blocks[index - 1] != block]
+        assert len(turns) == len(set(turns)) == (REPEATS * BLOCKS if size == 1 else PASSES)
+        orders = {
+            tuple(zip(turn["system"], turn["tau"].fillna(0), turn["seed"], strict=True))
+            for _, turn in rows.drop_duplicates(["repeat", "block", "system", "tau", "seed"]).groupby(
+                ["repeat", "block"]
+            )
+        }
+        assert len(orders) == len(turns)
 
 
 def test_answers_are_compared_with_the_trace(timed: TimingResult):
     agreement = pd.DataFrame(timed.state["agreement"])
     assert list(agreement.columns) == ["system", "seed", "tau", "batch_size", "compared", "different", "allowed"]
     assert (agreement["compared"] == TEXTS).all()
+    exact = ~agreement["system"].isin(["dense-half", "eat-int8"])
+    assert (agreement.loc[exact, "different"] == 0).all()
+    assert (agreement["different"] <= agreement["allowed"]).all()
+    # the deeper model has random weights and the stock one in other precisions no trace of its own
+    for size, rows in agreement.groupby("batch_size"):
+        assert points(rows) == POINTS | STOCK | (SORTED if size == 4 else set())
+        assert len(rows) == len(SEEDS) * len(points(rows))
+
+
+def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared):
+    timed = prepared.systems[0]
+    assert timed.system == "dense"
+    texts = timing.TimedTexts(prepared.dev, timed.model, 32, TEXTS)
+    entries = {
+        entry.system: entry for entry in timing._reference_entries(prepared.study, timed, texts, torch.device("cpu"))
+    }
+    assert {(name, None) for name in entries} == STOCK | SORTED | LATENCY_ALONE
+    assert {(name, None) for name, entry in entries.items() if entry.expected is None} == LATENCY_ALONE
+    assert {name: entry.precision for name, entry in entries.items() if entry.precision != "float32"} == {
+        "hf-dense-bfloat16": "bfloat16",
+        "hf-dense-int8": "int8",
+    }
+    assert [name for name, entry in entries.items() if entry.only_batches] == ["hf-dense-sorted"]
+    with torch.inference_mode():
+        for name, entry in entries.items():
+            answers = entry.run(entry.texts[:3])()
+            assert answers.depth == [6 if name == "hf-dense-6" else 4] * 3
+
+
+def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
+    parts = {"reducer": {"kind": "norm", "after": [1, 3], "ratio": 0.3}, "attention": {"kind": "window", "left": 3}}
+    eat = {"backbone": "tiny", "last_head": "bert", "exits": {"after": [2], "rule": ["confidence"], "tau": [0.6]}}
+    plain = {"weights_of": "eat", "reducer": {"kind": "none"}, "attention": {"kind": "dense"}}
+    plain |= {"exits": {"after": [], "rule": [], "tau": []}}
+    study = tiny.study(reference="plain", systems={"eat": eat | parts, "plain": plain}, timing={"deep_layers": 6})
+    row = study.systems["eat"]
+    model = tiny.model([2], row.reducer.model_dump(), row.attention.model_dump(), last_head="bert")
+    model.save_pretrained(tmp_path / "model")
+    tiny.save_tokenizer(tmp_path / "model")
+    tiny.split(tmp_path / "dev.parquet", rows=12, seed=7)
+    record_trace(tmp_path / "model", study.parts("plain"), tmp_path / "dev.parquet", 32, "plain").write(
+        tmp_path / "trace.parquet"
+    )
+    timed = TimedSystem("plain", 1, tmp_path / "model", tmp_path / "trace.parquet", {})
+    texts = timing.TimedTexts(tmp_path / "dev.parquet", timed.model, 32, 8)
+    entries = timing._reference_entries(study, timed, texts, torch.device("cpu"))
+    with torch.inference_mode():
+        answers = entries[0].run(entries[0].texts)()
+    expected = entries[0].expected
+    assert entries[0].system == "hf-dense"
+    assert expected is not None
+    assert answers.classes == [expected.replay.predictions[expected.row[text]] for text in texts.ids]
+
+
+def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: Prepared):
+    """Each derived system is timed with its own parts; with the trace of another, its answers do not agree."""
+    for name in ("dense-half", "eat-int8"):
+        own = next(one for one in prepared.systems if one.system == name)
+        assert Trace.read(own.trace).shape["precision"] == prepared.study.parts(name)["precision"]
+    derived = next(one for one in prepared.systems if one.system == "eat-int8")
+    base = next(one for one in prepared.systems if one.system == "eat")
+    assert derived.model == base.model
+    texts = timing.TimedTexts(prepared.dev, derived.model, 32, TEXTS)
+    (entry,) = timing._entries(prepared.study, derived, texts, torch.device("cpu"))
+    assert (entry.precision, entry.tau) == ("int8", 0.7)
+    with torch.inference_mode():
+        answers = entry.run(entry.texts)()
+    # it has no reducer: every token enters every layer that ran, which `eat` itself removes some of
+    lengths = [len(text.ids) for text in entry.texts]
+    assert answers.tokens == [length * depth for length, depth in zip(lengths, answers.depth, strict=True)]
+    with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered otherwise"):
+        time_task(prepared.study, "tiny", [prepared.systems[0], replace(derived, trace=base.trace)], prepared.dev)
+
+
+def save_letter_tokenizer(folder: Path) -> None:
+    """Put in place of a folder's tokenizer one that knows no whole word: each becomes several pieces."""
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    vocabulary = dict(content["model"]["vocab"])
+    for word in [word for word in vocabulary if word.startswith("word")]:
+        vocabulary[f"##{word[4:]}"] = vocabulary.pop(word)  # "##12" in place of "word12"
+    vocabulary["word"] = vocabulary.pop(tiny.GOOD[0])
+    content["model"]["vocab"] = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_each_system_gets_the_tokens_of_its_own_tokenizer(prepared: Prepared, tmp_path: Path):
+    first = next(one for one in prepared.systems if one.system == "eat")
+    other = tmp_path / "model"
+    shutil.copytree(first.model, other)
+    save_letter_tokenizer(other)
+    trace = tmp_path / "dev.parquet"
+    record_trace(other, prepared.study.parts("eat"), prepared.dev, 32, "eat").write(trace)
+    texts = timing.TimedTexts(prepared.dev, first.model, 32, TEXTS)
+    ours, theirs = texts.encoded_for(first.model), texts.encoded_for(other)
+    table = pd.read_parquet(prepared.dev).set_index("id").loc[texts.ids].reset_index()
+    for model, found in ((first.model, ours), (other, theirs)):
+        expected = encode_split(load_tokenizer(model), table, 32)
+        assert [text.ids.tolist() for text in found] == [text.ids.tolist() for text in expected]
+    assert all(len(one.ids) < len(two.ids) for one, two in zip(ours, theirs, strict=True))
+    assert texts.encoded_for(prepared.systems[0].model) is ours  # the same tokenizer cuts once
+    # and the gate lets both pass in one job, each against its own trace
+    result = time_task(
+        prepared.study, "tiny", [prepared.systems[0], replace(first, model=other, trace=trace)], prepared.dev
+    )
+    agreement = pd.DataFrame(result.state["agreement"])
     assert (agreement["different"] == 0).all()
-    # the deeper model has random weights and no trace
-    single = agreement[agreement["batch_size"] == 1]
-    assert points(single) == points(timed.calls) - {("hf-dense-6", None), ("hf-dense-sorted", None)}
-    assert len(single) == len(SEEDS) * 5
-    assert len(agreement) == len(SEEDS) * (5 + 6)
+    assert {"dense", "eat", "hf-dense"} <= set(agreement["system"])
+    assert result.state["tokens_mean"] == pytest.approx(np.mean([len(text.ids) for text in ours]))
 
 
 def test_the_state_tells_what_the_times_were_taken_on(timed: TimingResult, tmp_path: Path):
@@ -294,7 +438,16 @@ def test_the_state_tells_what_the_times_were_taken_on(timed: TimingResult, tmp_p
     write_json(tmp_path / "state.json", state)  # holds no NaN, nothing that JSON cannot say
     assert isinstance(state["busy"], bool)
     assert state["foreign_load"] >= 0
-    assert (state["task"], state["device"], state["dtype"], state["threads"]) == ("tiny", "cpu", "float32", 1)
+    assert state["foreign_load_busiest_block"] >= 0
+    assert state["stock_attention"] == "sdpa"
+    assert (state["task"], state["device"], state["threads"]) == ("tiny", "cpu", 1)
+    assert state["precisions"] == {
+        **dict.fromkeys(("dense", "eat", "hf-dense", "hf-dense-again", "hf-dense-sorted", "hf-dense-6"), "float32"),
+        "dense-half": "bfloat16",
+        "hf-dense-bfloat16": "bfloat16",
+        "eat-int8": "int8",
+        "hf-dense-int8": "int8",
+    }
     assert state["n_timed"] == len(state["texts"]) == TEXTS
     assert state["tokenization_ms_per_text"] > 0
     assert len(state["load_average"]) == 2
@@ -326,7 +479,8 @@ def test_a_model_that_is_not_the_traced_one_is_refused(prepared: Prepared):
 def test_temperatures_are_part_of_the_operating_point(prepared: Prepared):
     # at a temperature of 50 all probabilities are near 1/2: nobody is certain enough, and all run to the end
     flat = replace(prepared.systems[1], temperatures={2: 50.0})
-    entries = timing._entries(prepared.study, flat, torch.device("cpu"))
+    timed_texts = timing.TimedTexts(prepared.dev, flat.model, 32, TEXTS)
+    entries = timing._entries(prepared.study, flat, timed_texts, torch.device("cpu"))
     texts = tiny.texts([9, 14])
     with torch.inference_mode():
         assert [entry.run(texts)().depth for entry in entries] == [[4, 4], [4, 4]]
@@ -335,10 +489,34 @@ def test_temperatures_are_part_of_the_operating_point(prepared: Prepared):
         assert set(entry.expected.replay.depth) == {4}
 
 
-def test_more_blocks_than_texts_leave_no_empty_unit(prepared: Prepared):
-    options = prepared.study.timing.model_copy(update={"texts": 8, "blocks": 20, "repeats": 1, "batch_sizes": [1, 4]})
+@given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 3))
+def test_blocks_hold_every_text_once_a_repeat(count: int, block_texts: int, repeats: int):
+    options = Timing(block_texts=block_texts, repeats=repeats)
+    rounds = timing._rounds(count, 1, options, random.Random(0))
+    found: dict[int, dict[int, list[int]]] = {}
+    for repeat, block, rows in rounds:
+        assert block not in found.setdefault(repeat, {})
+        found[repeat][block] = sorted(rows)
+    assert set(found) == set(range(repeats))
+    assert all(blocks == found[0] for blocks in found.values())
+    sizes = [len(rows) for rows in found[0].values()]
+    assert 1 <= min(sizes) <= max(sizes) <= block_texts
+    assert max(sizes) - min(sizes) <= 1  # no block of few texts is left over
+    assert sorted(row for rows in found[0].values() for row in rows) == list(range(count))
+
+
+def test_a_pass_is_all_texts_in_a_new_order():
+    rounds = timing._rounds(30, 4, Timing(passes=5, repeats=3), random.Random(0))
+    assert [(repeat, block) for repeat, block, _ in rounds] == [(0, number) for number in range(5)]
+    assert all(sorted(rows) == list(range(30)) for _, _, rows in rounds)
+    assert len({tuple(rows) for _, _, rows in rounds}) == 5
+
+
+def test_a_block_longer_than_the_texts_is_all_of_them(prepared: Prepared):
+    options = prepared.study.timing.model_copy(update={"texts": 8, "block_texts": 20, "repeats": 1})
     study = prepared.study.model_copy(update={"timing": options})
     calls = time_task(study, "tiny", prepared.systems[:1], prepared.dev).calls
+    assert set(calls.loc[calls["batch_size"] == 1, "block"]) == {0}
     assert (calls["n"] > 0).all()
 
 
@@ -351,7 +529,7 @@ def test_a_gpu_that_is_not_there(prepared: Prepared):
         time_task(study, "tiny", prepared.systems, prepared.dev)
 
 
-def test_warm_up_meets_every_length(prepared: Prepared):
+def test_warm_up_meets_every_length():
     encoded = tiny.texts([5, 9, 5, 12, 9])
     calls = list(timing._warmup_batches(encoded, 1, at_least=7))
     assert len(calls) == 7
@@ -367,21 +545,40 @@ def test_garbage_is_not_collected_while_the_clock_runs():
     assert gc.isenabled()
 
 
-def test_batches_are_cut_as_they_are_asked_for(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
-    encoded = tiny.texts([5, 9, 6, 12, 7])
-    seen: list[list[int]] = []
+@dataclass
+class Recording:
+    """An entry that answers nothing and notes the lengths of the texts of each call."""
 
-    def run(texts: list) -> object:
-        seen.append([len(text.ids) for text in texts])
-        return lambda: Answers([0] * len(texts), [4] * len(texts), [0] * len(texts))
+    seen: list[list[int]] = field(default_factory=list)
 
+    def entry(self) -> Entry:
+        def run(texts: list[Encoded]) -> Callable[[], Answers]:
+            self.seen.append([len(text.ids) for text in texts])
+            return lambda: Answers([0] * len(texts), [4] * len(texts), [0] * len(texts))
+
+        return Entry("x", 1, None, "float32", tiny.texts([5, 9, 6, 12, 7]), run)
+
+
+def test_batches_are_cut_as_they_are_asked_for():
+    recording = Recording()
     answers: dict[str, set[tuple[int, int, int]]] = {}
     ids = list("abcde")
-    entry = Entry("x", 1, None, run)
-    calls = timing._time_block(entry, np.arange(5), ids, encoded, 2, 0, 1, answers)
-    assert seen == [[5, 9], [6, 12], [7]]
-    assert [(call["unit"], call["n"]) for call in calls] == [("0.1", 5)]
-    seen.clear()
-    timing._time_block(replace(entry, sort=True), np.arange(5), ids, encoded, 2, 0, 1, answers)
-    assert seen == [[5, 6], [7, 9], [12]]
+    everything = timing.Round(batch_size=2, repeat=0, block=1, rows=[0, 1, 2, 3, 4])
+    calls = timing._time_round(recording.entry(), everything, ids, answers)
+    assert recording.seen == [[5, 9], [6, 12], [7]]
+    assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [(0, 1, "1", 5)]
+    recording.seen.clear()
+    timing._time_round(replace(recording.entry(), sort=True), everything, ids, answers)
+    assert recording.seen == [[5, 6], [7, 9], [12]]
     assert answers == {text: {(0, 4, 0)} for text in ids}
+
+
+def test_a_turn_at_batch_1_begins_with_a_call_that_does_not_count():
+    recording = Recording()
+    answers: dict[str, set[tuple[int, int, int]]] = {}
+    calls = timing._time_round(recording.entry(), timing.Round(1, 2, 7, [3, 0, 4]), list("abcde"), answers)
+    assert recording.seen == [[12], [12], [5], [7]]
+    assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [
+        (2, 7, "d", 1), (2, 7, "a", 1), (2, 7, "e", 1),
+    ]  # fmt: skip
+    assert answers.keys() == set("dae")

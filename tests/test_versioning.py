@@ -233,10 +233,10 @@ def test_an_edited_module_wants_the_rules_that_import_it(repository: Repository)
 
 def test_two_values_that_change_places_are_seen(repository: Repository) -> None:
     timing = yaml.safe_load((repository.folder / "config" / "config.yaml").read_text(encoding="utf-8"))["timing"]
-    repository.change("timing", value=timing | {"blocks": 3, "repeats": 2})
+    repository.change("timing", value=timing | {"passes": 3, "repeats": 2})
     full_run(repository)
     repository.versioning("record")
-    repository.change("timing", value=timing | {"blocks": 2, "repeats": 3})
+    repository.change("timing", value=timing | {"passes": 2, "repeats": 3})
     assert repository.wanted() == {"measure_time"} | BELOW_TIMING
     assert repository.dirty() == {"time", "summarize", "report"}
 

@@ -169,6 +169,28 @@ def test_a_dense_model_becomes_its_stock_class_and_back(tmp_path: Path, head: st
     torch.testing.assert_close(stock_logits(loaded.eval(), encoded), expected, **EXACT)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("head", ["bert", "distilbert"])
+def test_a_stock_export_has_the_attention_that_is_asked_for(head: str, attention: str):
+    model = tiny.model(last_head=head)
+    stock = to_stock(model.encoder, ["no", "yes"], attention)
+    assert stock.config._attn_implementation == attention
+    encoded = tiny.texts(LENGTHS)
+    torch.testing.assert_close(stock_logits(stock, encoded), our_logits(model, encoded), **EXACT)
+    assert to_stock(model.encoder, ["no", "yes"]).config._attn_implementation == "sdpa"
+
+
+def test_a_layer_norm_s_epsilon_goes_with_the_model_or_is_refused():
+    encoded = tiny.texts(LENGTHS)
+    bert = tiny.model(last_head="bert", norm_epsilon=1e-3)
+    torch.testing.assert_close(
+        stock_logits(to_stock(bert.encoder, ["no", "yes"]), encoded), our_logits(bert, encoded), **EXACT
+    )
+    with pytest.raises(EatError, match=r"epsilon 1e-12; this model has 0\.001") as error:
+        to_stock(tiny.model(last_head="distilbert", norm_epsilon=1e-3).encoder, ["no", "yes"])
+    line_of(error)
+
+
 @pytest.mark.parametrize(
     "parts",
     [

@@ -46,10 +46,14 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Copy:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A copy in which the tiny study, with a second task of an odd name, was run by the stand-in."""
+    """A copy in which the tiny study was run by the stand-in.
+
+    It has a second task, of an odd name, and a system `eat-6-half` that runs the weights of `eat-6`.
+    """
     copy = copy_project(tmp_path_factory.mktemp("done") / FOLDER)
     study = yaml.safe_load((copy.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
     study["study"] = "plan"
+    study["systems"]["eat-6-half"] = {"weights_of": "eat-6", "precision": "bfloat16"}
     study["tasks"][ODD_TASK] = dict(study["tasks"]["rotten_tomatoes"])
     (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     for rules in (copy.folder / "rules").glob("*.smk"):
@@ -117,7 +121,8 @@ def test_a_dry_run_names_its_own_tasks_and_systems(fresh: Copy, config: str) -> 
         for stage in study.stage_names(system)
     ]
     assert sorted(set(jobs)) == sorted(expected)
-    runs = {(task, system, seed) for task, system, seed, _ in expected}
+    # also of systems that run another's weights, and train nothing
+    runs = {(task, system, str(seed)) for task in study.tasks for system in study.systems for seed in study.seeds}
     for rule, words in (("trace", "tracing"), ("calibrate", "calibrating")):
         found = re.findall(rf"^Job \d+: (.+): {words} (?!the teacher)(.+), seed (\d+)$", plan, re.MULTILINE)
         assert set(found) == runs, rule
@@ -192,9 +197,12 @@ def test_arguments_arrive_as_they_are(done: Copy) -> None:
     assert words.count(ODD_TASK) >= 5
     assert os.environ["HOME"] not in "".join(words)
     assert f"{ODD_TASK}/dense-6/seed1" in words
+    assert f"{ODD_TASK}/eat-6-half/seed1" in words
     study = load_study(done.folder / "config" / "study.yaml")
     specs = [json.loads(word) for flag, word in pairwise(words) if flag == "--spec"]
     assert study.training_spec(ODD_TASK, "student-3", "finetune") in specs
+    parts = [json.loads(word) for flag, word in pairwise(words) if flag == "--parts"]
+    assert study.parts("eat-6-half") in parts
     views = [word for flag, word in pairwise(words) if flag == "--study" and word != study.study]
     assert study.view([ODD_TASK], keep=["timing"]) in views
     assert all(load_study(json.loads(view)) for view in views)
@@ -247,8 +255,9 @@ def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, e
 
     plan = done.planned(change)
     assert trained(plan) == {("eat-6", "finetune"), ("eat-6-patience", "patience")}
-    assert traced(plan) == {"eat-6", "eat-6-patience"}
-    assert {Path(path).parts[-2] for rule, path in plan if rule == "calibrate"} == {"eat-6", "eat-6-patience"}
+    below_eat = {"eat-6", "eat-6-patience", "eat-6-half"}
+    assert traced(plan) == below_eat
+    assert {Path(path).parts[-2] for rule, path in plan if rule == "calibrate"} == below_eat
     steps = ("finetune", "trace", "calibrate", "find_operating_points", "measure_time", "summarize")
     assert rules_of(plan) == below(*steps, of=every_rule)
 
@@ -289,6 +298,47 @@ def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+RUN_STEPS = ("trace", "calibrate", "find_operating_points", "measure_time", "summarize")
+
+
+def test_weights_run_otherwise_are_traced_and_not_trained(done: Copy, every_rule: set[str]) -> None:
+    def change(study: dict[str, Any]) -> None:
+        study["systems"]["eat-6-int8"] = {"weights_of": "eat-6", "precision": "int8", "exits": {"tau": [0.8]}}
+
+    plan = done.planned(change)
+    assert trained(plan) == set()
+    assert traced(plan) == {"eat-6-int8"}
+    assert {Path(path).parts[-2] for rule, path in plan if rule == "calibrate"} == {"eat-6-int8"}
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "float16"}, {"reducer": {"kind": "none"}}, {"attention": {"kind": "dense"}}],
+    ids=["precision", "reducer", "attention"],
+)
+def test_how_weights_are_run_is_traced_again_for_that_system_alone(
+    done: Copy, every_rule: set[str], options: dict[str, Any]
+) -> None:
+    plan = done.planned(lambda study: study["systems"]["eat-6-half"].update(options))
+    assert trained(plan) == set()
+    assert traced(plan) == {"eat-6-half"}
+    assert {Path(path).parts[-2] for rule, path in plan if rule == "calibrate"} == {"eat-6-half"}
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+def test_a_precision_of_a_trained_system_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study["systems"]["student-3"].update(precision="bfloat16"))
+    assert trained(plan) == set()
+    assert traced(plan) == {"student-3"}
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+def test_a_threshold_of_weights_run_otherwise_traces_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study["systems"]["eat-6-half"].update(exits={"tau": [0.7]}))
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+
+
 def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["student-2"] = study["systems"]["student-3"] | {"layers": {"every": 3}}
@@ -313,8 +363,8 @@ def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"texts": 17}, {"batch_sizes": [1]}, {"deep_layers": 6}, {"threads": 1, "repeats": 2}],
-    ids=["texts", "batch sizes", "deep layers", "two values changed round"],
+    [{"texts": 17}, {"batch_sizes": [1]}, {"deep_layers": 6}, {"stock": ["int8"]}, {"threads": 1, "repeats": 2}],
+    ids=["texts", "batch sizes", "deep layers", "stock precisions", "two values changed round"],
 )
 def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[str], options: dict[str, Any]) -> None:
     plan = done.planned(lambda study: study["timing"].update(options))

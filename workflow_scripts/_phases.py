@@ -19,6 +19,7 @@ SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
 )
+PARTS = ("systems.*.weights_of", "systems.*.precision")
 TRAINING = tuple(
     f"training.{key}"
     for key in (
@@ -47,7 +48,7 @@ class Phase:
         return {file for command in self.commands or self.rules for file in sources_of(f"workflow_scripts.{command}")}
 
 
-POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *RULE)
+POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *PARTS, *RULE)
 
 PHASES: Mapping[str, Phase] = {
     "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones")),
@@ -58,7 +59,7 @@ PHASES: Mapping[str, Phase] = {
         (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
-    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length")),
+    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(

@@ -28,12 +28,13 @@ def main() -> None:
         TimedSystem(
             system,
             seed,
-            paths.model(task, system, seed, study.stage_names(system)[-1]),
+            paths.model(task, trained, seed, stage),
             paths.trace(task, system, seed, "dev"),
             temperatures_of(read_json(paths.calibration(task, system, seed))),
         )
         for seed in study.seeds
         for system in study.systems
+        for trained, stage in [study.model_of(system)]
     ]
     result = time_task(study, task, systems, paths.split(task, "dev"))
     write_table(arguments.out, result.calls)

@@ -35,6 +35,7 @@ def main() -> None:
 
 def results_block(results: Path, command: str) -> str:
     """The tables of all tasks of a study, and how they were made."""
+    from eat.errors import listed
     from eat.files import read_json, read_table
     from eat.rounding import with_percent
     from eat.tables import main_table, throughput_table, to_markdown
@@ -43,11 +44,12 @@ def results_block(results: Path, command: str) -> str:
     parts = [f"Made by `{command}`.\n"]
     for task in dict.fromkeys(summary["task"]):
         state = read_json(results / "timing" / f"{task}.json")
+        precisions = listed(dict.fromkeys(state["precisions"].values()))
         versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
         dev = int(summary.loc[summary["task"] == task, "n"].max())
         parts.append(
             f"**{task}**, {dev} dev texts, {state['n_timed']} of them timed on {state['date']} "
-            f"({state['machine']['cpu']}, {state['threads']} threads, {state['dtype']}; {versions}; other processes "
+            f"({state['machine']['cpu']}, {state['threads']} threads, {precisions}; {versions}; other processes "
             f"took {with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
         )
         parts.append(to_markdown(main_table(summary, task)))

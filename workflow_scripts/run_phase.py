@@ -11,10 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from eat.errors import EatError, listed
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES
-from workflow_scripts.write_dvc_yaml import plan
 
 
 def main() -> None:
@@ -25,11 +26,16 @@ def main() -> None:
     if arguments.phase not in PHASES:
         raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
     rules = PHASES[arguments.phase].rules
-    targets = sorted(row["output_file"] for row in plan(arguments.config) if row["rule"] in rules)
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
-    done = subprocess.run([*command, "--allowed-rules", *rules, "--", *targets], check=False)
+    done = subprocess.run([*command, "--allowed-rules", *rules, "--", *outputs_of(arguments.phase)], check=False)
     if done.returncode != 0:
         raise EatError(f"phase {arguments.phase}: Snakemake ended with {done.returncode}; its last lines tell why")
+
+
+def outputs_of(phase: str) -> list[str]:
+    """What the phase's stage of `dvc.yaml` says that it makes: DVC takes up just these when the stage has ended."""
+    stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][phase]
+    return [path for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, []) for path in entry]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from workflow_scripts._command import run
@@ -12,6 +13,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="what the progress lines call this run")
     parser.add_argument("--model", required=True, type=Path, help="the folder of the trained model")
+    parser.add_argument("--parts", required=True, type=json.loads, help="how its weights are run, as JSON")
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--splits", required=True, type=Path, nargs="+", help="the splits' Parquet files")
@@ -24,7 +26,8 @@ def main() -> None:
 
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
-        trace = record_trace(arguments.model, split, arguments.max_length, f"{arguments.name} {split.stem}")
+        name = f"{arguments.name} {split.stem}"
+        trace = record_trace(arguments.model, arguments.parts, split, arguments.max_length, name)
         trace.write(arguments.out / split.name)
 
 

@@ -1,0 +1,36 @@
+"""Which rows of the results a figure, a table or the report reads: those of one task, measured in one setting."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from eat.errors import EatError, listed
+
+
+def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The rows of one task, refused with `EatError` where they were not all measured in one setting."""
+    rows = of_task(summary, task)
+    for column in ("device", "threads"):
+        found = sorted(str(value) for value in rows[column].dropna().unique())
+        if len(found) > 1:
+            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each by itself")
+    calibrations = sorted(str(value) for value in rows.loc[rows["tau"].notna(), "calibration"].dropna().unique())
+    if len(calibrations) > 1:
+        raise EatError(
+            f"task {task!r}: rows of calibration {listed(calibrations)} in one summary; report each by itself"
+        )
+    return rows
+
+
+def of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    """The rows of one task of any table with a column `task`. Raises `EatError` where there are none."""
+    rows = table[table["task"].astype(str) == task]
+    if rows.empty:
+        tasks = sorted(set(table["task"].astype(str)))
+        raise EatError(f"no row of task {task!r}; the table holds {listed(tasks)}")
+    return rows.assign(task=task, system=rows["system"].astype(str))
+
+
+def is_true(column: pd.Series) -> pd.Series:
+    """A column of flags as bool, whether the CSV reader made them bool, text or left some empty."""
+    return column.astype(str).str.lower() == "true"
