@@ -51,6 +51,11 @@ def mark_incomplete(outputs: Iterable[str]) -> None:
         write_text(_place(MARKS, output), json.dumps({"external_jobid": None}))
 
 
+def marked_incomplete() -> set[str]:
+    """The outputs that Snakemake will make again because a job that made them has not ended."""
+    return {_output_of(path, MARKS) for path in MARKS.rglob("*") if path.is_file()}
+
+
 def distrust_damaged_records() -> list[str]:
     """Mark the outputs whose records are damaged, and return them.
 
@@ -111,6 +116,6 @@ def _place(root: Path, output: str) -> Path:
     return root.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])
 
 
-def _output_of(path: Path) -> str:
-    parts = path.relative_to(METADATA).parts
+def _output_of(path: Path, root: Path = METADATA) -> str:
+    parts = path.relative_to(root).parts
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()

@@ -23,7 +23,7 @@ from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
 from eat.paths import StudyPaths
 from workflow_scripts._command import run
-from workflow_scripts._records import is_versioned, mark_incomplete, read_records, restore_records
+from workflow_scripts._records import is_versioned, mark_incomplete, marked_incomplete, read_records, restore_records
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
@@ -130,6 +130,7 @@ def restore(config: Path) -> str:
 
 def _record_the_records(records: Path, config: Path) -> None:
     """Let Snakemake record the file of the records, which cannot hold the record of itself."""
+    os.utime(records, (OLD_DATE, OLD_DATE))  # older than its inputs, or there would be nothing to touch
     _snakemake(
         "--cores", "1", "--configfile", str(config), "--touch", "--allowed-rules", "record", "--", str(records)
     )  # fmt: skip
@@ -154,8 +155,11 @@ def _require_current_dvc_yaml(records_are_lost: bool = False) -> None:
 
 
 def _planned_rules() -> list[str]:
-    """The rules that Snakemake would run now, in the order of the plan."""
-    return list(dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update"))
+    """The rules that Snakemake would run now, in the order of the plan; its list leaves out what is marked."""
+    marked = marked_incomplete()
+    return list(
+        dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update" or row["output_file"] in marked)
+    )
 
 
 def _changed_by_hand() -> list[str]:
