@@ -18,7 +18,7 @@ test-fast: .venv/installed
 test-workflow: .venv/installed
 	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py
 
-# real runs of a small study, killed at every point and recovered (some five minutes)
+# real runs of a small study, killed at every point and recovered (some six minutes)
 test-interruption: .venv/installed
 	$(ACTIVATE) && python -m pytest -m interruption tests/test_interruption.py
 

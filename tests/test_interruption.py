@@ -15,7 +15,7 @@ calibration, the report; and `records.json`, which holds dates and those files' 
 parameters are compared.
 
 The tests of the disturbed copy run in their order, each from where the one before left the copy; each may also run
-alone. `make test-interruption` runs this file, in about five minutes on two cores.
+alone. `make test-interruption` runs this file, in some six minutes on two cores.
 """
 
 from __future__ import annotations
@@ -160,14 +160,14 @@ def prepare(folder: Path) -> Copy:
     config = yaml.safe_load((folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
     config["study"] = "small"
     config["systems"] = {name: config["systems"][name] for name in ("dense-6", "student-3", "eat-6")}
-    config["training"]["batch_size"] = 4
+    config["training"]["batch_size"] = 8
     config["timing"]["texts"] = 8
     for file in (folder / "config").glob("*.yaml"):
         file.unlink()
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     training = folder / "eat" / "training.py"
     text = training.read_text(encoding="utf-8")
-    for before, after in (("save_steps=100", "save_steps=6"), ("logging_steps=10", "logging_steps=4")):
+    for before, after in (("save_steps=100", "save_steps=3"), ("logging_steps=10", "logging_steps=2")):
         assert before in text
         text = text.replace(before, after)
     training.write_text(text, encoding="utf-8")
