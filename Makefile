@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow record sync repair lint tiny schema
+.PHONY: run test test-fast test-workflow test-interruption record sync repair lint tiny schema
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -12,11 +12,15 @@ test: .venv/installed
 	$(ACTIVATE) && python -m pytest
 
 test-fast: .venv/installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
 	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py
+
+# real runs of a small study, killed at every point and recovered (some six minutes)
+test-interruption: .venv/installed
+	$(ACTIVATE) && python -m pytest -m interruption tests/test_interruption.py
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed

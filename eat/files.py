@@ -1,7 +1,9 @@
 """Files that are written whole or not at all, and read with a check.
 
 A job that is killed, or an orphan that goes on writing after its workflow has died, must never leave half a file under
-the name that a later job reads. Every writer here fills a temporary file in the same folder and renames it.
+the name that a later job reads. Every writer here fills a temporary file in the same folder and renames it. The content
+is on the disk before the name is: a rename may outlive a power loss that the content does not, which would leave an
+empty file under a good name.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import io
 import json
 import math
 import os
+import platform
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,7 +36,9 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -46,11 +52,65 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        sync_folder(temporary)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
+        sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Return when the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """The same for a folder and all that lies below it."""
+    for below in path.rglob("*"):
+        sync(below)
+    sync(path)
+
+
+@contextmanager
+def only_one(lock: Path, what: str) -> Iterator[None]:
+    """Let one process at a time into the block, wherever it was started; the others say that they wait, and wait.
+
+    The lock is the kernel's (`flock`): it ends with the process that holds it, however that ends, so none is ever
+    stale. what: says in the line of those who wait what the other process does. Where the file system knows no locks,
+    a line says so and the block runs.
+    """
+    import fcntl
+
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with open(lock, "a+", encoding="utf-8") as file:
+            try:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    file.seek(0)
+                    holder = file.read().strip() or "an unknown process"
+                    print(f"{holder} still {what}; waiting until it ends, or is ended", file=sys.stderr, flush=True)
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                print(f"{lock}: no locks here ({error.strerror}); let nothing else run that {what}", file=sys.stderr)
+            # whoever held it may have removed the file: then a lock on it keeps nobody out
+            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 def write_text(path: Path | str, text: str) -> None:

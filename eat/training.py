@@ -3,6 +3,8 @@
 `train_stage` builds the model from its parent's weights, trains it with the loss of `eat.losses` while the pruning
 ratio anneals step by step, and saves it with its tokenizer and a JSONL log. Its checkpoints lie outside its outputs, in
 a folder named by the hash of everything that determines the result, so that a run of something else is never resumed.
+A run that was cut short at any moment, and run again, ends with the weights and the log of one that was not; only
+`tokens_per_s` in the log is read off the clock.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +28,8 @@ from transformers.utils import logging as transformers_logging
 
 from eat.depths import chosen_layers
 from eat.encoder import PackedBatch
-from eat.errors import EatError, listed
-from eat.files import digest, read_json, replacing_folder, sha256_of, write_json
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.layout import Layout
 from eat.losses import JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification
@@ -35,7 +38,13 @@ from eat.trace import Trace
 from eat.weights import load_encoder, read_checkpoint
 
 COMPLETE = "complete"
-"""A file that stands in a checkpoint's folder once all of it is written."""
+"""A file that stands in a checkpoint's folder once all else is written, with the sha256 of each other file."""
+
+RUN_LOG = "run_log.json"
+"""The state of the log, in a checkpoint's folder."""
+
+KEPT = 2
+"""Checkpoints that are kept: the newest, and one in case the newest is damaged."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ class StageInputs:
 
     spec: all that determines it besides data and seed (`Study.training_spec`). parent: the folder of the backbone or of
     the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
-    the training split, where the stage distils.
+    the training split, where the stage distils. code: a digest of the code that trains, as the caller knows it, so that
+    edited code does not resume what older code began.
     """
 
     spec: Mapping[str, Any]
@@ -53,20 +63,30 @@ class StageInputs:
     card: Path
     seed: int
     teacher: Path | None = None
+    code: str = ""
 
     def fingerprint(self) -> str:
-        """A hash of everything that determines the weights: the recipe, the data, the parent, the seed."""
+        """A hash of what determines the weights: recipe, data, parent, seed, code, and the libraries' versions."""
         parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
         files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
-        return digest({"spec": dict(self.spec), "seed": self.seed, "files": [sha256_of(file) for file in files]})
+        return digest(
+            {
+                "spec": dict(self.spec),
+                "seed": self.seed,
+                "files": [sha256_of(file) for file in files],
+                "code": self.code,
+                "libraries": [version(name) for name in ("torch", "transformers", "accelerate")],
+            }
+        )
 
 
 def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) -> None:
     """Train one stage and write its model folder: weights, configuration, tokenizer and `train_log.jsonl`.
 
-    checkpoints: the root under which this stage's own folder is made, and removed at the end. name: says in the
-    progress lines what is being trained. Raises `EatError` where the recipe does not fit the model, and where the loss
-    is not finite.
+    checkpoints: the root under which checkpoints of this model are kept, and removed at the end with all that earlier
+    recipes left. name: says in the progress lines what is being trained. One process at a time trains the model of
+    `out`: another, such as the orphan of a workflow that was killed, is waited for. Raises `EatError` where the recipe
+    does not fit the model, and where the loss is not finite.
     """
     spec = inputs.spec
     set_seed(inputs.seed)
@@ -88,30 +108,36 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     loss = JointLoss(exit_weights(weights, model.encoder.exits, trained), distill["mu"], distill["temperature"])
     if not (any(loss.weights.values()) or loss.mu):
         raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
-    folder = checkpoints / inputs.fingerprint()[:20]
-    log_file = folder / "train_log.jsonl"
-    arguments = _arguments(spec, inputs.seed, folder, len(examples))
-    trainer = StageTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=examples,
-        data_collator=collate,
-        loss=loss,
-        text_ids=list(table["id"]),
-        frozen=trained is not None,
-    )
-    steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-    trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
-    trainer.add_callback(RunLog(trainer, log_file, name))
-    trainer.add_callback(MarkComplete())
-    trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
-    trainer.train(resume_from_checkpoint=newest_checkpoint(folder))
-    with replacing_folder(out) as temporary:
-        model.encoder.reducer.scale = 1.0
-        model.save_pretrained(temporary)
-        copy_tokenizer(inputs.parent, temporary)
-        shutil.copyfile(log_file, temporary / "train_log.jsonl")
-    shutil.rmtree(folder)
+    of_this_model = checkpoints / digest(str(out))[:20]
+    with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
+        for cut_short in out.parent.glob(f".{out.name}.*.part"):
+            shutil.rmtree(cut_short)
+        folder = of_this_model / inputs.fingerprint()[:20]
+        whole = newest_checkpoint(folder)
+        _remove_newer(folder, whole)
+        arguments = _arguments(spec, inputs.seed, folder, len(examples))
+        trainer = StageTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=examples,
+            data_collator=collate,
+            loss=loss,
+            text_ids=list(table["id"]),
+            frozen=trained is not None,
+        )
+        steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
+        log = RunLog(trainer, folder / "train_log.jsonl", name, whole)
+        trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
+        trainer.add_callback(log)
+        trainer.add_callback(MarkComplete())
+        trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
+        trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
+        with replacing_folder(out) as temporary:
+            model.encoder.reducer.scale = 1.0
+            model.save_pretrained(temporary)
+            copy_tokenizer(inputs.parent, temporary)
+            write_text(temporary / "train_log.jsonl", log.text())
+        shutil.rmtree(of_this_model)
 
 
 def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> EatForSequenceClassification:
@@ -220,7 +246,7 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=100,
-        save_total_limit=2,
+        save_total_limit=None,  # MarkComplete removes old ones, by number and not by date
         report_to=[],
         remove_unused_columns=False,
         # a log file gets a line now and then, a terminal a bar
@@ -238,7 +264,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.text_ids = text_ids
         self.frozen = frozen
         self.parts: dict[str, float] = {}
-        self.tokens = 0
+        self.tokens = self.steps = 0
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -263,6 +289,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         for part, value in parts.items():
             self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())
         self.tokens += batch.layout.tokens
+        self.steps += 1
         return (total, output) if return_outputs else total
 
 
@@ -296,45 +323,64 @@ def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Call
 
 
 class RunLog(TrainerCallback):  # type: ignore[misc]
-    """Appends a line to the JSONL log every `logging_steps` steps, and shows progress where there is no bar.
+    """Writes a line of the JSONL log every `logging_steps` steps and after the last, and shows progress without a bar.
 
-    A line holds step, epoch, loss, its parts, the pruning ratio, the learning rate, and tokens a second.
+    A line holds step, epoch, loss and its parts (means over the steps since the line before), the pruning ratio, the
+    learning rate, and tokens a second. All of the log up to a checkpoint lies in the checkpoint, with the sums that the
+    next line is made of: the log of a resumed run is that of an undisturbed one, but for `tokens_per_s`, which counts
+    the seconds of both runs and not those between.
     """
 
-    def __init__(self, trainer: StageTrainer, path: Path, name: str) -> None:
+    def __init__(self, trainer: StageTrainer, path: Path, name: str, checkpoint: Path | None = None) -> None:
         self.trainer = trainer
         self.path = path
         self.name = name
+        self.checkpoint = checkpoint
+        self.lines: list[dict[str, Any]] = []
         self.since = self.began = time.perf_counter()
         self.first_step = 0
         self.shown = 0.0
 
+    def text(self) -> str:
+        """The log."""
+        return "".join(json.dumps(line) + "\n" for line in self.lines)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Cut the log back to the step that is resumed from."""
+        """Continue the log of the checkpoint that is resumed from."""
         self.since = self.began = time.perf_counter()
         self.first_step = state.global_step
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= state.global_step]
-        self.path.write_text("".join(kept), encoding="utf-8")
+        if self.checkpoint is not None:
+            saved = read_json(self.checkpoint / RUN_LOG)
+            self.lines = saved["lines"]
+            self.trainer.parts, self.trainer.tokens, self.trainer.steps = (
+                saved[key] for key in ("parts", "tokens", "steps")
+            )
+            self.since -= saved["seconds"]
+            print(f"{self.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
+        write_text(self.path, self.text())
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Ask for a line after the last step too, whatever is left since the line before."""
+        if state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
         """Write the averages since the line before."""
         if "loss" not in logs:
             return
         trainer = self.trainer
-        steps = args.logging_steps
         now = time.perf_counter()
         reducer = trainer.model.encoder.reducer
         line = {
             "step": state.global_step,
             "epoch": round(logs["epoch"], 4),
-            "loss": sum(trainer.parts.values()) / steps,
-            **{part: value / steps for part, value in trainer.parts.items()},
+            "loss": sum(trainer.parts.values()) / trainer.steps,
+            **{part: value / trainer.steps for part, value in trainer.parts.items()},
             "pruning_ratio": reducer.ratio * reducer.scale if reducer.after else 0.0,
             "learning_rate": logs["learning_rate"],
             "tokens_per_s": round(trainer.tokens / (now - self.since), 1),
         }
+        self.lines.append(line)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         if args.disable_tqdm and (now - self.shown > 10.0 or state.global_step >= state.max_steps):
@@ -346,22 +392,81 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
                 flush=True,
             )
             self.shown = now
-        trainer.parts, trainer.tokens, self.since = {}, 0, now
+        trainer.parts, trainer.tokens, trainer.steps, self.since = {}, 0, 0, now
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the log into the checkpoint."""
+        trainer = self.trainer
+        saved = {
+            "lines": self.lines,
+            "parts": trainer.parts,
+            "tokens": trainer.tokens,
+            "steps": trainer.steps,
+            "seconds": time.perf_counter() - self.since,
+        }
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (checkpoint / RUN_LOG).write_text(json.dumps(saved), encoding="utf-8")
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint as whole once the `Trainer` has written all of it."""
+    """Marks a checkpoint as whole once all of it is written, and then removes old ones.
+
+    Nothing waits for the disk, which would cost seconds a gigabyte: what a power loss damages is found by the digests
+    in the mark, and costs the steps since the checkpoint before.
+    """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the mark into the newest checkpoint."""
-        write_json(Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
+        folder = Path(args.output_dir)
+        newest = folder / f"checkpoint-{state.global_step}"
+        files = sorted(path.name for path in newest.iterdir())
+        digests = {name: sha256_of(newest / name) for name in files}
+        (newest / COMPLETE).write_text(json.dumps({"files": digests}), encoding="utf-8")
+        for old in _checkpoints(folder)[KEPT:]:
+            shutil.rmtree(old)
 
 
-def newest_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint below `folder`, or `None`; those cut short are named on stderr and skipped."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]), reverse=True)
-    for checkpoint in found:
-        if (checkpoint / COMPLETE).exists():
-            return str(checkpoint)
-        print(f"skipping {checkpoint}: it was not written to its end", file=sys.stderr)
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint below `folder`, or `None`.
+
+    Each that was cut short or is damaged is named on stderr, with the reason, and skipped.
+    """
+    for checkpoint in _checkpoints(folder):
+        reason = _damage(checkpoint)
+        if reason is None:
+            return checkpoint
+        print(f"skipping {checkpoint}: {reason}", file=sys.stderr, flush=True)
     return None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints below `folder`, the newest first."""
+    return sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks, or `None` where it is whole."""
+    mark = checkpoint / COMPLETE
+    if not mark.exists():
+        return "it was not written to its end"
+    try:
+        files = read_json(mark)["files"]
+    except DamagedFile:
+        return f"its mark {COMPLETE} is damaged"
+    for name, expected in files.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if sha256_of(checkpoint / name) != expected:
+            return f"{name} is not what was written"
+    return None
+
+
+def _remove_newer(folder: Path, whole: Path | None) -> None:
+    """Remove the checkpoints that were skipped: the run will write their steps again, into folders of the same name."""
+    for checkpoint in _checkpoints(folder):
+        if whole is None or _step_of(checkpoint) > _step_of(whole):
+            shutil.rmtree(checkpoint)

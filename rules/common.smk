@@ -27,7 +27,13 @@ from eat.paths import (
     StudyPaths,
 )
 from eat.sources import known_depths
-from workflow_scripts._records import METADATA
+from workflow_scripts._command import WORKFLOW
+from workflow_scripts._records import (
+    METADATA,
+    distrust_damaged_records,
+    holds_results,
+    remedy_for_lost_records,
+)
 from workflow_scripts._sources import sources_of
 
 try:
@@ -40,12 +46,20 @@ except EatError as error:
 
 PATHS = StudyPaths(STUDY.study)
 
-# without its records Snakemake would miss a changed parameter in silence
-if PATHS.results.exists() and not any(METADATA.rglob("*")) and "EAT_RECORDS_ARE_LOST" not in os.environ:
-    raise WorkflowError(
-        f"{PATHS.results} holds results, but .snakemake has no records of how they were made: after a checkout run "
-        "make sync; where records were lost, make repair; else delete the results"
-    )
+# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash
+shell.prefix(f"export {WORKFLOW}=$PPID; ")
+
+if "EAT_RECORDS_ARE_LOST" not in os.environ:
+    # without its records Snakemake would miss a changed parameter in silence
+    if holds_results(PATHS) and not any(METADATA.rglob("*")):
+        raise WorkflowError(
+            f"{PATHS.results} holds results, but .snakemake has no records of how they were made: "
+            + remedy_for_lost_records(PATHS, os.path.relpath(workflow.configfiles[0]))
+        )
+    # as a power loss leaves them
+    if workflow.is_main_process:
+        for result in distrust_damaged_records():
+            print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
 
 
 def one_of(names):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from synthetic_traces import make_trace
 from eat import sources
 from eat.config import Study, load_study
 from eat.errors import EatError
-from workflow_scripts._command import run
+from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = sorted(path.stem for path in (ROOT / "workflow_scripts").glob("[!_]*.py"))
@@ -65,6 +68,80 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return printed.err.removeprefix("error: ").rstrip("\n")
 
     return line
+
+
+# --- the end of a command -----------------------------------------------------------------------------------------
+
+
+WRITING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from eat.files import replacing
+from workflow_scripts._command import WORKFLOW, run
+def main():
+    with replacing("out.txt") as temporary:
+        temporary.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+run(main)
+"""
+
+
+def writing(folder: Path, **variables: str) -> subprocess.Popen[str]:
+    """A command in the middle of writing `out.txt`."""
+    command = subprocess.Popen(
+        [sys.executable, "-c", WRITING.format(root=str(ROOT))],
+        cwd=folder,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout is not None and command.stdout.readline() == "writing\n"
+    return command
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "line"),
+    [
+        (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again\n"),
+        (signal.SIGINT, 130, "error: interrupted; run the same command again\n"),
+    ],
+)
+def test_a_signal_ends_a_command_at_once_and_nothing_is_left(
+    tmp_path: Path, number: signal.Signals, status: int, line: str
+) -> None:
+    command = writing(tmp_path)
+    command.send_signal(number)
+    start = time.monotonic()
+    _, printed = command.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert (command.returncode, printed) == (status, line)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_command_ends_when_its_workflow_has_died(tmp_path: Path, reaped: bool) -> None:
+    workflow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    command = writing(tmp_path, **{WORKFLOW: str(workflow.pid)})
+    assert command.poll() is None
+    workflow.kill()
+    if reaped:
+        workflow.wait()
+    _, printed = command.communicate(timeout=30)
+    workflow.wait()
+    assert (command.returncode, printed) == (143, "error: ended by SIGTERM; run the same command again\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", ["", "0", "1", "none"])
+def test_a_command_without_a_workflow_runs_on(tmp_path: Path, number: str) -> None:
+    command = writing(tmp_path, **{WORKFLOW: number})
+    with pytest.raises(subprocess.TimeoutExpired):
+        command.wait(timeout=0.5)
+    command.kill()
+    command.communicate()
 
 
 # --- help ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import stat
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +24,7 @@ from eat import files
 from eat.errors import DamagedFile, EatError
 from eat.files import (
     digest,
+    only_one,
     read_json,
     read_table,
     replacing,
@@ -160,6 +166,98 @@ def test_a_folder_that_fails_leaves_what_was_there(tmp_path: Path, old: bool) ->
     assert list(tmp_path.iterdir()) == ([folder] if old else [])
     if old:
         assert [path.read_text(encoding="utf-8") for path in folder.iterdir()] == ["old"]
+
+
+# --- after a power loss -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was asked of the disk, in order: `sync NAME` and `rename NAME`, with what is random in a name left out."""
+    found: list[str] = []
+    rename, fsync = os.replace, os.fsync
+
+    def name(path: Any) -> str:
+        return re.sub(r"\.[0-9a-f]{8}\.part", ".part", Path(path).name)
+
+    def recorded_rename(source: Any, target: Any) -> None:
+        rename(source, target)
+        found.append(f"rename {name(target)}")
+
+    def recorded_sync(descriptor: int) -> None:
+        fsync(descriptor)
+        found.append(f"sync {name(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+
+    monkeypatch.setattr(os, "replace", recorded_rename)
+    monkeypatch.setattr(os, "fsync", recorded_sync)
+    return found
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks /proc what a descriptor is")
+
+
+@linux
+def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, steps: list[str]) -> None:
+    write_text(tmp_path / "results" / "log.txt", "x")
+    assert steps == ["sync .log.txt.part", "rename log.txt", "sync results"]
+
+
+@linux
+def test_all_of_a_folder_is_on_the_disk_before_its_name(tmp_path: Path, steps: list[str]) -> None:
+    with replacing_folder(tmp_path / "models" / "eat-6") as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "config.json").touch()
+    assert sorted(steps[:3]) == ["sync .eat-6.part", "sync below", "sync config.json"]
+    assert steps[3:] == ["rename eat-6", "sync models"]
+
+
+# --- one at a time ------------------------------------------------------------------------------------------------
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from eat.files import only_one
+with only_one(Path({lock!r}), "works here"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = tmp_path / "locks" / "one"
+    script = HOLD.format(root=str(Path(files.__file__).parent.parent), lock=str(lock))
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        threading.Timer(0.3, holder.kill).start()
+        start = time.monotonic()
+        with only_one(lock, "works here"):
+            assert time.monotonic() - start >= 0.25
+            assert f"process {os.getpid()} on " in lock.read_text(encoding="utf-8")
+    assert capsys.readouterr().err.startswith(f"process {holder.pid} on ")
+    assert list(lock.parent.iterdir()) == []
+
+
+def test_a_lock_lets_one_in_at_a_time(tmp_path: Path) -> None:
+    inside = most = entered = 0
+
+    def work() -> None:
+        nonlocal inside, most, entered
+        for _ in range(20):
+            with only_one(tmp_path / "one", "works"):
+                inside += 1
+                entered += 1
+                most = max(most, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, entered) == (1, 80)
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------------

@@ -6,10 +6,13 @@ equal they are so bit for bit, on one thread of the CPU.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +28,7 @@ from torch import Tensor
 from eat import training
 from eat.config import Study
 from eat.errors import DamagedFile, EatError
+from eat.files import write_json
 from eat.model import load_model
 from eat.recording import record_trace
 from eat.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
@@ -118,9 +122,20 @@ def train_and_kill(inputs: StageInputs, folder: Path, step: int, marked: bool = 
         with pytest.raises(Killed):
             trained(inputs, folder)
     assert not (folder / "model").exists()
-    (checkpoints,) = (folder / "checkpoints").iterdir()
-    assert newest_checkpoint(checkpoints) == str(checkpoints / f"checkpoint-{step if marked else step - OFTEN}")
+    checkpoints = checkpoints_of(folder)
+    assert newest_checkpoint(checkpoints) == checkpoints / f"checkpoint-{step if marked else step - OFTEN}"
     return checkpoints
+
+
+def checkpoints_of(folder: Path) -> Path:
+    """The one folder of checkpoints that a run left."""
+    (found,) = (folder / "checkpoints").glob("*/*")
+    return found
+
+
+def timeless(folder: Path) -> list[dict[str, Any]]:
+    """The log without what the clock says."""
+    return [{key: value for key, value in line.items() if key != "tokens_per_s"} for line in log_of(folder)]
 
 
 @pytest.fixture(scope="module")
@@ -196,8 +211,77 @@ def test_a_killed_run_resumes_to_the_same_weights(undisturbed: Path, data: Path,
         resumed = trained(inputs_of(data), tmp_path)
     assert steps == list(range(step, STEPS))
     require_same(resumed, weights(undisturbed))
-    timeless = [[{**line, "tokens_per_s": 0} for line in log_of(folder)] for folder in (tmp_path, undisturbed)]
-    assert timeless[0] == timeless[1]
+    assert timeless(tmp_path) == timeless(undisturbed)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.parametrize("lines_every", [2, 5, 100])
+def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines_every: int
+):
+    """Also where a checkpoint falls between two lines, and where the run ends between two."""
+    original = training._arguments
+
+    def arguments(*given: Any) -> Any:
+        made = original(*given)
+        made.logging_steps = lines_every
+        return made
+
+    monkeypatch.setattr(training, "_arguments", arguments)
+    trained(inputs_of(data), tmp_path / "undisturbed")
+    train_and_kill(inputs_of(data), tmp_path / "killed", 9)
+    trained(inputs_of(data), tmp_path / "killed")
+    log = timeless(tmp_path / "killed")
+    assert log == timeless(tmp_path / "undisturbed")
+    assert [line["step"] for line in log] == sorted({*range(lines_every, STEPS + 1, lines_every), STEPS})
+    rates = [line["tokens_per_s"] for line in log_of(tmp_path / "killed")]
+    assert max(rates) < 20 * min(rates)  # no line counts tokens of one run over the seconds of the other
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "run_log.json", training.COMPLETE])
+@pytest.mark.parametrize("left", [0.0, 0.5, None])
+def test_a_checkpoint_that_is_marked_but_damaged_is_skipped(
+    undisturbed: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, left: float | None
+):
+    """As a power loss or a full disk leaves it: cut off, empty, or gone."""
+    checkpoints = train_and_kill(inputs_of(data), tmp_path, 9)
+    broken = checkpoints / "checkpoint-9" / file
+    if left is None:
+        broken.unlink()
+    else:
+        broken.write_bytes(broken.read_bytes()[: int(left * broken.stat().st_size)])
+    capsys.readouterr()
+    require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
+    assert timeless(tmp_path) == timeless(undisturbed)
+    printed = capsys.readouterr().err
+    (line,) = [line for line in printed.splitlines() if line.startswith("skipping ")]
+    assert line.startswith(f"skipping {checkpoints / 'checkpoint-9'}: ")
+    assert file in line or (file == training.COMPLETE and "not written to its end" in line)
+    assert "resuming at step 6" in printed
+
+
+def test_where_no_checkpoint_is_whole_training_begins_anew(undisturbed: Path, data: Path, tmp_path: Path):
+    checkpoints = train_and_kill(inputs_of(data), tmp_path, 6)
+    for checkpoint in checkpoints.glob("checkpoint-*"):
+        (checkpoint / "optimizer.pt").write_bytes(b"")
+    # killed again when it has written one: nothing of the damaged ones may come back under its name
+    train_and_kill(inputs_of(data), tmp_path, 3)
+    assert [path.name for path in checkpoints.glob("checkpoint-*")] == ["checkpoint-3"]
+    require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
+
+
+def test_two_checkpoints_are_kept_whatever_their_dates(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    mark = training.MarkComplete.on_save
+
+    def on_save(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        mark(self, args, state, control, **kwargs)
+        # as of a clock that was set back: later checkpoints have earlier dates
+        date = 2e9 - 1000 * state.global_step
+        os.utime(Path(args.output_dir) / f"checkpoint-{state.global_step}", (date, date))
+
+    monkeypatch.setattr(training.MarkComplete, "on_save", on_save)
+    checkpoints = train_and_kill(inputs_of(data), tmp_path, 9)
+    assert sorted(path.name for path in checkpoints.glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-9"]
 
 
 def test_a_checkpoint_cut_short_is_skipped(
@@ -218,7 +302,7 @@ def test_a_checkpoint_cut_short_is_skipped(
 KILL_ITSELF = """
 import os, signal, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 torch.set_num_threads(1)
 from eat import training
@@ -237,11 +321,11 @@ t.trained(t.inputs_of(Path({data!r})), Path({folder!r}))
 
 @pytest.mark.slow
 def test_sigkill_within_a_checkpoint_s_writing(undisturbed: Path, data: Path, tmp_path: Path):
-    tests = str(Path(__file__).parent)
-    script = KILL_ITSELF.format(tests=tests, data=str(data), folder=str(tmp_path))
+    tests = Path(__file__).parent
+    script = KILL_ITSELF.format(tests=str(tests), root=str(tests.parent), data=str(data), folder=str(tmp_path))
     ended = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=tmp_path)
     assert ended.returncode == -9, ended.stderr[-2000:]
-    (checkpoints,) = (tmp_path / "checkpoints").iterdir()
+    checkpoints = checkpoints_of(tmp_path)
     assert (checkpoints / "checkpoint-6" / "model.safetensors").exists()  # killed between weights and optimizer
     assert not (checkpoints / "checkpoint-6" / "optimizer.pt").exists()
     require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
@@ -249,11 +333,52 @@ def test_sigkill_within_a_checkpoint_s_writing(undisturbed: Path, data: Path, tm
 
 def test_another_learning_rate_does_not_resume(data: Path, tmp_path: Path):
     slower = with_spec(inputs_of(data), "training", learning_rate=5e-4)
-    killed = train_and_kill(inputs_of(data), tmp_path / "killed", 6)
+    train_and_kill(inputs_of(data), tmp_path / "killed", 6)
     after_kill = trained(slower, tmp_path / "killed")
     require_same(after_kill, trained(slower, tmp_path / "fresh"))
-    assert killed.exists()  # the checkpoints of the other recipe are left alone
-    assert [line["step"] for line in log_of(tmp_path / "killed")] == [3, 6, 9, 12]
+    assert timeless(tmp_path / "killed") == timeless(tmp_path / "fresh")
+    # nobody will resume those of the other recipe: its model has been replaced
+    assert list((tmp_path / "killed" / "checkpoints").iterdir()) == []
+
+
+def test_what_a_kill_within_the_last_writing_left_is_removed(data: Path, tmp_path: Path):
+    (tmp_path / ".model.01234567.part").mkdir()
+    (tmp_path / ".other.01234567.part").mkdir()
+    trained(inputs_of(data), tmp_path)
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".other.01234567.part"]
+
+
+def test_a_second_training_of_one_model_waits_for_the_first(
+    undisturbed: Path, data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """As an orphan is waited for: two that write the same checkpoints would mix."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def on_step_begin(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        begin(self, args, state, control, **kwargs)
+        if threading.current_thread() is orphan and state.global_step == 4:
+            begun.set()
+            go_on.wait(60)
+            raise Killed
+
+    def die() -> None:
+        with contextlib.suppress(Killed):
+            trained(inputs_of(data), tmp_path)
+
+    orphan = threading.Thread(target=die)
+    begin = training.Annealing.on_step_begin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Annealing, "on_step_begin", on_step_begin)
+        orphan.start()
+        assert begun.wait(60)
+        threading.Timer(0.5, go_on.set).start()
+        resumed = trained(inputs_of(data), tmp_path)
+        orphan.join()
+    printed = capfd.readouterr().err
+    assert f"process {os.getpid()} on " in printed
+    assert f"still trains {tmp_path / 'model'}; waiting until it ends, or is ended" in printed
+    assert "resuming at step 3" in printed
+    require_same(resumed, weights(undisturbed))
 
 
 def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path, tmp_path: Path):
@@ -272,6 +397,7 @@ def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path
         replace(same, parent=other_parent),
         replace(same, parent=other_words),
         replace(same, teacher=other_text),
+        replace(same, code="an edit"),
         with_spec(same, "", max_length=31),
         with_spec(same, "reducer", ratio=0.2),
     ]
@@ -284,8 +410,8 @@ def test_the_newest_whole_checkpoint_is_found_by_its_number(tmp_path: Path, caps
     for step, whole in ((3, True), (9, True), (12, True), (15, False), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
-            (tmp_path / f"checkpoint-{step}" / training.COMPLETE).touch()
-    assert newest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-12")
+            write_json(tmp_path / f"checkpoint-{step}" / training.COMPLETE, {"files": {}})
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
     skipped = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in skipped] == [f"skipping {tmp_path}/checkpoint-{n}" for n in (100, 15)]
 

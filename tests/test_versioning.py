@@ -7,6 +7,7 @@ gives another result and the same parameter the same. `make test-workflow` runs 
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -296,6 +297,86 @@ def test_lost_records_are_never_passed_over(repository: Repository) -> None:
     repository.versioning("repair")
     assert repository.wanted() == set()
     assert repository.dirty() == set()
+
+
+def without_versions(repository: Repository) -> None:
+    """As in a copy of the project that was never under git or DVC, and then lost `.snakemake`."""
+    for folder in (".git", ".dvc", ".snakemake"):
+        shutil.rmtree(repository.folder / folder)
+    (repository.folder / "dvc.lock").unlink()
+
+
+def refusal(repository: Repository, *arguments: str) -> str:
+    refused = repository.snakemake("--dry-run", *arguments)
+    assert refused.returncode != 0 and "no records" in refused.stdout + refused.stderr
+    return refused.stdout + refused.stderr
+
+
+def test_lost_records_come_back_without_dvc(repository: Repository) -> None:
+    without_versions(repository)
+    assert "make repair restores them from results/small/records.json" in refusal(repository)
+    assert "repaired: records of" in repository.versioning("repair").stdout
+    assert repository.wanted() == set()
+    assert "nothing to repair" in repository.versioning("repair").stdout
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    repository.edit("eat/flops.py")
+    assert "summarize" in repository.wanted()
+
+
+def test_what_changed_while_the_records_were_lost_is_seen(repository: Repository) -> None:
+    """A parameter, a source, and a result: the records come back, and say so."""
+    without_versions(repository)
+    repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
+    repository.edit("workflow_scripts/plot_frontier.py")
+    repository.versioning("repair")
+    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+
+
+def test_a_result_that_changed_while_the_records_were_lost_is_made_again(repository: Repository) -> None:
+    curve = repository.folder / "results" / "small" / "curves" / "exits.csv"
+    before = curve.read_bytes()
+    without_versions(repository)
+    repository.edit("results/small/curves/exits.csv", "all,1\n")
+    done = repository.versioning("repair").stdout
+    assert "1 are not as they were recorded and are made again, such as results/small/curves/exits.csv" in done
+    assert {"summarize", "record"} <= repository.wanted() <= BELOW_TIMING
+    full_run(repository)
+    assert curve.read_bytes() == before
+    assert repository.wanted() == set()
+
+
+def test_another_study_is_repaired_by_its_own_file(repository: Repository) -> None:
+    without_versions(repository)
+    shutil.move(repository.folder / "config" / "config.yaml", repository.folder / "config" / "other.yaml")
+    said = refusal(repository, "--configfile", "config/other.yaml")
+    assert "python -m workflow_scripts.versioning repair --config config/other.yaml restores them" in said
+    repository.run(sys.executable, "-m", "workflow_scripts.versioning", "repair", "--config", "config/other.yaml")
+    # the report prints the command that makes it, which names the file
+    assert {rule for rule, _ in repository.pending("other.yaml")} == {"render_report", "render_pdf", "record"}
+
+
+def test_where_nothing_can_restore_the_records(repository: Repository) -> None:
+    without_versions(repository)
+    (repository.folder / "results" / "small" / "records.json").unlink()
+    assert "nothing here can restore them; delete results/small, or move it away" in refusal(repository)
+    refused = repository.versioning("repair", check=False)
+    assert refused.returncode == 1
+    assert "there is neither a dvc.lock nor results/small/records.json" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_damaged_record_is_not_trusted(repository: Repository) -> None:
+    """As a power loss leaves it; Snakemake would skip it, and miss a changed parameter of this rule in silence."""
+    operating_points = "results/small/operating_points/rotten_tomatoes.parquet"
+    name = base64.urlsafe_b64encode(operating_points.encode()).decode()
+    os.truncate(repository.folder / ".snakemake" / "metadata" / name, 0)
+    said = repository.snakemake("--dry-run")
+    assert f"{operating_points}: the record of how it was made is damaged; it is made again" in said.stderr
+    assert "find_operating_points" in said.stdout + said.stderr
+    assert "find_operating_points" in repository.versioning("record", check=False).stderr
+    full_run(repository)
+    assert repository.versioning("record").returncode == 0
 
 
 def test_a_result_edited_by_hand_is_not_recorded(repository: Repository) -> None:

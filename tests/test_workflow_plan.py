@@ -443,7 +443,7 @@ def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule:
 
 
 def test_a_file_that_no_command_imports_plans_nothing(done: Copy) -> None:
-    with edited(done, "config/schema.json", "profiles/default/profile.yaml", "workflow_scripts/_sources.py"):
+    with edited(done, "config/schema.json", "profiles/default/profile.yaml", "workflow_scripts/versioning.py"):
         assert done.pending() == []
 
 

@@ -25,7 +25,9 @@ def main() -> None:
 
     import torch
 
+    from eat.files import digest, sha256_of
     from eat.training import StageInputs, train_stage
+    from workflow_scripts._sources import ROOT, sources_of
 
     torch.set_num_threads(arguments.threads)
     inputs = StageInputs(
@@ -35,6 +37,7 @@ def main() -> None:
         arguments.card,
         arguments.seed,
         arguments.teacher,
+        code=digest({file: sha256_of(ROOT / file) for file in sources_of("workflow_scripts.finetune")}),
     )
     train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eat.files import write_json
 from workflow_scripts._command import run
-from workflow_scripts._records import read_records
+from workflow_scripts._records import gather_records
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     parser.add_argument("--study", required=True, help="the study's name")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
-    records = read_records(arguments.study)
+    records = gather_records(arguments.study)
     write_json(arguments.out, {output: record for output, record in records.items() if output != str(arguments.out)})
 
 

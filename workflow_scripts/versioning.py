@@ -2,7 +2,8 @@
 
 record: put the results into DVC's cache and `dvc.lock`, if and only if every one is current.
 sync: put the results of the commit that is checked out in place, with Snakemake's records of how they were made.
-repair: make records anew where they were lost, if and only if DVC says that every result is current.
+repair: make records anew where they were lost: from `results/{study}/records.json`, for results that are as they were
+when it was written; or, where `dvc.lock` knows the results, if and only if DVC says that every one is current.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 import yaml
 
 from eat.errors import EatError, listed
-from eat.files import read_json
+from eat.files import read_json, sha256_of
 from eat.paths import StudyPaths
 from workflow_scripts._command import run
-from workflow_scripts._records import read_records, restore_records
+from workflow_scripts._records import is_versioned, mark_incomplete, marked_incomplete, read_records, restore_records
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
@@ -36,9 +37,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     actions = {"record": record, "sync": sync, "repair": repair}
     parser.add_argument("action", choices=actions)
-    action = parser.parse_args().action
+    parser.add_argument("--config", type=Path, default=CONFIG, help="with repair: the study, where dvc.lock has it not")
+    arguments = parser.parse_args()
+    if arguments.action == "repair" and not is_versioned(_paths(arguments.config)):
+        print(restore(arguments.config))
+        return
+    if arguments.config != CONFIG:
+        raise EatError(f"--config is {arguments.config}, but DVC versions the study of {CONFIG} alone; leave it out")
     _require_repository()
-    print(actions[action]())
+    print(actions[arguments.action]())
 
 
 def record() -> str:
@@ -64,12 +71,10 @@ def sync() -> str:
     if missing:
         raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
     records = _paths().records
-    restore_records(read_json(records))
     for path in outputs:
         os.utime(path, (OLD_DATE, OLD_DATE))
-    # the file of the records cannot hold the record of itself
-    _snakemake("--cores", "1", "--touch", "--allowed-rules", "record", "--", str(records))
-    os.utime(records, (OLD_DATE, OLD_DATE))
+    restore_records({output: entry["record"] for output, entry in read_json(records).items()})
+    _record_the_records(records, CONFIG)
     return f"in place: {len(outputs)} results of this commit and their records; snakemake -n says what is stale"
 
 
@@ -90,8 +95,50 @@ def repair() -> str:
     return "repaired: Snakemake has records of all results again"
 
 
-def _paths() -> StudyPaths:
-    return StudyPaths(str(yaml.safe_load(CONFIG.read_text(encoding="utf-8"))["study"]))
+def restore(config: Path) -> str:
+    """Restore Snakemake's records from the file that the last full run left, without DVC.
+
+    A record is restored where the result is, byte for byte, the one it speaks of. Any other result without a record is
+    marked, and Snakemake makes it again. Raises `EatError` where there is no such file.
+    """
+    paths = _paths(config)
+    has = read_records(paths.study)
+    outputs = {row["output_file"] for row in plan(config, records_are_lost=True)} - {"-"}
+    lost = sorted(output for output in outputs - has.keys() if Path(output).is_file())
+    if not lost:
+        return "nothing to repair: Snakemake has its records"
+    if not paths.records.is_file():
+        raise EatError(
+            f"not repaired: there is neither a dvc.lock nor {paths.records}, so nobody knows how {len(lost)} results "
+            f"were made; delete {paths.results}, or move it away, and run again"
+        )
+    known = {output: entry for output, entry in read_json(paths.records).items() if output in lost}
+    whole = [output for output, entry in known.items() if sha256_of(output) == entry["sha256"]]
+    for output in whole:
+        os.utime(output, (OLD_DATE, OLD_DATE))
+    restore_records({output: known[output]["record"] for output in whole})
+    others = [output for output in lost if output not in whole and output != str(paths.records)]
+    if others:
+        mark_incomplete([*others, str(paths.records)])
+        return (
+            f"repaired: records of {len(whole)} results; {len(others)} are not as they were recorded and are made "
+            f"again, such as {others[0]}: run snakemake"
+        )
+    _record_the_records(paths.records, config)
+    return f"repaired: records of {len(whole)} results; snakemake -n says what is stale"
+
+
+def _record_the_records(records: Path, config: Path) -> None:
+    """Let Snakemake record the file of the records, which cannot hold the record of itself."""
+    os.utime(records, (OLD_DATE, OLD_DATE))  # older than its inputs, or there would be nothing to touch
+    _snakemake(
+        "--cores", "1", "--configfile", str(config), "--touch", "--allowed-rules", "record", "--", str(records)
+    )  # fmt: skip
+    os.utime(records, (OLD_DATE, OLD_DATE))
+
+
+def _paths(config: Path = CONFIG) -> StudyPaths:
+    return StudyPaths(str(yaml.safe_load(config.read_text(encoding="utf-8"))["study"]))
 
 
 def _require_repository() -> None:
@@ -108,8 +155,11 @@ def _require_current_dvc_yaml(records_are_lost: bool = False) -> None:
 
 
 def _planned_rules() -> list[str]:
-    """The rules that Snakemake would run now, in the order of the plan."""
-    return list(dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update"))
+    """The rules that Snakemake would run now, in the order of the plan; its list leaves out what is marked."""
+    marked = marked_incomplete()
+    return list(
+        dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update" or row["output_file"] in marked)
+    )
 
 
 def _changed_by_hand() -> list[str]:
