@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow record sync repair lint tiny schema
+.PHONY: run test test-fast test-workflow test-cluster record sync repair lint tiny schema
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -12,11 +12,16 @@ test: .venv/installed
 	$(ACTIVATE) && python -m pytest
 
 test-fast: .venv/installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not cluster"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
 	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py
+
+# jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about ten minutes)
+test-cluster: .venv/installed
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[cluster]"
+	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed
