@@ -1,9 +1,9 @@
 """A real Slurm on this one machine, for the tests: a controller and two nodes that share its cores.
 
-`python tests/slurm/cluster.py up` starts it, `down` stops it; the tests call `start` and `stop`. It needs root on Linux,
-and installs Slurm by `apt-get` where it is missing. Node `cpu01` is partition `cpu`; node `gpu01` is partition `gpu`,
-with one pretend GPU. There is no accounting and no cgroup, so limits of memory and cores are booked but not enforced.
-It listens on loopback alone. A Slurm that is up already is used as it is, and never stopped.
+`python tests/slurm/cluster.py up` starts it, `down` stops it; the tests call `start` and `stop`. It needs root on
+Linux, and installs Slurm by `apt-get` where it is missing. Node `cpu01` is partition `cpu`; node `gpu01` is partition
+`gpu`, with one pretend GPU. There is no accounting and no cgroup, so memory and cores are booked but not enforced. It
+listens on loopback alone. A Slurm that is up already is used as it is, and never stopped.
 """
 
 from __future__ import annotations
@@ -66,8 +66,9 @@ ReturnToService=2
 KillWait=5
 # each node may claim what it says, though both are the same machine
 SlurmdParameters=config_overrides
-NodeName=cpu01 NodeHostname={host} NodeAddr=127.0.0.1 Port=26901 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-NodeName=gpu01 NodeHostname={host} NodeAddr=127.0.0.1 Port=26902 CPUs={cpus} RealMemory={memory} Gres=gpu:1 State=UNKNOWN
+NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
+NodeName=cpu01 Port=26901
+NodeName=gpu01 Port=26902 Gres=gpu:1
 PartitionName=cpu Nodes=cpu01 Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=gpu01 MaxTime=INFINITE State=UP
 """
