@@ -66,9 +66,9 @@ ReturnToService=2
 KillWait=5
 # each node may claim what it says, though both are the same machine
 SlurmdParameters=config_overrides
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} State=UNKNOWN
-NodeName=cpu01 Port=26901
-NodeName=gpu01 Port=26902 Gres=gpu:1
+NodeName=DEFAULT CPUs={cpus} RealMemory={memory} State=UNKNOWN
+NodeName=cpu01 NodeHostname={host} NodeAddr=127.0.0.1 Port=26901
+NodeName=gpu01 NodeHostname={host} NodeAddr=127.0.0.1 Port=26902 Gres=gpu:1
 PartitionName=cpu Nodes=cpu01 Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=gpu01 MaxTime=INFINITE State=UP
 """
@@ -100,12 +100,13 @@ def start() -> bool:
         _configure()
         _launch()
     except (OSError, subprocess.SubprocessError) as error:
+        said = _tail("start.log")
         stop()
-        raise Unavailable(f"Slurm does not start here: {error}") from error
+        raise Unavailable(f"Slurm does not start here: {error}; {said}") from error
     if not _wait(60.0, lambda: _output("sinfo", "--noheader", "--Node", "--format=%T").split() == ["idle", "idle"]):
-        tail = (ROOT / "log" / "slurmctld.log").read_text(encoding="utf-8", errors="replace")[-500:]
+        said = _tail("slurmctld.log")
         stop()
-        raise Unavailable(f"the nodes do not become idle; the controller's log ends: {tail}")
+        raise Unavailable(f"the nodes do not become idle; {said}")
     return True
 
 
@@ -137,6 +138,12 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
+
+
+def _tail(name: str) -> str:
+    """The end of a log, on one line."""
+    log = ROOT / "log" / name
+    return " ".join(log.read_text(encoding="utf-8", errors="replace")[-500:].split()) if log.is_file() else ""
 
 
 def _install() -> None:
