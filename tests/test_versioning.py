@@ -21,6 +21,7 @@ import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
 
+from eat.paths import CURVES
 from workflow_scripts._sources import sources_of
 from workflow_scripts.versioning import SLACK_SECONDS
 
@@ -31,8 +32,8 @@ pytestmark = [
 ]
 
 PYTHON_STAND_IN = f"""#!/bin/sh
-# only the command that gathers records is real
-case "$2" in workflow_scripts.record) exec '{sys.executable}' "$@";; esac
+# only what gathers records, and what DVC calls for a phase, is real
+case "$2" in workflow_scripts.record|workflow_scripts.run_phase) exec '{sys.executable}' "$@";; esac
 printf '%s\\n' "$@"
 """
 MAKE_OUTPUTS = """#!/bin/sh
@@ -43,7 +44,10 @@ shift
 for file in "$@"; do
     made=$(printf '%s%s' "$sum" "$file" | cksum | cut -d ' ' -f 1)
     case "$file" in
-        *.csv) printf 'task,value\\nall,%s\\n' "$made" > "$file" ;;
+        # the axes that dvc.yaml names for the curves
+        *.csv)
+            printf 'exit,fraction,layer,observed,length_mean,retention,confidence,accuracy\\n' > "$file"
+            printf '4,%s,4,%s,9,%s,1,%s\\n' "$made" "$made" "$made" "$made" >> "$file" ;;
         *) printf '{"value": %s}\\n' "$made" > "$file" ;;
     esac
 done
@@ -326,10 +330,13 @@ def test_dvc_runs_the_phases_through_snakemake(repository: Repository) -> None:
     assert repository.wanted() == set()
     assert repository.dirty() == set()
     assert {path: path.stat().st_mtime_ns for path in models.rglob("*.safetensors")} == before
-    changed = json.loads(repository.dvc("params", "diff", "--json", "HEAD"))
-    assert "systems.eat-6.exits.tau.0" in json.dumps(changed) or "systems.eat-6.exits.tau" in json.dumps(changed)
-    assert json.loads(repository.dvc("metrics", "diff", "--json", "HEAD"))["diff"]
-    assert "curves" in repository.dvc("plots", "diff", "--json", "HEAD")
+    changed = json.loads(repository.dvc("params", "diff", "--json", "HEAD"))["config/config.yaml"]
+    assert changed == {"systems.eat-6.exits.tau": {"old": "[0.55, 0.9]", "new": "[0.6, 0.9]"}}
+    measured = json.loads(repository.dvc("metrics", "diff", "--json", "HEAD"))
+    assert measured["results/small/metrics.json"]["value"]["diff"] != 0
+    drawn = json.loads(repository.dvc("plots", "diff", "--json", "HEAD"))
+    assert not drawn.get("errors")
+    assert {Path(path).stem for path in drawn["data"]} == set(CURVES)
 
 
 def test_an_experiment_changes_a_parameter(repository: Repository) -> None:
