@@ -60,7 +60,7 @@ class SlurmJob:
     rule: str
     partition: str
     state: str
-    cpus: int
+    cpus: int  # asked for; a job that has its node alone is granted all
     memory: str
     gres: str
     limit: str
@@ -104,7 +104,7 @@ def jobs_of(printed: str) -> list[SlurmJob]:
     runs = re.findall(r"^SLURM run ID: (\S+)$", printed, re.MULTILINE)
     if not runs:
         return []
-    fields = "%i|%P|%T|%C|%m|%b|%l|%h|%S|%e|%k"
+    fields = "%i|%P|%T|%c|%m|%b|%l|%h|%S|%e|%k"
     command = ["squeue", "--noheader", "--states=all", f"--name={','.join(runs)}", f"--format={fields}"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return sorted((job_of(line) for line in lines), key=lambda job: job.number)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from project_copy import FOLDER, SNAKEMAKE, copy_project
 
 from eat.config import Study, load_study
 from eat.cost import Finished, Job, costs, depths_of, jobs_of, sizes, timing_memory_bytes, tokens_of
@@ -105,3 +110,26 @@ def test_what_is_missing_is_named(tiny: Study) -> None:
     unknown = yaml.safe_load((ROOT / "config" / "long.yaml").read_text(encoding="utf-8"))
     with pytest.raises(EatError, match="how many texts it has is not known"):
         [*jobs_of(Study.model_validate(unknown), Finished(tiny))]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python")
+def test_the_command_counts_the_jobs_of_snakemakes_plan(tiny: Study, tmp_path: Path) -> None:
+    copied = copy_project(tmp_path / FOLDER)
+    for name in ("data", "results"):
+        shutil.copytree(tmp_path / name, copied.folder / name)
+    arguments = ("--config", "config/scale.yaml", "--finished", "config/tiny.yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "workflow_scripts.estimate_cost", *arguments],
+        cwd=copied.folder,
+        env=os.environ | copied.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+    assert rows["finetune"][0] == rows["trace"][0] == "180"
+    assert rows["measure_time"][0] == "3" and rows["trace_teacher"][0] == "15"
+    assert rows["all"][0] == "587"
+    assert "Assumed:" in done.stdout
