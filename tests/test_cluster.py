@@ -197,8 +197,13 @@ def edit_profile(copied: Copy, change: Callable[[dict[str, Any]], None]) -> None
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, submit: Submit, overrun: tuple[Copy, Run]) -> tuple[Copy, Run]:
-    """The tiny study with three systems, prepared here and then run through Slurm."""
+def study(
+    tmp_path_factory: pytest.TempPathFactory,
+    submit: Submit,
+    overrun: tuple[Copy, Run],
+    failing: tuple[Copy, Run],
+) -> tuple[Copy, Run]:
+    """The tiny study with three systems, prepared here and then run through Slurm beside two runs that mostly wait."""
     copied = copy_of(tmp_path_factory.mktemp("study"), keep_systems("dense-6", "student-3", "eat-6"))
     prepare_here(copied)
     run = submit(copied, ask_after=SOON)
@@ -341,12 +346,18 @@ def bad_text(study: dict[str, Any]) -> None:
     }
 
 
-def test_a_failing_job_is_tried_as_often_as_the_profile_says(submit: Submit, tmp_path: Path) -> None:
-    copied = copy_of(tmp_path, bad_text)
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory, submit: Submit) -> tuple[Copy, Run]:
+    """A run whose text lacks its label column. Each try waits for Slurm: the other tests run meanwhile."""
+    copied = copy_of(tmp_path_factory.mktemp("failing"), bad_text)
     (copied.folder / "mine.csv").write_text("text,lable\ngood,1\nbad,0\n", encoding="utf-8")
+    return copied, submit(copied, "--until", "prepare_text", "fetch_backbone", ask_after=SHORT)
+
+
+def test_a_failing_job_is_tried_as_often_as_the_profile_says(failing: tuple[Copy, Run]) -> None:
+    copied, run = failing
+    assert run.wait(300) == 1, run.printed[-3000:]
     retries = yaml.safe_load((copied.folder / "profiles/slurm/profile.yaml").read_text(encoding="utf-8"))["retries"]
-    run = submit(copied, "--until", "prepare_text", "fetch_backbone", ask_after=SHORT)
-    assert run.wait() == 1, run.printed[-3000:]
     jobs = run.jobs()
     assert [job.state for job in jobs if job.rule == "prepare_text"] == ["FAILED"] * (retries + 1)
     assert [job.state for job in jobs if job.rule == "fetch_backbone"] == ["COMPLETED"]
