@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow test-interruption record sync repair lint tiny schema
+.PHONY: run test test-fast test-workflow test-interruption test-cluster record sync repair lint tiny schema
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -12,7 +12,7 @@ test: .venv/installed
 	$(ACTIVATE) && python -m pytest
 
 test-fast: .venv/installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
@@ -21,6 +21,11 @@ test-workflow: .venv/installed
 # real runs of a small study, killed at every point and recovered (some six minutes)
 test-interruption: .venv/installed
 	$(ACTIVATE) && python -m pytest -m interruption tests/test_interruption.py
+
+# jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about ten minutes)
+test-cluster: .venv/installed
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[cluster]"
+	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed

@@ -103,8 +103,8 @@ def calibrations(wildcards):
 
 
 def all_cores(wildcards):
-    """Every core, so that nothing else runs beside the clock; a submitted job counts its own."""
-    return workflow.cores or STUDY.timing.threads
+    """Every core of this machine, so that nothing else runs beside the clock; on a cluster the profile sees to that."""
+    return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
 def source_files(task):

@@ -1,0 +1,77 @@
+"""Estimate what a planned study takes, in jobs, hours and disk, from Snakemake's plan and a finished study."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from eat.errors import EatError
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, type=Path, help="the planned study")
+    parser.add_argument("--finished", type=Path, default=Path("config/config.yaml"), help="a study with results")
+    parser.add_argument("--overhead", type=float, default=5.0, help="seconds that a cluster needs to start a job")
+    arguments = parser.parse_args()
+
+    from eat.config import load_study
+    from eat.cost import (
+        ASSUMPTIONS,
+        OVERHEAD,
+        Finished,
+        checkpoint_bytes,
+        costs,
+        sizes,
+        timing_memory_bytes,
+        totals,
+    )
+
+    study, finished = load_study(arguments.config), Finished(load_study(arguments.finished))
+    started = time.perf_counter()
+    planned = plan(arguments.config)
+    seconds = time.perf_counter() - started
+    rows = costs(study, finished, planned, arguments.overhead)
+    total = totals(rows)
+    print(
+        f"{study.study}: {len(study.tasks)} tasks x {len(study.systems)} systems x {len(study.seeds)} seeds, "
+        f"by the pace of {finished.study.study}; the dry run took {seconds:.1f} s\n"
+    )
+    print(f"{'rule':<22}{'jobs':>6}{'hours':>9}{'core hours':>12}{'longest job (h)':>17}")
+    for row in [*rows, total]:
+        print(f"{row.rule:<22}{row.jobs:>6}{row.hours:>9.2f}{row.core_hours:>12.2f}{row.longest_hours:>17.2f}")
+    print()
+    kept = sizes(study, finished, total.jobs)
+    for size in kept:
+        print(f"{size.what:<32}{size.size / 1e9:>8.2f} GB")
+    print(f"{'disk in all':<32}{sum(size.size for size in kept) / 1e9:>8.2f} GB")
+    print(f"{'and while it runs, a training':<32}{checkpoint_bytes(study, finished) / 1e9:>8.2f} GB at most")
+    print(f"{'weights in memory, a timing job':<32}{timing_memory_bytes(study, finished) / 1e9:>8.2f} GB")
+    print("\nAssumed:")
+    for sentence in (*ASSUMPTIONS, OVERHEAD.format(seconds=arguments.overhead)):
+        print(f"- {sentence}")
+
+
+def plan(config: Path) -> dict[str, int]:
+    """The jobs of each rule that Snakemake would run for the whole study, by its own dry run."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1", "--quiet", "rules"]
+    # jobs are counted, whatever results there are
+    environment = os.environ | {"EAT_RECORDS_ARE_LOST": "1"}
+    done = subprocess.run(
+        [*command, "--configfile", str(config)], capture_output=True, text=True, check=False, env=environment
+    )
+    found = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", done.stdout + done.stderr, re.M | re.S)
+    if done.returncode != 0 or found is None:
+        raise EatError(f"snakemake --dry-run failed: {' '.join(done.stderr.split()[-60:])}")
+    counts = dict(line.split() for line in found[1].splitlines())
+    return {rule: int(count) for rule, count in counts.items() if rule != "all"}
+
+
+if __name__ == "__main__":
+    run(main)
