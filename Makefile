@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow test-interruption test-cluster record sync repair lint tiny schema
+.PHONY: run test test-fast test-workflow test-interruption test-cluster record sync repair lint tiny schema bench
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -41,6 +41,12 @@ lint: .venv/installed
 tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 
+# the documented measurements of the engine, into results/bench: about an hour; leave the machine alone meanwhile
+bench: .venv/bench-installed
+	$(ACTIVATE) && eat bench engine --mixed-lengths
+	$(ACTIVATE) && eat bench growth
+	$(ACTIVATE) && eat bench training
+
 schema: .venv/installed
 	$(ACTIVATE) && python -m eat.config > config/schema.json
 
@@ -48,3 +54,7 @@ schema: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[embedded,dev]"
 	touch .venv/installed
+
+.venv/bench-installed: .venv/installed
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	touch .venv/bench-installed

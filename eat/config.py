@@ -189,6 +189,11 @@ class Exits(Strict):
             )
         if self.rule and not self.after:
             raise ValueError("a rule without `after`; name the layers after which a text may leave")
+        if "agreement" in self.rule and len(self.after) < 2:
+            raise ValueError(
+                f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the one before, so "
+                "name at least two layers"
+            )
         return self
 
 
@@ -237,6 +242,15 @@ class Stage(Strict):
         min_length=1,
         description="Train only the heads after these layers, on a frozen encoder. Default: train everything.",
     )
+
+    @model_validator(mode="after")
+    def _anneals_to_the_end(self) -> Self:
+        if self.anneal is not None and self.anneal.end_epoch > self.epochs:
+            raise ValueError(
+                f"anneal.end_epoch is {self.anneal.end_epoch:g}, but the stage has {self.epochs:g} epochs: the full "
+                "pruning ratio would never be reached; end it by then"
+            )
+        return self
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]

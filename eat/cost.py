@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 
 from eat.config import Study, System, Task
-from eat.depths import chosen_layers
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.paths import StudyPaths
 from eat.sources import known_depths
@@ -108,11 +107,11 @@ class Finished:
 
     def model_bytes(self, layers: int) -> float:
         """The size of a trained model of so many layers: of the smallest here that has as many, else of the largest."""
-        depths = depths_of(self.study)
+        depths = layers_of(self.study)
         sizes: dict[int, float] = {}
         for system, depth in depths.items():
-            stage = self.study.stage_names(system)[-1]
-            folder = self.paths.model(next(iter(self.study.tasks)), system, self.study.seeds[0], stage)
+            trained, stage = self.study.model_of(system)
+            folder = self.paths.model(next(iter(self.study.tasks)), trained, self.study.seeds[0], stage)
             sizes[depth] = max(sizes.get(depth, 0.0), folder_bytes(folder))
         enough = [depth for depth in sizes if depth >= layers]
         return sizes[min(enough)] if enough else max(sizes.values())
@@ -132,19 +131,13 @@ def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
     return {split: int(count) for split, count in read_json(card)["splits"].items()}
 
 
-def depths_of(study: Study) -> dict[str, int]:
+def layers_of(study: Study) -> dict[str, int]:
     """The number of layers of each system. Raises `EatError` where a backbone is not there yet."""
-    backbones = known_depths(study.backbones)
-
-    def depth(name: str) -> int:
-        parent = study.parent_of(name, study.stage_names(name)[0])
-        backbone = study.systems[name].backbone
-        if parent is None and backbone not in backbones:
-            raise EatError(f"backbone {backbone} is not there, so its layers cannot be counted")
-        start = backbones[backbone] if parent is None else depth(parent[0])
-        return len(chosen_layers(study.systems[name].layers.model_dump(), start))
-
-    return {name: depth(name) for name in study.systems}
+    depths = depths_of(study, known_depths(study.backbones))
+    unknown = [study.systems[name].backbone for name, depth in depths.items() if depth is None]
+    if unknown:
+        raise EatError(f"backbone {listed(dict.fromkeys(unknown))} is not there, so its layers cannot be counted")
+    return {name: depth for name, depth in depths.items() if depth is not None}
 
 
 def texts_of(study: Study, task: str, finished: Finished) -> dict[str, int]:
@@ -176,7 +169,7 @@ def tokens_of(task: Task, finished: Finished) -> float:
 
 def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
     """Every job whose time depends on the study."""
-    depths = depths_of(study)
+    depths = layers_of(study)
     teachers = {stage.distill.teacher for row in study.systems.values() for stage in row.recipe if stage.distill}
     for task, options in study.tasks.items():
         texts, tokens = texts_of(study, task, finished), tokens_of(options, finished)
@@ -195,7 +188,9 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         yield Job("find_operating_points", "find_operating_points", float(runs * held_out), 1)
         layers = sum(timed_layers(row, depths[system]) for system, row in study.systems.items())
         layers += 3 * depths[study.reference] + (study.timing.deep_layers or 0)
-        timed = min(study.timing.texts, texts["dev"]) * study.timing.repeats * len(study.timing.batch_sizes)
+        clock = study.timing
+        rounds = sum(clock.repeats if size == 1 else clock.passes for size in clock.batch_sizes)
+        timed = min(clock.texts, texts["dev"]) * rounds
         yield Job("measure_time", "measure_time", timed * tokens * layers * len(study.seeds), study.timing.threads)
     yield Job("summarize", "summarize", float(_dev_rows(study, finished)), 1)
 
@@ -234,7 +229,7 @@ def _count(benchmarks: Path, rule: str) -> int:
 
 def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
     """What the study takes on disk once it has ended. jobs: how many it has."""
-    depths = depths_of(study)
+    depths = layers_of(study)
     each = len(study.tasks) * len(study.seeds)
     models = sum(len(study.systems[name].recipe) * finished.model_bytes(depths[name]) for name in study.systems) * each
     texts = {task: texts_of(study, task, finished) for task in study.tasks}
@@ -259,12 +254,12 @@ def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
 
 def checkpoint_bytes(study: Study, finished: Finished) -> float:
     """What a running training keeps at most: two checkpoints and a third being written, each of weights and moments."""
-    return 3 * 3 * max(finished.model_bytes(depth) for depth in depths_of(study).values())
+    return 3 * 3 * max(finished.model_bytes(depth) for depth in layers_of(study).values())
 
 
 def timing_memory_bytes(study: Study, finished: Finished) -> float:
     """The weights that one timing job holds: every system of every seed at once, and three stock models a seed."""
-    depths = depths_of(study)
+    depths = layers_of(study)
     own = sum(finished.model_bytes(depth) for depth in depths.values())
     stock = finished.model_bytes(depths[study.reference]) * 2
     return (own + stock) * len(study.seeds)

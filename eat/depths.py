@@ -30,18 +30,18 @@ def chosen_layers(options: Mapping[str, Any], depth: int) -> list[int]:
     return numbers
 
 
-def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
-    """Refuse a removal, an exit or a weight after a layer that a system does not have.
+def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
+    """The layers of each system, which takes them of its parent; `None` where the first parent is not known yet.
 
-    backbones: the depth of each backbone that is known already; systems on others are checked when they train. Raises
-    `EatError` that names the key, what was found and what is allowed.
+    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key where a system
+    takes layers that its parent does not have.
     """
 
     @cache
     def depth_of(name: str) -> int | None:
-        """The layers of a system, which takes them of its parent; `None` where the first parent is not known yet."""
-        if study.systems[name].weights_of is not None:
-            return depth_of(str(study.systems[name].weights_of))
+        base = study.systems[name].weights_of
+        if base is not None:
+            return depth_of(base)
         parent = study.parent_of(name, study.stage_names(name)[0])
         start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
         try:
@@ -49,8 +49,18 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
         except EatError as error:
             raise EatError(f"systems.{name}.{error}") from None
 
+    return {name: depth_of(name) for name in study.systems}
+
+
+def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
+    """Refuse a removal, an exit or a weight after a layer that a system does not have.
+
+    backbones: the depth of each backbone that is known already; systems on others are checked when they train. Raises
+    `EatError` that names the key, what was found and what is allowed.
+    """
+    depths = depths_of(study, backbones)
     for name, system in study.systems.items():
-        depth = depth_of(name)
+        depth = depths[name]
         if depth is None:
             continue
         heads = sorted({*system.exits.after, depth})

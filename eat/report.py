@@ -95,10 +95,6 @@ class Provenance(BaseModel):
     """The software environment of the run: a virtual environment, conda, a container."""
     modified: bool = False
     """Whether files differed from the commit."""
-    config: str = ""
-    """The configuration file."""
-    note: str = ""
-    """Anything else a reader should know."""
 
 
 @dataclass(frozen=True)
@@ -604,10 +600,8 @@ def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
         ("Commit", commit),
         ("Date", origin.date),
         ("Command", origin.command),
-        ("Configuration", origin.config),
         ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
         ("Environment", origin.environment),
-        ("Note", origin.note),
     ]
     return [(name, value) for name, value in facts if value]
 

@@ -67,7 +67,7 @@ EXITS = st.one_of(
     some(after=distinct(LAYERS), read=st.sampled_from(["cls", "mean"])),
     st.fixed_dictionaries(
         {
-            "after": distinct(LAYERS, 1),
+            "after": distinct(LAYERS, 2),
             "rule": st.sampled_from([["confidence"], ["entropy"], ["confidence", "agreement"]]),
             "tau": distinct(st.floats(0.01, 1.0), 1),
         }
@@ -86,10 +86,10 @@ LAYER_CHOICES = st.one_of(
 def stages(draw: st.DrawFn, name: str, starts: list[str], teachers: list[str]) -> dict[str, Any]:
     """A stage that may start from any of `starts` and learn from any of `teachers`."""
     optional: dict[str, st.SearchStrategy[Any]] = {
-        "epochs": st.floats(0.5, 10.0),
+        "epochs": st.floats(3.0, 10.0),
         "learning_rate": st.none() | POSITIVE,
         "exit_weights": st.dictionaries(LAYERS, st.floats(0.0, 1.0), max_size=3),
-        "anneal": st.fixed_dictionaries({"start_epoch": st.floats(0.0, 1.0), "end_epoch": st.floats(1.0, 4.0)}),
+        "anneal": st.fixed_dictionaries({"start_epoch": st.floats(0.0, 1.0), "end_epoch": st.floats(1.0, 3.0)}),
         "train_heads": distinct(LAYERS, 1),
         "from": st.sampled_from(starts),
     }
@@ -109,9 +109,11 @@ def derived(draw: st.DrawFn, name: str, base: dict[str, Any]) -> dict[str, Any]:
     heads = base.get("exits", {}).get("after", [])
     choices = [st.just({}), st.just({"after": [], "rule": [], "tau": []})]
     if heads:
-        some_heads = st.lists(st.sampled_from(heads), min_size=1, unique=True)
+        some_heads = st.lists(st.sampled_from(heads), min_size=min(2, len(heads)), unique=True)
         rules = [
-            st.fixed_dictionaries({"rule": st.just(["agreement"]), "tau": st.just([])}),
+            st.fixed_dictionaries({"rule": st.just(["agreement"]), "tau": st.just([])})
+            if len(heads) > 1
+            else st.just({}),
             st.fixed_dictionaries({"rule": st.just(["entropy"]), "tau": distinct(st.floats(0.01, 1.0), 1)}),
         ]
         choices += [st.fixed_dictionaries({"after": some_heads}), *rules]

@@ -271,6 +271,18 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "start_epoch: 2, end_epoch: 1",
         "systems.eat.recipe.0.anneal: annealing ends at epoch 1, before it starts at 2",
     ),
+    "annealing that is cut off": (
+        "start_epoch: 1, end_epoch: 3",
+        "start_epoch: 1, end_epoch: 4",
+        "systems.eat.recipe.0: anneal.end_epoch is 4, but the stage has 3 epochs: the full pruning ratio would never "
+        "be reached; end it by then",
+    ),
+    "agreement with nobody": (
+        "after: [3, 4], rule: [confidence]",
+        "after: [4], rule: [confidence, agreement]",
+        "systems.eat.exits: rule agreement with exits after [4]; it compares an exit with the one before, so name at "
+        "least two layers",
+    ),
     # duplicates
     "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: names one twice: 1, 2, 1"),
     "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: names one twice: 0.8, 0.8"),

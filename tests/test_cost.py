@@ -15,7 +15,7 @@ import yaml
 from project_copy import FOLDER, SNAKEMAKE, copy_project
 
 from eat.config import Study, load_study
-from eat.cost import Finished, Job, costs, depths_of, jobs_of, sizes, timing_memory_bytes, tokens_of
+from eat.cost import Finished, Job, costs, jobs_of, layers_of, sizes, timing_memory_bytes, tokens_of
 from eat.errors import EatError
 from eat.paths import StudyPaths
 
@@ -49,7 +49,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
             benchmark(paths.benchmark("finetune", TASK, system, "seed1", stage.name), SECONDS["finetune"])
             model = paths.model(TASK, system, 1, stage.name)
             model.mkdir(parents=True)
-            (model / "model.safetensors").write_bytes(bytes(1000 * depths_of(study)[system]))
+            (model / "model.safetensors").write_bytes(bytes(1000 * layers_of(study)[system]))
     benchmark(paths.benchmark("trace_teacher", TASK, "dense-6", "seed1"), SECONDS["trace_teacher"])
     benchmark(paths.benchmark("measure_time", TASK), SECONDS["measure_time"])
     for rule in ("find_operating_points", "calibrate"):

@@ -296,9 +296,8 @@ def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: 
 
 
 def test_optional_provenance_is_printed_where_given(tmp_path: Path) -> None:
-    given = PROVENANCE | {"modified": True, "config": "config/x.yaml", "note": "a trial"}
-    text = Page(rendered(tmp_path, provenance=given)["report.html"]).text
-    assert "changes that are not committed" in text and "config/x.yaml" in text and "a trial" in text
+    text = Page(rendered(tmp_path, provenance=PROVENANCE | {"modified": True})["report.html"]).text
+    assert "changes that are not committed" in text
 
 
 @pytest.mark.parametrize(
