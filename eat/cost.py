@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from eat.config import Study, System, Task
+from eat.depths import depths_of
 from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.paths import StudyPaths
