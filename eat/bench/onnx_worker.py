@@ -1,0 +1,113 @@
+"""ONNX Runtime in a process of its own, `python -m eat.bench.onnx_worker`, driven by `runners.OnnxRunner`.
+
+Its threads spin while they wait for work, which would disturb what runs beside them in one process. They are told to
+stop when a call ends, and only one of the two processes works at a time.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eat.bench.processes import serve
+
+Integers = npt.NDArray[np.int64]
+
+HANDOVER = 0.005
+"""Seconds to wait at the beginning of a turn, until the threads of the other process have gone to sleep."""
+
+
+class Sessions:
+    """The models of this process, and the texts each is loaded with."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, Any] = {}
+        self._texts: dict[str, list[list[Integers]]] = {}
+
+    def make(self, system: dict[str, Any], shape: dict[str, Any], path: str) -> None:
+        """Write the ONNX file of a system."""
+        from eat.bench.onnx_model import write_onnx
+        from eat.bench.systems import System, build_stock
+        from eat.encoder import Shape
+
+        row = System(**{**system, "precision": "float32", "attention": "eager", "engine": "stock"})
+        write_onnx(build_stock(row, Shape(**shape)), system["precision"], Path(path))
+
+    def open(self, name: str, path: str, threads: int) -> None:
+        """Load a model. From here on nothing is collected: a collection would take longer than most turns."""
+        gc.collect()
+        gc.disable()
+        self._sessions[name] = open_session(path, threads)
+
+    def load(self, key: str, batches: list[list[list[int]]]) -> None:
+        """Keep texts as token ids: batches of texts."""
+        self._texts[key] = [[np.array(ids, dtype=np.int64) for ids in batch] for batch in batches]
+
+    def answer(self, name: str, key: str) -> list[list[float]]:
+        """The logits of all texts, (N, C)."""
+        logits = [run(self._sessions[name], batch) for batch in self._texts[key]]
+        return [[float(value) for value in row] for row in np.concatenate(logits)]
+
+    def time(self, name: str, key: str, calls: int, warm: bool) -> list[float]:
+        """Milliseconds of each pass over all batches: ids on the host to classes on the host."""
+        time.sleep(HANDOVER)
+        session, batches = self._sessions[name], self._texts[key]
+
+        def once() -> float:
+            began = time.perf_counter_ns()
+            for batch in batches:
+                run(session, batch).argmax(axis=-1).tolist()
+            return (time.perf_counter_ns() - began) / 1e6
+
+        if warm:
+            once()
+        return [once() for _ in range(calls)]
+
+
+def open_session(path: str, threads: int) -> Any:
+    """A model on the CPU with so many threads, which do not spin between calls."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def run(session: Any, batch: list[Integers]) -> npt.NDArray[np.float32]:
+    """Texts as token ids to logits (B, C), padded to the longest."""
+    longest = max(len(ids) for ids in batch)
+    padded = np.zeros((len(batch), longest), dtype=np.int64)
+    mask = np.zeros_like(padded)
+    for row, ids in enumerate(batch):
+        padded[row, : len(ids)] = ids
+        mask[row, : len(ids)] = 1
+    logits: npt.NDArray[np.float32] = session.run(None, {"ids": padded, "mask": mask, "types": np.zeros_like(padded)})[
+        0
+    ]
+    return logits
+
+
+def main() -> None:
+    """Answer requests until the other side is gone."""
+    sessions = Sessions()
+    serve(
+        {
+            "make": sessions.make,
+            "open": sessions.open,
+            "load": sessions.load,
+            "answer": sessions.answer,
+            "time": sessions.time,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The figures of the bench, in the style of the study's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from eat import style
+from eat.bench.systems import AGAIN, REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
+
+_COLOURS = ("#000000", "#0072B2", "#E69F00", "#CC3D00", "#009E73", "#CC79A7", "#56B4E9", "#8C5A00", "#5E3C99")
+_STOCK = "#767676"
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">", "h", "d", "H", "8")
+Dashes = Literal["-", "--", ":"]
+_DASHES: dict[str, Dashes] = {"float32": "-", "bfloat16": ":", "int8": "--"}
+
+
+def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
+    """system -> colour, marker, line: stock models grey, the precision in the dashes."""
+    found: dict[str, tuple[str, str, Dashes]] = {}
+    colours = 0
+    for name, precision in table[["system", "precision"]].drop_duplicates().itertuples(index=False):
+        colour = _STOCK
+        if not name.startswith("hf-"):
+            colour, colours = _COLOURS[colours % len(_COLOURS)], colours + 1
+        found[name] = (colour, _MARKERS[len(found) % len(_MARKERS)], _DASHES.get(precision, "-"))
+    return found
+
+
+def plot_engine(table: pd.DataFrame) -> Figure:
+    """Speed-up over stock sdpa against length, a panel a batch size; of mixed lengths, a dot a system and order."""
+    looks = _looks(table)
+    sizes = list(dict.fromkeys(table["batch_size"]))
+    equal, mixed = table[table["case"] != "mixed"], table[table["case"] == "mixed"]
+    panels = [(size, equal[equal["batch_size"] == size], "equal") for size in sizes if len(equal)]
+    panels += [
+        (size, mixed[mixed["batch_size"] == size], "mixed") for size in sizes if size in set(mixed["batch_size"])
+    ]
+    labels = [style.drawable(name) for name in looks]
+    width, columns = style.FULL, min(len(panels), 2)
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(width, 2.9 * lines + style.legend_height(labels, width)), layout="constrained")
+    for axes, (size, rows, kind) in zip(figure.subplots(lines, columns, squeeze=False).ravel(), panels, strict=False):
+        axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
+        if kind == "equal":
+            _draw_lines(axes, rows, looks)
+            axes.set_title(f"batch {size}, equal lengths")
+        else:
+            _draw_dots(axes, rows, looks)
+            axes.set_title(f"batch {size}, mixed lengths")
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(_PLAIN)
+        axes.set_ylabel(f"Speed-up over {REFERENCE}")
+    for axes in figure.axes[len(panels) :]:
+        axes.set_axis_off()
+    _legend(figure, looks, labels, width)
+    return figure
+
+
+def _draw_lines(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, Dashes]]) -> None:
+    for name, (colour, marker, dashes) in looks.items():
+        own = rows[rows["system"] == name].sort_values("length")
+        if own.empty:
+            continue
+        bars = np.abs(np.stack([own["speedup"] - own["speedup_low"], own["speedup_high"] - own["speedup"]]))
+        axes.errorbar(
+            own["length"].astype(float), own["speedup"], yerr=bars, color=colour, marker=marker, linestyle=dashes,
+            elinewidth=0.5, markersize=3.2, alpha=0.45 if name == AGAIN else 1.0,
+        )  # fmt: skip
+    _log_sizes(axes, sorted(set(rows["length"].astype(int))))
+    axes.set_xlabel("Length (tokens)")
+
+
+def _draw_dots(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, Dashes]]) -> None:
+    orders = list(dict.fromkeys(rows["order"]))
+    for name, (colour, marker, dashes) in looks.items():
+        own = rows[rows["system"] == name]
+        places = [orders.index(order) for order in own["order"]]
+        axes.plot(places, own["speedup"], color=colour, marker=marker, linestyle=dashes, linewidth=0.7, markersize=4)
+    axes.set_xticks(range(len(orders)), orders)
+    axes.set_xlim(-0.3, len(orders) - 0.7)
+    axes.set_xlabel("Order of the texts")
+
+
+def plot_growth(table: pd.DataFrame) -> Figure:
+    """Time and memory against length at batch 1, and a text's time and memory against batch; all axes logarithmic."""
+    systems = list(dict.fromkeys(table["system"]))
+    looks: dict[str, tuple[str, str, Dashes]] = {
+        name: (_STOCK if name.startswith("hf-") else _COLOURS[index % len(_COLOURS)], _MARKERS[index], "-")
+        for index, name in enumerate(systems)
+    }
+    labels = [style.drawable(name) for name in systems]
+    width = style.FULL
+    figure = Figure(figsize=(width, 4.8 + style.legend_height(labels, width)), layout="constrained")
+    panels = figure.subplots(2, 2, squeeze=False)
+    for column, (against, title) in enumerate((("length", "Length (tokens)"), ("batch", "Batch size"))):
+        rows = table[table["against"] == against]
+        divisor = rows["batch_size"] if against == "batch" else 1
+        for axes, values, named in (
+            (panels[0, column], rows["ms_p50"] / divisor, "Time (ms)" if against == "length" else "Time a text (ms)"),
+            (panels[1, column], rows["call_mb"], "Memory of a call (MB)"),
+        ):
+            for name, (colour, marker, line) in looks.items():
+                own = rows["system"] == name
+                sizes = rows.loc[own, "size"].astype(float)
+                drawn = values[own].astype(float)
+                shown = drawn.notna() & (drawn > 0)
+                axes.plot(
+                    sizes[shown], drawn[shown], color=colour, marker=marker, linestyle=line, markersize=3.2,
+                    linewidth=1.0,
+                )  # fmt: skip
+            if (values.astype(float) > 0).any():
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(_PLAIN)
+                positive = values[values.astype(float) > 0].astype(float)
+                wide = positive.max() > 10 * positive.min()
+                axes.yaxis.set_minor_formatter(NullFormatter() if wide else _PLAIN)
+            else:
+                axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
+            _log_sizes(axes, sorted({int(size) for size in rows["size"]}))
+            axes.set_xlabel(title)
+            axes.set_ylabel(named)
+    _legend(figure, looks, labels, width)
+    return figure
+
+
+def plot_training(table: pd.DataFrame) -> Figure:
+    """Tokens a second of each way to train, and the speed-up over padded training; a group for each thread count."""
+    names = list(dict.fromkeys(table["system"]))
+    threads = list(dict.fromkeys(table["threads"]))
+    figure = Figure(figsize=(style.FULL, 0.9 + 0.32 * len(names) * len(threads)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    ticks = []
+    for place, row in enumerate(table.itertuples(index=False)):
+        colour = _COLOURS[2] if str(row.system).startswith("packed") else _STOCK
+        left.barh(place, row.tokens_per_s, color=colour, height=0.7)
+        low, high = float(row.speedup) - float(row.speedup_low), float(row.speedup_high) - float(row.speedup)  # type: ignore[arg-type]
+        right.errorbar(row.speedup, place, xerr=[[max(low, 0)], [max(high, 0)]], color=colour, marker="o", markersize=4)
+        ticks.append(f"{style.drawable(str(row.system))}, {row.threads} thread{'s' if row.threads != 1 else ''}")
+    left.set_yticks(range(len(ticks)), ticks)
+    left.set_ylim(len(ticks) - 0.4, -0.6)
+    left.set_xlabel("Tokens a second")
+    right.axvline(1.0, color="#999999", linewidth=0.8, zorder=1)
+    right.set_xlabel("Speed-up over padded training")
+    return figure
+
+
+def _log_sizes(axes: Axes, sizes: Sequence[int]) -> None:
+    """A logarithmic axis of base 2 with a label at those sizes that are powers of two, or at all where few are."""
+    axes.set_xscale("log", base=2)
+    powers = [size for size in sizes if size & (size - 1) == 0]
+    axes.set_xticks(powers if len(powers) > 1 else list(sizes))
+    axes.xaxis.set_major_formatter(_PLAIN)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="x", labelrotation=45 if len(sizes) > 8 else 0)
+
+
+def _legend(figure: Figure, looks: dict[str, tuple[str, str, Dashes]], labels: list[str], width: float) -> None:
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle=line, markersize=4)
+        for colour, marker, line in looks.values()
+    ]
+    figure.legend(handles, labels, loc="outside lower center", ncols=style.legend_columns(labels, width))

@@ -1,0 +1,162 @@
+"""What a bench writes: a folder whose files appear together, or not at all.
+
+{bench}.csv     the table, unrounded          raw.parquet  every timed pass
+{bench}.md      the table as it was printed   {bench}.svg, {bench}.pdf  the figure
+run.json        command, machine, versions, options, how busy the machine was
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from eat import rounding
+from eat.errors import EatError
+from eat.files import replacing_folder, write_json, write_table, write_text
+from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
+from eat.tables import Cell, Column, Group, Row, Table, to_markdown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PACKAGES = ("eat-study", "torch", "transformers", "numpy", "onnxruntime", "onnx")
+
+RUN = "run.json"
+
+
+@dataclass
+class Findings:
+    """What a bench found.
+
+    bench: its name. tables: file name without ending -> table. raw: every timed pass. markdown: what is printed. draw:
+    the figure, drawn when it is written. facts: what goes into run.json besides machine and versions.
+    """
+
+    bench: str
+    tables: dict[str, pd.DataFrame]
+    raw: pd.DataFrame
+    markdown: str
+    draw: Callable[[], Figure]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def check_folder(out: Path, bench: str) -> None:
+    """Refuse a place whose content a result would replace, before anything is measured.
+
+    Raises `EatError` where `out` is a file, a folder that no bench of this name wrote, or below a file.
+    """
+    if not out.exists():
+        above = next(parent for parent in out.absolute().parents if parent.exists())
+        if not above.is_dir():
+            raise EatError(f"{out}: {above} is a file; give another folder with --out")
+        return
+    if not out.is_dir():
+        raise EatError(f"{out}: is a file; give a folder with --out")
+    if not any(out.iterdir()):
+        return
+    try:
+        wrote = json.loads((out / RUN).read_text(encoding="utf-8")).get("bench")
+    except (OSError, ValueError, AttributeError):
+        wrote = None
+    if wrote != bench:
+        raise EatError(
+            f"{out}: holds other things than a result of `eat bench {bench}`; give another folder with --out"
+        )
+
+
+class Watch:
+    """How busy the machine was while a bench ran, and when."""
+
+    def __enter__(self) -> Watch:
+        self._load = load_average()
+        self._date = datetime.now(UTC).date().isoformat()
+        self._foreign = ForeignLoad()
+        self._foreign.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._foreign.__exit__()
+
+    @property
+    def warning(self) -> str:
+        """A line for people where other processes took much of the machine; else nothing."""
+        share = self._foreign.share
+        if share <= BUSY:
+            return ""
+        return (
+            f"\n**The machine was busy**: other processes took {rounding.with_percent(share)} of its cores' time. "
+            "Measure again when it is not.\n"
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "date": self._date,
+            "load_average": [self._load, load_average()],
+            "foreign_load": self._foreign.share,
+            "busy": self._foreign.share > BUSY,
+        }
+
+
+def write_findings(found: Findings, out: Path, command: str) -> None:
+    """Write the folder."""
+    from eat import style
+
+    check_folder(out, found.bench)
+    run = {
+        "bench": found.bench,
+        "command": command,
+        "machine": machine_facts(),
+        "versions": versions(PACKAGES),
+        **found.facts,
+    }
+    with replacing_folder(out) as folder:
+        for name, table in found.tables.items():
+            write_table(folder / f"{name}.csv", table)
+        write_table(folder / "raw.parquet", found.raw)
+        write_text(folder / f"{found.bench}.md", found.markdown)
+        with style.figure_style():
+            style.save(found.draw(), folder / f"{found.bench}.pdf", folder / f"{found.bench}.svg")
+        write_json(folder / RUN, run)
+
+
+# --- tables that people read --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of a printed table: its title, the column it is made from, how it is rounded, its interval's columns."""
+
+    title: str
+    source: str
+    rounder: Callable[[float], str] | None = None
+    bounds: tuple[str, str] | None = None
+
+
+def markdown(table: pd.DataFrame, quantities: Sequence[Quantity], label: str) -> str:
+    """A table as Markdown, its numbers rounded; a dash stands for what was not measured."""
+
+    def cell(row: Mapping[Any, Any], quantity: Quantity) -> Cell:
+        value = row[quantity.source]
+        if quantity.rounder is None:
+            return Cell(rounding.DASH if pd.isna(value) else str(value))
+        text = rounding.or_dash(None if pd.isna(value) else float(value), quantity.rounder)
+        if quantity.bounds is None or text == rounding.DASH:
+            return Cell(text)
+        low, high = (float(row[name]) for name in quantity.bounds)
+        return Cell(
+            text, "" if pd.isna(low) or pd.isna(high) or low == high else rounding.interval(low, high, quantity.rounder)
+        )
+
+    columns = tuple(
+        Column(quantity.title, align="left" if quantity.rounder is None else "right") for quantity in quantities
+    )
+    rows = tuple(Row(tuple(cell(row, quantity) for quantity in quantities)) for row in table.to_dict("records"))
+    return to_markdown(Table("", label, columns, (Group("", rows),)))

@@ -1,0 +1,218 @@
+"""The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt writes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from eat.errors import EatError
+
+if TYPE_CHECKING:
+    from eat.bench.results import Findings
+
+INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print with its usage."""
+        raise EatError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command with these arguments (those of the shell, for `None`)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(given)
+        with _ended_politely():
+            _bench(options, f"eat {shlex.join(given)}")
+    except EatError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Let SIGTERM end this process as an interrupt does: with its children and temporary files gone."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _bench(options: argparse.Namespace, command: str) -> None:
+    from eat.bench.results import check_folder, write_findings
+
+    check_folder(options.out, options.bench)
+    found = {"engine": _engine, "growth": _growth, "training": _training}[options.bench](options)
+    write_findings(found, options.out, command)
+    print(found.markdown)
+    print(f"Written to {options.out}.")
+
+
+def _engine(options: argparse.Namespace) -> Findings:
+    _quiet_libraries()
+    from eat.bench.engine import EngineOptions, bench_engine
+
+    return bench_engine(
+        EngineOptions(
+            systems=options.systems,
+            lengths=options.lengths,
+            batch_sizes=options.batch_sizes,
+            mixed_lengths=options.mixed_lengths or options.texts is not None,
+            texts=options.texts,
+            models=tuple(options.model),
+            threads=options.threads,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            memory=not options.no_memory,
+        )
+    )
+
+
+def _growth(options: argparse.Namespace) -> Findings:
+    _quiet_libraries()
+    from eat.bench.growth import GrowthOptions, bench_growth
+
+    return bench_growth(
+        GrowthOptions(
+            systems=options.systems,
+            lengths=options.lengths,
+            batch_sizes=options.batch_sizes,
+            batch_length=options.batch_length,
+            threads=options.threads,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            memory_repeats=options.memory_repeats,
+        )
+    )
+
+
+def _training(options: argparse.Namespace) -> Findings:
+    _quiet_libraries()
+    from eat.bench.training import TrainingOptions, bench_training
+
+    return bench_training(
+        TrainingOptions(
+            batch_size=options.batch_size,
+            layers=options.layers,
+            threads=options.threads,
+            rounds=options.rounds,
+            seconds=options.seconds,
+            dropout=options.dropout,
+            attention_dropout=options.attention_dropout,
+        )
+    )
+
+
+def _quiet_libraries() -> None:
+    """No bars and no advice of `transformers` among ours."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+# --- arguments ----------------------------------------------------------------------------------------------------
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="eat", description="Adaptive Transformer classifiers, measured by the clock.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    bench = commands.add_parser("bench", help="measure the engine", description=_BENCH)
+    kinds = bench.add_subparsers(dest="bench", required=True, metavar="WHAT")
+    _add_engine(kinds.add_parser("engine", help="systems x lengths x batch sizes", description=_ENGINE))
+    _add_growth(kinds.add_parser("growth", help="time and memory against length and batch", description=_GROWTH))
+    _add_training(kinds.add_parser("training", help="packed against padded training", description=_TRAINING))
+    for kind in kinds.choices.values():
+        kind.formatter_class = argparse.ArgumentDefaultsHelpFormatter
+    return parser
+
+
+_BENCH = "Measurements of the engine, beside the timing of a study. Every ratio is of times taken moments apart."
+_ENGINE = (
+    "Time our packed encoder against stock transformers and ONNX Runtime, in turn, on the same random texts. Prints a "
+    "table and writes it with all timed passes, a figure, and what it was measured on."
+)
+_GROWTH = (
+    "Time and memory of dense and window attention against length at batch 1, and against the batch; exponents, and "
+    "the lengths where one way to compute overtakes another."
+)
+_TRAINING = "Tokens a second of a training step: our encoder on packed rows against stock transformers on padded ones."
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--systems", type=_names, help="names, with commas; left out: all that can run here")
+    parser.add_argument("--lengths", type=_numbers, default=(8, 16, 32, 64, 128, 256, 512), help="tokens, with commas")
+    parser.add_argument("--batch-sizes", type=_numbers, default=(1, 32), help="with commas")
+    parser.add_argument(
+        "--mixed-lengths", action="store_true", help="also batches of mixed lengths, mean 27, as they come and sorted"
+    )
+    parser.add_argument(
+        "--texts", type=Path, help="the mixed lengths of a text file, a text a line; implies --mixed-lengths"
+    )
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], metavar="FOLDER",
+        help="also a trained model, at its saved operating point; may be given again",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, default=2, help="of every runtime")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory of calls")
+    _add_common(parser, "engine", rounds=20, seconds=60.0)
+
+
+def _add_growth(parser: argparse.ArgumentParser) -> None:
+    lengths = (16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024, 2048, 4096)
+    parser.add_argument("--systems", type=_names, help="names, with commas; left out: all")
+    parser.add_argument("--lengths", type=_numbers, default=lengths, help="tokens, with commas")
+    parser.add_argument("--batch-sizes", type=_numbers, default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="with commas")
+    parser.add_argument("--batch-length", type=int, default=32, help="tokens of a text where the batch grows")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-repeats", type=int, default=3, help="fresh processes a measurement; 0: no memory")
+    _add_common(parser, "growth", rounds=20, seconds=400.0)
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--threads", type=_numbers, default=(1, 2), help="each of these, with commas")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--attention-dropout", type=float, default=0.0, help="the shipped studies have none")
+    _add_common(parser, "training", rounds=10, seconds=240.0)
+
+
+def _add_common(parser: argparse.ArgumentParser, name: str, rounds: int, seconds: float) -> None:
+    parser.add_argument("--rounds", type=int, default=rounds, help="at most; at least 5 where so many are asked for")
+    parser.add_argument("--seconds", type=float, default=seconds, help="after which a case begins no further round")
+    parser.add_argument("--out", type=Path, default=Path("results/bench") / name, help="the folder of the result")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas, each once."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 8,16,32") from None
+
+
+if __name__ == "__main__":
+    main()

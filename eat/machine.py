@@ -1,0 +1,112 @@
+"""What a measurement was taken on, and how busy the machine was meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+BUSY = 0.10
+"""The share of all cores' time that other processes may take before a run is called busy."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No garbage collection while the clock runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+class ForeignLoad:
+    """The share of all cores' time that other processes took while the block ran; children of this one are its own."""
+
+    share = 0.0
+
+    def __enter__(self) -> ForeignLoad:
+        self._machine, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = (time.perf_counter() - self._began) * (psutil.cpu_count() or 1)
+        others = (_busy_seconds() - self._machine) - (_own_seconds() - self._own)
+        self.share = max(others / elapsed, 0.0)
+
+
+def _busy_seconds() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice + getattr(times, "steal", 0.0))
+
+
+def _own_seconds() -> float:
+    """Processor time of this process, of its children that run, and of those that have ended."""
+    own = psutil.Process()
+    times = own.cpu_times()
+    total = times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    for child in own.children(recursive=True):
+        try:
+            spent = child.cpu_times()
+        except psutil.Error:  # it has just ended
+            continue
+        total += spent.user + spent.system
+    return float(total)
+
+
+def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Processor, cores, memory, system, Python, and the GPU where there is one."""
+    gpu = None
+    if str(device).startswith("cuda"):
+        import torch
+
+        gpu = torch.cuda.get_device_name(device)
+    return {
+        "cpu": cpu_name(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "gpu": gpu,
+    }
+
+
+def cpu_name() -> str:
+    """The processor's model name, or `unknown`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """The version of each package; `None` where it is not installed."""
+    return {name: _version(name) for name in packages}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def load_average() -> float | None:
+    """Of the last minute; `None` where the system has none."""
+    try:
+        return os.getloadavg()[0]
+    except OSError:
+        return None
