@@ -10,10 +10,13 @@ The modules in the order of the workflow, and within the forward pass in the ord
 `training`, `losses`  fine-tuning by stages
 `recording`, `trace`  what every exit said and how many tokens lived, once per example
 `calibration`, `operating_points`, `flops`  every threshold's accuracy, depth and work, from the trace alone
-`timing`              the clock
+`precision`           a trained model made ready for the clock, in float32 or fewer bits
+`timing`, `machine`   the clock, and what it ran on
 `summary`, `statistics`  one row for each operating point, with intervals
-`figures`, `tables`, `report`, `verdicts`, `style`, `rounding`, `typeset`  what people read
-`paths`, `files`, `errors`  where files lie, how they are written and read, and what a person is told
+`figures`, `tables`, `report`, `verdicts`, `rows`, `style`, `rounding`, `typeset`  what people read
+`paths`, `files`, `errors`, `progress`  where files lie, how they are written and read, and what a person is told
+
+Beside the workflow: `bench` and `cli` (the command `eat bench`), and `cost`, what a study will take.
 """
 
 __version__ = "0.1.0"

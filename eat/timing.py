@@ -8,22 +8,16 @@ with the trace, so that the accuracy that is reported and the model that is time
 
 from __future__ import annotations
 
-import gc
-import os
-import platform
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -33,6 +27,7 @@ from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
 from eat.files import sha256_of
+from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, quiet, versions
 from eat.model import EatForSequenceClassification, load_model
 from eat.operating_points import Replay, replay
 from eat.precision import prepare, prepare_stock
@@ -53,9 +48,6 @@ ALLOWED_MARGIN = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2, "int8": 1e
 
 In int8 a rounding error of float32 can move an activation by one step of 1/127.
 """
-
-BUSY = 0.10
-"""The share of all cores' time that other processes may take before a run is called busy."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +123,8 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         if timed.system == study.reference:
             entries += _reference_entries(study, timed, texts, device)
         entries += _entries(study, timed, texts, device)
-    before = os.getloadavg()
-    with _quiet(), _ForeignLoad() as foreign:
+    before = load_average()
+    with quiet(), ForeignLoad() as foreign:
         calls, agreement, busiest = _measure(entries, texts.ids, options, task)
     state = {
         "task": task,
@@ -144,12 +136,12 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         "texts": texts.ids,
         "tokens_mean": float(np.mean([len(text.ids) for text in texts.encoded_for(reference.model)])),
         "tokenization_ms_per_text": texts.tokenization_ms(reference.model),
-        "load_average": [before[0], os.getloadavg()[0]],
+        "load_average": [before, load_average()],
         "foreign_load": foreign.share,
         "foreign_load_busiest_block": busiest,
         "busy": foreign.share > BUSY,
-        "machine": _machine(device),
-        "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+        "machine": machine_facts(device),
+        "versions": versions(("torch", "transformers", "numpy")),
         "stock_attention": STOCK_ATTENTION,
         "agreement": agreement,
     }
@@ -157,6 +149,12 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
 
 
 # --- what is timed ------------------------------------------------------------------------------------------------
+
+
+def _device(options: Timing) -> torch.device:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise EatError("timing.device is cuda, but torch finds no GPU here; set it to cpu")
+    return torch.device(options.device)
 
 
 def _entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
@@ -335,7 +333,7 @@ def _measure(
             for done, (repeat, block, rows) in enumerate(rounds, start=1):
                 order = list(range(len(running)))
                 draw.shuffle(order)
-                with _ForeignLoad() as foreign:
+                with ForeignLoad() as foreign:
                     for index in order:
                         at = Round(batch_size, repeat, block, rows)
                         calls += _time_round(running[index], at, ids, answers[index])
@@ -485,67 +483,3 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
         "different": len(different),
         "allowed": allowed,
     }
-
-
-# --- the machine --------------------------------------------------------------------------------------------------
-
-
-def _device(options: Timing) -> torch.device:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise EatError("timing.device is cuda, but torch finds no GPU here; set it to cpu")
-    return torch.device(options.device)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No garbage collection while the clock runs."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-class _ForeignLoad:
-    """The share of all cores' time that other processes took while the block ran."""
-
-    share = 0.0
-
-    def __enter__(self) -> _ForeignLoad:
-        self._machine, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        elapsed = (time.perf_counter() - self._began) * (psutil.cpu_count() or 1)
-        others = (_busy_seconds() - self._machine) - (_own_seconds() - self._own)
-        self.share = max(others / elapsed, 0.0)
-
-
-def _busy_seconds() -> float:
-    times = psutil.cpu_times()
-    return float(times.user + times.system + times.nice + getattr(times, "steal", 0.0))
-
-
-def _own_seconds() -> float:
-    times = psutil.Process().cpu_times()
-    return float(times.user + times.system)
-
-
-def _machine(device: torch.device) -> dict[str, Any]:
-    return {
-        "cpu": _cpu_name(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

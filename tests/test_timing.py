@@ -455,20 +455,6 @@ def test_the_state_tells_what_the_times_were_taken_on(timed: TimingResult, tmp_p
     assert state["versions"]["torch"] == torch.__version__
 
 
-def test_other_processes_make_a_machine_busy(monkeypatch: pytest.MonkeyPatch):
-    clock = iter([10.0, 20.0])
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(clock))
-    monkeypatch.setattr(timing.psutil, "cpu_count", lambda: 2)
-    machine, own = iter([100.0, 115.0]), iter([5.0, 15.0])
-    monkeypatch.setattr(timing, "_busy_seconds", lambda: next(machine))
-    monkeypatch.setattr(timing, "_own_seconds", lambda: next(own))
-    with timing._ForeignLoad() as foreign:
-        pass
-    # 15 s of two cores' 2 * 10 s were busy, 10 s of them ours
-    assert foreign.share == pytest.approx(0.25)
-    assert foreign.share > timing.BUSY
-
-
 def test_a_model_that_is_not_the_traced_one_is_refused(prepared: Prepared):
     first, second = (one for one in prepared.systems if one.system == "eat")
     mixed = [prepared.systems[0], replace(first, trace=second.trace)]
@@ -535,14 +521,6 @@ def test_warm_up_meets_every_length():
     assert len(calls) == 7
     assert {len(batch[0].ids) for batch in calls} == {5, 9, 12}
     assert [len(batch) for batch in timing._warmup_batches(encoded, 2, at_least=7)][:2] == [2, 2]
-
-
-def test_garbage_is_not_collected_while_the_clock_runs():
-    import gc
-
-    with timing._quiet():
-        assert not gc.isenabled()
-    assert gc.isenabled()
 
 
 @dataclass
