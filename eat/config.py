@@ -233,7 +233,9 @@ class Stage(Strict):
     epochs: Positive = 3.0
     learning_rate: Positive | None = Field(None, description="Peak rate, in place of the task's or the study's.")
     exit_weights: dict[Layer, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
-        default={}, description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for every other."
+        default={},
+        description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for every other. Put layers "
+        "in quotes: `dvc params diff` reads no other keys.",
     )
     distill: Distillation | None = None
     anneal: Annealing | None = Field(None, description="Default: the full pruning ratio from the first step.")

@@ -113,6 +113,20 @@ def test_a_shipped_study_is_valid_and_follows_the_schema(path: Path) -> None:
     jsonschema.validate(value, json.loads(schema_text()))
 
 
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_dvc_can_read_every_parameter_of_a_shipped_study(path: Path) -> None:
+    """Its `params diff` merges keys one by one, which fails on keys that are not text within a list."""
+    reader = pytest.importorskip("dvc.dependency.param").read_param_file
+    from dvc.fs import localfs
+
+    value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    keys = [
+        *(key for key in value if key != "systems"),
+        *(f"systems.{name}.{key}" for name, row in value["systems"].items() for key in row),
+    ]
+    assert reader(localfs, str(path), keys) == value
+
+
 def test_shipped_studies_have_folders_of_their_own() -> None:
     names = [load_study(path).study for path in SHIPPED]
     assert len(set(names)) == len(names) >= 3
