@@ -154,6 +154,11 @@ def rebuild_command():
     return "snakemake --cores all --configfile (a file that is not in config/)"
 
 
+def caption_of(figure):
+    """The caption of a figure."""
+    return Path("report", "captions", f"{figure}.rst").read_text(encoding="utf-8").strip()
+
+
 def figure_files(wildcards):
     """Every figure of the study."""
     return [

@@ -44,7 +44,8 @@ rule plot_curve:
         pdf=PATHS.figure("{figure}", "{task}", "pdf"),
         svg=report(
             PATHS.figure("{figure}", "{task}", "svg"),
-            caption="../report/captions/{figure}.rst",
+            # the path of a caption takes no wildcards; this one prints `params.caption`
+            caption="../report/captions/curve.rst",
             category="{task}",
             labels={"figure": "{figure}"},
         ),
@@ -56,6 +57,7 @@ rule plot_curve:
         "../envs/study.yaml"
     params:
         reference=STUDY.reference,
+        caption=lambda wildcards: caption_of(wildcards.figure),
     message:
         "{wildcards.task}: drawing {wildcards.figure}"
     shell:

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
 
-from eat.paths import CURVES
+from eat.paths import CURVES, FIGURES
 from workflow_scripts._sources import sources_of
 from workflow_scripts.versioning import SLACK_SECONDS
 
@@ -424,6 +424,17 @@ def test_an_experiment_changes_a_parameter(repository: Repository) -> None:
     repository.dvc("exp", "run", "--name", "lower", "-S", "config/config.yaml:systems.eat-6.exits.tau=[0.6,0.9]")
     assert "lower" in repository.dvc("exp", "show", "--csv")
     assert repository.wanted() == set()
+
+
+def test_snakemakes_own_report_needs_no_network(repository: Repository) -> None:
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    done = Repository(repository.folder, repository.environment | nowhere).snakemake("--report", "report.html")
+    assert done.returncode == 0, done.stderr
+    page = (repository.folder / "report.html").read_text(encoding="utf-8")
+    for figure in FIGURES:
+        caption = (repository.folder / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8")
+        assert f"{figure}_rotten_tomatoes.svg" in page
+        assert caption.split(",")[0].split(".")[0].strip() in page
 
 
 def test_dvc_yaml_is_current() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from eat.paths import CAPTIONS, TEMPLATES
+from eat.paths import CAPTIONS, CURVES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
@@ -65,7 +65,12 @@ PHASES: Mapping[str, Phase] = {
     "summarize": Phase(
         ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
     ),
-    "plot": Phase(("plot_frontier", "plot_curve"), ("summarize",), ("study", "reference")),
+    "plot": Phase(
+        ("plot_frontier", "plot_curve"),
+        ("summarize",),
+        ("study", "reference"),
+        files=tuple(f"report/captions/{curve}.rst" for curve in CURVES),
+    ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
         ("prepare", "time", "summarize", "plot"),
