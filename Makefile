@@ -22,7 +22,7 @@ test-workflow: .venv/installed
 test-interruption: .venv/installed
 	$(ACTIVATE) && python -m pytest -m interruption tests/test_interruption.py
 
-# jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about ten minutes)
+# jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about twelve minutes)
 test-cluster: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[cluster]"
 	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
@@ -41,7 +41,7 @@ lint: .venv/installed
 tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 
-# the documented measurements of the engine, into results/bench: about an hour; leave the machine alone meanwhile
+# the engine at full size, into results/bench: about an hour, by short trials; leave the machine alone meanwhile
 bench: .venv/bench-installed
 	$(ACTIVATE) && eat bench engine --mixed-lengths
 	$(ACTIVATE) && eat bench growth

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from eat.errors import EatError
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from eat.bench.results import Findings
 
 INTERRUPTED = 130
+
+Options = TypeVar("Options")
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,65 +63,32 @@ def _bench(options: argparse.Namespace, command: str) -> None:
     from eat.bench.results import check_folder, write_findings
 
     check_folder(options.out, options.bench)
-    found = {"engine": _engine, "growth": _growth, "training": _training}[options.bench](options)
+    _quiet_libraries()
+    found = _measured(options)
     write_findings(found, options.out, command)
     print(found.markdown)
     print(f"Written to {options.out}.")
 
 
-def _engine(options: argparse.Namespace) -> Findings:
-    _quiet_libraries()
-    from eat.bench.engine import EngineOptions, bench_engine
+def _measured(given: argparse.Namespace) -> Findings:
+    """Run what was asked for; each kind loads only what it needs."""
+    if given.bench == "engine":
+        from eat.bench.engine import EngineOptions, bench_engine
 
-    return bench_engine(
-        EngineOptions(
-            systems=options.systems,
-            lengths=options.lengths,
-            batch_sizes=options.batch_sizes,
-            mixed_lengths=options.mixed_lengths or options.texts is not None,
-            texts=options.texts,
-            models=tuple(options.model),
-            threads=options.threads,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            memory=not options.no_memory,
-        )
-    )
+        return bench_engine(_taken(EngineOptions, given))
+    if given.bench == "growth":
+        from eat.bench.growth import GrowthOptions, bench_growth
 
-
-def _growth(options: argparse.Namespace) -> Findings:
-    _quiet_libraries()
-    from eat.bench.growth import GrowthOptions, bench_growth
-
-    return bench_growth(
-        GrowthOptions(
-            systems=options.systems,
-            lengths=options.lengths,
-            batch_sizes=options.batch_sizes,
-            batch_length=options.batch_length,
-            threads=options.threads,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            memory_repeats=options.memory_repeats,
-        )
-    )
-
-
-def _training(options: argparse.Namespace) -> Findings:
-    _quiet_libraries()
+        return bench_growth(_taken(GrowthOptions, given))
     from eat.bench.training import TrainingOptions, bench_training
 
-    return bench_training(
-        TrainingOptions(
-            batch_size=options.batch_size,
-            layers=options.layers,
-            threads=options.threads,
-            rounds=options.rounds,
-            seconds=options.seconds,
-            dropout=options.dropout,
-            attention_dropout=options.attention_dropout,
-        )
-    )
+    return bench_training(_taken(TrainingOptions, given))
+
+
+def _taken(options: type[Options], given: argparse.Namespace) -> Options:
+    """The options of a measurement from the arguments of the same names; what has no argument keeps its default."""
+    names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    return options(**{name: value for name, value in vars(given).items() if name in names})
 
 
 def _quiet_libraries() -> None:
@@ -168,11 +138,11 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--texts", type=Path, help="the mixed lengths of a text file, a text a line; implies --mixed-lengths"
     )
     parser.add_argument(
-        "--model", type=Path, action="append", default=[], metavar="FOLDER",
+        "--model", type=Path, action="append", default=[], metavar="FOLDER", dest="models",
         help="also a trained model, at its saved operating point; may be given again",
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2, help="of every runtime")
-    parser.add_argument("--no-memory", action="store_true", help="leave out the memory of calls")
+    parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the memory of calls")
     _add_common(parser, "engine", rounds=20, seconds=60.0)
 
 

@@ -49,14 +49,17 @@ PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """systems: names, `None` for all that can run here. seconds: after which a case begins no further round."""
+    """systems: names, `None` for all that can run here. seconds: after which a case begins no further round.
+
+    texts: a file whose lengths the mixed batches have, a text a line; it asks for such batches by itself.
+    """
 
     systems: tuple[str, ...] | None = None
     lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
     batch_sizes: tuple[int, ...] = (1, 32)
     mixed_lengths: bool = False
     texts: Path | None = None
-    models: tuple[Path, ...] = ()
+    models: Sequence[Path] = ()
     threads: int = 2
     rounds: int = 20
     seconds: float = 60.0
@@ -118,7 +121,8 @@ def bench_engine(options: EngineOptions) -> Findings:
 
 def systems_of(options: EngineOptions) -> list[System]:
     """The rows to measure. Raises `EatError` for bad options, before anything is built."""
-    _require(bool(options.lengths or options.mixed_lengths), "no length is given; give --lengths or --mixed-lengths")
+    has_lengths = bool(options.lengths) or options.mixed_lengths or options.texts is not None
+    _require(has_lengths, "no length is given; give --lengths or --mixed-lengths")
     _require(bool(options.batch_sizes), "no batch size is given")
     for length in options.lengths:
         _require(length >= SHORTEST, f"a length of {length}; a text has at least {SHORTEST} tokens, [CLS] and [SEP]")
@@ -157,7 +161,7 @@ def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
     if longest > shape.positions:
         raise EatError(f"a length of {longest} tokens, but a trained model has {shape.positions} positions")
     cases = [equal_case(length, size, shape.vocabulary) for size in options.batch_sizes for length in options.lengths]
-    if options.mixed_lengths:
+    if options.mixed_lengths or options.texts is not None:
         texts = None
         if options.texts is not None:
             tokenizer = options.models[0] if options.models else None
