@@ -1,7 +1,7 @@
 """Attention patterns over packed rows: dense, and the paper's window with a global [CLS] (section 3.2).
 
-Padding exists here and nowhere else, and only where rows of different lengths share a batch. With one row, or rows of
-one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
+Padding exists here and nowhere else, and only where rows of different lengths share a view (`Layout.groups`). With one
+row, or rows of one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
 
 The same windowed function is computed in three ways that agree to 1e-5: as dense attention where every window covers
 the whole row, with a precomputed band up to `BLOCKED_FROM` tokens, and by blocks of queries beyond it.
@@ -59,6 +59,11 @@ class AttentionPattern:
 
         dropout: the probability with which an attention weight is dropped; 0 outside training.
         """
+        contexts = [self._of_group(qkv[tokens], group, heads, dropout) for tokens, group in layout.groups]
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+    def _of_group(self, qkv: Tensor, layout: Layout, heads: int, dropout: float) -> Tensor:
+        """The contexts of rows that share a padded view; (n, 3d) to (n, d)."""
         query, key, value = _split_heads(qkv, layout, heads)
         if self.covers(layout.longest) or layout.longest <= BLOCKED_FROM:
             mask = self.mask(layout, qkv.dtype)

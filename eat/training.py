@@ -213,7 +213,8 @@ def _examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | 
 
 
 def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Texts to one packed batch: ids and types (n,), lengths, labels and rows (B,), teacher (B, C)."""
+    """Texts to one packed batch, the shortest first: ids and types (n,), lengths, labels, rows (B,), teacher (B, C)."""
+    examples = sorted(examples, key=lambda example: len(example["text"].ids))
     texts = [example["text"] for example in examples]
     teacher = [example["teacher"] for example in examples]
     return {
