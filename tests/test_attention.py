@@ -62,7 +62,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         cache.cache_clear()
 
 
-@pytest.mark.parametrize("lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8], [3, 3, 4, 4, 9, 10, 11, 29, 29], [4, 2], [5], [6], [1]], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8], [3, 3, 4, 4, 9, 10, 11, 29, 29], [4, 2], [5], [6], [1]], ids=str
+)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: f"{p.left}-{p.right}" if p.window else "dense")
 def test_contexts_and_gradients_are_those_of_a_loop(pattern: AttentionPattern, lengths: list[int], way: str) -> None:
     layout = Layout(lengths)
