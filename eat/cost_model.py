@@ -84,7 +84,9 @@ def cost_curve(results: Results) -> pd.DataFrame:
     rows = []
     for number, seed in enumerate(results.study.seeds):
         times = {
-            (str(system), float(str(tau)) if tau == tau else None): own.groupby("unit", sort=False)["ms"].median()
+            (str(system), None if np.isnan(float(str(tau))) else float(str(tau))): own.groupby("unit", sort=False)[
+                "ms"
+            ].median()
             for (system, tau), own in calls[calls["seed"] == seed].groupby(["system", "tau"], dropna=False)
         }
         dense = results.traces[results.study.reference][number]
