@@ -83,12 +83,8 @@ def cost_curve(results: Results) -> pd.DataFrame:
     calls = results.timing[results.timing["batch_size"] == 1]
     rows = []
     for number, seed in enumerate(results.study.seeds):
-        times = {
-            (str(system), None if np.isnan(float(str(tau))) else float(str(tau))): own.groupby("unit", sort=False)[
-                "ms"
-            ].median()
-            for (system, tau), own in calls[calls["seed"] == seed].groupby(["system", "tau"], dropna=False)
-        }
+        timed_here = calls[calls["seed"] == seed].groupby(["system", "tau"], dropna=False)
+        times = {_point(key): own.groupby("unit", sort=False)["ms"].median() for key, own in timed_here}
         dense = results.traces[results.study.reference][number]
         place = {text: row for row, text in enumerate(dense.ids)}
         reference = times[results.reference]
@@ -118,3 +114,8 @@ def cost_curve(results: Results) -> pd.DataFrame:
     table = pd.DataFrame(rows).astype({"tau": "float64"})
     table = table.groupby(["system", "tau", "model"], dropna=False, sort=False).mean().reset_index()
     return table.assign(task=results.task, error=table["predicted_ms"] / table["observed_ms"] - 1)[list(COLUMNS)]
+
+
+def _point(key: tuple[object, ...]) -> tuple[str, float | None]:
+    system, tau = str(key[0]), float(str(key[1]))
+    return system, None if np.isnan(tau) else tau
