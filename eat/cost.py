@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eat.backbones import known_depths
 from eat.config import Study, System, Task
 from eat.depths import depths_of
 from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.paths import StudyPaths
-from eat.sources import known_depths
 
 ASSUMPTIONS = (
     "A unit of work is one token in one layer. Attention's growth with the square of the length is left out.",

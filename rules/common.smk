@@ -26,7 +26,7 @@ from eat.paths import (
     TEMPLATES,
     StudyPaths,
 )
-from eat.sources import known_depths
+from eat.backbones import known_depths
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._records import (
     METADATA,

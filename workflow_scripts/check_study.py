@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from eat.backbones import known_depths
 from eat.config import load_study
 from eat.depths import check_depths
 from eat.errors import listed
-from eat.sources import known_depths
 from workflow_scripts._command import run
 
 
