@@ -76,14 +76,25 @@ class FileSource(Strict):
     )
 
 
-Source = Annotated[PackagedSource | FileSource, Field(discriminator="kind")]
+class GlueDirSource(Strict):
+    """A task of GLUE, read from a folder of its files (`glue_dir`); they bring dev text of their own."""
+
+    kind: Literal["glue_dir"]
+    task: Literal["cola", "sst2", "mrpc", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"] = Field(
+        description="The hub's name of the task; mnli-mm is MNLI with its mismatched dev text."
+    )
+
+
+Source = Annotated[PackagedSource | FileSource | GlueDirSource, Field(discriminator="kind")]
 
 
 class Splits(Strict):
     """How text is divided, by a stable hash of the normalised text."""
 
     calibration: Fraction = Field(0.15, description="The part that fits temperatures and picks thresholds.")
-    dev: Fraction = Field(0.20, description="The part that accuracy is reported on.")
+    dev: Fraction = Field(
+        0.20, description="The part that accuracy is reported on. A source that brings dev text of its own takes none."
+    )
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:
@@ -102,6 +113,15 @@ class Task(Strict):
     calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
     dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
     learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
+    epochs_scale: Positive = Field(
+        1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
+    )
+
+    @model_validator(mode="after")
+    def _divides_what_is_whole(self) -> Self:
+        if isinstance(self.source, GlueDirSource) and self.splits.dev != Splits().dev:
+            raise ValueError(f"splits.dev is {self.splits.dev:g}, but {self.source.kind} brings dev text; take it off")
+        return self
 
 
 # --- systems ------------------------------------------------------------------------------------------------------
@@ -372,6 +392,11 @@ class Study(Strict):
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
     )
+    glue_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+    )
     backbones: dict[Name, Backbone] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
     systems: dict[Name, System] = Field(min_length=1)
@@ -518,7 +543,7 @@ class Study(Strict):
             "attention": _plain(row.attention),
             "exits": {"after": row.exits.after, "read": row.exits.read},
             "last_head": row.last_head,
-            "stage": _plain(chosen) | {"learning_rate": rate},
+            "stage": _plain(_stretched(chosen, self.tasks[task].epochs_scale)) | {"learning_rate": rate},
             # threads are left out: more of them are no reason to train again
             "training": self.training.model_dump(mode="json", exclude={"threads"}) | {"learning_rate": rate},
         }
@@ -537,6 +562,7 @@ class Study(Strict):
             fixed["calibration"] = Calibration()
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
+        fixed["glue_dir"] = None
         fixed["tasks"] = {name: self.tasks[name] for name in tasks}
         fixed["systems"] = {
             name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
@@ -553,6 +579,14 @@ class Study(Strict):
             "calibration": self.calibration.mode,
             "bins": self.calibration.bins,
         }
+
+
+def _stretched(stage: Stage, scale: float) -> Stage:
+    """The stage with `scale` times its epochs; its annealing spans the same part of them."""
+    anneal = stage.anneal and Annealing(
+        start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
+    )
+    return stage.model_copy(update={"epochs": scale * stage.epochs, "anneal": anneal})
 
 
 def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:

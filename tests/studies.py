@@ -6,6 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from eat.sources.glue import GLUE
+
 LAYERS = st.integers(1, 6)
 PARTS = st.floats(0.05, 0.4)
 POSITIVE = st.floats(1e-6, 10.0)
@@ -37,7 +39,16 @@ SOURCES = st.one_of(
         },
         optional={"labels": distinct(NAMES, 2)},
     ),
+    st.fixed_dictionaries({"kind": st.just("glue_dir"), "task": st.sampled_from(sorted(GLUE))}),
 )
+
+
+def without_dev_part(task: dict[str, Any]) -> dict[str, Any]:
+    """The same task; where its source brings dev text, without a part of it for dev."""
+    if task["source"]["kind"] == "glue_dir":
+        task.get("splits", {}).pop("dev", None)
+    return task
+
 
 TASKS = st.fixed_dictionaries(
     {"source": SOURCES},
@@ -47,8 +58,9 @@ TASKS = st.fixed_dictionaries(
         "train_examples": st.none() | st.integers(8, 10_000),
         "dev_examples": st.integers(8, 10_000),
         "learning_rate": POSITIVE,
+        "epochs_scale": POSITIVE,
     },
-)
+).map(without_dev_part)
 
 BACKBONES = st.one_of(
     st.just({"kind": "packaged", "name": "all-minilm-l6-v2"}),
