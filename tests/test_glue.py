@@ -57,6 +57,7 @@ def test_every_task_is_read_with_its_labels(task: str, glue: Path) -> None:
         assert set(table["label"]) == set(range(len(texts.labels)))
         assert ("text_b" in table) == texts.pair
         assert table["text"].str.contains("chapter").all()
+    assert texts.description["dev"] == f"{len(texts.dev)} rows, not the {GLUE[task].dev_rows} official rows"
     assert str(glue) not in str(texts.description)  # the same text in another folder is the same task
 
 

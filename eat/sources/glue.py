@@ -33,7 +33,8 @@ class GlueTask:
     folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, where
     the label column is `label`. labels: its classes in the order of their numbers, as on the hub. numbered: whether
     its files write the number of a class, not its name. header: the columns of files that have no header line.
-    dev: what its dev file and dev split are called besides `dev` and `validation`. csv_quoted: whether cells bear the
+    dev: what its dev file and dev split are called besides `dev` and `validation`. dev_rows: the rows of the official
+    dev split. csv_quoted: whether cells bear the
     quoting of a CSV file. phrases: whether the training texts are sentences together with their own parts.
     """
 
@@ -41,6 +42,7 @@ class GlueTask:
     text: tuple[str, ...]
     label: str
     labels: tuple[str, ...]
+    dev_rows: int
     hub_text: tuple[str, ...] = ("sentence1", "sentence2")
     numbered: bool = False
     header: tuple[str, ...] = ()
@@ -48,12 +50,18 @@ class GlueTask:
     csv_quoted: bool = False
     phrases: bool = False
 
+    def dev_as_found(self, rows: int) -> str:
+        """Whether dev text is the official split or a sample: accuracy on a sample is not to be called GLUE's."""
+        official = f"{self.dev_rows} official rows"
+        return f"the {official}" if rows == self.dev_rows else f"{rows} rows, not the {official}"
+
 
 _MNLI = GlueTask(
     "MNLI",
     ("sentence1", "sentence2"),
     "gold_label",
     ("entailment", "neutral", "contradiction"),
+    dev_rows=9815,
     hub_text=("premise", "hypothesis"),
     dev="_matched",
 )
@@ -64,6 +72,7 @@ GLUE: dict[str, GlueTask] = {
         ("sentence",),
         "label",
         ("unacceptable", "acceptable"),
+        dev_rows=1043,
         hub_text=("sentence",),
         numbered=True,
         header=("source", "label", "star", "sentence"),
@@ -73,31 +82,38 @@ GLUE: dict[str, GlueTask] = {
         ("sentence",),
         "label",
         ("negative", "positive"),
+        dev_rows=872,
         hub_text=("sentence",),
         numbered=True,
         phrases=True,
     ),
-    "mrpc": GlueTask("MRPC", ("#1 String", "#2 String"), "Quality", ("not_equivalent", "equivalent"), numbered=True),
+    "mrpc": GlueTask(
+        "MRPC", ("#1 String", "#2 String"), "Quality", ("not_equivalent", "equivalent"), dev_rows=408, numbered=True
+    ),
     "qqp": GlueTask(
         "QQP",
         ("question1", "question2"),
         "is_duplicate",
         ("not_duplicate", "duplicate"),
+        dev_rows=40430,
         hub_text=("question1", "question2"),
         numbered=True,
         csv_quoted=True,
     ),
     "mnli": _MNLI,
-    "mnli-mm": replace(_MNLI, dev="_mismatched"),
+    "mnli-mm": replace(_MNLI, dev="_mismatched", dev_rows=9832),
     "qnli": GlueTask(
         "QNLI",
         ("question", "sentence"),
         "label",
         ("entailment", "not_entailment"),
+        dev_rows=5463,
         hub_text=("question", "sentence"),
     ),
-    "rte": GlueTask("RTE", ("sentence1", "sentence2"), "label", ("entailment", "not_entailment")),
-    "wnli": GlueTask("WNLI", ("sentence1", "sentence2"), "label", ("not_entailment", "entailment"), numbered=True),
+    "rte": GlueTask("RTE", ("sentence1", "sentence2"), "label", ("entailment", "not_entailment"), dev_rows=277),
+    "wnli": GlueTask(
+        "WNLI", ("sentence1", "sentence2"), "label", ("not_entailment", "entailment"), dev_rows=71, numbered=True
+    ),
 }
 """By the names the hub gives them; `mnli-mm` is MNLI with its mismatched dev text."""
 
@@ -143,6 +159,7 @@ def read_glue_dir(source: GlueDirSource, folder: str | None) -> Texts:
             "kind": "glue_dir",
             "task": source.task,
             "files": listed(names),
+            "dev": task.dev_as_found(len(rows[1].table)),
             "sha256": digest({name: sha256_of(path) for name, path in zip(names, files, strict=True)}),
         },
         dev=rows[1].table,
