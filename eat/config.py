@@ -76,16 +76,34 @@ class FileSource(Strict):
     )
 
 
+GlueTaskName = Annotated[
+    Literal["cola", "sst2", "mrpc", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"],
+    Field(description="The hub's name of the task; mnli-mm is MNLI with its mismatched dev text."),
+]
+
+
 class GlueDirSource(Strict):
     """A task of GLUE, read from a folder of its files (`glue_dir`); they bring dev text of their own."""
 
     kind: Literal["glue_dir"]
-    task: Literal["cola", "sst2", "mrpc", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"] = Field(
-        description="The hub's name of the task; mnli-mm is MNLI with its mismatched dev text."
-    )
+    task: GlueTaskName
 
 
-Source = Annotated[PackagedSource | FileSource | GlueDirSource, Field(discriminator="kind")]
+Revision = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits: a branch could move.")
+]
+
+
+class HubSource(Strict):
+    """A task of GLUE from the Hugging Face hub or its cache; it brings dev text of its own."""
+
+    kind: Literal["hub"]
+    task: GlueTaskName
+    dataset: str = Field("nyu-mll/glue", min_length=1, description="The repository on the hub.")
+    revision: Revision
+
+
+Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Field(discriminator="kind")]
 
 
 class Splits(Strict):
@@ -119,7 +137,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _divides_what_is_whole(self) -> Self:
-        if isinstance(self.source, GlueDirSource) and self.splits.dev != Splits().dev:
+        if isinstance(self.source, GlueDirSource | HubSource) and self.splits.dev != Splits().dev:
             raise ValueError(f"splits.dev is {self.splits.dev:g}, but {self.source.kind} brings dev text; take it off")
         return self
 
@@ -141,7 +159,15 @@ class FolderBackbone(Strict):
     path: str
 
 
-Backbone = Annotated[PackagedBackbone | FolderBackbone, Field(discriminator="kind")]
+class HubBackbone(Strict):
+    """Pretrained weights from the Hugging Face hub or its cache."""
+
+    kind: Literal["hub"]
+    name: str = Field(min_length=1, description="The repository on the hub, such as google-bert/bert-base-uncased.")
+    revision: Revision
+
+
+Backbone = Annotated[PackagedBackbone | FolderBackbone | HubBackbone, Field(discriminator="kind")]
 
 
 class Layers(Strict):

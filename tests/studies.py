@@ -26,6 +26,8 @@ def distinct(values: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrateg
     return st.lists(values, min_size=least, max_size=3, unique=True)
 
 
+REVISIONS = st.text("0123456789abcdef", min_size=40, max_size=40)
+
 SOURCES = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.just("packaged"), "name": st.sampled_from(["rotten_tomatoes", "imdb", "bbc_news"])}
@@ -40,12 +42,13 @@ SOURCES = st.one_of(
         optional={"labels": distinct(NAMES, 2)},
     ),
     st.fixed_dictionaries({"kind": st.just("glue_dir"), "task": st.sampled_from(sorted(GLUE))}),
+    st.fixed_dictionaries({"kind": st.just("hub"), "task": st.sampled_from(sorted(GLUE)), "revision": REVISIONS}),
 )
 
 
 def without_dev_part(task: dict[str, Any]) -> dict[str, Any]:
     """The same task; where its source brings dev text, without a part of it for dev."""
-    if task["source"]["kind"] == "glue_dir":
+    if task["source"]["kind"] in ("glue_dir", "hub"):
         task.get("splits", {}).pop("dev", None)
     return task
 
@@ -65,6 +68,7 @@ TASKS = st.fixed_dictionaries(
 BACKBONES = st.one_of(
     st.just({"kind": "packaged", "name": "all-minilm-l6-v2"}),
     st.fixed_dictionaries({"kind": st.just("folder"), "path": NAMES}),
+    st.fixed_dictionaries({"kind": st.just("hub"), "name": NAMES, "revision": REVISIONS}),
 )
 
 REDUCERS = st.one_of(

@@ -32,6 +32,7 @@ accuracy_budget: 0.01
 backbones:
   packed: {kind: packaged, name: all-minilm-l6-v2}
   mine: {kind: folder, path: models/mine}
+  fetched: {kind: hub, name: someone/bert, revision: 0123456789abcdef0123456789abcdef01234567}
 tasks:
   movies:
     source: {kind: packaged, name: rotten_tomatoes}
@@ -43,6 +44,8 @@ tasks:
     source: {kind: glue_dir, task: mrpc}
     learning_rate: 5.0e-5
     epochs_scale: 1.5
+  fetched:
+    source: {kind: hub, task: rte, revision: 0123456789abcdef0123456789abcdef01234567}
 systems:
   dense: {backbone: packed, last_head: bert}
   student:
@@ -144,9 +147,11 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("tasks", "movies", "source"), config.PackagedSource),
     (("tasks", "tickets", "source"), config.FileSource),
     (("tasks", "pairs", "source"), config.GlueDirSource),
+    (("tasks", "fetched", "source"), config.HubSource),
     (("tasks", "movies", "splits"), config.Splits),
     (("backbones", "packed"), config.PackagedBackbone),
     (("backbones", "mine"), config.FolderBackbone),
+    (("backbones", "fetched"), config.HubBackbone),
     (("systems", "eat"), config.System),
     (("systems", "student", "layers"), config.Layers),
     (("systems", "eat", "reducer"), config.Reducer),
@@ -234,9 +239,9 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     ),
     "unknown kind of backbone": (
         "{kind: folder, path: models/mine}",
-        "{kind: hub}",
-        "backbones.mine: found {'kind': 'hub'}; input tag 'hub' found using 'kind' does not match any of the expected "
-        "tags: 'packaged', 'folder'",
+        "{kind: web}",
+        "backbones.mine: found {'kind': 'web'}; input tag 'web' found using 'kind' does not match any of the expected "
+        "tags: 'packaged', 'folder', 'hub'",
     ),
     "unknown package": (
         "name: rotten_tomatoes",
@@ -290,6 +295,11 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "splits: {dev: 0.3}",
         "tasks.pairs: splits.dev is 0.3, but glue_dir brings dev text; take it off",
     ),
+    "a branch for a commit": (
+        "task: rte, revision: 0123456789abcdef0123456789abcdef01234567",
+        "task: rte, revision: main",
+        "tasks.fetched.source.revision: found 'main'; string should match pattern '^[0-9a-f]{40}$'",
+    ),
     "unknown task of GLUE": (
         "task: mrpc",
         "task: sst",
@@ -332,13 +342,13 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "key twice": (
         "timing: {texts: 100",
         "timing: {texts: 200, texts: 100",
-        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 37, column 22: timing: {texts: 200, "
+        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
         "texts: 100, batch_sizes: [1, 32]} ^",
     ),
     "system twice": (
         "  student:",
         "  dense:",
-        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 21, column 3: dense: ^",
+        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 24, column 3: dense: ^",
     ),
     # empty lists
     "no seed": (
@@ -390,7 +400,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "unknown backbone": (
         "dense: {backbone: packed",
         "dense: {backbone: bert",
-        "systems.dense.backbone: 'bert' is not a backbone; known: packed, mine",
+        "systems.dense.backbone: 'bert' is not a backbone; known: packed, mine, fetched",
     ),
     "unknown teacher": (
         "teacher: dense",
@@ -876,6 +886,8 @@ def test_a_learning_rate_is_the_stages_then_the_tasks_then_the_studys() -> None:
         ("tickets", "heads"): 3e-4,
         ("pairs", "finetune"): 5e-5,
         ("pairs", "heads"): 3e-4,
+        ("fetched", "finetune"): 1e-4,
+        ("fetched", "heads"): 3e-4,
     }
 
 

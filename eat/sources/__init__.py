@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eat.config import FileSource, GlueDirSource, Source
+from eat.config import FileSource, GlueDirSource, HubSource, Source
 from eat.sources.file import read_file
 from eat.sources.glue import glue_files, read_glue_dir
+from eat.sources.hub import read_hub
 from eat.sources.packaged import read_packaged
 from eat.sources.texts import Texts
 
@@ -24,6 +25,8 @@ def read_source(source: Source, glue_dir: str | None = None) -> Texts:
         return read_file(source)
     if isinstance(source, GlueDirSource):
         return read_glue_dir(source, glue_dir)
+    if isinstance(source, HubSource):
+        return read_hub(source)
     return read_packaged(source)
 
 
