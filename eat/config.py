@@ -134,6 +134,11 @@ class Task(Strict):
     epochs_scale: Positive = Field(
         1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
     )
+    models_of: Name | None = Field(
+        None,
+        description="Run the models trained for this task, and train nothing. So MNLI's mismatched dev text stands "
+        "beside the matched one.",
+    )
 
     @model_validator(mode="after")
     def _divides_what_is_whole(self) -> Self:
@@ -453,6 +458,8 @@ class Study(Strict):
             )
         if self.systems[self.reference].precision == "int8":
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
+        for name, task in self.tasks.items():
+            self._check_trained(name, task)
         for name, system in self.systems.items():
             if name == "backbone" or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
@@ -480,6 +487,17 @@ class Study(Strict):
                 self._check_taken_over(name, system)
         self._refuse_cycles()
         return self
+
+    def _check_trained(self, name: str, task: Task) -> None:
+        """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
+        trained = [other for other, one in self.tasks.items() if one.models_of is None]
+        if task.models_of is not None and task.models_of not in trained:
+            raise ValueError(
+                f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
+            )
+        longest = self.tasks[task.models_of or name].max_length
+        if task.max_length > longest:
+            raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
 
     def _check_taken_over(self, name: str, system: System) -> None:
         """Refuse what the weights of the other system cannot do."""
@@ -529,6 +547,10 @@ class Study(Strict):
         trained = self.systems[system].weights_of or system
         return trained, self.stage_names(trained)[-1]
 
+    def trained_task(self, task: str) -> str:
+        """The task whose models a task runs: itself, unless it names another."""
+        return self.tasks[task].models_of or task
+
     def parts(self, system: str) -> dict[str, Any]:
         """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
         row = self.systems[system]
@@ -577,9 +599,9 @@ class Study(Strict):
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
-        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`,
-        `calibration` and `accuracy_budget` that is not named in `keep`, are set to their defaults, so that changing
-        them leaves the job's parameters as they were.
+        Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
+        and each of `timing`, `calibration` and `accuracy_budget` that is not named in `keep`, are set to their
+        defaults, so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -589,7 +611,8 @@ class Study(Strict):
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
         fixed["glue_dir"] = None
-        fixed["tasks"] = {name: self.tasks[name] for name in tasks}
+        needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
+        fixed["tasks"] = {name: self.tasks[name] for name in needed}
         fixed["systems"] = {
             name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
             for name, system in self.systems.items()

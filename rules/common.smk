@@ -87,7 +87,7 @@ def runs():
 def model_folder(wildcards):
     """The model whose weights a system runs."""
     system, stage = STUDY.model_of(wildcards.system)
-    return PATHS.model(wildcards.task, system, wildcards.seed, stage)
+    return PATHS.model(STUDY.trained_task(wildcards.task), system, wildcards.seed, stage)
 
 
 def model_files(wildcards):

@@ -300,6 +300,16 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "task: rte, revision: main",
         "tasks.fetched.source.revision: found 'main'; string should match pattern '^[0-9a-f]{40}$'",
     ),
+    "models of a task that is not there": (
+        "task: mrpc}",
+        "task: mrpc}\n    models_of: mnli",
+        "tasks.pairs.models_of: 'mnli' trains no models here; known: movies, tickets, fetched",
+    ),
+    "longer text than models were trained on": (
+        "task: mrpc}",
+        "task: mrpc}\n    models_of: movies",
+        "tasks.pairs.max_length: found 128; movies has 64",
+    ),
     "unknown task of GLUE": (
         "task: mrpc",
         "task: sst",
@@ -469,7 +479,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "max_length: 64",
         '"max\\nlength": 64',
         "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
-        "calibration_examples, dev_examples, learning_rate, epochs_scale",
+        "calibration_examples, dev_examples, learning_rate, epochs_scale, models_of",
     ),
 }
 
