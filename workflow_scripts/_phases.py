@@ -15,6 +15,7 @@ from eat.paths import CAPTIONS, CURVES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
+TASK = ("tasks.*.max_length", "tasks.*.learning_rate", "tasks.*.epochs_scale")
 SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
@@ -51,12 +52,12 @@ class Phase:
 POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *PARTS, *RULE)
 
 PHASES: Mapping[str, Phase] = {
-    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones")),
+    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones", "glue_dir")),
     # a student's teacher is traced between two trainings
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", *TRAINING),
+        (*STUDY, *TASK, *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
     "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
