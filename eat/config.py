@@ -312,6 +312,7 @@ class Stage(Strict):
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+CalibrationMode = Literal["fitted", "raw", "paper"]
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
@@ -339,6 +340,7 @@ class System(Strict):
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
     precision: Precision = Field("float32", description="What it runs in, when traced and timed; int8 for the CPU.")
+    calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
 
     @property
@@ -390,7 +392,7 @@ class Training(Strict):
 class Calibration(Strict):
     """How exit probabilities are calibrated before a threshold is applied."""
 
-    mode: Literal["fitted", "raw", "paper"] = Field(
+    mode: CalibrationMode = Field(
         "fitted",
         description="fitted: a temperature for each exit; raw: none; paper: a temperature only where the ECE on the "
         "calibration split is above 2 %.",
@@ -417,6 +419,16 @@ class Timing(Strict):
     )
 
 
+class Ablation(Strict):
+    """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
+
+    kind: Literal["switched_off", "retrained"] = Field(
+        description="switched_off: the trained system with parts off, and no retraining; retrained: each is trained."
+    )
+    base: Name = Field(description="The system with all its parts.")
+    variants: Distinct[Name] = Field(min_length=1, description="The systems that differ from it by a part.")
+
+
 class Study(Strict):
     """Everything that one run of the workflow rebuilds."""
 
@@ -439,6 +451,7 @@ class Study(Strict):
     training: Training = Training()
     calibration: Calibration = Calibration()
     timing: Timing = Timing()
+    ablation: Ablation | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -463,8 +476,7 @@ class Study(Strict):
             )
         if self.systems[self.reference].precision == "int8":
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
-        for name, task in self.tasks.items():
-            self._check_trained(name, task)
+        self._check_tasks()
         for name, system in self.systems.items():
             if name == "backbone" or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
@@ -491,18 +503,20 @@ class Study(Strict):
             if system.weights_of is not None:
                 self._check_taken_over(name, system)
         self._refuse_cycles()
+        self._check_ablation()
         return self
 
-    def _check_trained(self, name: str, task: Task) -> None:
+    def _check_tasks(self) -> None:
         """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
-        trained = [other for other, one in self.tasks.items() if one.models_of is None]
-        if task.models_of is not None and task.models_of not in trained:
-            raise ValueError(
-                f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
-            )
-        longest = self.tasks[task.models_of or name].max_length
-        if task.max_length > longest:
-            raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
+        trained = [name for name, task in self.tasks.items() if task.models_of is None]
+        for name, task in self.tasks.items():
+            if task.models_of is not None and task.models_of not in trained:
+                raise ValueError(
+                    f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
+                )
+            longest = self.tasks[self.trained_task(name)].max_length
+            if task.max_length > longest:
+                raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
 
     def _check_taken_over(self, name: str, system: System) -> None:
         """Refuse what the weights of the other system cannot do."""
@@ -516,6 +530,29 @@ class Study(Strict):
                 f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
                 f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
             )
+
+    def _check_ablation(self) -> None:
+        """Refuse variants that are not what the ablation's kind says of them."""
+        ablation = self.ablation
+        if ablation is None:
+            return
+        named = [("base", ablation.base), *((f"variants.{i}", name) for i, name in enumerate(ablation.variants))]
+        for key, name in named:
+            if name not in self.systems:
+                raise ValueError(f"ablation.{key}: {name!r} is not a system; known: {listed(self.systems)}")
+        base = self.systems[ablation.base]
+        for key, name in named[1:]:
+            row = self.systems[name]
+            if name in (self.reference, ablation.base):
+                raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which stand there anyway")
+            if ablation.kind == "switched_off" and row.weights_of != ablation.base:
+                raise ValueError(
+                    f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, for nothing is retrained"
+                )
+            # a temperature is no weight: the same training under another calibration is the retrained system
+            same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
+            if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
+                raise ValueError(f"ablation.{key}: {name!r} runs the weights of {row.weights_of}; give it a recipe")
 
     def _refuse_cycles(self) -> None:
         def visit(name: str, path: tuple[str, ...]) -> None:
@@ -605,8 +642,8 @@ class Study(Strict):
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        and each of `timing`, `calibration` and `accuracy_budget` that is not named in `keep`, are set to their
-        defaults, so that changing them leaves the job's parameters as they were.
+        and each of `timing`, `calibration`, `accuracy_budget` and `ablation` that is not named in `keep`, are set to
+        their defaults, so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -616,22 +653,31 @@ class Study(Strict):
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
         fixed["glue_dir"] = None
+        if "ablation" not in keep:
+            fixed["ablation"] = None
+        of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
         needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
         fixed["tasks"] = {name: self.tasks[name] for name in needed}
         fixed["systems"] = {
-            name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
+            name: system.model_copy(
+                update={**of_systems, "recipe": [Stage(name=stage.name) for stage in system.recipe]}
+            )
             for name, system in self.systems.items()
         }
         return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
 
+    def calibration_of(self, system: str) -> Calibration:
+        """How a system's exits are calibrated."""
+        return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
+
     def operating_spec(self, system: str) -> dict[str, Any]:
         """What turns a system's trace into operating points: rule, thresholds, calibration."""
-        exits = self.systems[system].exits
+        exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return {
             "rule": exits.rule,
             "tau": exits.tau,
-            "calibration": self.calibration.mode,
-            "bins": self.calibration.bins,
+            "calibration": calibration.mode,
+            "bins": calibration.bins,
         }
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from eat.ablation import ablation_table
 from eat.calibration import temperatures_of
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
@@ -84,13 +85,20 @@ class TaskInputs:
 def summarize(study: Study, inputs: Mapping[str, TaskInputs], out_folder: Path | str) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. Raises `EatError` where files are damaged, do not belong together, or mix devices.
+    inputs: task -> its files. The variants of an ablation stand in its table and in no other. Raises `EatError` where
+    files are damaged, do not belong together, or mix devices.
     """
     out = Path(out_folder)
+    variants = list(study.ablation.variants) if study.ablation else []
     tasks = [read_results(study, task, files) for task, files in inputs.items()]
-    summary = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
+    every = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
     for name, curve in CURVES.items():
-        write_table(out / "curves" / f"{name}.csv", pd.concat([curve(task) for task in tasks], ignore_index=True))
+        table = pd.concat([curve(task) for task in tasks], ignore_index=True)
+        write_table(out / "curves" / f"{name}.csv", table[~table["system"].isin(variants)])
+    if study.ablation:
+        for task, rows in ablation_table(study, every).groupby("task", sort=False):
+            write_table(out / f"summary_ablation_{task}.csv", rows)
+    summary = every[~every["system"].isin(variants)].reset_index(drop=True)
     for task, rows in summary.groupby("task", sort=False):
         write_table(out / f"summary_{task}.csv", paper_columns(rows))
     write_json(out / "metrics.json", metrics(study, summary))

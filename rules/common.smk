@@ -157,10 +157,16 @@ def caption_of(figure):
 
 
 def figure_files(wildcards):
-    """Every figure of the study."""
+    """Every figure that the report shows."""
     return [
         PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
     ]
+
+
+def ablation_files(wildcards):
+    """The tables and figures of the study's ablation, where it has one."""
+    figures = [PATHS.figure("ablation", task, ending) for task in STUDY.tasks for ending in ("pdf", "svg")]
+    return [*map(PATHS.ablation_summary, STUDY.tasks), *figures] if STUDY.ablation else []
 
 
 def report_files(wildcards):
@@ -171,7 +177,13 @@ def report_files(wildcards):
 
 def everything_else(wildcards):
     """All results but the records of them."""
-    return [PATHS.summary, PATHS.metrics, *report_files(wildcards), *figure_files(wildcards)]
+    return [
+        PATHS.summary,
+        PATHS.metrics,
+        *report_files(wildcards),
+        *figure_files(wildcards),
+        *ablation_files(wildcards),
+    ]
 
 
 def table_files(wildcards):

@@ -65,6 +65,7 @@ systems:
 training: {batch_size: 32, learning_rate: 1.0e-4}
 calibration: {bins: 15}
 timing: {texts: 100, batch_sizes: [1, 32]}
+ablation: {kind: retrained, base: eat, variants: [student]}
 """
 
 
@@ -163,6 +164,7 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("training",), config.Training),
     (("calibration",), config.Calibration),
     (("timing",), config.Timing),
+    (("ablation",), config.Ablation),
 ]
 
 

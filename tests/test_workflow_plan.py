@@ -25,7 +25,7 @@ from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
 from eat.config import load_study
 from workflow_scripts._sources import sources_of
 
-SHIPPED = ("config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml")
+SHIPPED = ("config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml")
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
 pytestmark = [

@@ -28,6 +28,7 @@ TRAINING = tuple(
     )
 )  # fmt: skip
 RULE = ("systems.*.exits.rule", "systems.*.exits.tau")
+CALIBRATION = ("calibration", "systems.*.calibration")
 
 
 @dataclass(frozen=True)
@@ -61,21 +62,23 @@ PHASES: Mapping[str, Phase] = {
         commands=("finetune", "trace"),
     ),
     "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
-    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
+    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
-        ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
+        ("summarize",),
+        ("trace", "calibrate", "time"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "plot": Phase(
-        ("plot_frontier", "plot_curve"),
+        ("plot_frontier", "plot_curve", "plot_ablation"),
         ("summarize",),
-        ("study", "reference"),
-        files=tuple(f"report/captions/{curve}.rst" for curve in CURVES),
+        ("study", "reference", "ablation"),
+        files=tuple(f"report/captions/{name}.rst" for name in (*CURVES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
         ("prepare", "time", "summarize", "plot"),
-        (*POINTS, "calibration", "accuracy_budget", "timing"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(
