@@ -21,9 +21,9 @@ from eat.layout import Layout
 BLOCK = 64
 """Queries of a block of the blocked path."""
 
-BLOCKED_FROM = 320
-"""The length above which blocks are faster than a band, in two threads: with 12 heads of 32 the band took 0.8 of the
-blocks' time at 224 tokens, about as long from 256 to 320 (blocks of 64 are partly empty between), 1.5 of it at 384."""
+BLOCKED_FROM = 256
+"""The length above which blocks are faster than a band, measured in two threads on a CPU: from 260 [240, 321] tokens
+(`eat bench growth`)."""
 
 
 @dataclass(frozen=True)
