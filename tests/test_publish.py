@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,10 @@ from workflow_scripts import publish_results
 STATE = {
     "date": "2026-01-02", "n_timed": 20, "foreign_load": 0.034, "machine": {"cpu": "a processor"},
     "versions": {"torch": "2.0"},
+}  # fmt: skip
+CARD = {
+    "source": {"kind": "glue_dir", "dev": "120 rows, not the 872 official rows"}, "pair": True,
+    "labels": ["not_duplicate", "duplicate"],
 }  # fmt: skip
 PAGE = "# A page\n\nkept\n\n<!-- results:made-up -->\nold\n<!-- /results:made-up -->\n\nkept too\n"
 
@@ -41,7 +46,7 @@ def half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     put(made.operating_points, paths.operating_points("movies"))
     put(made.timing, paths.timing("movies"))
     write_json(paths.timing_state("movies"), read_json(made.timing_facts) | STATE)
-    write_json(paths.card("movies"), {"source": {"kind": "glue_dir", "dev": "120 rows, not the 872 official rows"}})
+    write_json(paths.card("movies"), CARD)
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(value), encoding="utf-8")
     return study
 
@@ -67,6 +72,7 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     assert "**movies**, 120 dev texts (120 rows, not the 872 official rows), 20 of them timed on 2026-01-02" in page
     assert "(a processor, 2 threads, float32, int8, bfloat16; torch 2.0; other processes took 3.4 %" in page
     assert "Not finished yet: books." in page
+    assert re.search(r"^F1 of `duplicate` \(%\): dense [\d.]+, eat [\d.]+\.$", page, re.MULTILINE)
     rows = pd.read_csv("rows.csv")
     assert tuple(rows.columns) == SUMMARY_COLUMNS
     assert set(rows["task"]) == {"movies"}
