@@ -15,7 +15,7 @@ from eat.paths import CAPTIONS, CURVES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
-TASK = ("tasks.*.max_length", "tasks.*.learning_rate", "tasks.*.epochs_scale")
+TASK = ("tasks.*.max_length", "tasks.*.models_of")
 SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
@@ -58,10 +58,10 @@ PHASES: Mapping[str, Phase] = {
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (*STUDY, *TASK, *SYSTEM, "systems.*.recipe", *TRAINING),
+        (*STUDY, *TASK, "tasks.*.learning_rate", "tasks.*.epochs_scale", *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
-    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
+    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, *TASK, *SYSTEM, *PARTS)),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
