@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 import pytest
-from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+from synthetic_results import DENSE, EAT, STUDENT, Made, plot, write_study
 
-from eat import figures, report, typeset, verdicts
+from eat import report, typeset, verdicts
 from eat.errors import DamagedFile, EatError
 from eat.paths import FIGURES
 from eat.verdicts import NoiseFloor
@@ -56,13 +56,10 @@ def rendered(
 
 
 def plot_all(results: Path, tasks: tuple[str, ...], reference: str) -> None:
-    summary = pd.read_csv(results / "summary.csv")
     for task in tasks:
         for kind in FIGURES:
-            curve = [] if kind == "frontier" else [pd.read_csv(results / "curves" / f"{kind}.csv")]
             stem = results / "figures" / f"{kind}_{task}"
-            plot = getattr(figures, f"plot_{kind}")
-            plot(summary, *curve, task, reference, out_pdf=f"{stem}.pdf", out_svg=f"{stem}.svg")
+            plot(kind, results, task, reference, f"{stem}.pdf", f"{stem}.svg")
 
 
 def empty_figures(results: Path, tasks: tuple[str, ...]) -> None:

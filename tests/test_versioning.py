@@ -54,7 +54,7 @@ for file in "$@"; do
 done
 """
 BELOW_TIMING = {
-    "summarize", "plot_frontier", "plot_curve", "render_tables", "render_report", "render_pdf", "record",
+    "summarize", "plot_frontier", "plot_latency", "plot_curve", "render_tables", "render_report", "render_pdf", "record",
 }  # fmt: skip
 
 
@@ -186,8 +186,8 @@ def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Re
 
 def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
-    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
+    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
 
 
 def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
@@ -195,7 +195,7 @@ def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
     trained = [path for rule, path in repository.pending("config.yaml") if rule in ("finetune", "trace")]
     assert trained and all("/eat-6/" in path for path in trained)
     assert repository.wanted() == {
-        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", *BELOW_TIMING,
+        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", "plot_overview", *BELOW_TIMING,
     }  # fmt: skip
     assert repository.dirty() == {"finetune"}
 
@@ -291,7 +291,7 @@ def test_lost_records_are_never_passed_over(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     refused = repository.snakemake("--dry-run")
     assert refused.returncode != 0 and "no records" in refused.stdout + refused.stderr
-    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
     assert "not repaired" in repository.versioning("repair", check=False).stderr
     repository.git("checkout", "--quiet", "config")
     repository.versioning("repair")
@@ -319,7 +319,7 @@ def test_lost_records_come_back_without_dvc(repository: Repository) -> None:
     assert repository.wanted() == set()
     assert "nothing to repair" in repository.versioning("repair").stdout
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
     repository.edit("eat/flops.py")
     assert "summarize" in repository.wanted()
 
@@ -330,7 +330,7 @@ def test_what_changed_while_the_records_were_lost_is_seen(repository: Repository
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     repository.edit("workflow_scripts/plot_frontier.py")
     repository.versioning("repair")
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
 
 
 def test_a_result_that_changed_while_the_records_were_lost_is_made_again(repository: Repository) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from eat.paths import CAPTIONS, CURVES, TEMPLATES
+from eat.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
@@ -66,10 +66,10 @@ PHASES: Mapping[str, Phase] = {
         ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
     ),
     "plot": Phase(
-        ("plot_frontier", "plot_curve"),
-        ("summarize",),
-        ("study", "reference"),
-        files=tuple(f"report/captions/{curve}.rst" for curve in CURVES),
+        ("plot_overview", "plot_frontier", "plot_latency", "plot_curve"),
+        ("trace", "time", "summarize"),
+        ("study", "seeds", "reference", *RULE),
+        files=tuple(f"report/captions/{figure}.rst" for figure in (*FIGURES, *STUDY_FIGURES)),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),

@@ -20,12 +20,20 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.errors import EatError, listed
-    from eat.figures import CURVE_FIGURES
+    from eat.figures.exits import plot_exits
+    from eat.figures.reliability import plot_reliability
+    from eat.figures.tokens import plot_lengths, plot_retention
     from eat.files import read_table
 
-    if arguments.figure not in CURVE_FIGURES:
-        raise EatError(f"no figure {arguments.figure!r}; known: {listed(CURVE_FIGURES)}")
-    CURVE_FIGURES[arguments.figure](
+    figures = {
+        "retention": plot_retention,
+        "lengths": plot_lengths,
+        "exits": plot_exits,
+        "reliability": plot_reliability,
+    }
+    if arguments.figure not in figures:
+        raise EatError(f"no figure {arguments.figure!r}; known: {listed(figures)}")
+    figures[arguments.figure](
         read_table(arguments.summary),
         read_table(arguments.curve),
         arguments.task,
