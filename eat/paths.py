@@ -16,8 +16,11 @@ FIGURES = ("frontier", "latency", *CURVES)
 STUDY_FIGURES = ("overview",)
 """Of the whole study."""
 TABLES = ("results", "throughput", "frontier", "calibration", "paper")
-TEMPLATES = ("results.tex.jinja", "results_section.tex.jinja", "report.html.jinja", "published.yaml")
-CAPTIONS = (*FIGURES, *STUDY_FIGURES, *(kind if kind != "frontier" else "frontier_table" for kind in TABLES))
+TEMPLATES = (
+    "results.tex.jinja", "results_section.tex.jinja", "report.html.jinja", "report.css", "report.js", "published.yaml",
+    "claims.yaml",
+)  # fmt: skip
+CAPTIONS = (*FIGURES, *STUDY_FIGURES)
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,12 @@ def figure_files(wildcards):
     """Every figure of the study."""
     return [
         *(PATHS.study_figure(figure, ending) for figure in STUDY_FIGURES for ending in ("pdf", "svg")),
-        *(PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")),
+        *(
+            PATHS.figure(figure, task, ending)
+            for task in STUDY.tasks
+            for figure in FIGURES
+            for ending in ("pdf", "svg")
+        ),
     ]
 
 

@@ -9,7 +9,9 @@ OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg; overview.pdf and 
 rule plot_overview:
     """What each system is built of, drawn from the shapes of its traces."""
     input:
-        shapes=[PATHS.trace(first_task(), system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems],
+        shapes=[
+            PATHS.trace(first_task(), system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems
+        ],
         sources=sources_of("workflow_scripts.plot_overview"),
     output:
         pdf=PATHS.study_figure("overview", "pdf"),

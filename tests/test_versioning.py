@@ -54,7 +54,8 @@ for file in "$@"; do
 done
 """
 BELOW_TIMING = {
-    "summarize", "plot_frontier", "plot_latency", "plot_curve", "render_tables", "render_report", "render_pdf", "record",
+    "summarize", "plot_frontier", "plot_latency", "plot_curve",
+    "render_tables", "render_report", "render_pdf", "record",
 }  # fmt: skip
 
 
