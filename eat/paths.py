@@ -17,9 +17,15 @@ STUDY_FIGURES = ("overview",)
 """Of the whole study."""
 TABLES = ("results", "throughput", "frontier", "calibration", "paper")
 TEMPLATES = (
-    "results.tex.jinja", "results_section.tex.jinja", "report.html.jinja", "report.css", "report.js", "published.yaml",
+    "results.tex.jinja",
+    "results_section.tex.jinja",
+    "report.html.jinja",
+    "macros.html.jinja",
+    "report.css",
+    "report.js",
+    "published.yaml",
     "claims.yaml",
-)  # fmt: skip
+)
 CAPTIONS = (*FIGURES, *STUDY_FIGURES)
 
 

@@ -409,7 +409,7 @@ def test_what_is_missing_is_named(
         ),
         (
             "render_tables",
-            ("--task", "t", "--summary", "s.csv", "--paper", "p.csv", "--out", "tables"),
+            ("--task", "t", "--reference", "r", "--published", "y", "--summary", "s.csv", "--paper", "p", "--out", "o"),
             "s.csv: no such file; run the rule that makes it",
         ),
     ],

@@ -15,14 +15,16 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
+from synthetic_results import DENSE, EAT, Made, write_study
 
-from eat.paths import CURVES, FIGURES
+from eat.paths import CURVES, FIGURES, STUDY_FIGURES
 from workflow_scripts._sources import sources_of
 from workflow_scripts.versioning import SLACK_SECONDS
 
@@ -427,14 +429,36 @@ def test_an_experiment_changes_a_parameter(repository: Repository) -> None:
     assert repository.wanted() == set()
 
 
+def test_two_revisions_are_compared_through_dvc(repository: Repository) -> None:
+    """The stand-ins' results hold no numbers: made-up ones are kept in their place, in two commits."""
+    results = repository.folder / "results" / "small"
+    for speedup in (2.0, 4.0):
+        systems = (DENSE, replace(EAT, speedup=speedup))
+        made, _ = write_study(repository.folder.parent / f"made {speedup:g}", made=Made(systems=systems))
+        for name in ("summary.csv", "timing/rotten_tomatoes.json"):
+            (results / name).write_bytes((made / name).read_bytes())
+        repository.dvc("commit", "--force", "--no-relink")
+        repository.git("add", "dvc.lock")
+        repository.git("commit", "--quiet", "--message", f"{speedup:g} times as fast")
+    diff = (sys.executable, "-m", "eat.cli", "diff")
+    done = repository.run(*diff, "HEAD~1", "HEAD")
+    assert "| eat-6 | speed-up, batch 1 |" in done.stdout and "beyond the noise" in done.stdout
+    assert "No rule was run again." in done.stdout
+    assert repository.run(*diff, "HEAD~1").stdout.startswith("# HEAD~1 to the results in place")
+    assert (repository.folder / "results" / "diff" / "diff.html").is_file()
+    unknown = repository.run(*diff, "nowhere", check=False).stderr
+    assert unknown == "error: the results of nowhere were not found: nowhere: unknown Git revision 'nowhere'\n"
+
+
 def test_snakemakes_own_report_needs_no_network(repository: Repository) -> None:
     nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     done = Repository(repository.folder, repository.environment | nowhere).snakemake("--report", "report.html")
     assert done.returncode == 0, done.stderr
     page = (repository.folder / "report.html").read_text(encoding="utf-8")
-    for figure in FIGURES:
+    names = {figure: f"{figure}_rotten_tomatoes" for figure in FIGURES} | {figure: figure for figure in STUDY_FIGURES}
+    for figure, name in names.items():
         caption = (repository.folder / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8")
-        assert f"{figure}_rotten_tomatoes.svg" in page
+        assert f"{name}.svg" in page
         assert caption.split(",")[0].split(".")[0].strip() in page
 
 
