@@ -92,9 +92,10 @@ def test_rows_that_left_enter_no_further_product():
     expected = [int(trace.fed[depth >= layer, layer - 1].sum()) for layer in (1, 2, 3, 4)]
     assert counts["qkv"] == counts["up"] == expected
     for layer, work in enumerate(output.work, start=1):
-        assert work.rows == np.flatnonzero(depth >= layer).tolist()
-        assert work.fed == trace.fed[depth >= layer, layer - 1].tolist()
-        assert work.alive == trace.alive[(depth > layer) | (depth == 4), layer - 1].tolist()
+        assert sorted(work.rows) == np.flatnonzero(depth >= layer).tolist()
+        assert work.fed == trace.fed[work.rows, layer - 1].tolist()
+        stayed = [row for row in work.rows if depth[row] > layer or layer == 4]
+        assert work.alive == trace.alive[stayed, layer - 1].tolist()
 
 
 def middle_threshold(trace: Trace) -> float:
