@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-CURVES = ("exits", "retention", "lengths", "reliability")
+CURVES = ("exits", "retention", "lengths", "reliability", "cost")
 FIGURES = ("frontier", "latency", *CURVES)
 """Of each task."""
 STUDY_FIGURES = ("overview",)

@@ -43,6 +43,11 @@ def with_percent(fraction: float) -> str:
     return f"{percent(fraction)} %"
 
 
+def signed_percent(fraction: float) -> str:
+    """An error relative to what was observed, in per cent, signed, one decimal: -0.17 is `−17.0`."""
+    return _fixed("an error", 100.0 * fraction, 1, sign=True)
+
+
 def points(fraction: float) -> str:
     """A difference of fractions in percentage points, signed, one decimal: -0.0207 is `−2.1`."""
     return _fixed("a difference in points", 100.0 * fraction, 1, sign=True)
@@ -155,7 +160,8 @@ def span(values: Sequence[float], rounder: Rounder, unit: str = "") -> str:
     if not values:
         return DASH
     low, high = rounder(min(values)), rounder(max(values))
-    return f"{low if low == high else f'{low}{DASH}{high}'}{unit}"
+    between = " to " if {low[0], high[0]} & {MINUS, "+"} else DASH
+    return f"{low if low == high else low + between + high}{unit}"
 
 
 def padded(texts: Sequence[str]) -> list[str]:

@@ -98,7 +98,7 @@ rule plot_latency:
 
 
 rule plot_curve:
-    """Retention by layer, retention by length, exits, or reliability."""
+    """Retention by layer, retention by length, exits, reliability, or predicted against observed cost."""
     input:
         summary=PATHS.summary,
         curve=PATHS.curve("{figure}"),

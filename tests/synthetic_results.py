@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eat.figures.cost import plot_cost
 from eat.figures.exits import plot_exits
 from eat.figures.frontier import plot_frontier
 from eat.figures.latency import plot_latency
@@ -353,6 +354,21 @@ def timing_json(task: str, made: Made) -> dict[str, Any]:
     }
 
 
+def cost(task: str, made: Made, table: pd.DataFrame) -> pd.DataFrame:
+    """Predicted times that fall short of the observed by a tenth, and by a twentieth with the constant a layer."""
+    rows = []
+    names = [system.name for system in made.systems]
+    for row in table[(table.batch_size == 1) & table.system.isin(names)].to_dict("records"):
+        for model, error, gamma in (("equation 5", -0.1, 0.0), ("with overhead", -0.05, 0.2)):
+            observed = row["latency_ms_mean"]
+            coefficients = {"alpha": 1e-6, "beta": 0.01, "gamma": gamma}
+            times = {"observed_ms": observed, "predicted_ms": observed * (1 + error), "error": error, "n": 200}
+            rows.append(
+                {"task": task, "system": row["system"], "tau": row["tau"], "model": model} | coefficients | times
+            )
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
 def calls(task: str, made: Made, table: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:
     """The timed calls of the batch-1 rows, spread around their median."""
     rows = []
@@ -387,6 +403,7 @@ def plot(kind: str, results: Path, task: str, reference: str, pdf: Path | str, s
         "lengths": plot_lengths,
         "exits": plot_exits,
         "reliability": plot_reliability,
+        "cost": plot_cost,
     }[kind]
     summary = pd.read_csv(results / "summary.csv")
     if kind == "frontier":
@@ -438,6 +455,7 @@ def write_study(
             ("curves/retention.csv", retention(task, made)),
             ("curves/lengths.csv", lengths(task, made)),
             ("curves/reliability.csv", reliability(task, made, generator)),
+            ("curves/cost.csv", cost(task, made, table)),
         ):
             parts.setdefault(name, []).append(part)
         write_table(results / f"summary_{task}.csv", paper_columns(table))

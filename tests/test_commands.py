@@ -405,7 +405,7 @@ def test_what_is_missing_is_named(
         (
             "plot_curve",
             ("pie", "--task", "t", "--reference", "r", "--summary", "s", "--curve", "c", "--pdf", "p", "--svg", "v"),
-            "no figure 'pie'; known: retention, lengths, exits, reliability",
+            "no figure 'pie'; known: retention, lengths, exits, reliability, cost",
         ),
         (
             "render_tables",

@@ -20,12 +20,14 @@ import pandas as pd
 import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, plot, plot_systems, write_study
 
-from eat import typeset, verdicts
+from eat import rounding, typeset, verdicts
 from eat.errors import DamagedFile, EatError
 from eat.paths import FIGURES, STUDY_FIGURES
 from eat.report.environments import html_environment, latex_environment
 from eat.report.inline import inline_svg
 from eat.report.render import render_report
+from eat.report.results import TaskFiles
+from eat.report.theory import reach_of
 from eat.verdicts import NoiseFloor
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -127,7 +129,9 @@ def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> Non
     page = Page(plain["report.html"])
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    headings = "What was run|Results|Frontier|Adaptive behaviour|Calibration|The paper's claims|How it was measured"
+    headings = (
+        "What was run|Results|Frontier|Adaptive behaviour|Calibration|Theory|The paper's claims|How it was measured"
+    )
     for heading in f"{headings}|Published figures|Provenance".split("|"):
         assert page.text.count(heading) >= 2  # in the contents, and as a heading
 
@@ -226,7 +230,10 @@ def test_accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: 
         (
             1.01,
             -0.005,
-            ["no difference in speed is shown", "neither a loss of accuracy nor its absence"],
+            [
+                "no difference in speed is shown",
+                "neither a loss of accuracy nor its absence can be shown by 1,706 texts",
+            ],
             ["is faster"],
         ),
     ],
@@ -417,3 +424,34 @@ def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatc
     message = typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
     assert "none of latexmk, pdflatex, tectonic is installed" in message
     assert not (tmp_path / "results.pdf").exists()
+
+
+# --- theory -------------------------------------------------------------------------------------------------------
+
+
+def task_of(retention: list[dict[str, Any]], exits: list[dict[str, Any]]) -> TaskFiles:
+    empty = pd.DataFrame()
+    return TaskFiles("t", empty, empty, pd.DataFrame(exits), empty, pd.DataFrame(retention), empty, {}, {})
+
+
+def test_the_reach_of_an_operating_point_by_hand() -> None:
+    """Three layers; after layer 1 half of the tokens is removed, after layer 2 40 % of the texts leave."""
+    alive = {(None, 1): 0.5, (None, 2): 0.5, (None, 3): 0.5, (0.9, 1): 0.5, (0.9, 2): 0.6, (0.9, 3): 0.6}
+    retention = [{"system": "s", "tau": tau, "layer": layer, "observed": part} for (tau, layer), part in alive.items()]
+    exits = [
+        {"system": "s", "tau": 0.9, "exit": 2, "fraction": 0.4},
+        {"system": "s", "tau": 0.9, "exit": 3, "fraction": 0.6},
+    ]
+    reach = reach_of(task_of(retention, exits), "s", 0.9)
+    assert reach.reached.tolist() == [1.0, 1.0, 0.6]
+    assert reach.entering.tolist() == [1.0, 0.5, 0.5]
+    assert reach.running.tolist() == [1.0, 0.5, 0.6]
+    assert reach.product == pytest.approx(2 / 3 * 2.6 / 3)
+    assert reach.executed == pytest.approx((1.0 + 0.5 + 0.6 * 0.6) / 3)
+
+
+def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
+    """The made-up predictions fall short by a tenth, and by a twentieth with the constant."""
+    text = Page(plain["report.html"]).text
+    assert f"equation (5) as the paper has it errs by {rounding.MINUS}10.0 % of the observed mean times" in text
+    assert f"with a constant for each executed layer errs by {rounding.MINUS}5.0 %" in text

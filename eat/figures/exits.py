@@ -37,23 +37,56 @@ def plot_exits(
         layers = int(curves["exit"].max())
         depths = sorted(int(depth) for depth in curves.loc[curves["system"].isin(shown), "exit"].unique())
         names = [f"after layer {depth}" for depth in depths]
-        bars = sum(len(taus) for _, taus in groups)
-        width = style.COLUMN
-        figure = canvas(width, 0.5 + 0.17 * bars + 0.27 * len(groups) + style.legend_height(names, width))
-        panels = figure.subplots(
-            len(groups), 1, sharex=True, squeeze=False, height_ratios=[len(taus) + 0.3 for _, taus in groups]
-        )[:, 0]
+        columns = _columns(groups)
+        tallest = max(_height(column) for column in columns)
+        width = style.COLUMN if len(columns) == 1 else style.FULL
+        figure = canvas(width, 0.5 + tallest + style.legend_height(names, width))
         spots: list[Spot] = []
-        for panel, (name, taus) in zip(panels, groups, strict=True):
-            spots += _draw_exits(panel, curves[curves["system"] == name], taus, layers)
-            panel.set_title(wrapped(looks[name].label, 38), loc="left", pad=2.5)
-        panels[-1].set_xlabel("Texts (%)")
+        parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+        for part, column in zip(parts, columns, strict=True):
+            # what a shorter column lacks is left empty below it, so that bars are equally high everywhere
+            heights = [len(taus) + 0.3 for _, taus in column]
+            rest = (tallest - _height(column)) / BAR_HEIGHT
+            panels = part.subplots(
+                len(column) + (rest > 0), 1, sharex=True, squeeze=False, height_ratios=heights + [rest] * (rest > 0)
+            )[:, 0]
+            for panel, (name, taus) in zip(panels, column, strict=False):
+                spots += _draw_exits(panel, curves[curves["system"] == name], taus, layers)
+                panel.set_title(wrapped(looks[name].label, 38), loc="left", pad=2.5)
+            for panel in panels[len(column) :]:
+                panel.set_axis_off()
+            panels[len(column) - 1].set_xlabel("Texts (%)")
+            panels[len(column) - 1].tick_params(labelbottom=True)
         handles = [
             Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
         ]
         arrow = Line2D([], [], linestyle="", marker=">", color="black")
         legend(figure, [*handles, arrow], [*names, "chosen"], width)
         style.save(figure, out_pdf, out_svg, spots)
+
+
+_Group = tuple[str, list[float | None]]
+"""A system with its thresholds: a bar each."""
+
+BAR_HEIGHT = 0.17
+"""Inches."""
+TALLEST = 7.0
+"""Inches that a column of bars may be high before there is a second."""
+
+
+def _height(column: list[_Group]) -> float:
+    return sum(BAR_HEIGHT * len(taus) + 0.27 for _, taus in column)
+
+
+def _columns(groups: list[_Group]) -> list[list[_Group]]:
+    """The systems in at most three columns, kept in order, each as high as the others as far as that goes."""
+    number = min(3, -(-int(_height(groups) * 100) // int(TALLEST * 100)))
+    columns: list[list[_Group]] = [[]]
+    for group in groups:
+        if columns[-1] and _height([*columns[-1], group]) > _height(groups) / number + 0.5 and len(columns) < number:
+            columns.append([])
+        columns[-1].append(group)
+    return columns
 
 
 def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers: int) -> list[Spot]:

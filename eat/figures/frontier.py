@@ -21,6 +21,9 @@ from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, l
 from eat.rows import in_precision_of, is_true, rows_of
 from eat.style import Look, Spot
 
+MANY = 12
+"""Of more systems than this, panels stand below each other, and crosses at chosen points alone."""
+
 
 @dataclass(frozen=True)
 class _Axis:
@@ -57,24 +60,29 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     lines = [rows["system"].isin(plain), ~rows["system"].isin(plain)]
     lines = [line for line in lines if line.any()]
     shown = [name for name in looks if name in set(rows["system"])]
-    width = style.FULL if len(columns) == 2 else style.COLUMN
+    is_many = len(shown) > MANY
+    width = style.FULL if len(columns) == 2 or is_many else style.COLUMN
+    across = 1 if is_many else len(columns)
+    down = len(lines) * len(columns) // across
     entries = [*(looks[name].label for name in shown), "chosen on the calibration split", "Pareto front"]
     with style.figure_style():
-        figure = canvas(width, 0.3 + 2.6 * len(lines) + style.legend_height(entries, width))
-        grid = figure.subplots(len(lines), len(columns), sharex="col", sharey=True, squeeze=False)
+        figure = canvas(width, 0.3 + (3.4 if is_many else 2.6) * down + style.legend_height(entries, width))
+        grid = figure.subplots(down, across, sharex="none" if is_many else "col", sharey=True, squeeze=False)
+        # line by line: the batches beside each other, or below each other where there is much to show
         panels = []
-        for axes_of_line, line in zip(grid, lines, strict=True):
-            for axes, (points, axis) in zip(axes_of_line, columns, strict=True):
-                panel = _Panel(axes, points[line.loc[points.index]], axis)
+        places = iter(grid.ravel())
+        for line in lines:
+            for points, axis in columns:
+                panel = _Panel(next(places), points[line.loc[points.index]], axis)
                 _draw_front(panel, points)
-                _draw_points(panel, looks)
+                _draw_points(panel, looks, all_crosses=not is_many)
+                if is_many or line is lines[-1]:
+                    panel.axes.set_xlabel(axis.title)
                 panels.append(panel)
-            axes_of_line[0].set_ylabel("Accuracy (%)")
-        for axes, (_, axis) in zip(grid[-1], columns, strict=True):
-            axes.set_xlabel(axis.title)
-        if len(lines) == 2:
-            for axes_of_line, line in zip(grid, lines, strict=True):
-                axes_of_line[0].set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
+            if len(lines) == 2:
+                panels[-len(columns)].axes.set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("Accuracy (%)")
         grid[0, 0].set_ylim(*_range_of_accuracy(rows))
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
@@ -114,7 +122,7 @@ def _draw_front(panel: _Panel, points: pd.DataFrame) -> None:
     panel.axes.plot(edge[column], edge["accuracy"], color="#C4C4C4", linewidth=2.2, drawstyle=steps, zorder=1)
 
 
-def _draw_points(panel: _Panel, looks: dict[str, Look]) -> None:
+def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> None:
     axes, axis = panel.axes, panel.axis
     for name, own in panel.points.sort_values("tau").groupby("system", sort=False):
         look = looks[str(name)]
@@ -124,11 +132,13 @@ def _draw_points(panel: _Panel, looks: dict[str, Look]) -> None:
         axes.plot(x, y, color=look.colour, linewidth=0.9, zorder=3)
         chosen = is_true(own["chosen"]).to_numpy()
         # crosses of all points at full strength would hide the points
-        for mask, face, size, strength in ((~chosen, "white", 3.4, 0.22), (chosen, look.colour, 5.5, 0.75)):
+        faint = 0.22 if all_crosses else 0.0
+        for mask, face, size, strength in ((~chosen, "white", 3.4, faint), (chosen, look.colour, 5.5, 0.75)):
             bars = {"xerr": across[:, mask], "yerr": upright[:, mask]}
-            axes.errorbar(
-                x[mask], y[mask], **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=strength, zorder=2
-            )
+            if strength:
+                axes.errorbar(
+                    x[mask], y[mask], **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=strength, zorder=2
+                )
             axes.plot(
                 x[mask],
                 y[mask],

@@ -16,6 +16,9 @@ from eat.figures.canvas import PER_CENT, Output, canvas, legend, wrapped
 from eat.rows import in_precision_of, of_task, rows_of
 from eat.style import Look, Spot
 
+MANY = 5
+"""Of more systems than this, each shows one exit alone."""
+
 
 def plot_reliability(
     summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
@@ -23,42 +26,38 @@ def plot_reliability(
     """Accuracy against confidence at each exit, before and after temperature scaling; the diagonal is calibrated.
 
     A row for each system in the reference's precision with early exits (for every one where none has any), a column for
-    each exit. The area of a marker grows with the number of texts in its bin.
+    each exit; of many systems only the deepest early exit of each. The area of a marker grows with the number of texts
+    in its bin.
     """
     rows = rows_of(summary, task)
     curves = of_task(reliability, task)
     curves = curves[curves["n"] > 0]
     looks = style.looks(rows, reference)
-    several = curves.groupby("system")["exit"].nunique() > 1
-    known = set(curves["system"]) & in_precision_of(rows, reference)
-    present = [name for name in looks if name in known]
-    shown = [name for name in present if several[name]] or present
-    if not shown:
+    lines = _lines(curves, [name for name in looks if name in in_precision_of(rows, reference)])
+    if not lines:
         raise EatError(f"task {task!r}: the reliability curves hold no system of the summary")
-    exits = {
-        name: sorted(int(depth) for depth in curves.loc[curves["system"] == name, "exit"].unique()) for name in shown
-    }
-    columns = max(len(depths) for depths in exits.values())
+    columns = max(len(line) for line in lines)
     start = np.floor(10 * min(float(curves["confidence"].min()), float(curves["accuracy"].min()))) / 10
     with style.figure_style():
         width = style.COLUMN if columns <= 2 else style.FULL
-        figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(shown) + 0.2 * len(shown))
-        panels = figure.subplots(len(shown), columns, sharex=True, sharey=True, squeeze=False)
+        figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(lines) + 0.2 * len(lines))
+        grid = figure.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
         spots: list[Spot] = []
-        for line, name in zip(panels, shown, strict=True):
-            for panel in line[len(exits[name]) :]:
+        for panels, line in zip(grid, lines, strict=True):
+            for panel in panels[len(line) :]:
                 panel.set_axis_off()
-            for panel, depth in zip(line, exits[name], strict=False):
+            for place, (panel, (name, depth)) in enumerate(zip(panels, line, strict=False)):
                 own = curves[(curves["system"] == name) & (curves["exit"] == depth)]
                 _draw_reliability(panel, own, looks[name])
                 spots += _spots(panel, own, name)
-                panel.set_title(f"layer {depth}", fontsize=7, pad=3, loc="left")
+                is_first = place == 0 or line[place - 1][0] != name
+                room = 14 * columns if line[-1][0] == name else 19
+                title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
+                panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
                 panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
                 panel.xaxis.set_major_locator(MaxNLocator(3))
                 panel.yaxis.set_major_locator(MaxNLocator(4))
-            first = f"{wrapped(looks[name].label, 14 * columns)}\nlayer {exits[name][0]}"
-            line[0].set_title(first, fontsize=7, pad=3, loc="left")
-        for column in panels.T:  # the lowest panel that is shown, not the lowest place
+        for column in grid.T:  # the lowest panel that is shown, not the lowest place
             next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
         figure.supxlabel("Confidence (%)", fontsize=8)
         figure.supylabel("Accuracy (%)", fontsize=8)
@@ -70,6 +69,19 @@ def plot_reliability(
         names = ["raw", "calibrated", "confidence equals accuracy"]
         legend(figure, handles, names, width, where="outside upper center")
         style.save(figure, out_pdf, out_svg, spots)
+
+
+def _lines(curves: pd.DataFrame, known: list[str]) -> list[list[tuple[str, int]]]:
+    """The panels, (system, exit), line by line."""
+    exits = {
+        name: sorted(int(depth) for depth in curves.loc[curves["system"] == name, "exit"].unique()) for name in known
+    }
+    present = [name for name in known if exits[name]]
+    shown = [name for name in present if len(exits[name]) > 1] or present
+    if len(shown) <= MANY:
+        return [[(name, depth) for depth in exits[name]] for name in shown]
+    deepest = [(name, exits[name][max(len(exits[name]) - 2, 0)]) for name in shown]
+    return [deepest[start : start + MANY] for start in range(0, len(deepest), MANY)]
 
 
 def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:

@@ -31,7 +31,7 @@ def plot_retention(
     shown = [name for name in looks if name in removing & in_precision_of(rows, reference)]
     chosen = chosen_thresholds(rows)
     with style.figure_style():
-        columns = min(3, max(1, len(shown)))
+        columns = min(4 if len(shown) > 6 else 3, max(1, len(shown)))
         width = style.COLUMN if columns == 1 else style.FULL
         lines = -(-len(shown) // columns)
         figure = canvas(width, 0.55 + 1.75 * max(1, lines))

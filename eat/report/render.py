@@ -18,12 +18,13 @@ from eat import rounding, tables
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
 from eat.latex import Latex
-from eat.paths import FIGURES
+from eat.paths import CURVES, FIGURES
 from eat.published import Published, read_published
 from eat.report import prose
 from eat.report.environments import html_environment, latex_environment, render
 from eat.report.inline import inline_svg
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
+from eat.report.theory import theory_sentences, theory_table
 from eat.rows import is_true
 from eat.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
 from eat.style import STOCK_PREFIX
@@ -51,6 +52,7 @@ class TaskReport:
     findings: tuple[tuple[str, str], ...]
     adaptive: tuple[str, ...]
     calibration: tuple[str, ...]
+    theory: tuple[str, ...]
     measuring: tuple[str, ...]
     warning: str
     tables: dict[str, Table]
@@ -180,6 +182,7 @@ def _task_report(
         "frontier": tables.frontier_table(rows, task.name),
         "calibration": tables.calibration_table(rows, task.name),
         "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
+        "theory": theory_table(task),
     }
     return TaskReport(
         name=task.name,
@@ -190,6 +193,7 @@ def _task_report(
         findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
         adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
         calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
+        theory=tuple(theory_sentences(task, reference)),
         measuring=(
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
@@ -259,7 +263,7 @@ def _files(results: Path, data: Path, tasks: list[str]) -> list[tuple[str, str]]
     paths = [
         (results, "summary.csv"),
         (results, "metrics.json"),
-        *((results, f"curves/{name}.csv") for name in ("exits", "retention", "lengths", "reliability")),
+        *((results, f"curves/{name}.csv") for name in CURVES),
         *((results, f"timing/{task}.json") for task in tasks),
         *((results, f"summary_{task}.csv") for task in tasks),
         *((data, f"{task}/card.json") for task in tasks),

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table
 from eat.rows import of_task, rows_of
@@ -103,6 +104,8 @@ class TaskFiles:
     paper_columns: pd.DataFrame
     exits: pd.DataFrame
     lengths: pd.DataFrame
+    retention: pd.DataFrame
+    cost: pd.DataFrame
     card: dict[str, Any]
     timing: dict[str, Any]
 
@@ -128,6 +131,8 @@ def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path) -> l
     lengths = read_table(
         results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
     )
+    retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
+    cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS)
     found = []
     for task in tasks:
         timing = read_json(results / "timing" / f"{task}.json")
@@ -141,6 +146,8 @@ def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path) -> l
                 paper_columns=read_table(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
                 exits=of_task(exits, task),
                 lengths=of_task(lengths, task),
+                retention=of_task(retention, task),
+                cost=of_task(cost, task),
                 card=read_json(data / task / "card.json"),
                 timing=timing,
             )
