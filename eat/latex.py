@@ -21,6 +21,8 @@ from eat.tables import Column, Group, Row, Table
 
 ROWS_A_PAGE = 36
 """A longer table is cut into parts that each fit on a page."""
+SENTENCES_A_PAGE = 18
+"""The same for rows that hold sentences and take several lines."""
 
 
 class Latex(str):
@@ -113,15 +115,16 @@ def to_latex(table: Table) -> Latex:
 
 
 def _pages(table: Table) -> list[Table]:
-    """Tables of at most `ROWS_A_PAGE` rows each, groups kept in order."""
+    """Tables of as many rows as a page holds, groups kept in order."""
+    most = SENTENCES_A_PAGE if any(column.width for column in table.columns) else ROWS_A_PAGE
     pages: list[list[Group]] = [[]]
-    room = ROWS_A_PAGE
+    room = most
     for group in table.groups:
         rest = group.rows
         while rest:
             if room <= 0:
                 pages.append([])
-                room = ROWS_A_PAGE
+                room = most
             pages[-1].append(Group(group.heading, rest[:room]))
             taken = len(rest[:room])
             rest, room = rest[room:], room - taken

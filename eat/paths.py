@@ -11,7 +11,7 @@ from pathlib import Path
 
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 CURVES = ("exits", "retention", "lengths", "reliability", "cost")
-FIGURES = ("frontier", "latency", *CURVES)
+FIGURES = ("frontier", "latency", "flops", *CURVES)
 """Of each task."""
 STUDY_FIGURES = ("overview",)
 """Of the whole study."""

@@ -446,7 +446,7 @@ def scorecard_table(judged: Sequence[Judged]) -> Table:
         Column("Reason", align="left", width=0.22),
     )
     groups = []
-    for task in dict.fromkeys(one.task for one in judged):
+    for task in sorted(dict.fromkeys(one.task for one in judged), key=lambda task: not task):  # what has none is last
         heading = task or "Claims that no task of this study can test"
         groups.append(Group(heading, tuple(_line(one) for one in judged if one.task == task)))
     caption = (

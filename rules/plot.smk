@@ -97,6 +97,34 @@ rule plot_latency:
         " 2>&1 | tee {log:q}"
 
 
+rule plot_flops:
+    """Saved time against saved FLOPs."""
+    input:
+        summary=PATHS.summary,
+        sources=sources_of("workflow_scripts.plot_flops"),
+    output:
+        pdf=PATHS.figure("flops", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("flops", "{task}", "svg"),
+            caption="../report/captions/flops.rst",
+            category="{task}",
+            labels={"figure": "flops"},
+        ),
+    log:
+        PATHS.log("plot_flops", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_flops", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
+    message:
+        "{wildcards.task}: drawing FLOPs against time"
+    shell:
+        "python -m workflow_scripts.plot_flops --task {wildcards.task:q} --reference {params.reference:q}"
+        " --summary {input.summary:q} --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
+
+
 rule plot_curve:
     """Retention by layer, retention by length, exits, reliability, or predicted against observed cost."""
     input:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from eat.figures.cost import plot_cost
 from eat.figures.exits import plot_exits
+from eat.figures.flops import plot_flops
 from eat.figures.frontier import plot_frontier
 from eat.figures.latency import plot_latency
 from eat.figures.overview import Drawn, plot_overview
@@ -398,6 +399,7 @@ def plot(kind: str, results: Path, task: str, reference: str, pdf: Path | str, s
     """Draw a figure of a task from the files of a made-up study."""
     draw = {
         "frontier": plot_frontier,
+        "flops": plot_flops,
         "latency": plot_latency,
         "retention": plot_retention,
         "lengths": plot_lengths,
@@ -406,7 +408,7 @@ def plot(kind: str, results: Path, task: str, reference: str, pdf: Path | str, s
         "cost": plot_cost,
     }[kind]
     summary = pd.read_csv(results / "summary.csv")
-    if kind == "frontier":
+    if kind in ("frontier", "flops"):
         draw(summary, task, reference, out_pdf=pdf, out_svg=svg)
     elif kind == "latency":
         draw(

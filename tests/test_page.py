@@ -164,5 +164,6 @@ def test_nothing_stands_beyond_the_margin(folder: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:]
+    assert "Float too large" not in done.stdout
     too_wide = [float(points) for points in re.findall(r"Overfull \\hbox \((\d+\.\d+)pt too wide\)", done.stdout)]
     assert max(too_wide, default=0.0) < 10.0

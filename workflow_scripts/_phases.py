@@ -66,7 +66,7 @@ PHASES: Mapping[str, Phase] = {
         ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
     ),
     "plot": Phase(
-        ("plot_overview", "plot_frontier", "plot_latency", "plot_curve"),
+        ("plot_overview", "plot_frontier", "plot_latency", "plot_flops", "plot_curve"),
         ("trace", "time", "summarize"),
         ("study", "seeds", "reference", *RULE),
         files=tuple(f"report/captions/{figure}.rst" for figure in (*FIGURES, *STUDY_FIGURES)),

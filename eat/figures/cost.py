@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from eat import rounding, style
 from eat.cost_model import MODELS
-from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of
 from eat.rows import of_task, rows_of
 from eat.style import Spot
 
@@ -43,11 +42,7 @@ def plot_cost(
                     own["observed_ms"], own["predicted_ms"], linestyle="", marker=look.marker, color=look.colour,
                     markerfacecolor=face, markersize=4.2, markeredgewidth=0.8,
                 )  # fmt: skip
-        ratio_axis(axes)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        both_ratio_axes(axes)
         axes.set(xlim=span, ylim=span, xlabel="Observed (ms a text)", ylabel="Predicted (ms a text)")
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white"))

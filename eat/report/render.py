@@ -100,23 +100,20 @@ def render_report(
     for number, task in enumerate(found, start=1):
         figures = {}
         for kind in FIGURES:
-            stem = f"{kind}_{task.name}"
-            path, copy = _tex_path(results / "figures" / f"{stem}.pdf", out / f"{kind}-{number}.pdf")
+            drawn = results / "figures" / f"{kind}_{task.name}"
+            caption = f"{_caption(captions, kind)} {prose.sample(task)}"
+            figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
             copies |= copy
-            svg = inline_svg(results / "figures" / f"{stem}.svg", prefix=f"t{number}-{kind}-")
-            figures[kind] = Figure(path, svg, f"{_caption(captions, kind)} {prose.sample(task)}")
         reports.append(_task_report(task, f"task-{number}", figures, origin.reference, published))
-    path, _ = _tex_path(results / "figures" / "overview.pdf", out / "overview.pdf")
-    drawn = inline_svg(results / "figures" / "overview.svg", prefix="overview-")
+    overview, _ = _figure(results / "figures" / "overview", out / "overview.pdf", _caption(captions, "overview"))
     names = [task.name for task in found]
     summary = pd.concat([task.summary for task in found])
-    script = (templates / "report.js").read_text(encoding="utf-8")
     context = {
         "study": study_name,
         "date": origin.date,
         "tasks": reports,
         "run_facts": _run_facts(origin, found),
-        "overview": Figure(path, drawn, _caption(captions, "overview")),
+        "overview": overview,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
         "published": tables.published_table(published, summary, names),
@@ -124,10 +121,7 @@ def render_report(
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
         "files": _files(results, data, names),
-        "style": Markup((templates / "report.css").read_text(encoding="utf-8")),
-        "script": Markup(script),
-        # a browser runs this script and no other
-        "script_digest": b64encode(sha256(script.encode()).digest()).decode(),
+        **_style_and_script(templates),
     }
     texts = {
         "results_section.tex": render(latex_environment(templates), "results_section.tex.jinja", context),
@@ -142,13 +136,25 @@ def render_report(
     return [*(out / name for name in texts), *copies]
 
 
-def _tex_path(source: Path, beside: Path) -> tuple[Latex, dict[Path, Path]]:
-    """How the LaTeX names a figure, and the copy it needs where TeX cannot hold its name in a path."""
-    if not source.is_file():
-        raise DamagedFile(f"{source}: no such file; run the rule that plots it")
-    if re.fullmatch(r"[A-Za-z0-9._-]+", source.stem):
-        return Latex(rf"\eatfigures/{source.name}"), {}
-    return Latex(rf"\eatreport/{beside.name}"), {beside: source}
+def _figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
+    """A figure, and the copy that it needs where TeX cannot hold its name in a path.
+
+    drawn: the figure's files without their ending. beside: where a copy would lie. The copies: target -> source.
+    """
+    pdf = drawn.with_name(f"{drawn.name}.pdf")
+    if not pdf.is_file():
+        raise DamagedFile(f"{pdf}: no such file; run the rule that plots it")
+    svg = inline_svg(drawn.with_name(f"{drawn.name}.svg"), prefix=f"{beside.stem}-")
+    if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
+        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
+    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
+
+
+def _style_and_script(templates: Path) -> dict[str, str]:
+    """What makes the page work by itself; by the script's digest a browser runs that script and no other."""
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
 
 
 def _captions(folder: Path) -> dict[str, str]:
