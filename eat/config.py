@@ -76,14 +76,43 @@ class FileSource(Strict):
     )
 
 
-Source = Annotated[PackagedSource | FileSource, Field(discriminator="kind")]
+GlueTaskName = Annotated[
+    Literal["cola", "sst2", "mrpc", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"],
+    Field(description="The hub's name of the task; mnli-mm is MNLI with its mismatched dev text."),
+]
+
+
+class GlueDirSource(Strict):
+    """A task of GLUE, read from a folder of its files (`glue_dir`); they bring dev text of their own."""
+
+    kind: Literal["glue_dir"]
+    task: GlueTaskName
+
+
+Revision = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits: a branch could move.")
+]
+
+
+class HubSource(Strict):
+    """A task of GLUE from the Hugging Face hub or its cache; it brings dev text of its own."""
+
+    kind: Literal["hub"]
+    task: GlueTaskName
+    dataset: str = Field("nyu-mll/glue", min_length=1, description="The repository on the hub.")
+    revision: Revision
+
+
+Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Field(discriminator="kind")]
 
 
 class Splits(Strict):
     """How text is divided, by a stable hash of the normalised text."""
 
     calibration: Fraction = Field(0.15, description="The part that fits temperatures and picks thresholds.")
-    dev: Fraction = Field(0.20, description="The part that accuracy is reported on.")
+    dev: Fraction = Field(
+        0.20, description="The part that accuracy is reported on. A source that brings dev text of its own takes none."
+    )
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:
@@ -102,6 +131,20 @@ class Task(Strict):
     calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
     dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
     learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
+    epochs_scale: Positive = Field(
+        1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
+    )
+    models_of: Name | None = Field(
+        None,
+        description="Run the models trained for this task, and train nothing. So MNLI's mismatched dev text stands "
+        "beside the matched one.",
+    )
+
+    @model_validator(mode="after")
+    def _divides_what_is_whole(self) -> Self:
+        if isinstance(self.source, GlueDirSource | HubSource) and self.splits.dev != Splits().dev:
+            raise ValueError(f"splits.dev is {self.splits.dev:g}, but {self.source.kind} brings dev text; take it off")
+        return self
 
 
 # --- systems ------------------------------------------------------------------------------------------------------
@@ -121,7 +164,15 @@ class FolderBackbone(Strict):
     path: str
 
 
-Backbone = Annotated[PackagedBackbone | FolderBackbone, Field(discriminator="kind")]
+class HubBackbone(Strict):
+    """Pretrained weights from the Hugging Face hub or its cache."""
+
+    kind: Literal["hub"]
+    name: str = Field(min_length=1, description="The repository on the hub, such as google-bert/bert-base-uncased.")
+    revision: Revision
+
+
+Backbone = Annotated[PackagedBackbone | FolderBackbone | HubBackbone, Field(discriminator="kind")]
 
 
 class Layers(Strict):
@@ -261,6 +312,7 @@ class Stage(Strict):
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+CalibrationMode = Literal["fitted", "raw", "paper"]
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
@@ -288,6 +340,7 @@ class System(Strict):
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
     precision: Precision = Field("float32", description="What it runs in, when traced and timed; int8 for the CPU.")
+    calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
 
     @property
@@ -339,7 +392,7 @@ class Training(Strict):
 class Calibration(Strict):
     """How exit probabilities are calibrated before a threshold is applied."""
 
-    mode: Literal["fitted", "raw", "paper"] = Field(
+    mode: CalibrationMode = Field(
         "fitted",
         description="fitted: a temperature for each exit; raw: none; paper: a temperature only where the ECE on the "
         "calibration split is above 2 %.",
@@ -366,6 +419,16 @@ class Timing(Strict):
     )
 
 
+class Ablation(Strict):
+    """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
+
+    kind: Literal["switched_off", "retrained"] = Field(
+        description="switched_off: the trained system with parts off, and no retraining; retrained: each is trained."
+    )
+    base: Name = Field(description="The system with all its parts.")
+    variants: Distinct[Name] = Field(min_length=1, description="The systems that differ from it by a part.")
+
+
 class Study(Strict):
     """Everything that one run of the workflow rebuilds."""
 
@@ -377,12 +440,18 @@ class Study(Strict):
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
     )
+    glue_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+    )
     backbones: dict[Name, Backbone] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
     systems: dict[Name, System] = Field(min_length=1)
     training: Training = Training()
     calibration: Calibration = Calibration()
     timing: Timing = Timing()
+    ablation: Ablation | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -407,6 +476,7 @@ class Study(Strict):
             )
         if self.systems[self.reference].precision == "int8":
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
+        self._check_tasks()
         for name, system in self.systems.items():
             if name == "backbone" or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
@@ -433,7 +503,20 @@ class Study(Strict):
             if system.weights_of is not None:
                 self._check_taken_over(name, system)
         self._refuse_cycles()
+        self._check_ablation()
         return self
+
+    def _check_tasks(self) -> None:
+        """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
+        trained = [name for name, task in self.tasks.items() if task.models_of is None]
+        for name, task in self.tasks.items():
+            if task.models_of is not None and task.models_of not in trained:
+                raise ValueError(
+                    f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
+                )
+            longest = self.tasks[self.trained_task(name)].max_length
+            if task.max_length > longest:
+                raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
 
     def _check_taken_over(self, name: str, system: System) -> None:
         """Refuse what the weights of the other system cannot do."""
@@ -447,6 +530,29 @@ class Study(Strict):
                 f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
                 f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
             )
+
+    def _check_ablation(self) -> None:
+        """Refuse variants that are not what the ablation's kind says of them."""
+        ablation = self.ablation
+        if ablation is None:
+            return
+        named = [("base", ablation.base), *((f"variants.{i}", name) for i, name in enumerate(ablation.variants))]
+        for key, name in named:
+            if name not in self.systems:
+                raise ValueError(f"ablation.{key}: {name!r} is not a system; known: {listed(self.systems)}")
+        base = self.systems[ablation.base]
+        for key, name in named[1:]:
+            row = self.systems[name]
+            if name in (self.reference, ablation.base):
+                raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which stand there anyway")
+            if ablation.kind == "switched_off" and row.weights_of != ablation.base:
+                raise ValueError(
+                    f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, for nothing is retrained"
+                )
+            # a temperature is no weight: the same training under another calibration is the retrained system
+            same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
+            if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
+                raise ValueError(f"ablation.{key}: {name!r} runs the weights of {row.weights_of}; give it a recipe")
 
     def _refuse_cycles(self) -> None:
         def visit(name: str, path: tuple[str, ...]) -> None:
@@ -482,6 +588,10 @@ class Study(Strict):
         """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's."""
         trained = self.systems[system].weights_of or system
         return trained, self.stage_names(trained)[-1]
+
+    def trained_task(self, task: str) -> str:
+        """The task whose models a task runs: itself, unless it names another."""
+        return self.tasks[task].models_of or task
 
     def parts(self, system: str) -> dict[str, Any]:
         """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
@@ -523,7 +633,7 @@ class Study(Strict):
             "attention": _plain(row.attention),
             "exits": {"after": row.exits.after, "read": row.exits.read},
             "last_head": row.last_head,
-            "stage": _plain(chosen) | {"learning_rate": rate},
+            "stage": _plain(_stretched(chosen, self.tasks[task].epochs_scale)) | {"learning_rate": rate},
             # threads are left out: more of them are no reason to train again
             "training": self.training.model_dump(mode="json", exclude={"threads"}) | {"learning_rate": rate},
         }
@@ -531,9 +641,9 @@ class Study(Strict):
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
-        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`,
-        `calibration` and `accuracy_budget` that is not named in `keep`, are set to their defaults, so that changing
-        them leaves the job's parameters as they were.
+        Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
+        and each of `timing`, `calibration`, `accuracy_budget` and `ablation` that is not named in `keep`, are set to
+        their defaults, so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -542,22 +652,41 @@ class Study(Strict):
             fixed["calibration"] = Calibration()
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
-        fixed["tasks"] = {name: self.tasks[name] for name in tasks}
+        fixed["glue_dir"] = None
+        if "ablation" not in keep:
+            fixed["ablation"] = None
+        of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
+        needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
+        fixed["tasks"] = {name: self.tasks[name] for name in needed}
         fixed["systems"] = {
-            name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
+            name: system.model_copy(
+                update={**of_systems, "recipe": [Stage(name=stage.name) for stage in system.recipe]}
+            )
             for name, system in self.systems.items()
         }
         return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
 
+    def calibration_of(self, system: str) -> Calibration:
+        """How a system's exits are calibrated."""
+        return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
+
     def operating_spec(self, system: str) -> dict[str, Any]:
         """What turns a system's trace into operating points: rule, thresholds, calibration."""
-        exits = self.systems[system].exits
+        exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return {
             "rule": exits.rule,
             "tau": exits.tau,
-            "calibration": self.calibration.mode,
-            "bins": self.calibration.bins,
+            "calibration": calibration.mode,
+            "bins": calibration.bins,
         }
+
+
+def _stretched(stage: Stage, scale: float) -> Stage:
+    """The stage with `scale` times its epochs; its annealing spans the same part of them."""
+    anneal = stage.anneal and Annealing(
+        start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
+    )
+    return stage.model_copy(update={"epochs": scale * stage.epochs, "anneal": anneal})
 
 
 def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:

@@ -26,7 +26,7 @@ TEMPLATES = (
     "published.yaml",
     "claims.yaml",
 )
-CAPTIONS = (*FIGURES, *STUDY_FIGURES)
+CAPTIONS = (*FIGURES, *STUDY_FIGURES, "ablation")
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class StudyPaths:
     def paper_summary(self, task: str) -> Path:
         """The paper's own columns for a task."""
         return self.results / f"summary_{task}.csv"
+
+    def ablation_summary(self, task: str) -> Path:
+        """The study's ablation for a task."""
+        return self.results / f"summary_ablation_{task}.csv"
 
     @property
     def metrics(self) -> Path:

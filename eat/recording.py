@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from eat.encoder import PackedBatch
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.model import EatForSequenceClassification, load_model
 from eat.precision import prepare
 from eat.progress import Progress
@@ -18,13 +18,19 @@ from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 
 
-def record_trace(model_folder: Path, parts: Mapping[str, Any], split: Path, max_length: int, name: str) -> Trace:
+def record_trace(
+    model_folder: Path, parts: Mapping[str, Any], split: Path, labels: Sequence[str], max_length: int, name: str
+) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    parts: how its weights are run (`Study.parts`). name: says in the progress lines what is traced. Raises `EatError`
-    where a logit is NaN or infinite.
+    parts: how its weights are run (`Study.parts`). labels: the task's, in order. name: says in the progress lines what
+    is traced. Raises `EatError` where the model was trained for other labels or in another order, which would count
+    right answers as wrong ones, and where a logit is NaN or infinite.
     """
     model = load_model(model_folder, parts)
+    trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
+    if trained != list(labels):
+        raise EatError(f"{model_folder}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
     parameters = sum(parameter.numel() for parameter in model.parameters())  # before the layers' become functions
     prepare(model.encoder, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
     table = read_split(split)

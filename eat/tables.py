@@ -141,6 +141,7 @@ _PACKED = _Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.
 _RATE = _Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
 _DEPTH = _Quantity("Depth", "layers", "avg_depth", rounding.depth)
 _RETENTION = _Quantity("Retention", "", "avg_retention", rounding.retention)
+_COMPUTE = _Quantity("FLOPs", "own / dense", "compute", rounding.retention)
 _WORK = _Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
 
 
@@ -178,6 +179,30 @@ def frontier_table(summary: pd.DataFrame, task: str) -> Table:
     quantities = (_ACCURACY, _DELTA, *_f1(rows), _MCNEMAR, _P50, _P90, _P99, _SPEEDUP, _DEPTH, _RETENTION)
     caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
     return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
+
+
+ABLATIONS = {
+    "switched_off": "the trained system with parts switched off, nothing retrained",
+    "retrained": "each variant trained by itself",
+}
+
+
+def ablation_table(rows: pd.DataFrame, task: str) -> Table:
+    """The reference, a system with all its parts, and its variants; rows: summary_ablation_{task}.csv."""
+    quantities = (_ACCURACY, _DELTA, _MCNEMAR, _COMPUTE, _P50, _SPEEDUP, _DEPTH, _RETENTION)
+    titles = ("System", "Reducer", "Attention", "Exits")
+    lines = []
+    for row in rows.to_dict("records"):
+        parts = (Cell(str(row[name.lower()])) for name in titles)
+        cells = (quantity.cell(row, best=False) for quantity in quantities)
+        lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
+    caption = (
+        f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row stands at its chosen threshold, batch "
+        "size 1; differences and FLOPs are to the dense reference, speed-ups against its stock export."
+    )
+    heads = (*(Column(title, align="left") for title in titles), Column("Threshold"))
+    columns = (*heads, *(quantity.column() for quantity in quantities))
+    return Table(caption, f"ablation:{task}", columns, (Group("", tuple(lines)),))
 
 
 def calibration_table(summary: pd.DataFrame, task: str) -> Table:

@@ -21,7 +21,7 @@ rule calibrate:
     conda:
         "../envs/study.yaml"
     params:
-        spec=canonical_json(STUDY.calibration.model_dump(mode="json")),
+        spec=lambda wildcards: canonical_json(STUDY.calibration_of(wildcards.system).model_dump(mode="json")),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:

@@ -39,6 +39,7 @@ rule render_report:
         metrics=PATHS.metrics,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         curves=[PATHS.curve(curve) for curve in CURVES],
+        ablation=ablation_tables,
         figures=figure_files,
         timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
         cards=[PATHS.card(task) for task in STUDY.tasks],
@@ -60,7 +61,7 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
         command=lambda wildcards: rebuild_command(),
         folder=subpath(output.tex, parent=True),
     message:

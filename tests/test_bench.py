@@ -307,12 +307,12 @@ def test_tokens_of_each_layer_are_those_the_encoder_keeps():
 def test_engine_measures_every_case_and_writes_whole_files(tmp_path: Path):
     found = bench_engine(options(mixed_lengths=True))
     table = found.tables["engine"]
-    cases = {("8", 1), ("24", 1), ("8", 3), ("24", 3), ("mixed", 3)}
+    cases = {("8", 1), ("24", 1), ("8", 3), ("24", 3), ("mixed", 1), ("mixed", 3)}
     assert set(zip(table["case"], table["batch_size"], strict=True)) == cases
     for case, size in cases:
         rows = table[(table["case"] == case) & (table["batch_size"] == size)]
         assert set(rows["system"]) == {REFERENCE, AGAIN, "packed-6", "eat-6"}
-        assert set(rows["order"]) == ({"arrival", "sorted"} if case == "mixed" else {"arrival"})
+        assert set(rows["order"]) == ({"arrival", "sorted"} if (case, size) == ("mixed", 3) else {"arrival"})
     reference = table[(table["system"] == REFERENCE) & (table["order"] == "arrival")]
     assert (reference["speedup"] == 1.0).all()
     assert (table["efficiency"] == table["gflops"] / found.facts["best_product_gflops"]).all()
@@ -321,6 +321,9 @@ def test_engine_measures_every_case_and_writes_whole_files(tmp_path: Path):
     write_findings(found, tmp_path / "out", "eat bench engine")
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"engine.csv", "engine.md", "engine.pdf", "engine.svg", "raw.parquet", "run.json"}
+    page = (tmp_path / "out" / "engine.md").read_text()
+    assert page.startswith("# eat bench engine\n\nMade by `")
+    assert page.endswith(found.markdown)
     assert os.listdir(tmp_path) == ["out"]
     assert len(read_table(tmp_path / "out" / "engine.csv")) == len(table)
     raw = read_table(tmp_path / "out" / "raw.parquet", required=("name", "round", "call", "ms", "case", "batch_size"))

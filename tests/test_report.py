@@ -21,6 +21,7 @@ import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, plot, plot_systems, write_study
 
 from eat import rounding, typeset, verdicts
+from eat.ablation import COLUMNS as ABLATION_COLUMNS
 from eat.errors import DamagedFile, EatError
 from eat.paths import FIGURES, STUDY_FIGURES
 from eat.report.environments import html_environment, latex_environment
@@ -281,6 +282,36 @@ def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
     assert "machine was busy" in texts["report.html"] and "machine was busy" in texts["results_section.tex"]
 
 
+def test_an_ablation_is_shown_where_a_study_has_one(plain: dict[str, str], tmp_path: Path) -> None:
+    assert "Ablation" not in plain["report.html"]
+    results, data = write_study(tmp_path, made=SMALL)
+    empty_figures(results, ("rotten_tomatoes",))
+    write_ablation(results, "rotten_tomatoes")
+    render_report(
+        "synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE | {"ablation": True}, tmp_path / "out"
+    )
+    text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "Ablation on rotten_tomatoes: the trained system with parts switched off, nothing retrained." in text
+    assert "eat-6-no-exit" in text
+    assert r"\section{Ablation}" in (tmp_path / "out" / "results_section.tex").read_text(encoding="utf-8")
+
+
+def write_ablation(results: Path, task: str) -> None:
+    """A table of `eat-6` and a variant of it, with an empty figure beside it."""
+    summary = pd.read_csv(results / "summary.csv")
+    chosen = summary[summary.chosen & (summary.batch_size == 1) & summary.system.isin(["dense-6", "eat-6"])]
+    rows = pd.concat([chosen, chosen[chosen.system == "eat-6"].assign(system="eat-6-no-exit")])
+    role = {"dense-6": "reference", "eat-6": "full", "eat-6-no-exit": "variant"}
+    table = rows.assign(
+        ablation="switched_off", role=rows.system.map(role), compute=1 / rows.flops_ratio, reducer="norm",
+        attention="window", exits="confidence",
+    )  # fmt: skip
+    table[list(ABLATION_COLUMNS)].to_csv(results / f"summary_ablation_{task}.csv", index=False)
+    for ending in ("pdf", "svg"):
+        made = results / "figures" / f"latency_{task}.{ending}"
+        shutil.copyfile(made, made.with_name(f"ablation_{task}.{ending}"))
+
+
 def test_agreement_with_the_trace_is_told(plain: dict[str, str]) -> None:
     # three systems, two batch sizes, 200 texts each; the made-up file lets one of them differ, and one a job may
     expected = "Of 1,200 timed answers (class, depth and tokens), 1 differ from the trace, each at a threshold or a tie"
@@ -431,7 +462,7 @@ def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatc
 
 def task_of(retention: list[dict[str, Any]], exits: list[dict[str, Any]]) -> TaskFiles:
     empty = pd.DataFrame()
-    return TaskFiles("t", empty, empty, pd.DataFrame(exits), empty, pd.DataFrame(retention), empty, {}, {})
+    return TaskFiles("t", empty, empty, pd.DataFrame(exits), empty, pd.DataFrame(retention), empty, None, {}, {})
 
 
 def test_the_reach_of_an_operating_point_by_hand() -> None:

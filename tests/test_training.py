@@ -183,7 +183,8 @@ def test_a_stage_learns(data: Path, tmp_path: Path):
     trained(with_spec(inputs, "training", learning_rate=2e-3), tmp_path)
     log = log_of(tmp_path)
     assert log[-1]["loss"] < 0.2 * log[0]["loss"]
-    trace = record_trace(tmp_path / "model", tiny.study().parts("dense"), data / "train.parquet", 32, "tiny")
+    labels = ["negative", "positive"]
+    trace = record_trace(tmp_path / "model", tiny.study().parts("dense"), data / "train.parquet", labels, 32, "tiny")
     assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
 
 

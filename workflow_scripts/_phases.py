@@ -15,6 +15,7 @@ from eat.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
+TASK = ("tasks.*.max_length", "tasks.*.learning_rate", "tasks.*.epochs_scale")
 SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
@@ -27,6 +28,7 @@ TRAINING = tuple(
     )
 )  # fmt: skip
 RULE = ("systems.*.exits.rule", "systems.*.exits.tau")
+CALIBRATION = ("calibration", "systems.*.calibration")
 
 
 @dataclass(frozen=True)
@@ -51,30 +53,32 @@ class Phase:
 POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *PARTS, *RULE)
 
 PHASES: Mapping[str, Phase] = {
-    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones")),
+    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones", "glue_dir")),
     # a student's teacher is traced between two trainings
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", *TRAINING),
+        (*STUDY, *TASK, *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
     "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
-    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
+    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
-        ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
+        ("summarize",),
+        ("trace", "calibrate", "time"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "plot": Phase(
-        ("plot_overview", "plot_frontier", "plot_latency", "plot_flops", "plot_curve"),
+        ("plot_overview", "plot_frontier", "plot_latency", "plot_flops", "plot_curve", "plot_ablation"),
         ("trace", "time", "summarize"),
-        ("study", "seeds", "reference", *RULE),
-        files=tuple(f"report/captions/{figure}.rst" for figure in (*FIGURES, *STUDY_FIGURES)),
+        ("study", "seeds", "reference", *RULE, "ablation"),
+        files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
         ("prepare", "time", "summarize", "plot"),
-        (*POINTS, "calibration", "accuracy_budget", "timing"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(

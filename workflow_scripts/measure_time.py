@@ -28,7 +28,7 @@ def main() -> None:
         TimedSystem(
             system,
             seed,
-            paths.model(task, trained, seed, stage),
+            paths.model(study.trained_task(task), trained, seed, stage),
             paths.trace(task, system, seed, "dev"),
             temperatures_of(read_json(paths.calibration(task, system, seed))),
         )

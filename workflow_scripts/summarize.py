@@ -15,23 +15,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.config import Study
-    from eat.paths import StudyPaths
     from eat.summary import TaskInputs, summarize
 
     study = Study.model_validate_json(arguments.study)
-    paths = StudyPaths(study.study)
-    runs = [(system, seed) for system in study.systems for seed in study.seeds]
-    inputs = {
-        task: TaskInputs(
-            operating_points=paths.operating_points(task),
-            traces={run: paths.trace(task, *run, "dev") for run in runs},
-            calibrations={run: paths.calibration(task, *run) for run in runs},
-            timing=paths.timing(task),
-            timing_facts=paths.timing_state(task),
-        )
-        for task in study.tasks
-    }
-    summarize(study, inputs, arguments.out)
+    summarize(study, {task: TaskInputs.of(study, task) for task in study.tasks}, arguments.out)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def chosen(names: Sequence[str] | None, table: dict[str, System]) -> list[System
 
 
 def of_folder(folder: Path, taken: Sequence[str]) -> list[System]:
-    """A trained model at its saved operating point; before it its own stock export, where it has a stock class.
+    """A trained model at its saved operating point, and in bfloat16; before them its stock export, if it has one.
 
     taken: names that are in use. Raises `EatError` where the folder holds no model of ours.
     """
@@ -131,11 +131,13 @@ def of_folder(folder: Path, taken: Sequence[str]) -> list[System]:
     try:
         to_stock(encoder, ["0"] * encoder.shape.classes)
     except EatError:  # adaptive, or with a head of its own
-        return [System(name, "packed", layers, folder=str(folder))]
+        half = System(f"{name}-bfloat16", "packed", layers, "bfloat16", folder=str(folder))
+        return [System(name, "packed", layers, folder=str(folder)), half]
     stock = f"{name}-stock"
     return [
         System(stock, "stock", layers, stock=stock, folder=str(folder)),
         System(name, "packed", layers, equals=stock, stock=stock, folder=str(folder)),
+        System(f"{name}-bfloat16", "packed", layers, "bfloat16", stock=stock, folder=str(folder)),
     ]
 
 

@@ -81,7 +81,7 @@ def render_report(
         Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
     )
     origin = read_provenance(provenance)
-    found = read_tasks(study_name, tasks, results, data)
+    found = read_tasks(study_name, tasks, results, data, origin.ablation)
     counted = {int(number) for task in found for number in task.summary["seeds"]}
     if counted != {len(origin.seeds)}:
         raise EatError(
@@ -99,7 +99,7 @@ def render_report(
     reports = []
     for number, task in enumerate(found, start=1):
         figures = {}
-        for kind in FIGURES:
+        for kind in (*FIGURES, *(["ablation"] if task.ablation is not None else [])):
             drawn = results / "figures" / f"{kind}_{task.name}"
             caption = f"{_caption(captions, kind)} {prose.sample(task)}"
             figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
@@ -189,6 +189,7 @@ def _task_report(
         "calibration": tables.calibration_table(rows, task.name),
         "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
         "theory": theory_table(task),
+        "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
     }
     return TaskReport(
         name=task.name,

@@ -89,6 +89,8 @@ class Provenance(BaseModel):
     """The start of the sha256 of `dvc.lock`, as it was when the report was rendered."""
     durations: list[RuleTime] = []
     """How long the jobs of each rule took, in the order they were run."""
+    ablation: bool = False
+    """Whether the study has an ablation."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
     modified: bool = False
@@ -106,6 +108,7 @@ class TaskFiles:
     lengths: pd.DataFrame
     retention: pd.DataFrame
     cost: pd.DataFrame
+    ablation: pd.DataFrame | None
     card: dict[str, Any]
     timing: dict[str, Any]
 
@@ -120,7 +123,7 @@ def read_provenance(given: Mapping[str, Any]) -> Provenance:
         raise EatError(f"provenance: {'; '.join(faults)}; known keys: {known}") from None
 
 
-def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path) -> list[TaskFiles]:
+def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, ablation: bool) -> list[TaskFiles]:
     """The files of each task. Raises `EatError` where one is missing, damaged, of another study, or has gaps."""
     metrics = read_json(results / "metrics.json")
     if metrics.get("study") != study:
@@ -148,6 +151,7 @@ def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path) -> l
                 lengths=of_task(lengths, task),
                 retention=of_task(retention, task),
                 cost=of_task(cost, task),
+                ablation=_ablation(results, task) if ablation else None,
                 card=read_json(data / task / "card.json"),
                 timing=timing,
             )
@@ -167,6 +171,10 @@ _TIMING_KEYS = (
     "versions",
     "agreement",
 )
+
+
+def _ablation(results: Path, task: str) -> pd.DataFrame:
+    return read_table(results / f"summary_ablation_{task}.csv", ("ablation", "role", "system", "tau", "compute"))
 
 
 def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
