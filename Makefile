@@ -3,7 +3,7 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow test-interruption test-cluster record sync repair lint tiny schema bench
+.PHONY: run test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -12,7 +12,7 @@ test: .venv/installed
 	$(ACTIVATE) && python -m pytest
 
 test-fast: .venv/installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
@@ -21,6 +21,10 @@ test-workflow: .venv/installed
 # real runs of a small study, killed at every point and recovered (some six minutes)
 test-interruption: .venv/installed
 	$(ACTIVATE) && python -m pytest -m interruption tests/test_interruption.py
+
+# the report in a headless Chromium and through TeX, where they are installed (under two minutes)
+test-report: .venv/installed
+	$(ACTIVATE) && python -m pytest -m "report or not report" tests/test_report.py tests/test_page.py
 
 # jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about twelve minutes)
 test-cluster: .venv/installed

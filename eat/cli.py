@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import shlex
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = _parser().parse_args(given)
         with _ended_politely():
-            _bench(options, f"eat {shlex.join(given)}")
+            if options.command == "diff":
+                _diff(options)
+            else:
+                _bench(options, f"eat {shlex.join(given)}")
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
@@ -99,6 +104,43 @@ def _quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
+# --- diff ---------------------------------------------------------------------------------------------------------
+
+
+def _diff(options: argparse.Namespace) -> None:
+    """Compare two states; each comes from the workflow's own command, or is what lies in the results now."""
+    from eat.config import load_study
+    from eat.diff.render import compare
+    from eat.diff.states import State, read_state
+    from eat.paths import StudyPaths
+
+    study = load_study(options.config)
+    results = StudyPaths(study.study).results
+
+    def state_of(revision: str | None, folder: Path) -> State:
+        if revision is None:
+            return read_state("the results in place", results)
+        _get_results(revision, results, folder)
+        return read_state(revision, folder)
+
+    with tempfile.TemporaryDirectory(prefix="eat-diff-") as folder:
+        before = state_of(options.before, Path(folder) / "before")
+        after = state_of(options.after, Path(folder) / "after")
+    print(compare(before, after, study.reference, options.templates, options.out))
+    print(f"Written to {options.out}.")
+
+
+def _get_results(revision: str, results: Path, folder: Path) -> None:
+    """Let the project's workflow, which knows where results are kept, put those of a revision into `folder`."""
+    from eat.diff.states import FILES
+
+    command = [sys.executable, "-m", "workflow_scripts.get_results", "--results", str(results), "--out", str(folder)]
+    done = subprocess.run([*command, "--files", *FILES, "--", revision], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise EatError(f"the results of {revision} were not found: {lines[-1].removeprefix('error: ')}")
+
+
 # --- arguments ----------------------------------------------------------------------------------------------------
 
 
@@ -110,11 +152,16 @@ def _parser() -> Parser:
     _add_engine(kinds.add_parser("engine", help="systems x lengths x batch sizes", description=_ENGINE))
     _add_growth(kinds.add_parser("growth", help="time and memory against length and batch", description=_GROWTH))
     _add_training(kinds.add_parser("training", help="packed against padded training", description=_TRAINING))
+    _add_diff(commands.add_parser("diff", help="compare the results of two revisions", description=_DIFF))
     for kind in kinds.choices.values():
         kind.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     return parser
 
 
+_DIFF = (
+    "Compare the results of two revisions, run in the project's folder: which numbers changed and whether noise "
+    "explains it, which rules were run again and why. Prints Markdown, and writes it beside a page with the frontiers."
+)
 _BENCH = "Measurements of the engine, beside the timing of a study. Every ratio is of times taken moments apart."
 _ENGINE = (
     "Time our packed encoder against stock transformers and ONNX Runtime, in turn, on the same random texts. Prints a "
@@ -125,6 +172,14 @@ _GROWTH = (
     "the lengths where one way to compute overtakes another."
 )
 _TRAINING = "Tokens a second of a training step: our encoder on packed rows against stock transformers on padded ones."
+
+
+def _add_diff(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", metavar="REV_A", help="a commit, branch, tag or experiment whose results DVC keeps")
+    parser.add_argument("after", metavar="REV_B", nargs="?", help="another; left out: the results in place")
+    parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
+    parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
+    parser.add_argument("--out", type=Path, default=Path("results/diff"), help="the folder of the comparison")
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:

@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-CURVES = ("exits", "retention", "lengths", "reliability")
-FIGURES = ("frontier", *CURVES)
+CURVES = ("exits", "retention", "lengths", "reliability", "cost")
+FIGURES = ("frontier", "latency", "flops", *CURVES)
+"""Of each task."""
+STUDY_FIGURES = ("overview",)
+"""Of the whole study."""
 TABLES = ("results", "throughput", "frontier", "calibration", "paper")
-TEMPLATES = ("results.tex.jinja", "results_section.tex.jinja", "report.html.jinja", "published.yaml")
-CAPTIONS = (*FIGURES, *(kind if kind != "frontier" else "frontier_table" for kind in TABLES))
+TEMPLATES = (
+    "results.tex.jinja",
+    "results_section.tex.jinja",
+    "report.html.jinja",
+    "macros.html.jinja",
+    "report.css",
+    "report.js",
+    "published.yaml",
+    "claims.yaml",
+)
+CAPTIONS = (*FIGURES, *STUDY_FIGURES, "ablation")
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,10 @@ class StudyPaths:
     def figure(self, figure: str, task: str, ending: str) -> Path:
         """A figure of a task."""
         return self.results / "figures" / f"{figure}_{task}.{ending}"
+
+    def study_figure(self, figure: str, ending: str) -> Path:
+        """A figure of the whole study."""
+        return self.results / "figures" / f"{figure}.{ending}"
 
     @property
     def records(self) -> Path:

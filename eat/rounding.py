@@ -10,13 +10,17 @@ Every function raises `EatError` for NaN and infinity. A cell that may be empty 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from eat.files import require_finite
 
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 DASH = "\N{EN DASH}"
+
+DIGIT_SPACE = "\N{FIGURE SPACE}"
+POINT_SPACE = "\N{PUNCTUATION SPACE}"
 
 Rounder = Callable[[float], str]
 
@@ -39,6 +43,11 @@ def with_percent(fraction: float) -> str:
     return f"{percent(fraction)} %"
 
 
+def signed_percent(fraction: float) -> str:
+    """An error relative to what was observed, in per cent, signed, one decimal: -0.17 is `−17.0`."""
+    return _fixed("an error", 100.0 * fraction, 1, sign=True)
+
+
 def points(fraction: float) -> str:
     """A difference of fractions in percentage points, signed, one decimal: -0.0207 is `−2.1`."""
     return _fixed("a difference in points", 100.0 * fraction, 1, sign=True)
@@ -52,6 +61,11 @@ def calibration_error(fraction: float) -> str:
 def milliseconds(value: float) -> str:
     """A time in milliseconds, two decimals below 100 and one from there on."""
     return _fixed("a time", value, 2 if abs(value) < 100 else 1)
+
+
+def seconds(value: float) -> str:
+    """A duration in seconds, one decimal."""
+    return _fixed("a duration", value, 1)
 
 
 def speedup(times: float) -> str:
@@ -139,3 +153,31 @@ def fraction(value: float) -> str:
 def already_points(value: float) -> str:
     """A difference that is in percentage points already, signed, two decimals as in the paper's tables: `−2.07`."""
     return _fixed("a difference in points", value, 2, sign=True)
+
+
+def span(values: Sequence[float], rounder: Rounder, unit: str = "") -> str:
+    """Several published values of one thing: one number where they round alike, else the least and the greatest."""
+    if not values:
+        return DASH
+    low, high = rounder(min(values)), rounder(max(values))
+    between = " to " if {low[0], high[0]} & {MINUS, "+"} else DASH
+    return f"{low if low == high else low + between + high}{unit}"
+
+
+def padded(texts: Sequence[str]) -> list[str]:
+    """Numbers of one right-aligned column, filled up so that their decimal points stand in one line.
+
+    The blanks are as wide as a digit and as a point. A sign behind the number counts; what holds no single number, such
+    as a dash, is left as it is.
+    """
+    number = re.compile(rf"[+{MINUS}]?[\d,]+(?:\.(\d+))?({TIMES}?)")
+    found = [number.fullmatch(text) for text in texts]
+    most = max((len(match[1] or "") for match in found if match), default=0)
+    return [
+        text + _blank(most - len(match[1] or ""), point=match[1] is None) if match else text
+        for text, match in zip(texts, found, strict=True)
+    ]
+
+
+def _blank(digits: int, point: bool) -> str:
+    return (POINT_SPACE if point and digits else "") + digits * DIGIT_SPACE

@@ -34,3 +34,18 @@ def of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
 def is_true(column: pd.Series) -> pd.Series:
     """A column of flags as bool, whether the CSV reader made them bool, text or left some empty."""
     return column.astype(str).str.lower() == "true"
+
+
+def in_precision_of(rows: pd.DataFrame, reference: str) -> set[str]:
+    """The systems that run in the reference's precision; the others run the same kind of weights in fewer bits.
+
+    rows: rows of summary.csv of one task. Figures of what a system does, and not of how long it takes, show these.
+    """
+    precisions = set(rows.loc[rows["system"] == reference, "dtype"])
+    return set(rows.loc[rows["dtype"].isin(precisions), "system"])
+
+
+def chosen_thresholds(rows: pd.DataFrame) -> dict[str, float]:
+    """system -> the threshold chosen on the calibration split, for systems with thresholds."""
+    picked = rows[is_true(rows["chosen"]) & rows["tau"].notna()]
+    return {str(name): float(tau) for name, tau in zip(picked["system"], picked["tau"], strict=True)}

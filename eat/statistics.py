@@ -135,3 +135,11 @@ def positive_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64
 def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic]) -> None:
     if first.shape != second.shape:
         raise EatError(f"paired values of shapes {first.shape} and {second.shape}; they must be of the same examples")
+
+
+def proportion_interval(hits: int, n: int) -> tuple[float, float]:
+    """The 95 % interval of a proportion by Wilson's score, for `hits` of `n` independent examples."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -7,21 +7,24 @@ Text is always plain text: a name with `$`, `%` or a backslash is drawn as it st
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from xml.sax.saxutils import escape
 
 import matplotlib.style
 import pandas as pd
 from matplotlib import font_manager
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from eat.errors import EatError, listed
-from eat.files import replacing
+from eat.files import replacing, write_text
 
 COLUMN = 3.3
 """Width of a journal's column, in inches."""
@@ -179,9 +182,55 @@ def legend_height(labels: list[str], width: float) -> float:
     return 0.1 + 0.155 * math.ceil(len(labels) / legend_columns(labels, width))
 
 
-def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str) -> None:
-    """Write the figure as PDF and as SVG, each whole or not at all, without dates: equal data, equal bytes."""
+@dataclass(frozen=True)
+class Spot:
+    """A place of a figure that shows its values under the pointer, where the figure is read on a screen.
+
+    x, y: a point in the data of `axes`, or, with `x_end` and `y_end`, the corners of an area.
+    """
+
+    axes: Axes
+    x: float
+    y: float
+    text: str
+    x_end: float | None = None
+    y_end: float | None = None
+
+
+SPOT_RADIUS = 5.0
+"""Points from the middle of a spot to where the pointer still finds it."""
+
+
+def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequence[Spot] = ()) -> None:
+    """Write the figure as PDF and as SVG, each whole or not at all, without dates: equal data, equal bytes.
+
+    The SVG holds an invisible shape with a title for each spot: a browser shows the title under the pointer.
+    """
     with replacing(out_pdf) as temporary:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
-    with replacing(out_svg) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
+    shapes = "\n".join(_shape(figure, spot) for spot in spots)
+    body, end, rest = drawn.getvalue().rpartition("</svg>")
+    values = f'<g class="values" fill="none" pointer-events="all">\n{shapes}\n</g>\n' if spots else ""
+    write_text(out_svg, body + values + end + rest)
+
+
+def _shape(figure: Figure, spot: Spot) -> str:
+    """The element of a spot, in points from the upper left corner as the SVG counts."""
+    height = 72.0 * figure.get_size_inches()[1]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across, up = spot.axes.transData.transform((x, y)) * 72.0 / figure.dpi
+        return across, height - up
+
+    left, upper = place(spot.x, spot.y)
+    title = f"<title>{escape(spot.text)}</title>"
+    if spot.x_end is None or spot.y_end is None:
+        return f'<circle cx="{left:.1f}" cy="{upper:.1f}" r="{SPOT_RADIUS:g}">{title}</circle>'
+    right, lower = place(spot.x_end, spot.y_end)
+    wide, high = abs(right - left), abs(lower - upper)
+    return (
+        f'<rect x="{min(left, right):.1f}" y="{min(upper, lower):.1f}" width="{wide:.1f}" height="{high:.1f}">'
+        f"{title}</rect>"
+    )

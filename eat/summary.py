@@ -21,6 +21,7 @@ import pandas as pd
 
 from eat.ablation import ablation_table
 from eat.calibration import temperatures_of
+from eat.cost_model import cost_curve
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
@@ -652,4 +653,5 @@ CURVES: dict[str, Callable[[Results], pd.DataFrame]] = {
     "retention": retention_curve,
     "lengths": length_curve,
     "reliability": reliability_curve,
+    "cost": cost_curve,
 }

@@ -1,4 +1,4 @@
-"""The tables of a study, each built once and written as LaTeX (booktabs), as Markdown, and as HTML by the report.
+"""The tables of a study, each built once and written as LaTeX (`eat.latex`), as Markdown, and as HTML by the report.
 
 A `Table` holds text that is already rounded. A value is marked as the best of its column only where its interval lies
 wholly on the good side of every other system's; columns without intervals are never marked.
@@ -6,44 +6,45 @@ wholly on the good side of every other system's; columns without intervals are n
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
 from eat import rounding
 from eat.errors import EatError, listed
-from eat.files import write_text
-from eat.paths import TABLES
+from eat.published import Published, PublishedRow
 from eat.rounding import Rounder, or_dash
 from eat.rows import is_true, rows_of
-from eat.style import STOCK, STOCK_AGAIN
-
-ROWS_A_PAGE = 36
-"""A longer table is cut into parts that each fit on a page."""
+from eat.style import STOCK, STOCK_AGAIN, STOCK_PREFIX
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title, the unit below it, and whether each cell also holds an interval."""
+    """A column's title, the unit below it, and whether each cell also holds an interval.
+
+    width: of a column of sentences, as a part of the page; 0 for one as wide as its longest cell.
+    """
 
     title: str
     unit: str = ""
     align: Literal["left", "right"] = "right"
     interval: bool = False
+    width: float = 0.0
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Rounded text, with its interval if it has one; `best` marks the best of a column."""
+    """Rounded text, with its interval if it has one; `best` marks the best of a column.
+
+    tone: a word by which a page may colour the cell.
+    """
 
     text: str
     interval: str = ""
     best: bool = False
+    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,29 @@ class Table:
                     raise ValueError(f"table {self.label}: {len(row.cells)} cells in a row of {len(self.columns)}")
 
 
+def aligned(table: Table) -> Table:
+    """The table with the numbers of each right-hand column padded, so that their decimal points stand in one line."""
+    padded = []
+    for place, column in enumerate(table.columns):
+        texts = [row.cells[place].text for group in table.groups for row in group.rows]
+        padded.append(rounding.padded(texts) if column.align == "right" else texts)
+    lines = iter(zip(*padded, strict=True))
+    groups = [
+        replace(
+            group,
+            rows=tuple(
+                replace(
+                    row,
+                    cells=tuple(replace(cell, text=text) for cell, text in zip(row.cells, next(lines), strict=True)),
+                )
+                for row in group.rows
+            ),
+        )
+        for group in table.groups
+    ]
+    return replace(table, groups=tuple(groups))
+
+
 # --- columns of summary.csv ---------------------------------------------------------------------------------------
 
 
@@ -106,22 +130,26 @@ class _Quantity:
 
 _ACCURACY = _Quantity("Accuracy", "%", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"))
 _DELTA = _Quantity("Difference", "pp", "delta_accuracy", rounding.points, ("delta_low", "delta_high"))
+_F1 = _Quantity("F1", "%", "f1", rounding.percent)
 _MCNEMAR = _Quantity("McNemar", "p", "mcnemar_p", rounding.p_value)
 _P50 = _Quantity("Latency", "p50, ms", "latency_ms_p50", rounding.milliseconds)
 _P90 = _Quantity("", "p90, ms", "latency_ms_p90", rounding.milliseconds)
+_P99 = _Quantity("", "p99, ms", "latency_ms_p99", rounding.milliseconds)
 _SPEEDUP = _Quantity("Speed-up", "median", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"))
 _SPEEDUP_MEAN = _Quantity("", "mean", "speedup_mean", rounding.speedup)
 _PACKED = _Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup)
 _RATE = _Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
 _DEPTH = _Quantity("Depth", "layers", "avg_depth", rounding.depth)
 _RETENTION = _Quantity("Retention", "", "avg_retention", rounding.retention)
+_COMPUTE = _Quantity("FLOPs", "own / dense", "compute", rounding.retention)
 _WORK = _Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
 
 
 def main_table(summary: pd.DataFrame, task: str) -> Table:
     """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes."""
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
-    quantities = (_ACCURACY, _DELTA, _P50, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, _WORK)
+    quality = (_ACCURACY, _DELTA, *_f1(rows))
+    quantities = (*quality, _P50, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, _WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
         "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
@@ -148,9 +176,33 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
 def frontier_table(summary: pd.DataFrame, task: str) -> Table:
     """Every operating point at batch 1."""
     rows = _of_batch(rows_of(summary, task), task, 1)
-    quantities = (_ACCURACY, _DELTA, _MCNEMAR, _P50, _P90, _SPEEDUP, _DEPTH, _RETENTION)
+    quantities = (_ACCURACY, _DELTA, *_f1(rows), _MCNEMAR, _P50, _P90, _P99, _SPEEDUP, _DEPTH, _RETENTION)
     caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
     return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
+
+
+ABLATIONS = {
+    "switched_off": "the trained system with parts switched off, nothing retrained",
+    "retrained": "each variant trained by itself",
+}
+
+
+def ablation_table(rows: pd.DataFrame, task: str) -> Table:
+    """The reference, a system with all its parts, and its variants; rows: summary_ablation_{task}.csv."""
+    quantities = (_ACCURACY, _DELTA, _MCNEMAR, _COMPUTE, _P50, _SPEEDUP, _DEPTH, _RETENTION)
+    titles = ("System", "Reducer", "Attention", "Exits")
+    lines = []
+    for row in rows.to_dict("records"):
+        parts = (Cell(str(row[name.lower()])) for name in titles)
+        cells = (quantity.cell(row, best=False) for quantity in quantities)
+        lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
+    caption = (
+        f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row stands at its chosen threshold, batch "
+        "size 1; differences and FLOPs are to the dense reference, speed-ups against its stock export."
+    )
+    heads = (*(Column(title, align="left") for title in titles), Column("Threshold"))
+    columns = (*heads, *(quantity.column() for quantity in quantities))
+    return Table(caption, f"ablation:{task}", columns, (Group("", tuple(lines)),))
 
 
 def calibration_table(summary: pd.DataFrame, task: str) -> Table:
@@ -178,32 +230,61 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
     return _summary_table(rows, quantities, caption, f"calibration:{task}", mark=False)
 
 
-def paper_table(columns: pd.DataFrame, task: str) -> Table:
-    """The columns of the paper's own tables, from summary_{task}.csv (accuracy as a fraction, as there)."""
-    titles = ["model", "tau", "latency_ms", "accuracy", "speedup_vs_bert", "delta_acc_pp", "avg_depth", "avg_retention"]
-    rows = []
-    for row in columns.to_dict("records"):
-        cells = (
-            str(row["model"]),
-            or_dash(row["tau"], rounding.threshold),
-            or_dash(row["latency_ms"], rounding.milliseconds),
-            or_dash(row["accuracy"], rounding.fraction),
-            or_dash(row["speedup_vs_bert"], rounding.x_times),
-            or_dash(row["delta_acc_pp"], rounding.already_points),
-            or_dash(row["avg_depth"], rounding.depth),
-            or_dash(row["avg_retention"], rounding.retention),
-        )
-        rows.append(Row(tuple(Cell(text) for text in cells)))
-    heads = tuple(Column(title, align="left" if title == "model" else "right") for title in titles)
-    caption = f"Frontier metrics on {task} with the columns of the paper's tables, batch size 1."
-    return Table(caption, f"paper:{task}", heads, (Group("", tuple(rows)),))
+def paper_table(columns: pd.DataFrame, task: str, reference: str, published: Published) -> Table:
+    """The columns of the paper's own tables, from summary_{task}.csv (accuracy as a fraction, as there).
 
-
-def published_table(published: dict[str, Any], summary: pd.DataFrame, tasks: Sequence[str]) -> Table:
-    """The paper's figures, and those of its authors' later logs, above ours.
-
-    published: report/published.yaml as read. Accuracies there are fractions, like ours.
+    Where the paper has a table of this task, its values stand beside those of the systems that stand for its own.
     """
+    rows = columns[columns["model"] != STOCK_AGAIN].to_dict("records")
+    theirs = published.beside(task)
+    models = published.models([str(row["model"]) for row in rows], reference)
+    heads = [Column("model", align="left")]
+    for column in _PAPER:
+        heads.append(Column(column.title))
+        if theirs is not None and column.published:
+            heads.append(Column("", "paper"))
+    lines = []
+    for row in rows:
+        found = [] if theirs is None else _same_point(theirs.get(models.get(str(row["model"]), ""), ()), row["tau"])
+        cells = [Cell(str(row["model"]))]
+        for column in _PAPER:
+            cells.append(Cell(or_dash(row[column.title], column.rounder)))
+            if theirs is not None and column.published:
+                values = [value for one in found if (value := getattr(one, column.published)) is not None]
+                cells.append(Cell(rounding.span(values, column.rounder)))
+        lines.append(Row(tuple(cells)))
+    caption = f"Frontier metrics on {task} with the columns of the paper's tables, batch size 1."
+    if theirs is not None:
+        caption += f" Beside them its own values: {published.sources[0].title}, {published.sources[0].machine}."
+    return Table(caption, f"paper:{task}", tuple(heads), (Group("", tuple(lines)),))
+
+
+@dataclass(frozen=True)
+class _PaperColumn:
+    """A column of the paper's CSV, its rounding there, and the field of the published rows that belongs beside it."""
+
+    title: str
+    rounder: Rounder
+    published: str = ""
+
+
+_PAPER = (
+    _PaperColumn("tau", rounding.threshold),
+    _PaperColumn("latency_ms", rounding.milliseconds, "latency_ms"),
+    _PaperColumn("accuracy", rounding.fraction, "accuracy"),
+    _PaperColumn("speedup_vs_bert", rounding.x_times, "speedup"),
+    _PaperColumn("delta_acc_pp", rounding.already_points),
+    _PaperColumn("avg_depth", rounding.depth, "depth"),
+    _PaperColumn("avg_retention", rounding.retention, "retention"),
+)
+
+
+def _same_point(rows: Sequence[PublishedRow], tau: float) -> list[PublishedRow]:
+    return [row for row in rows if row.tau == tau or (row.tau is None and pd.isna(tau))]
+
+
+def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence[str]) -> Table:
+    """The paper's figures, and those of its authors' later logs, above ours."""
     columns = (
         Column("Task", align="left"),
         Column("System", align="left"),
@@ -216,34 +297,30 @@ def published_table(published: dict[str, Any], summary: pd.DataFrame, tasks: Seq
     )
     groups = [
         Group(
-            f"As published: {source['title']} ({source['machine']})",
+            f"As published: {source.title} ({source.machine})",
             tuple(
                 _published_row(task, model, row)
-                for task, models in source["tasks"].items()
+                for task, models in source.tasks.items()
                 for model, rows in models.items()
                 for row in rows
             ),
         )
-        for source in published["sources"]
+        for source in published.sources
     ]
     ours = []
     for task in tasks:
         rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
         for row in rows[rows["accuracy"].notna()].to_dict("records"):
-            ours.append(
-                _published_row(
-                    task,
-                    row["system"],
-                    {
-                        "tau": row["tau"],
-                        "latency_ms": row["latency_ms_p50"],
-                        "accuracy": row["accuracy"],
-                        "speedup": row["speedup_vs_dense"],
-                        "depth": row["avg_depth"],
-                        "retention": row["avg_retention"],
-                    },
-                )
-            )
+            values = {
+                "tau": row["tau"],
+                "latency_ms": row["latency_ms_p50"],
+                "accuracy": row["accuracy"],
+                "speedup": row["speedup_vs_dense"],
+                "depth": row["avg_depth"],
+                "retention": row["avg_retention"],
+            }
+            known = {name: value for name, value in values.items() if pd.notna(value)}
+            ours.append(_published_row(task, row["system"], PublishedRow(**known)))
     groups.append(Group("This run: chosen operating points, batch size 1, median latency", tuple(ours)))
     caption = (
         "Published figures beside ours. They were measured by other people on another machine, with another model and "
@@ -252,14 +329,14 @@ def published_table(published: dict[str, Any], summary: pd.DataFrame, tasks: Seq
     return Table(caption, "published", columns, tuple(groups))
 
 
-def _published_row(task: str, model: str, row: dict[str, Any]) -> Row:
+def _published_row(task: str, model: str, row: PublishedRow) -> Row:
     shown = (
-        (row.get("tau"), rounding.threshold),
-        (row.get("latency_ms"), rounding.milliseconds),
-        (row.get("accuracy"), rounding.percent),
-        (row.get("speedup"), rounding.x_times),
-        (row.get("depth"), rounding.depth),
-        (row.get("retention"), rounding.retention),
+        (row.tau, rounding.threshold),
+        (row.latency_ms, rounding.milliseconds),
+        (row.accuracy, rounding.percent),
+        (row.speedup, rounding.x_times),
+        (row.depth, rounding.depth),
+        (row.retention, rounding.retention),
     )
     return Row((Cell(task), Cell(model), *(Cell(or_dash(value, rounder)) for value, rounder in shown)))
 
@@ -279,23 +356,39 @@ def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[is_true(rows["chosen"]) | rows["tau"].isna()]
 
 
+def _f1(rows: pd.DataFrame) -> tuple[_Quantity, ...]:
+    """The column of F1, for a task that is judged by it."""
+    return (_F1,) if "f1" in rows and rows["f1"].notna().any() else ()
+
+
 def _summary_table(
     rows: pd.DataFrame, quantities: Sequence[_Quantity], caption: str, label: str, mark: bool = True
 ) -> Table:
+    """The study's systems, and below them the stock models, those without an accuracy last."""
     best = {
         # rows that are there for their latency alone, whose answers nobody knows, do not compete
         quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
         for quantity in quantities
     }
     with_tau = rows["tau"].notna().any()
-    lines = []
-    for index, row in zip(rows.index, rows.to_dict("records"), strict=True):
-        cells = [quantity.cell(row, best=index == best[quantity.source]) for quantity in quantities]
-        tau = [Cell(or_dash(row["tau"], rounding.threshold))] if with_tau else []
-        is_choice = not mark and pd.notna(row["tau"]) and str(row["chosen"]).lower() == "true"
-        lines.append(Row((Cell(str(row["system"])), *tau, *cells), chosen=is_choice))
+    is_stock = rows["system"].str.startswith(STOCK_PREFIX)
+    stock = rows[is_stock].sort_values(
+        ["accuracy", "system"],
+        key=lambda column: column.isna() if column.name == "accuracy" else column.str.len(),
+        kind="stable",
+    )
+    groups = []
+    for heading, part in (("", rows[~is_stock]), ("Stock transformers", stock)):
+        lines = []
+        for index, row in zip(part.index, part.to_dict("records"), strict=True):
+            cells = [quantity.cell(row, best=index == best[quantity.source]) for quantity in quantities]
+            tau = [Cell(or_dash(row["tau"], rounding.threshold))] if with_tau else []
+            is_choice = not mark and pd.notna(row["tau"]) and str(row["chosen"]).lower() == "true"
+            lines.append(Row((Cell(str(row["system"])), *tau, *cells), chosen=is_choice))
+        if lines:
+            groups.append(Group(heading, tuple(lines)))
     heads = [Column("System", align="left"), *([Column("Threshold")] if with_tau else [])]
-    return Table(caption, label, (*heads, *(quantity.column() for quantity in quantities)), (Group("", tuple(lines)),))
+    return Table(caption, label, (*heads, *(quantity.column() for quantity in quantities)), tuple(groups))
 
 
 def best_row(rows: pd.DataFrame, source: str, bounds: tuple[str, str] | None) -> Hashable | None:
@@ -329,192 +422,3 @@ def to_markdown(table: Table) -> str:
     rules = ["---" if column.align == "left" else "---:" for column in table.columns]
     lines = [heads, rules, *([text(cell) for cell in row.cells] for group in table.groups for row in group.rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-# --- LaTeX --------------------------------------------------------------------------------------------------------
-
-
-class Latex(str):
-    """Text that is LaTeX already and is not escaped again."""
-
-    __slots__ = ()
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_\allowbreak{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\symbol{34}",
-    "`": r"\textasciigrave{}",
-    rounding.MINUS: r"\ensuremath{-}",
-    rounding.TIMES: r"\ensuremath{\times}",
-    rounding.DASH: r"\textendash{}",
-    "±": r"\ensuremath{\pm}",
-    "≥": r"\ensuremath{\geq}",
-    "≤": r"\ensuremath{\leq}",
-    "τ": r"\ensuremath{\tau}",
-    "\N{EM DASH}": r"\textemdash{}",
-    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
-    "\N{NO-BREAK SPACE}": "~",
-}
-
-
-_LIGATURES = re.compile(r"(?<=[-,'!?])(?=[-,'`])")
-"""Places where TeX would make one sign of two: `--` a dash, `''` a quotation mark."""
-
-
-def escape_latex(text: str) -> Latex:
-    """`text` as LaTeX that prints it: no character of it is a command, and every line break is a space.
-
-    Letters that pdfLaTeX knows with an accent are set so; any other character beyond ASCII is printed as `[U+4E2D]`.
-    """
-    if isinstance(text, Latex):
-        return text
-    one_line = re.sub(r"[^\S\N{NO-BREAK SPACE}]+", " ", text)
-    one_line = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", one_line)  # no line ends between a number and its sign
-    parts = _LIGATURES.split(one_line)
-    return Latex("{}".join("".join(_latex_letter(letter) for letter in part) for part in parts))
-
-
-_ACCENTS = {
-    "\u0300": "`",
-    "\u0301": "'",
-    "\u0302": "^",
-    "\u0303": "~",
-    "\u0304": "=",
-    "\u0306": "u",
-    "\u0307": ".",
-    "\u0308": '"',
-    "\u030a": "r",
-    "\u030c": "v",
-    "\u0327": "c",
-}
-
-
-def _latex_letter(letter: str) -> str:
-    if letter in _LATEX:
-        return _LATEX[letter]
-    if letter.isascii():
-        return letter if letter.isprintable() else " "
-    base, *marks = list(unicodedata.normalize("NFD", letter))
-    if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii() and base.isalpha():
-        return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
-    return f"[U+{ord(letter):04X}]"
-
-
-def to_latex(table: Table) -> Latex:
-    """The table as one float, or as several where it is longer than a page. Needs booktabs, and nothing else.
-
-    An interval is a column of its own, so that values stand right-aligned above each other.
-    """
-    parts = _pages(table)
-    return Latex("\n".join(_float(part, first=number == 0) for number, part in enumerate(parts)))
-
-
-def _pages(table: Table) -> list[Table]:
-    """Tables of at most `ROWS_A_PAGE` rows each, groups kept in order."""
-    pages: list[list[Group]] = [[]]
-    room = ROWS_A_PAGE
-    for group in table.groups:
-        rest = group.rows
-        while rest:
-            if room <= 0:
-                pages.append([])
-                room = ROWS_A_PAGE
-            pages[-1].append(Group(group.heading, rest[:room]))
-            taken = len(rest[:room])
-            rest, room = rest[room:], room - taken
-    return [replace(table, groups=tuple(groups)) for groups in pages]
-
-
-def _float(table: Table, first: bool) -> str:
-    spec = "".join(_spec(column, number) for number, column in enumerate(table.columns))
-    titles = " & ".join(_head(column, column.title) for column in table.columns)
-    units = " & ".join(_head(column, column.unit) for column in table.columns)
-    width = sum(2 if column.interval else 1 for column in table.columns)
-    caption = escape_latex(table.caption if first else f"{table.caption} (continued)")
-    lines = [
-        r"\begin{table*}[!htbp]",
-        r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-        rf"\caption{{{caption}}}" + (rf"\label{{tab:{_label(table.label)}}}" if first else ""),
-        r"\vspace{4pt}",
-        rf"\begin{{tabular}}{{@{{}}{spec}@{{}}}}",
-        r"\toprule",
-        titles + r" \\",
-        *([units + r" \\"] if any(column.unit for column in table.columns) else []),
-        r"\midrule",
-    ]
-    for number, group in enumerate(table.groups):
-        if number:
-            lines.append(r"\midrule")
-        if group.heading:
-            lines.append(rf"\multicolumn{{{width}}}{{@{{}}l}}{{\itshape {escape_latex(group.heading)}}} \\")
-        lines += [_line(row, table.columns) for row in group.rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
-
-
-def _spec(column: Column, number: int) -> str:
-    if number == 0:  # names may be long: they wrap
-        return r"p{0.18\linewidth}"
-    if column.interval:
-        return r"r@{\hspace{2pt}}l"
-    return "l" if column.align == "left" else "r"
-
-
-def _head(column: Column, text: str) -> str:
-    if column.interval:
-        return rf"\multicolumn{{2}}{{c}}{{{escape_latex(text)}}}"
-    return escape_latex(text)
-
-
-def _line(row: Row, columns: Sequence[Column]) -> str:
-    cells = []
-    for number, (cell, column) in enumerate(zip(row.cells, columns, strict=True)):
-        text: str = escape_latex(cell.text)
-        if cell.best:
-            text = rf"\textbf{{{text}}}"
-        if number == 0:
-            mark = r"\ensuremath{\triangleright} " if row.chosen else ""
-            text = rf"\raggedright {mark}{text}"
-        cells.append(text)
-        if column.interval:
-            cells.append(escape_latex(cell.interval))
-    # \\ after \raggedright would end the paragraph of the cell, not the row
-    return " & ".join(cells) + r" \tabularnewline"
-
-
-def _label(name: str) -> str:
-    """A name as a LaTeX label: letters, digits and a few signs; what else there is becomes its number."""
-    return "".join(letter if re.fullmatch(r"[A-Za-z0-9:.-]", letter) else f"-{ord(letter):x}-" for letter in name)
-
-
-def write_tables(summary: pd.DataFrame, paper_columns: pd.DataFrame, task: str, out_folder: Path | str) -> list[Path]:
-    """Write every table of a task as `{kind}_{task}.tex`; returns the files.
-
-    summary: summary.csv. paper_columns: summary_{task}.csv. The throughput table of a study that timed batch 1 only
-    is a file that says so in a comment, so that the same files always appear.
-    """
-    tables: dict[str, Callable[[], Table | None]] = {
-        "results": lambda: main_table(summary, task),
-        "throughput": lambda: throughput_table(summary, task),
-        "frontier": lambda: frontier_table(summary, task),
-        "calibration": lambda: calibration_table(summary, task),
-        "paper": lambda: paper_table(paper_columns, task),
-    }
-    written = []
-    for kind in TABLES:
-        table = tables[kind]()
-        path = Path(out_folder) / f"{kind}_{task}.tex"
-        write_text(path, "% only batch size 1 was timed\n" if table is None else to_latex(table))
-        written.append(path)
-    return written

@@ -100,7 +100,8 @@ def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
         return f"It loses no accuracy against the dense reference ({difference})."
     if verdict == "no loss shown":
         return f"No loss of accuracy is shown against the dense reference ({difference})."
-    return f"For {name} neither a loss of accuracy nor its absence is shown ({difference})."
+    texts = f"{rounding.count(row['n'])} texts"
+    return f"For {name} neither a loss of accuracy nor its absence can be shown by {texts} ({difference})."
 
 
 def noise_sentence(noise: NoiseFloor) -> str:

@@ -5,7 +5,9 @@ REQUIRED: `config`, as Snakemake read it.
 GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards to input files.
 """
 
+import json
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from eat.paths import (
     CAPTIONS,
     CURVES,
     FIGURES,
+    STUDY_FIGURES,
     TABLES,
     TEMPLATES,
     StudyPaths,
@@ -145,10 +148,15 @@ def tex_engine():
 
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
-    for file in sorted(Path("config").glob("*.yaml")):
-        if f"study: {STUDY.study}" in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            return "snakemake --cores all" + ("" if file.name == "config.yaml" else f" --configfile {file}")
-    return "snakemake --cores all --configfile (a file that is not in config/)"
+    files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
+    if files == [Path("config/config.yaml")]:
+        return "snakemake --cores all"
+    return shlex.join(["snakemake", "--cores", "all", "--configfile", *map(str, files)])
+
+
+def first_task():
+    """The task whose traces tell what the systems are built of, which is the same for all."""
+    return next(iter(STUDY.tasks))
 
 
 def caption_of(figure):
@@ -157,16 +165,17 @@ def caption_of(figure):
 
 
 def figure_files(wildcards):
-    """Every figure that the report shows."""
+    """Every figure of the study."""
+    kinds = [*FIGURES, *(["ablation"] if STUDY.ablation else [])]
     return [
-        PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
+        *(PATHS.study_figure(figure, ending) for figure in STUDY_FIGURES for ending in ("pdf", "svg")),
+        *(PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in kinds for ending in ("pdf", "svg")),
     ]
 
 
-def ablation_files(wildcards):
-    """The tables and figures of the study's ablation, where it has one."""
-    figures = [PATHS.figure("ablation", task, ending) for task in STUDY.tasks for ending in ("pdf", "svg")]
-    return [*map(PATHS.ablation_summary, STUDY.tasks), *figures] if STUDY.ablation else []
+def ablation_tables(wildcards):
+    """The study's ablation for each task, where it has one."""
+    return [PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation]
 
 
 def report_files(wildcards):
@@ -182,7 +191,7 @@ def everything_else(wildcards):
         PATHS.metrics,
         *report_files(wildcards),
         *figure_files(wildcards),
-        *ablation_files(wildcards),
+        *ablation_tables(wildcards),
     ]
 
 

@@ -1,9 +1,43 @@
 """
-Figures, each as PDF and SVG, for each task.
+Figures, each as PDF and SVG: one of what the systems are, the others for each task.
 
-REQUIRED INPUTS: results/{study}/summary.csv, curves/*.csv and, where there is an ablation, summary_ablation_{task}.csv.
-OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg.
+REQUIRED INPUTS: results/{study}/summary.csv, curves/*.csv and, where there is an ablation, summary_ablation_{task}.csv;
+the timed calls; the shapes beside the dev traces.
+OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg; overview.pdf and .svg.
 """
+
+
+rule plot_overview:
+    """What each system is built of, drawn from the shapes of its traces."""
+    input:
+        shapes=[
+            PATHS.trace(first_task(), system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems
+        ],
+        sources=sources_of("workflow_scripts.plot_overview"),
+    output:
+        pdf=PATHS.study_figure("overview", "pdf"),
+        svg=report(
+            PATHS.study_figure("overview", "svg"),
+            caption="../report/captions/overview.rst",
+            category="study",
+            labels={"figure": "overview"},
+        ),
+    log:
+        PATHS.log("plot_overview"),
+    benchmark:
+        PATHS.benchmark("plot_overview")
+    conda:
+        "../envs/study.yaml"
+    params:
+        exits=json.dumps(
+            {name: {"rule": row.exits.rule, "tau": row.exits.tau} for name, row in STUDY.systems.items()},
+            ensure_ascii=False,
+        ),
+    message:
+        "drawing the systems"
+    shell:
+        "python -m workflow_scripts.plot_overview --exits {params.exits:q} --shapes {input.shapes:q}"
+        " --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
 
 
 rule plot_frontier:
@@ -34,8 +68,66 @@ rule plot_frontier:
         " --summary {input.summary:q} --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
 
 
+rule plot_latency:
+    """How the times of single calls are spread, with p50, p90 and p99."""
+    input:
+        summary=PATHS.summary,
+        calls=PATHS.timing("{task}"),
+        sources=sources_of("workflow_scripts.plot_latency"),
+    output:
+        pdf=PATHS.figure("latency", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("latency", "{task}", "svg"),
+            caption="../report/captions/latency.rst",
+            category="{task}",
+            labels={"figure": "latency"},
+        ),
+    log:
+        PATHS.log("plot_latency", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_latency", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
+    message:
+        "{wildcards.task}: drawing the distribution of latency"
+    shell:
+        "python -m workflow_scripts.plot_latency --task {wildcards.task:q} --reference {params.reference:q}"
+        " --summary {input.summary:q} --calls {input.calls:q} --pdf {output.pdf:q} --svg {output.svg:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule plot_flops:
+    """Saved time against saved FLOPs."""
+    input:
+        summary=PATHS.summary,
+        sources=sources_of("workflow_scripts.plot_flops"),
+    output:
+        pdf=PATHS.figure("flops", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("flops", "{task}", "svg"),
+            caption="../report/captions/flops.rst",
+            category="{task}",
+            labels={"figure": "flops"},
+        ),
+    log:
+        PATHS.log("plot_flops", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_flops", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
+    message:
+        "{wildcards.task}: drawing FLOPs against time"
+    shell:
+        "python -m workflow_scripts.plot_flops --task {wildcards.task:q} --reference {params.reference:q}"
+        " --summary {input.summary:q} --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
+
+
 rule plot_curve:
-    """Retention by layer, retention by length, exits, or reliability."""
+    """Retention by layer, retention by length, exits, reliability, or predicted against observed cost."""
     input:
         summary=PATHS.summary,
         curve=PATHS.curve("{figure}"),

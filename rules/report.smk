@@ -11,6 +11,7 @@ rule render_tables:
     input:
         summary=PATHS.summary,
         paper=PATHS.paper_summary("{task}"),
+        published="report/published.yaml",
         sources=sources_of("workflow_scripts.render_tables"),
     output:
         [PATHS.table(kind, "{task}") for kind in TABLES],
@@ -22,11 +23,13 @@ rule render_tables:
         "../envs/study.yaml"
     params:
         folder=PATHS.tables,
+        reference=STUDY.reference,
     message:
         "{wildcards.task}: writing tables"
     shell:
         "python -m workflow_scripts.render_tables --task {wildcards.task:q} --summary {input.summary:q}"
-        " --paper {input.paper:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q}"
+        " --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule render_report:
@@ -36,6 +39,7 @@ rule render_report:
         metrics=PATHS.metrics,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         curves=[PATHS.curve(curve) for curve in CURVES],
+        ablation=ablation_tables,
         figures=figure_files,
         timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
         cards=[PATHS.card(task) for task in STUDY.tasks],
@@ -57,7 +61,7 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
         command=lambda wildcards: rebuild_command(),
         folder=subpath(output.tex, parent=True),
     message:

@@ -10,11 +10,11 @@ import pytest
 from test_summary import files_of, study_of
 
 from eat.ablation import COLUMNS
-from eat.ablation_figure import TITLES, plot_ablation
 from eat.config import Study, canonical_json, load_study
 from eat.errors import EatError
+from eat.figures.ablation import TITLES, plot_ablation
 from eat.files import read_json, read_table
-from eat.summary import summarize
+from eat.summary import CURVES, summarize
 
 OFF: dict[str, Any] = {
     "eat-no-exit": {"weights_of": "eat", "exits": {"rule": [], "tau": []}},
@@ -49,7 +49,7 @@ def test_variants_stand_in_the_ablation_alone(results: Path) -> None:
     ]
     assert set(table["ablation"]) == {"switched_off"}
     others = ["summary.csv", *(f"curves/{path.name}" for path in (results / "curves").iterdir())]
-    assert len(others) == 5
+    assert len(others) == 1 + len(CURVES)
     for name in others:
         assert not set(read_table(results / name)["system"]) & set(OFF), name
     assert not set(read_table(results / "summary_movies.csv")["model"]) & set(OFF)

@@ -406,11 +406,11 @@ def test_what_is_missing_is_named(
         (
             "plot_curve",
             ("pie", "--task", "t", "--reference", "r", "--summary", "s", "--curve", "c", "--pdf", "p", "--svg", "v"),
-            "no figure 'pie'; known: retention, lengths, exits, reliability",
+            "no figure 'pie'; known: retention, lengths, exits, reliability, cost",
         ),
         (
             "render_tables",
-            ("--task", "t", "--summary", "s.csv", "--paper", "p.csv", "--out", "tables"),
+            ("--task", "t", "--reference", "r", "--published", "y", "--summary", "s.csv", "--paper", "p", "--out", "o"),
             "s.csv: no such file; run the rule that makes it",
         ),
     ],

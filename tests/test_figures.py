@@ -5,33 +5,28 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic_results import DENSE, EAT, STUDENT, SYSTEMS, Made, write_study
+from matplotlib.figure import Figure
+from synthetic_results import DENSE, EAT, STUDENT, SYSTEMS, Made, plot, shape_of, write_study
 
-from eat import figures, style
+from eat import style
 from eat.errors import EatError
+from eat.figures import frontier, overview
 from eat.paths import FIGURES
 from eat.rows import rows_of
 
 ODD = r"50%_<b>x<b>\input{a}$y$"
-CURVES = ("retention", "lengths", "exits", "reliability")
 
 
-def tables_of(results: Path) -> dict[str, pd.DataFrame]:
-    return {"summary": pd.read_csv(results / "summary.csv")} | {
-        name: pd.read_csv(results / "curves" / f"{name}.csv") for name in CURVES
-    }
-
-
-def draw(kind: str, tables: dict[str, pd.DataFrame], task: str, reference: str, folder: Path) -> tuple[Path, Path]:
+def draw(kind: str, results: Path, task: str, reference: str, folder: Path) -> tuple[Path, Path]:
     pdf, svg = folder / f"{kind}.pdf", folder / f"{kind}.svg"
-    curve = [] if kind == "frontier" else [tables[kind]]
-    getattr(figures, f"plot_{kind}")(tables["summary"], *curve, task, reference, out_pdf=pdf, out_svg=svg)
+    plot(kind, results, task, reference, pdf, svg)
     return pdf, svg
 
 
@@ -42,9 +37,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_figure_is_whole_and_the_same_bytes_on_a_second_run(results: Path, tmp_path: Path, kind: str) -> None:
-    tables = tables_of(results)
-    first = draw(kind, tables, "rotten_tomatoes", "dense-6", tmp_path / "a")
-    second = draw(kind, tables, "rotten_tomatoes", "dense-6", tmp_path / "b")
+    first = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / "a")
+    second = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / "b")
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
     assert first[0].read_bytes().startswith(b"%PDF") and first[0].read_bytes().rstrip().endswith(b"%%EOF")
@@ -57,7 +51,7 @@ def test_a_figure_is_whole_and_the_same_bytes_on_a_second_run(results: Path, tmp
 def test_a_name_of_metacharacters_is_drawn_as_text(tmp_path: Path, kind: str) -> None:
     systems = (DENSE, STUDENT, replace(EAT, name=ODD))
     results, _ = write_study(tmp_path, (ODD,), Made(systems=systems))
-    _, svg = draw(kind, tables_of(results), ODD, "dense-6", tmp_path)
+    _, svg = draw(kind, results, ODD, "dense-6", tmp_path)
     # matplotlib draws text as outlines and names it in a comment; mathtext would name its parts, without the dollars
     comments = "".join(re.findall(r"<!--(.*?)-->", svg.read_text(encoding="utf-8"), flags=re.DOTALL))
     squeezed = re.sub(r"\s", "", comments)
@@ -112,20 +106,20 @@ def test_rows_of_two_calibrations_are_refused(results: Path) -> None:
 
 def test_an_unknown_task_is_refused_and_nothing_is_written(results: Path, tmp_path: Path) -> None:
     with pytest.raises(EatError, match="no row of task 'mnli'; the table holds rotten_tomatoes"):
-        draw("frontier", tables_of(results), "mnli", "dense-6", tmp_path)
+        draw("frontier", results, "mnli", "dense-6", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_study_of_dense_systems_and_batch_1_has_every_figure(tmp_path: Path, kind: str) -> None:
     results, _ = write_study(tmp_path, made=Made(systems=(DENSE, STUDENT), batch_sizes=(1,)))
-    pdf, svg = draw(kind, tables_of(results), "rotten_tomatoes", "dense-6", tmp_path)
+    pdf, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path)
     assert pdf.stat().st_size and svg.stat().st_size
 
 
 def test_pareto_front_of_four_points() -> None:
     """By hand: (3, .8) is slower and worse than (2, .9); of the rest each is faster or more accurate."""
-    front = figures.pareto_front(np.array([3.0, 1.0, 2.0, 5.0]), np.array([0.8, 0.7, 0.9, 0.95]))
+    front = frontier.pareto_front(np.array([3.0, 1.0, 2.0, 5.0]), np.array([0.8, 0.7, 0.9, 0.95]))
     assert front == [1, 2, 3]
 
 
@@ -140,6 +134,57 @@ def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int]],
         as_good = (cost <= cost[i]) & (accuracy >= accuracy[i])
         return bool((as_good & ((cost < cost[i]) | (accuracy > accuracy[i]))).any())
 
-    front = figures.pareto_front(x, accuracy, low_is_good)
+    front = frontier.pareto_front(x, accuracy, low_is_good)
     assert {points[i] for i in front} == {points[i] for i in range(len(points)) if not beaten(i)}
     assert len({points[i] for i in front}) == len(front)
+
+
+def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: Path) -> None:
+    _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path)
+    titles = [title.text for title in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
+    summary = pd.read_csv(results / "summary.csv")
+    drawn = summary[summary.accuracy.notna() & (summary.system != "hf-dense-again")]
+    assert len(titles) == len(drawn)
+    row = drawn[(drawn.system == "eat-6") & (drawn.tau == 0.9) & (drawn.batch_size == 1)].iloc[0]
+    expected = f"eat-6, τ = 0.90: {100 * row.accuracy:.1f} % "
+    assert sum(title is not None and title.startswith(expected) for title in titles) == 2  # batch 1 and 32
+
+
+def test_a_spot_lies_where_its_point_is_drawn(tmp_path: Path) -> None:
+    """Axes over the whole figure of 2 x 1 inches: data (0.25, 0.75) is at 36 points across, 18 points down."""
+    figure = Figure(figsize=(2.0, 1.0))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    style.save(figure, tmp_path / "a.pdf", tmp_path / "a.svg", [style.Spot(axes, 0.25, 0.75, "a < b")])
+    circle = ElementTree.parse(tmp_path / "a.svg").find(".//{http://www.w3.org/2000/svg}circle")
+    assert circle is not None and (circle.get("cx"), circle.get("cy")) == ("36.0", "18.0")
+    assert circle[0].text == "a < b"
+
+
+def test_the_frontier_puts_other_precisions_below(tmp_path: Path) -> None:
+    eight = replace(EAT, name="eat-6-int8")
+    results, _ = write_study(tmp_path, made=Made(systems=(DENSE, EAT, eight)))
+    summary = pd.read_csv(results / "summary.csv")
+    summary.loc[summary.system == "eat-6-int8", "dtype"] = "int8"
+    summary.to_csv(results / "summary.csv", index=False)
+    _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path)
+    places: dict[str, set[float]] = {}
+    for circle in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}circle"):
+        places.setdefault(str(circle[0].text).split(",")[0].split(":")[0], set()).add(float(str(circle.get("cy"))))
+    assert min(places["eat-6-int8"]) > max(places["eat-6"])
+    # the same weights leave in the same way: the figures of behaviour show the reference's precision
+    _, svg = draw("exits", results, "rotten_tomatoes", "dense-6", tmp_path)
+    assert "eat-6-int8" not in svg.read_text(encoding="utf-8")
+
+
+def test_systems_built_alike_are_drawn_once(tmp_path: Path) -> None:
+    shape = shape_of(EAT)
+    systems = [
+        overview.Drawn("eat-6", shape, ["confidence"], [0.8, 0.9]),
+        overview.Drawn("eat-6-int8", shape | {"precision": "int8"}, ["confidence"], [0.8, 0.9]),
+        overview.Drawn("eat-6-other", shape, ["entropy"], [0.8]),
+    ]
+    assert [drawn.name for drawn in overview.alike(systems)] == ["eat-6, eat-6-int8", "eat-6-other"]
+    overview.plot_overview(systems, out_pdf=tmp_path / "a.pdf", out_svg=tmp_path / "a.svg")
+    titles = "".join(ElementTree.parse(tmp_path / "a.svg").getroot().itertext())
+    assert "eat-6, eat-6-int8: layer 2, window attention, then norm: 30.0 % removed" in titles
+    assert "eat-6-other: layer 4, window attention, then norm: 30.0 % removed, a head, where texts may leave" in titles

@@ -10,9 +10,9 @@ the end the results of both copies are compared.
 Equal, byte for byte: data, weights, tokenizers, traces, temperatures, operating points, curves and the figures of
 curves, the table of calibration. Equal but for what a clock wrote: logs of training (`tokens_per_s`), `summary.csv`
 (the columns `TIMED`). Not compared, because the clock or the machine writes them or they are made from what it wrote:
-benchmarks, logs, `timing/`, `summary_{task}.csv`, `metrics.json`, the frontier figure, all tables but that of
-calibration, the report; and `records.json`, which holds dates and those files' digests: of it the outputs, rules and
-parameters are compared.
+benchmarks, logs, `timing/`, `summary_{task}.csv`, `metrics.json`, the curve of cost, the figures of frontier, latency,
+cost and FLOPs, all tables but that of calibration, the report; and `records.json`, which holds dates and those files'
+digests: of it the outputs, rules and parameters are compared.
 
 The tests of the disturbed copy run in their order, each from where the one before left the copy; each may also run
 alone. `make test-interruption` runs this file, in some six minutes on two cores.
@@ -55,7 +55,8 @@ TIMED = (
 """The columns of `summary.csv` that are read off the clock."""
 
 NOT_COMPARED = (
-    "benchmarks/**", "logs/**", "timing/*", "summary_*.csv", "metrics.json", "figures/frontier_*", "report/*",
+    "benchmarks/**", "logs/**", "timing/*", "summary_*.csv", "metrics.json", "report/*", "curves/cost.csv",
+    "figures/frontier_*", "figures/latency_*", "figures/cost_*", "figures/flops_*",
     "tables/results_*", "tables/throughput_*", "tables/frontier_*", "tables/paper_*",
 )  # fmt: skip
 

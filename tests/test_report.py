@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,17 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 import pytest
-from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+from synthetic_results import DENSE, EAT, STUDENT, Made, plot, plot_systems, write_study
 
-from eat import figures, report, typeset, verdicts
+from eat import rounding, typeset, verdicts
+from eat.ablation import COLUMNS as ABLATION_COLUMNS
 from eat.errors import DamagedFile, EatError
-from eat.paths import FIGURES
+from eat.paths import FIGURES, STUDY_FIGURES
+from eat.report.environments import html_environment, latex_environment
+from eat.report.inline import inline_svg
+from eat.report.render import render_report
+from eat.report.results import TaskFiles
+from eat.report.theory import reach_of
 from eat.verdicts import NoiseFloor
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -48,32 +56,29 @@ def rendered(
     """Write a made-up study under `root`, with its figures or with empty ones, and render it; file name -> text."""
     results, data = write_study(root, tasks, made)
     if plotted:
-        plot_all(results, tasks, made.reference)
+        plot_all(results, tasks, made)
     else:
         empty_figures(results, tasks)
-    written = report.render_report("synthetic", tasks, results, data, templates, provenance, results / "report")
+    written = render_report("synthetic", tasks, results, data, templates, provenance, results / "report")
     return {path.name: path.read_text(encoding="utf-8") for path in written if path.suffix != ".pdf"}
 
 
-def plot_all(results: Path, tasks: tuple[str, ...], reference: str) -> None:
-    summary = pd.read_csv(results / "summary.csv")
+def plot_all(results: Path, tasks: tuple[str, ...], made: Made) -> None:
+    plot_systems(made, results / "figures" / "overview.pdf", results / "figures" / "overview.svg")
     for task in tasks:
         for kind in FIGURES:
-            curve = [] if kind == "frontier" else [pd.read_csv(results / "curves" / f"{kind}.csv")]
             stem = results / "figures" / f"{kind}_{task}"
-            plot = getattr(figures, f"plot_{kind}")
-            plot(summary, *curve, task, reference, out_pdf=f"{stem}.pdf", out_svg=f"{stem}.svg")
+            plot(kind, results, task, made.reference, f"{stem}.pdf", f"{stem}.svg")
 
 
 def empty_figures(results: Path, tasks: tuple[str, ...]) -> None:
     """Files in the place of figures, for tests that do not look at them: drawing takes most of the time."""
     (results / "figures").mkdir()
-    for task in tasks:
-        for kind in FIGURES:
-            stem = results / "figures" / f"{kind}_{task}"
-            Path(f"{stem}.pdf").write_bytes(b"%PDF-1.4")
-            empty = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72"/>'
-            Path(f"{stem}.svg").write_text(empty, encoding="utf-8")
+    for name in ("overview", *(f"{kind}_{task}" for task in tasks for kind in FIGURES)):
+        stem = results / "figures" / name
+        Path(f"{stem}.pdf").write_bytes(b"%PDF-1.4")
+        empty = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72"/>'
+        Path(f"{stem}.svg").write_text(empty, encoding="utf-8")
 
 
 class Page(HTMLParser):
@@ -112,9 +117,12 @@ def odd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_html_stands_alone(plain: dict[str, str]) -> None:
     page = Page(plain["report.html"])
-    assert "script" not in page.tags and "link" not in page.tags
+    assert page.tags.count("script") == 1 and "link" not in page.tags
+    script = plain["report.html"].split("<script>")[1].split("</script>")[0]
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in plain["report.html"]
     assert all(link.startswith(("#", "data:image/png")) for link in page.links)
-    assert page.tags.count("svg") == len(FIGURES)
+    assert page.tags.count("svg") == len(FIGURES) + len(STUDY_FIGURES)
     assert "prefers-color-scheme: dark" in plain["report.html"]
 
 
@@ -122,8 +130,10 @@ def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> Non
     page = Page(plain["report.html"])
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    headings = "What was run|Results|Frontier|Adaptive behaviour|Calibration|How it was measured|Published figures"
-    for heading in f"{headings}|Provenance".split("|"):
+    headings = (
+        "What was run|Results|Frontier|Adaptive behaviour|Calibration|Theory|The paper's claims|How it was measured"
+    )
+    for heading in f"{headings}|Published figures|Provenance".split("|"):
         assert page.text.count(heading) >= 2  # in the contents, and as a heading
 
 
@@ -156,7 +166,7 @@ def test_a_second_rendering_is_the_same(plain: dict[str, str], tmp_path: Path) -
     assert rendered(tmp_path, plotted=True) == plain
 
 
-@pytest.mark.parametrize("make", [report.html_environment, report.latex_environment])
+@pytest.mark.parametrize("make", [html_environment, latex_environment])
 def test_undefined_values_and_bare_numbers_fail(make: Any) -> None:
     environment: jinja2.Environment = make(TEMPLATES)
     start, end = environment.variable_start_string, environment.variable_end_string
@@ -221,7 +231,10 @@ def test_accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: 
         (
             1.01,
             -0.005,
-            ["no difference in speed is shown", "neither a loss of accuracy nor its absence"],
+            [
+                "no difference in speed is shown",
+                "neither a loss of accuracy nor its absence can be shown by 1,706 texts",
+            ],
             ["is faster"],
         ),
     ],
@@ -231,7 +244,7 @@ def test_sentences_follow_the_numbers(
 ) -> None:
     row = replace(EAT, name="tested", speedup=ratio, delta=delta, taus=(0.9,), chosen=0)
     texts = rendered(tmp_path, Made(systems=(replace(DENSE, speedup=1.0), row)))
-    finding = Page(texts["report.html"]).text.split("tested", maxsplit=1)[1]
+    finding = Page(texts["report.html"].split("<h2>Frontier")[0]).text.split("tested", maxsplit=1)[1]
     for sentence in expected:
         assert sentence in finding
         assert sentence in texts["results_section.tex"]
@@ -260,13 +273,43 @@ def test_without_an_a_a_run_nothing_is_claimed(tmp_path: Path) -> None:
     summary = pd.read_csv(results / "summary.csv")
     summary[summary.system != "hf-dense-again"].to_csv(results / "summary.csv", index=False)
     with pytest.raises(EatError, match="0 rows of hf-dense-again at batch size 1"):
-        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
 
 
 def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
     assert "machine was busy" not in plain["report.html"]
     texts = rendered(tmp_path, replace(SMALL, busy=True))
     assert "machine was busy" in texts["report.html"] and "machine was busy" in texts["results_section.tex"]
+
+
+def test_an_ablation_is_shown_where_a_study_has_one(plain: dict[str, str], tmp_path: Path) -> None:
+    assert "Ablation" not in plain["report.html"]
+    results, data = write_study(tmp_path, made=SMALL)
+    empty_figures(results, ("rotten_tomatoes",))
+    write_ablation(results, "rotten_tomatoes")
+    render_report(
+        "synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE | {"ablation": True}, tmp_path / "out"
+    )
+    text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    assert "Ablation on rotten_tomatoes: the trained system with parts switched off, nothing retrained." in text
+    assert "eat-6-no-exit" in text
+    assert r"\section{Ablation}" in (tmp_path / "out" / "results_section.tex").read_text(encoding="utf-8")
+
+
+def write_ablation(results: Path, task: str) -> None:
+    """A table of `eat-6` and a variant of it, with an empty figure beside it."""
+    summary = pd.read_csv(results / "summary.csv")
+    chosen = summary[summary.chosen & (summary.batch_size == 1) & summary.system.isin(["dense-6", "eat-6"])]
+    rows = pd.concat([chosen, chosen[chosen.system == "eat-6"].assign(system="eat-6-no-exit")])
+    role = {"dense-6": "reference", "eat-6": "full", "eat-6-no-exit": "variant"}
+    table = rows.assign(
+        ablation="switched_off", role=rows.system.map(role), compute=1 / rows.flops_ratio, reducer="norm",
+        attention="window", exits="confidence",
+    )  # fmt: skip
+    table[list(ABLATION_COLUMNS)].to_csv(results / f"summary_ablation_{task}.csv", index=False)
+    for ending in ("pdf", "svg"):
+        made = results / "figures" / f"latency_{task}.{ending}"
+        shutil.copyfile(made, made.with_name(f"ablation_{task}.{ending}"))
 
 
 def test_agreement_with_the_trace_is_told(plain: dict[str, str]) -> None:
@@ -321,7 +364,7 @@ def test_damaged_files_are_named_and_nothing_is_written(
     else:
         (results / name).write_text(content, encoding="utf-8")
     with pytest.raises(EatError, match=re.escape(message)):
-        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -331,7 +374,7 @@ def test_an_empty_number_of_a_trained_system_is_refused(tmp_path: Path) -> None:
     summary.loc[summary.system == "eat-6", "accuracy"] = None
     summary.to_csv(results / "summary.csv", index=False)
     with pytest.raises(DamagedFile, match="accuracy of eat-6 is empty"):
-        report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
 
 
 def test_a_system_that_was_not_timed_has_dashes_and_no_claim(tmp_path: Path) -> None:
@@ -344,7 +387,7 @@ def test_a_system_that_was_not_timed_has_dashes_and_no_claim(tmp_path: Path) -> 
     summary.loc[own, "n_timed"] = 0
     summary.to_csv(results / "summary.csv", index=False)
     out = tmp_path / "out"
-    report.render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, out)
+    render_report("synthetic", ["rotten_tomatoes"], results, data, TEMPLATES, PROVENANCE, out)
     text = Page((out / "report.html").read_text(encoding="utf-8")).text
     assert "student-3 was not timed against the stock dense model." in text
     assert "Of 2 systems at their chosen thresholds" in text
@@ -359,7 +402,7 @@ def test_tasks_timed_on_two_machines_are_refused(tmp_path: Path) -> None:
     timing["machine"]["cpu"] = "another"
     path.write_text(json.dumps(timing), encoding="utf-8")
     with pytest.raises(EatError, match="timed with another machine"):
-        report.render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
 
 
 def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:
@@ -370,7 +413,7 @@ def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:
         '<use href="#a"/><image href="http://example.org/x.png"/></svg>',
         encoding="utf-8",
     )
-    root = ElementTree.fromstring(report.inline_svg(path, "p-"))
+    root = ElementTree.fromstring(inline_svg(path, "p-"))
     assert {element.tag.rpartition("}")[2] for element in root.iter()} == {"svg", "g", "path", "use", "image"}
     text = ElementTree.tostring(root, encoding="unicode")
     assert 'id="p-a"' in text and 'href="#p-a"' in text and "url(#p-c)" in text
@@ -412,3 +455,34 @@ def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatc
     message = typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
     assert "none of latexmk, pdflatex, tectonic is installed" in message
     assert not (tmp_path / "results.pdf").exists()
+
+
+# --- theory -------------------------------------------------------------------------------------------------------
+
+
+def task_of(retention: list[dict[str, Any]], exits: list[dict[str, Any]]) -> TaskFiles:
+    empty = pd.DataFrame()
+    return TaskFiles("t", empty, empty, pd.DataFrame(exits), empty, pd.DataFrame(retention), empty, None, {}, {})
+
+
+def test_the_reach_of_an_operating_point_by_hand() -> None:
+    """Three layers; after layer 1 half of the tokens is removed, after layer 2 40 % of the texts leave."""
+    alive = {(None, 1): 0.5, (None, 2): 0.5, (None, 3): 0.5, (0.9, 1): 0.5, (0.9, 2): 0.6, (0.9, 3): 0.6}
+    retention = [{"system": "s", "tau": tau, "layer": layer, "observed": part} for (tau, layer), part in alive.items()]
+    exits = [
+        {"system": "s", "tau": 0.9, "exit": 2, "fraction": 0.4},
+        {"system": "s", "tau": 0.9, "exit": 3, "fraction": 0.6},
+    ]
+    reach = reach_of(task_of(retention, exits), "s", 0.9)
+    assert reach.reached.tolist() == [1.0, 1.0, 0.6]
+    assert reach.entering.tolist() == [1.0, 0.5, 0.5]
+    assert reach.running.tolist() == [1.0, 0.5, 0.6]
+    assert reach.product == pytest.approx(2 / 3 * 2.6 / 3)
+    assert reach.executed == pytest.approx((1.0 + 0.5 + 0.6 * 0.6) / 3)
+
+
+def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
+    """The made-up predictions fall short by a tenth, and by a twentieth with the constant."""
+    text = Page(plain["report.html"]).text
+    assert f"equation (5) as the paper has it errs by {rounding.MINUS}10.0 % of the observed mean times" in text
+    assert f"with a constant for each executed layer errs by {rounding.MINUS}5.0 %" in text

@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
-from eat import rounding, tables
+from eat import latex, rounding, tables
 from eat.errors import EatError
 from eat.paths import TABLES
+from eat.published import read_published
 from eat.tables import Cell, Column, Group, Row, Table
+
+PUBLISHED = read_published(Path(__file__).parents[1] / "report" / "published.yaml")
 
 
 @pytest.mark.parametrize(
@@ -69,24 +72,24 @@ def unescaped(latex: str) -> str:
 @settings(deadline=None)
 @given(st.text(alphabet=[chr(code) for code in range(33, 127)]))
 def test_every_printable_character_comes_out_of_latex_as_itself(text: str) -> None:
-    latex = tables.escape_latex(text)
+    escaped = latex.escape_latex(text)
     # reading `~` as a letter is wrong only where a tie was set, and a text without blanks has none
-    assert unescaped(latex) == text
+    assert unescaped(escaped) == text
 
 
 @settings(deadline=None)
 @given(st.text())
 def test_escaped_text_is_one_line_of_ascii_with_balanced_braces(text: str) -> None:
-    latex = tables.escape_latex(text)
-    assert latex.isascii() and "\n" not in latex and "\r" not in latex
-    bare = re.sub(r"\\[{}]", "", latex)
+    escaped = latex.escape_latex(text)
+    assert escaped.isascii() and "\n" not in escaped and "\r" not in escaped
+    bare = re.sub(r"\\[{}]", "", escaped)
     assert bare.count("{") == bare.count("}")
-    assert not re.search(r"(?<!\\)[%&#$]", latex)
+    assert not re.search(r"(?<!\\)[%&#$]", escaped)
 
 
 def test_latex_is_escaped_once() -> None:
-    once = tables.escape_latex("a_b 中\n\\input{x}")
-    assert tables.escape_latex(once) == once
+    once = latex.escape_latex("a_b 中\n\\input{x}")
+    assert latex.escape_latex(once) == once
     assert once == r"a\_\allowbreak{}b [U+4E2D] \textbackslash{}input\{x\}"
 
 
@@ -97,8 +100,9 @@ def summary(tmp_path: Path) -> pd.DataFrame:
 
 def test_main_table_holds_the_chosen_row_of_each_system(summary: pd.DataFrame) -> None:
     table = tables.main_table(summary, "rotten_tomatoes")
-    rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.groups[0].rows}
+    rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for group in table.groups for row in group.rows}
     assert list(rows) == ["dense-6", "student-3", "eat-6", "eat-6-patience", "eat-6-early", "hf-dense", "hf-dense-12"]
+    assert [group.heading for group in table.groups] == ["", "Stock transformers"]
     assert rows["eat-6"][0] == "0.90"  # the third of its four thresholds is the chosen one in the made-up data
     assert rows["hf-dense-12"][1] == rounding.DASH  # latency only
 
@@ -127,7 +131,7 @@ def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> Non
     summary = pd.read_csv(results / "summary.csv")
     assert tables.throughput_table(summary, "rotten_tomatoes") is None
     columns = pd.read_csv(results / "summary_rotten_tomatoes.csv")
-    written = tables.write_tables(summary, columns, "rotten_tomatoes", tmp_path / "tables")
+    written = latex.write_tables(summary, columns, "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables")
     assert [path.name for path in written] == [f"{kind}_rotten_tomatoes.tex" for kind in TABLES]
     assert all(path.stat().st_size for path in written)
 
@@ -135,10 +139,10 @@ def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> Non
 def test_a_long_table_is_cut_into_pages_that_keep_every_row() -> None:
     rows = tuple(Row((Cell(f"r{number}"), Cell("1"))) for number in range(100))
     columns = (Column("System", align="left"), Column("Value"))
-    latex = tables.to_latex(Table("Many", "many", columns, (Group("first", rows[:30]), Group("second", rows[30:]))))
-    assert latex.count(r"\begin{tabular}") == latex.count(r"\bottomrule") == 3  # 36 + 36 + 28
-    assert latex.count(r"\label{tab:many}") == 1
-    assert [int(number) for number in re.findall(r"\br(\d+) &", latex)] == list(range(100))
+    written = latex.to_latex(Table("Many", "many", columns, (Group("first", rows[:30]), Group("second", rows[30:]))))
+    assert written.count(r"\begin{tabular}") == written.count(r"\bottomrule") == 3  # 36 + 36 + 28
+    assert written.count(r"\label{tab:many}") == 1
+    assert [int(number) for number in re.findall(r"\br(\d+) &", written)] == list(range(100))
 
 
 def test_a_row_of_another_width_is_refused() -> None:
@@ -150,6 +154,47 @@ def test_paper_columns_print_as_in_the_paper() -> None:
     """The first row of EAT in table 1 of the paper."""
     row = {"model": ["eat"], "tau": [0.8], "latency_ms": [16.27], "accuracy": [0.9027], "speedup_vs_bert": [0.62]}
     row |= {"delta_acc_pp": [-2.19], "avg_depth": [11.19], "avg_retention": [0.524]}
-    cells = tables.paper_table(pd.DataFrame(row), "sst2").groups[0].rows[0].cells
+    cells = tables.paper_table(pd.DataFrame(row), "other", "bert", PUBLISHED).groups[0].rows[0].cells
     expected = ["eat", "0.80", "16.27", "0.9027", "0.62×", "−2.19", "11.19", "0.524"]  # noqa: RUF001
     assert [cell.text for cell in cells] == expected
+
+
+def test_published_values_stand_beside_the_systems_that_play_the_papers() -> None:
+    """SST-2: table 1 of the paper has 0.9027 for EAT at 0.80 and 5.57 to 6.13 ms for DistilBERT."""
+    ours = {"tau": None, "latency_ms": 4.0, "accuracy": 0.9, "speedup_vs_bert": 1.5, "delta_acc_pp": 0.0}
+    ours |= {"avg_depth": 6.0, "avg_retention": 1.0}
+    rows = [{"model": name} | ours for name in ("dense-6", "student-3", "eat-6", "eat-6")]
+    rows[2]["tau"], rows[3]["tau"] = 0.80, 0.60
+    table = tables.paper_table(pd.DataFrame(rows).astype({"tau": float}), "sst2", "dense-6", PUBLISHED)
+    titles = [column.unit or column.title for column in table.columns]
+    assert titles[2:6] == ["latency_ms", "paper", "accuracy", "paper"]
+    beside = {
+        (row.cells[0].text, row.cells[1].text): (row.cells[3].text, row.cells[5].text)
+        for group in table.groups
+        for row in group.rows
+    }
+    dash = rounding.DASH
+    assert beside[("dense-6", dash)] == ("10.11", "0.9246")
+    assert beside[("student-3", dash)] == (f"5.57{dash}6.13", "0.9039")
+    assert beside[("eat-6", "0.80")] == ("16.27", "0.9027")
+    assert beside[("eat-6", "0.60")] == (dash, dash)
+
+
+def test_decimal_points_stand_in_one_line() -> None:
+    below, ratio = f"{rounding.MINUS}0.125", f"0.62{rounding.TIMES}"
+    padded = rounding.padded(["9.50", "123.4", below, "7", rounding.DASH, ratio])
+    blank, point = rounding.DIGIT_SPACE, rounding.POINT_SPACE
+    assert padded == [f"9.50{blank}", f"123.4{2 * blank}", below, f"7{point}{3 * blank}", rounding.DASH, ratio + blank]
+
+
+def test_f1_is_shown_where_a_task_is_judged_by_it(summary: pd.DataFrame) -> None:
+    assert "F1" not in [column.title for column in tables.main_table(summary, "rotten_tomatoes").columns]
+    table = tables.main_table(summary.assign(f1=summary["macro_f1"]), "rotten_tomatoes")
+    assert "F1" in [column.title for column in table.columns]
+
+
+def test_a_damaged_file_of_published_figures_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "published.yaml"
+    path.write_text("sources: []\n", encoding="utf-8")
+    with pytest.raises(EatError, match=r"published\.yaml: task_names: field required; restore it"):
+        read_published(path)

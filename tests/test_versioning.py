@@ -15,14 +15,16 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
+from synthetic_results import DENSE, EAT, Made, write_study
 
-from eat.paths import CURVES, FIGURES
+from eat.paths import CURVES, FIGURES, STUDY_FIGURES
 from workflow_scripts._sources import sources_of
 from workflow_scripts.versioning import SLACK_SECONDS
 
@@ -47,14 +49,16 @@ for file in "$@"; do
     case "$file" in
         # the axes that dvc.yaml names for the curves
         *.csv)
-            printf 'exit,fraction,layer,observed,length_mean,retention,confidence,accuracy\\n' > "$file"
-            printf '4,%s,4,%s,9,%s,1,%s\\n' "$made" "$made" "$made" "$made" >> "$file" ;;
+            printf 'exit,fraction,layer,observed,length_mean,retention,confidence,accuracy,' > "$file"
+            printf 'observed_ms,predicted_ms\\n4,%s,4,%s,9,%s,' "$made" "$made" "$made" >> "$file"
+            printf '1,%s,2,%s\\n' "$made" "$made" >> "$file" ;;
         *) printf '{"value": %s}\\n' "$made" > "$file" ;;
     esac
 done
 """
 BELOW_TIMING = {
-    "summarize", "plot_frontier", "plot_curve", "render_tables", "render_report", "render_pdf", "record",
+    "summarize", "plot_frontier", "plot_latency", "plot_flops", "plot_curve",
+    "render_tables", "render_report", "render_pdf", "record",
 }  # fmt: skip
 
 
@@ -186,8 +190,8 @@ def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Re
 
 def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
-    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
+    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
 
 
 def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
@@ -195,7 +199,7 @@ def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
     trained = [path for rule, path in repository.pending("config.yaml") if rule in ("finetune", "trace")]
     assert trained and all("/eat-6/" in path for path in trained)
     assert repository.wanted() == {
-        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", *BELOW_TIMING,
+        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", "plot_overview", *BELOW_TIMING,
     }  # fmt: skip
     assert repository.dirty() == {"finetune"}
 
@@ -291,7 +295,7 @@ def test_lost_records_are_never_passed_over(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     refused = repository.snakemake("--dry-run")
     assert refused.returncode != 0 and "no records" in refused.stdout + refused.stderr
-    assert repository.dirty() == {"calibrate", "time", "summarize", "report"}
+    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
     assert "not repaired" in repository.versioning("repair", check=False).stderr
     repository.git("checkout", "--quiet", "config")
     repository.versioning("repair")
@@ -319,7 +323,7 @@ def test_lost_records_come_back_without_dvc(repository: Repository) -> None:
     assert repository.wanted() == set()
     assert "nothing to repair" in repository.versioning("repair").stdout
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
     repository.edit("eat/flops.py")
     assert "summarize" in repository.wanted()
 
@@ -330,7 +334,7 @@ def test_what_changed_while_the_records_were_lost_is_seen(repository: Repository
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     repository.edit("workflow_scripts/plot_frontier.py")
     repository.versioning("repair")
-    assert repository.wanted() == {"find_operating_points", "measure_time"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
 
 
 def test_a_result_that_changed_while_the_records_were_lost_is_made_again(repository: Repository) -> None:
@@ -426,14 +430,36 @@ def test_an_experiment_changes_a_parameter(repository: Repository) -> None:
     assert repository.wanted() == set()
 
 
+def test_two_revisions_are_compared_through_dvc(repository: Repository) -> None:
+    """The stand-ins' results hold no numbers: made-up ones are kept in their place, in two commits."""
+    results = repository.folder / "results" / "small"
+    for speedup in (2.0, 4.0):
+        systems = (DENSE, replace(EAT, speedup=speedup))
+        made, _ = write_study(repository.folder.parent / f"made {speedup:g}", made=Made(systems=systems))
+        for name in ("summary.csv", "timing/rotten_tomatoes.json"):
+            (results / name).write_bytes((made / name).read_bytes())
+        repository.dvc("commit", "--force", "--no-relink")
+        repository.git("add", "dvc.lock")
+        repository.git("commit", "--quiet", "--message", f"{speedup:g} times as fast")
+    diff = (sys.executable, "-m", "eat.cli", "diff")
+    done = repository.run(*diff, "HEAD~1", "HEAD")
+    assert "| eat-6 | speed-up, batch 1 |" in done.stdout and "beyond the noise" in done.stdout
+    assert "No rule was run again." in done.stdout
+    assert repository.run(*diff, "HEAD~1").stdout.startswith("# HEAD~1 to the results in place")
+    assert (repository.folder / "results" / "diff" / "diff.html").is_file()
+    unknown = repository.run(*diff, "nowhere", check=False).stderr
+    assert unknown == "error: the results of nowhere were not found: nowhere: unknown Git revision 'nowhere'\n"
+
+
 def test_snakemakes_own_report_needs_no_network(repository: Repository) -> None:
     nowhere = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     done = Repository(repository.folder, repository.environment | nowhere).snakemake("--report", "report.html")
     assert done.returncode == 0, done.stderr
     page = (repository.folder / "report.html").read_text(encoding="utf-8")
-    for figure in FIGURES:
+    names = {figure: f"{figure}_rotten_tomatoes" for figure in FIGURES} | {figure: figure for figure in STUDY_FIGURES}
+    for figure, name in names.items():
         caption = (repository.folder / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8")
-        assert f"{figure}_rotten_tomatoes.svg" in page
+        assert f"{name}.svg" in page
         assert caption.split(",")[0].split(".")[0].strip() in page
 
 

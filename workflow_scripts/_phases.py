@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from eat.paths import CAPTIONS, CURVES, TEMPLATES
+from eat.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
@@ -70,15 +70,15 @@ PHASES: Mapping[str, Phase] = {
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "plot": Phase(
-        ("plot_frontier", "plot_curve", "plot_ablation"),
-        ("summarize",),
-        ("study", "reference", "ablation"),
-        files=tuple(f"report/captions/{name}.rst" for name in (*CURVES, "ablation")),
+        ("plot_overview", "plot_frontier", "plot_latency", "plot_flops", "plot_curve", "plot_ablation"),
+        ("trace", "time", "summarize"),
+        ("study", "seeds", "reference", *RULE, "ablation"),
+        files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
         ("prepare", "time", "summarize", "plot"),
-        (*POINTS, *CALIBRATION, "accuracy_budget", "timing"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(

@@ -35,7 +35,7 @@ def main() -> None:
 
     study, finished = load_study(arguments.config), Finished(load_study(arguments.finished))
     started = time.perf_counter()
-    planned = plan(arguments.config)
+    planned = jobs_of(arguments.config)
     seconds = time.perf_counter() - started
     rows = costs(study, finished, planned, arguments.overhead)
     total = totals(rows)
@@ -58,7 +58,7 @@ def main() -> None:
         print(f"- {sentence}")
 
 
-def plan(config: Path) -> dict[str, int]:
+def jobs_of(config: Path) -> dict[str, int]:
     """The jobs of each rule that Snakemake would run for the whole study, by its own dry run."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1", "--quiet", "rules"]
     # jobs are counted, whatever results there are

@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--svg", required=True, type=Path)
     arguments = parser.parse_args()
 
-    from eat.ablation_figure import plot_ablation
+    from eat.figures.ablation import plot_ablation
     from eat.files import read_table
 
     plot_ablation(read_table(arguments.ablation), arguments.task, out_pdf=arguments.pdf, out_svg=arguments.svg)

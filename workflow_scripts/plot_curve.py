@@ -10,7 +10,7 @@ from workflow_scripts._command import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("figure", help="retention, lengths, exits or reliability")
+    parser.add_argument("figure", help="retention, lengths, exits, reliability or cost")
     parser.add_argument("--task", required=True)
     parser.add_argument("--reference", required=True, help="the dense system that is drawn black")
     parser.add_argument("--summary", required=True, type=Path)
@@ -20,12 +20,22 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.errors import EatError, listed
-    from eat.figures import CURVE_FIGURES
+    from eat.figures.cost import plot_cost
+    from eat.figures.exits import plot_exits
+    from eat.figures.reliability import plot_reliability
+    from eat.figures.tokens import plot_lengths, plot_retention
     from eat.files import read_table
 
-    if arguments.figure not in CURVE_FIGURES:
-        raise EatError(f"no figure {arguments.figure!r}; known: {listed(CURVE_FIGURES)}")
-    CURVE_FIGURES[arguments.figure](
+    figures = {
+        "retention": plot_retention,
+        "lengths": plot_lengths,
+        "exits": plot_exits,
+        "reliability": plot_reliability,
+        "cost": plot_cost,
+    }
+    if arguments.figure not in figures:
+        raise EatError(f"no figure {arguments.figure!r}; known: {listed(figures)}")
+    figures[arguments.figure](
         read_table(arguments.summary),
         read_table(arguments.curve),
         arguments.task,

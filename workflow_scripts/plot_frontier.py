@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--svg", required=True, type=Path)
     arguments = parser.parse_args()
 
-    from eat.figures import plot_frontier
+    from eat.figures.frontier import plot_frontier
     from eat.files import read_table
 
     summary = read_table(arguments.summary)

@@ -8,10 +8,15 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from workflow_scripts._command import run
+from workflow_scripts._records import read_records
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "snakemake")
+
+SHORTEST_SECONDS = 0.01
+"""A record of less was made anew for a result that was there (`make repair`), and knows no duration."""
 
 
 def main() -> None:
@@ -24,9 +29,9 @@ def main() -> None:
 
     import eat
     from eat.config import Study
-    from eat.files import read_json
+    from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
-    from eat.report import render_report
+    from eat.report.render import render_report
 
     study = Study.model_validate_json(arguments.study)
     paths = StudyPaths(study.study)
@@ -39,6 +44,9 @@ def main() -> None:
         "reference": study.reference,
         "seeds": study.seeds,
         "environment": environment(),
+        "ablation": study.ablation is not None,
+        "lock": sha256_of("dvc.lock")[:16] if Path("dvc.lock").is_file() else "",
+        "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
     }
     render_report(
@@ -50,6 +58,22 @@ def main() -> None:
         provenance,
         arguments.out,
     )
+
+
+def durations(study: str) -> list[dict[str, Any]]:
+    """How long the jobs of each rule took by Snakemake's records, in the order the rules began."""
+    jobs: dict[str, dict[str, tuple[float, float]]] = {}
+    for record in read_records(study).values():
+        begin, end = record["starttime"], record["endtime"]
+        if end - begin > SHORTEST_SECONDS:
+            # the outputs of one job share its log
+            jobs.setdefault(record["rule"], {})[str(record["log"])] = (begin, end)
+    first = sorted(jobs, key=lambda rule: min(jobs[rule].values()))
+    seconds = {rule: [end - start for start, end in jobs[rule].values()] for rule in first}
+    return [
+        {"rule": rule, "jobs": len(times), "seconds": sum(times), "longest": max(times)}
+        for rule, times in seconds.items()
+    ]
 
 
 def environment() -> str:

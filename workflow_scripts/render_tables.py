@@ -12,14 +12,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", required=True)
     parser.add_argument("--summary", required=True, type=Path)
+    parser.add_argument("--reference", required=True, help="the dense system that plays BERT")
+    parser.add_argument("--published", required=True, type=Path, help="the figures that others published")
     parser.add_argument("--paper", required=True, type=Path, help="the task's table with the paper's columns")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the tables")
     arguments = parser.parse_args()
 
     from eat.files import read_table
-    from eat.tables import write_tables
+    from eat.latex import write_tables
+    from eat.published import read_published
 
-    write_tables(read_table(arguments.summary), read_table(arguments.paper), arguments.task, arguments.out)
+    write_tables(
+        read_table(arguments.summary),
+        read_table(arguments.paper),
+        arguments.task,
+        arguments.reference,
+        read_published(arguments.published),
+        arguments.out,
+    )
 
 
 if __name__ == "__main__":

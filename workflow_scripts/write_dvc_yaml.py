@@ -92,6 +92,7 @@ def _axes(curve: str) -> dict[str, str]:
         "retention": ("layer", "observed"),
         "lengths": ("length_mean", "retention"),
         "reliability": ("confidence", "accuracy"),
+        "cost": ("observed_ms", "predicted_ms"),
     }[curve]
     return {"x": x, "y": y, "template": "scatter"}
 

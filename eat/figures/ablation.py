@@ -1,20 +1,20 @@
-"""The figure of an ablation: what each variant computes, and what it wins or loses in accuracy."""
+"""The ablation (figure 3 of the paper): what each variant computes, and what it wins or loses in accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from pathlib import Path
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from eat import style
+from eat import rounding, style
 from eat.errors import EatError, listed
+from eat.figures.canvas import Output, at_threshold, canvas
 from eat.rows import of_task
+from eat.style import Spot
 
 TITLES = {
     "switched_off": "Switched off: the trained system without parts, nothing retrained",
@@ -23,7 +23,7 @@ TITLES = {
 COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 
 
-def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Path | str, out_svg: Path | str) -> None:
+def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
     """Normalised computation and difference of accuracy, side by side, a line for each variant of a task.
 
     ablation: the table that `eat.ablation.ablation_table` made. Computation is the FLOPs over those of the reference;
@@ -35,13 +35,23 @@ def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Path | str, out
     if len(kinds) != 1 or kinds[0] not in TITLES:
         raise EatError(f"task {task!r}: an ablation of {listed(kinds)}; a figure shows one of: {listed(TITLES)}")
     with style.figure_style():
-        figure = Figure(figsize=(style.FULL, 0.9 + 0.26 * len(rows)))
+        figure = canvas(style.FULL, 0.9 + 0.26 * len(rows))
         computed, accuracy = figure.subplots(1, 2, sharey=True)
         _draw_computation(computed, rows)
         _draw_accuracy(accuracy, rows)
         computed.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")])
         figure.suptitle(TITLES[kinds[0]], fontsize=8)
-        style.save(figure, out_pdf, out_svg)
+        style.save(figure, out_pdf, out_svg, list(_spots(computed, accuracy, rows)))
+
+
+def _spots(computed: Axes, accuracy: Axes, rows: pd.DataFrame) -> Iterator[Spot]:
+    for place, row in enumerate(rows.to_dict("records")):
+        name = at_threshold(str(row["system"]), row["tau"])
+        part = f"{name}: {rounding.with_percent(row['compute'])} of the reference's FLOPs"
+        yield Spot(computed, 0.0, place - 0.31, part, row["compute"], place + 0.31)
+        within = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
+        gained = f"{name}: {rounding.points(row['delta_accuracy'])} points {within}"
+        yield Spot(accuracy, 100.0 * row["delta_accuracy"], place, gained)
 
 
 def _name(row: Mapping[Hashable, Any]) -> str:

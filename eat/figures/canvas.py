@@ -1,0 +1,79 @@
+"""What every figure begins and ends with: its canvas, its legend, and text that fits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from eat import rounding, style
+from eat.style import Look
+
+Output = Path | str
+
+PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
+
+
+def canvas(width: float, height: float) -> Figure:
+    """An empty figure, in inches; its parts make room for each other."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def say(figure: Figure, sentence: str) -> None:
+    """Write a sentence where there is nothing to draw."""
+    figure.text(0.5, 0.5, sentence, ha="center", va="center")
+
+
+def line_of(look: Look) -> Line2D:
+    """How a system stands in a legend."""
+    return Line2D([], [], color=look.colour, marker=look.marker, markersize=4.5)
+
+
+def legend(
+    figure: Figure,
+    handles: Sequence[Line2D | Patch],
+    labels: list[str],
+    width: float,
+    where: Literal["outside lower center", "outside upper center"] = "outside lower center",
+) -> None:
+    """A legend outside the panels; above them where the figure has a common label below, which it would cover."""
+    figure.legend(handles, labels, loc=where, ncols=style.legend_columns(labels, width))
+
+
+def wrapped(text: str, width: int) -> str:
+    """Text on several lines of `width` characters, broken anywhere: a name need not hold spaces."""
+    return "\n".join(text[start : start + width] for start in range(0, len(text), width))
+
+
+def at_threshold(system: str, tau: float | None) -> str:
+    """An operating point in words: `eat-6, τ = 0.80`."""
+    if tau is None or math.isnan(tau):
+        return system
+    return f"{system}, \N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
+
+
+def ratio_axis(axes: Axes) -> None:
+    """A logarithmic horizontal axis, on which equal speed-ups are equally wide, with plain numbers."""
+    axes.set_xscale("log")
+    _plain_numbers(axes.xaxis)
+
+
+def both_ratio_axes(axes: Axes) -> None:
+    """The same for both axes."""
+    ratio_axis(axes)
+    axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

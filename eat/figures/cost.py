@@ -1,0 +1,62 @@
+"""The cost that equation (5) of the paper predicts, against the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from eat import rounding, style
+from eat.cost_model import MODELS
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of
+from eat.rows import of_task, rows_of
+from eat.style import Spot
+
+
+def plot_cost(
+    summary: pd.DataFrame, cost: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
+) -> None:
+    """Predicted against observed mean time of a text, both in ms: equation (5) open, with a constant a layer filled.
+
+    cost: curves/cost.csv. Both axes are logarithmic and alike; on the diagonal the model is right.
+    """
+    rows = rows_of(summary, task)
+    looks = style.looks(rows, reference)
+    points = of_task(cost, task)
+    shown = [name for name in looks if name in set(points["system"])]
+    plain, full = MODELS
+    entries = [*(looks[name].label for name in shown), plain, full, "they agree"]
+    with style.figure_style():
+        figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
+        axes = figure.subplots()
+        ends = points[["observed_ms", "predicted_ms"]].to_numpy(float)
+        span = (0.85 * ends.min(), 1.18 * ends.max())
+        axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
+        for name in shown:
+            look = looks[name]
+            for model, face in ((plain, "white"), (full, look.colour)):
+                own = points[(points["system"] == name) & (points["model"] == model)]
+                axes.plot(
+                    own["observed_ms"], own["predicted_ms"], linestyle="", marker=look.marker, color=look.colour,
+                    markerfacecolor=face, markersize=4.2, markeredgewidth=0.8,
+                )  # fmt: skip
+        both_ratio_axes(axes)
+        axes.set(xlim=span, ylim=span, xlabel="Observed (ms a text)", ylabel="Predicted (ms a text)")
+        handles = [line_of(looks[name]) for name in shown]
+        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white"))
+        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444"))
+        handles.append(Line2D([], [], color="#999999", linewidth=0.8))
+        legend(figure, handles, entries, style.COLUMN)
+        style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+
+
+def _spots(axes: Axes, points: pd.DataFrame) -> Iterator[Spot]:
+    for row in points.to_dict("records"):
+        text = (
+            f"{at_threshold(row['system'], row['tau'])}, {row['model']}: predicted "
+            f"{rounding.milliseconds(row['predicted_ms'])} ms, observed {rounding.milliseconds(row['observed_ms'])} ms "
+            f"({rounding.signed_percent(row['error'])} %)"
+        )
+        yield Spot(axes, row["observed_ms"], row["predicted_ms"], text)

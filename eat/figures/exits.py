@@ -1,0 +1,139 @@
+"""Which part of the texts leaves after which layer (figure 6 of the paper, for every threshold)."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from eat import rounding, style
+from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, say, wrapped
+from eat.rows import in_precision_of, is_true, of_task, rows_of
+from eat.style import Spot
+
+
+def plot_exits(
+    summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
+) -> None:
+    """Which part of the texts leaves after which layer: a stacked bar for each threshold of each system with exits.
+
+    Systems whose heads no rule uses are left out, and those in another precision than the reference's.
+    """
+    rows = rows_of(summary, task)
+    curves = of_task(exits, task)
+    curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
+    looks = style.looks(rows, reference)
+    several = curves.groupby("system")["exit"].nunique() > 1
+    plain = in_precision_of(rows, reference)
+    shown = [name for name in looks if name in plain and several.get(name, False)]
+    with style.figure_style():
+        if not shown:
+            figure = canvas(style.COLUMN, 1.0)
+            say(figure, "No system of this study has an early exit.")
+            style.save(figure, out_pdf, out_svg)
+            return
+        groups = [(name, _thresholds(curves[curves["system"] == name])) for name in shown]
+        layers = int(curves["exit"].max())
+        depths = sorted(int(depth) for depth in curves.loc[curves["system"].isin(shown), "exit"].unique())
+        names = [f"after layer {depth}" for depth in depths]
+        columns = _columns(groups)
+        tallest = max(_height(column) for column in columns)
+        width = style.COLUMN if len(columns) == 1 else style.FULL
+        figure = canvas(width, 0.5 + tallest + style.legend_height(names, width))
+        spots: list[Spot] = []
+        parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+        for part, column in zip(parts, columns, strict=True):
+            # what a shorter column lacks is left empty below it, so that bars are equally high everywhere
+            heights = [len(taus) + 0.3 for _, taus in column]
+            rest = (tallest - _height(column)) / BAR_HEIGHT
+            panels = part.subplots(
+                len(column) + (rest > 0), 1, sharex=True, squeeze=False, height_ratios=heights + [rest] * (rest > 0)
+            )[:, 0]
+            for panel, (name, taus) in zip(panels, column, strict=False):
+                spots += _draw_exits(panel, curves[curves["system"] == name], taus, layers)
+                panel.set_title(wrapped(looks[name].label, 38), loc="left", pad=2.5)
+            for panel in panels[len(column) :]:
+                panel.set_axis_off()
+            panels[len(column) - 1].set_xlabel("Texts (%)")
+            panels[len(column) - 1].tick_params(labelbottom=True)
+        handles = [
+            Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
+        ]
+        arrow = Line2D([], [], linestyle="", marker=">", color="black")
+        legend(figure, [*handles, arrow], [*names, "chosen"], width)
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+_Group = tuple[str, list[float | None]]
+"""A system with its thresholds: a bar each."""
+
+BAR_HEIGHT = 0.17
+"""Inches."""
+TALLEST = 7.0
+"""Inches that a column of bars may be high before there is a second."""
+
+
+def _height(column: list[_Group]) -> float:
+    return sum(BAR_HEIGHT * len(taus) + 0.27 for _, taus in column)
+
+
+def _columns(groups: list[_Group]) -> list[list[_Group]]:
+    """The systems in at most three columns, kept in order, each as high as the others as far as that goes."""
+    number = min(3, -(-int(_height(groups) * 100) // int(TALLEST * 100)))
+    columns: list[list[_Group]] = [[]]
+    for group in groups:
+        if columns[-1] and _height([*columns[-1], group]) > _height(groups) / number + 0.5 and len(columns) < number:
+            columns.append([])
+        columns[-1].append(group)
+    return columns
+
+
+def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers: int) -> list[Spot]:
+    """Draw a system's bars, and return the values of their parts."""
+    ticks, spots = [], []
+    for row, tau in enumerate(taus):
+        bar = own[own["tau"].isna()] if tau is None else own[own["tau"] == tau]
+        bar = bar.sort_values("exit")
+        left = 0.0
+        for depth, fraction in zip(bar["exit"].astype(int), bar["fraction"].astype(float), strict=True):
+            colour = style.exit_colour(depth, layers)
+            panel.barh(row, fraction, left=left, height=0.82, color=colour, edgecolor="white", linewidth=0.5)
+            spots.append(_spot(panel, bar, depth, fraction, left, row))
+            if fraction >= 0.09:
+                text = f"{100 * fraction:.0f}"
+                middle = left + fraction / 2
+                panel.text(
+                    middle,
+                    row,
+                    text,
+                    ha="center",
+                    va="center_baseline",
+                    fontsize=style.SMALL,
+                    color=style.ink_on(colour),
+                )
+            left += fraction
+        ticks.append(("\N{BLACK RIGHT-POINTING TRIANGLE} " if is_true(bar["chosen"]).any() else "") + _tau_name(tau))
+    panel.set_yticks(range(len(taus)), ticks)
+    panel.set_ylim(len(taus) - 0.4, -0.6)
+    panel.set_xlim(0, 1)
+    panel.xaxis.set_major_formatter(PER_CENT)
+    panel.grid(False)
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+    return spots
+
+
+def _spot(panel: Axes, bar: pd.DataFrame, depth: int, fraction: float, left: float, row: int) -> Spot:
+    point = at_threshold(bar["system"].iloc[0], bar["tau"].iloc[0])
+    texts = f"{rounding.with_percent(fraction)} of {rounding.count(bar['n'].iloc[0])} texts"
+    return Spot(panel, left, row - 0.41, f"{point}: {texts} leave after layer {depth}", left + fraction, row + 0.41)
+
+
+def _tau_name(tau: float | None) -> str:
+    return "no threshold" if tau is None else f"\N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
+
+
+def _thresholds(rows: pd.DataFrame) -> list[float | None]:
+    taus = sorted(float(tau) for tau in rows["tau"].dropna().unique())
+    return [*([None] if rows["tau"].isna().any() else []), *taus]

@@ -1,0 +1,60 @@
+"""What saved FLOPs are worth by the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from eat import rounding, style
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of
+from eat.rows import in_precision_of, is_true, rows_of
+from eat.style import Spot
+
+
+def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
+    """The speed-up against the reference in the same engine and precision, against the ratio of FLOPs, at batch 1.
+
+    Both are the reference's over the system's own. On the diagonal all that is saved on paper is saved by the clock.
+    """
+    rows = rows_of(summary, task)
+    looks = style.looks(rows, reference)
+    drawn = rows["speedup_vs_packed_dense"].notna() & rows["flops_ratio"].notna() & (rows["batch_size"] == 1)
+    points = rows[drawn & rows["system"].isin(in_precision_of(rows, reference))]
+    shown = [name for name, look in looks.items() if look.role != "stock" and name in set(points["system"])]
+    points = points[points["system"].isin(shown)]
+    entries = [*(looks[name].label for name in shown), "chosen", "they agree"]
+    with style.figure_style():
+        figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
+        axes = figure.subplots()
+        ends = points[["flops_ratio", "speedup_vs_packed_dense"]].to_numpy(float)
+        span = (0.9 * min(1.0, ends.min()), 1.12 * max(1.0, ends.max()))
+        axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
+        for name in shown:
+            own, look = points[points["system"] == name].sort_values("tau"), looks[name]
+            chosen = is_true(own["chosen"]).to_numpy()
+            x, y = own["flops_ratio"].to_numpy(float), own["speedup_vs_packed_dense"].to_numpy(float)
+            axes.plot(x, y, color=look.colour, linewidth=0.7)
+            for mask, face in ((~chosen, "white"), (chosen, look.colour)):
+                axes.plot(
+                    x[mask], y[mask], linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face,
+                    markersize=4.2, markeredgewidth=0.8,
+                )  # fmt: skip
+        both_ratio_axes(axes)
+        axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / own", ylabel="Time, dense / own (median, same engine)")
+        handles = [line_of(looks[name]) for name in shown]
+        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444"))
+        handles.append(Line2D([], [], color="#999999", linewidth=0.8))
+        legend(figure, handles, entries, style.COLUMN)
+        style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+
+
+def _spots(axes: Axes, points: pd.DataFrame) -> Iterator[Spot]:
+    for row in points.to_dict("records"):
+        text = (
+            f"{at_threshold(row['system'], row['tau'])}: {rounding.x_times(row['flops_ratio'])} fewer FLOPs, "
+            f"{rounding.x_times(row['speedup_vs_packed_dense'])} as fast"
+        )
+        yield Spot(axes, row["flops_ratio"], row["speedup_vs_packed_dense"], text)

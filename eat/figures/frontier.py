@@ -1,0 +1,262 @@
+"""Accuracy against latency and throughput (figure 4 of the paper), with intervals, thresholds and the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from eat import rounding, style
+from eat.errors import EatError, listed
+from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.rows import in_precision_of, is_true, rows_of
+from eat.style import Look, Spot
+
+MANY = 12
+"""Of more systems than this, panels stand below each other, and crosses at chosen points alone."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What stands on the horizontal axis of a frontier, and which of its ends is the good one."""
+
+    column: str
+    title: str
+    low_is_good: bool
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel: its axes, the operating points that it shows, and what it sets them against."""
+
+    axes: Axes
+    points: pd.DataFrame
+    axis: _Axis
+
+
+def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
+    """Accuracy against latency at batch 1, and against throughput at the largest batch where one was timed.
+
+    The upper panels hold the systems in the reference's precision, the lower ones those in any other. Crosses are 95 %
+    intervals: upright that of the accuracy, across that of the paired speed-up, relative to the point. Points of one
+    system are joined in order of the threshold, which stands beside them; the filled ones were chosen on the
+    calibration split. The grey step is the Pareto front over all precisions.
+    """
+    rows = rows_of(summary, task)
+    looks = style.looks(rows, reference)
+    drawn = rows["accuracy"].notna() & rows["latency_ms_p50"].notna()  # not: latency only, or not timed
+    rows = rows[drawn & (rows["system"] != style.STOCK_AGAIN)]
+    columns = _columns(rows, task)
+    plain = in_precision_of(rows, reference)
+    lines = [rows["system"].isin(plain), ~rows["system"].isin(plain)]
+    lines = [line for line in lines if line.any()]
+    shown = [name for name in looks if name in set(rows["system"])]
+    is_many = len(shown) > MANY
+    width = style.FULL if len(columns) == 2 or is_many else style.COLUMN
+    across = 1 if is_many else len(columns)
+    down = len(lines) * len(columns) // across
+    entries = [*(looks[name].label for name in shown), "chosen on the calibration split", "Pareto front"]
+    with style.figure_style():
+        figure = canvas(width, 0.3 + (3.4 if is_many else 2.6) * down + style.legend_height(entries, width))
+        grid = figure.subplots(down, across, sharex="none" if is_many else "col", sharey=True, squeeze=False)
+        # line by line: the batches beside each other, or below each other where there is much to show
+        panels = []
+        places = iter(grid.ravel())
+        for line in lines:
+            for points, axis in columns:
+                panel = _Panel(next(places), points[line.loc[points.index]], axis)
+                _draw_front(panel, points)
+                _draw_points(panel, looks, all_crosses=not is_many)
+                if is_many or line is lines[-1]:
+                    panel.axes.set_xlabel(axis.title)
+                panels.append(panel)
+            if len(lines) == 2:
+                panels[-len(columns)].axes.set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("Accuracy (%)")
+        grid[0, 0].set_ylim(*_range_of_accuracy(rows))
+        handles = [line_of(looks[name]) for name in shown]
+        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
+        handles.append(Line2D([], [], color="#B0B0B0", linewidth=2.2))
+        legend(figure, handles, entries, width)
+        _label_thresholds(figure, panels, looks)
+        style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel)])
+
+
+def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
+    """The rows at batch 1 with their axis, and those at the largest batch where one was timed."""
+    batches = sorted(int(size) for size in rows["batch_size"].unique())
+    if 1 not in batches:
+        raise EatError(f"task {task!r}: no row of batch size 1 for the frontier; found {listed(batches)}")
+    columns = [(rows[rows["batch_size"] == 1], _Axis("latency_ms_p50", "Latency, median (ms, batch 1)", True))]
+    if batches[-1] > 1:
+        title = f"Throughput (texts/s, batch {batches[-1]})"
+        columns.append((rows[rows["batch_size"] == batches[-1]], _Axis("examples_per_s", title, False)))
+    return columns
+
+
+def _range_of_accuracy(rows: pd.DataFrame) -> tuple[float, float]:
+    """From the lowest to the highest point, with the intervals of chosen ones; the others' bars may be cut off."""
+    chosen = rows[is_true(rows["chosen"])]
+    low = min(rows["accuracy"].min(), chosen["accuracy_low"].min())
+    high = max(rows["accuracy"].max(), chosen["accuracy_high"].max())
+    room = 0.06 * (high - low)
+    return float(low - room), float(high + room)
+
+
+def _draw_front(panel: _Panel, points: pd.DataFrame) -> None:
+    """The Pareto front of all `points`, whichever of them this panel shows."""
+    column, low_is_good = panel.axis.column, panel.axis.low_is_good
+    front = pareto_front(points[column].to_numpy(float), points["accuracy"].to_numpy(float), low_is_good)
+    edge = points.iloc[front].sort_values(column)
+    steps = "steps-post" if low_is_good else "steps-pre"
+    panel.axes.plot(edge[column], edge["accuracy"], color="#C4C4C4", linewidth=2.2, drawstyle=steps, zorder=1)
+
+
+def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> None:
+    axes, axis = panel.axes, panel.axis
+    for name, own in panel.points.sort_values("tau").groupby("system", sort=False):
+        look = looks[str(name)]
+        x, y = own[axis.column].to_numpy(float), own["accuracy"].to_numpy(float)
+        across = _relative_bars(own, x, axis.low_is_good)
+        upright = np.abs(np.stack([y - own["accuracy_low"], own["accuracy_high"] - y]))
+        axes.plot(x, y, color=look.colour, linewidth=0.9, zorder=3)
+        chosen = is_true(own["chosen"]).to_numpy()
+        # crosses of all points at full strength would hide the points
+        faint = 0.22 if all_crosses else 0.0
+        for mask, face, size, strength in ((~chosen, "white", 3.4, faint), (chosen, look.colour, 5.5, 0.75)):
+            bars = {"xerr": across[:, mask], "yerr": upright[:, mask]}
+            if strength:
+                axes.errorbar(
+                    x[mask], y[mask], **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=strength, zorder=2
+                )
+            axes.plot(
+                x[mask],
+                y[mask],
+                linestyle="",
+                marker=look.marker,
+                color=look.colour,
+                markerfacecolor=face,
+                markeredgewidth=0.9,
+                markersize=size,
+                zorder=5 if size > 4 else 4,
+            )
+    ratio_axis(axes)
+    axes.yaxis.set_major_formatter(PER_CENT)
+    axes.margins(x=0.08)
+
+
+def _relative_bars(own: pd.DataFrame, x: np.ndarray, low_is_good: bool) -> np.ndarray:
+    """Distances (2, points) to the ends of a bar that is, relative to `x`, as wide as the speed-up's interval."""
+    middle, low, high = (own[name].to_numpy(float) for name in ("speedup_vs_dense", "speedup_low", "speedup_high"))
+    ends = (x * middle / high, x * middle / low) if low_is_good else (x * low / middle, x * high / middle)
+    bars: np.ndarray = np.nan_to_num(np.abs(np.stack([x - ends[0], ends[1] - x])))
+    return bars
+
+
+def pareto_front(x: np.ndarray, accuracy: np.ndarray, low_is_good: bool = True) -> list[int]:
+    """Indices of the points that no other point beats, from the best `x` on.
+
+    A point is beaten by one at least as accurate and at least as good in `x`, and better in one of the two.
+    x, accuracy: float (n,). Of equal points the first is kept.
+    """
+    cost = x if low_is_good else -x
+    front: list[int] = []
+    for index in sorted(range(len(cost)), key=lambda i: (cost[i], -accuracy[i])):
+        if not front or accuracy[index] > accuracy[front[-1]]:
+            front.append(index)
+    return front
+
+
+def _spots(panel: _Panel) -> Iterator[Spot]:
+    for row in panel.points.to_dict("records"):
+        accuracy = f"{rounding.with_percent(row['accuracy'])} "
+        accuracy += rounding.interval(row["accuracy_low"], row["accuracy_high"], rounding.percent)
+        if panel.axis.low_is_good:
+            cost = f"{rounding.milliseconds(row['latency_ms_p50'])} ms"
+        else:
+            cost = f"{rounding.throughput(row['examples_per_s'])} texts/s"
+        ratio = rounding.x_times(row["speedup_vs_dense"])
+        within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
+        text = f"{at_threshold(row['system'], row['tau'])}: {accuracy}, {cost}, {ratio} {within} of {style.STOCK}"
+        yield Spot(panel.axes, row[panel.axis.column], row["accuracy"], text)
+
+
+# --- thresholds beside their points -------------------------------------------------------------------------------
+
+
+def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Look]) -> None:
+    """Write each threshold beside its point where there is room: chosen points first, then the ends of each system."""
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    scale = figure.dpi / 72.0
+    for panel in panels:
+        points = panel.points
+        spots = panel.axes.transData.transform(points[[panel.axis.column, "accuracy"]].to_numpy(float))
+        taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in spots]
+        for _, own in points.assign(x=spots[:, 0], y=spots[:, 1]).sort_values("tau").groupby("system"):
+            taken += _along(own[["x", "y"]].to_numpy(float), scale)
+        frame = panel.axes.get_window_extent(renderer)
+        labelled = points.assign(first=is_true(points["chosen"]))
+        labelled = labelled[labelled["tau"].notna()]
+        ends = labelled.groupby("system")["tau"].transform(lambda tau: (tau == tau.min()) | (tau == tau.max()))
+        for _, row in labelled.assign(end=ends).sort_values(["first", "end", "tau"], ascending=False).iterrows():
+            label = panel.axes.annotate(
+                rounding.threshold(row["tau"]).removeprefix("0"),
+                (row[panel.axis.column], row["accuracy"]),
+                (0, 0),
+                textcoords="offset points",
+                fontsize=style.SMALL,
+                color=style.darker(looks[row["system"]].colour),
+                zorder=6,
+                path_effects=[withStroke(linewidth=1.6, foreground="white")],
+            )
+            label.set_in_layout(False)
+            for dx, dy, across, up in _AROUND:
+                label.set_position((dx, dy))
+                label.set(ha=across, va=up)
+                box = label.get_window_extent(renderer)
+                if (
+                    not any(box.overlaps(other) for other in taken)
+                    and frame.contains(*box.min)
+                    and frame.contains(*box.max)
+                ):
+                    taken.append(box)
+                    break
+            else:
+                label.remove()
+
+
+def _along(corners: np.ndarray, scale: float) -> list[Bbox]:
+    """Small boxes along the line through `corners` (n, 2), in pixels, so that no label is written across it."""
+    boxes = []
+    for start, end in pairwise(corners):
+        steps = max(2, int(np.hypot(*(end - start)) / (2 * scale)))
+        boxes += [Bbox.from_bounds(x, y, 0.5, 0.5) for x, y in np.linspace(start, end, steps)]
+    return boxes
+
+
+_AROUND = (
+    (0, 5, "center", "bottom"),
+    (0, -5, "center", "top"),
+    (5, 3, "left", "bottom"),
+    (-5, 3, "right", "bottom"),
+    (5, -3, "left", "top"),
+    (-5, -3, "right", "top"),
+    (6, 0, "left", "center"),
+    (-6, 0, "right", "center"),
+    (9, 7, "left", "bottom"),
+    (-9, 7, "right", "bottom"),
+    (9, -7, "left", "top"),
+    (-9, -7, "right", "top"),
+)
+"""Where a label may stand: offset in points from its marker, and which side of the text is held there."""

@@ -1,0 +1,131 @@
+"""What the systems are (figure 1 of the paper), drawn from their own shapes: layers, removals, attention, exits."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from eat import rounding, style
+from eat.errors import listed
+from eat.figures.canvas import Output, canvas
+from eat.style import Spot
+
+COLUMNS = 4
+"""Systems beside each other."""
+LAYER_HEIGHT = 0.62
+
+_READS = {"cls": "[CLS]", "mean": "the mean of the tokens"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A system as the overview draws it.
+
+    name: of the system, or of all that are built alike. shape: the facts of its trace. rule: of its exits; empty where
+    nobody leaves early. taus: its thresholds.
+    """
+
+    name: str
+    shape: Mapping[str, Any]
+    rule: Sequence[str]
+    taus: Sequence[float]
+
+
+def alike(systems: Sequence[Drawn]) -> list[Drawn]:
+    """The systems with one entry for all that differ in their name and precision alone."""
+    groups: dict[str, list[Drawn]] = {}
+    for system in systems:
+        built = {key: value for key, value in system.shape.items() if key not in ("precision", "parameters")}
+        groups.setdefault(repr((built, system.rule, system.taus)), []).append(system)
+    return [
+        Drawn(listed(one.name for one in same), same[0].shape, same[0].rule, same[0].taus) for same in groups.values()
+    ]
+
+
+def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output) -> None:
+    """A column of layers for each system, from the input upwards.
+
+    The width of a layer is the part of the tokens that the schedule lets it see; a reducer without a fixed ratio is
+    named beside its layer. A hatched layer attends within a window. An arrow is an exit.
+    """
+    shown = alike(systems)
+    deepest = max(int(system.shape["layers"]) for system in shown)
+    columns = min(COLUMNS, len(shown))
+    lines = -(-len(shown) // columns)
+    with style.figure_style():
+        width = style.COLUMN if columns <= 2 else style.FULL
+        figure = canvas(width, lines * (0.85 + 0.25 * deepest))
+        spots: list[Spot] = []
+        for axes in (grid := figure.subplots(lines, columns, squeeze=False).ravel()):
+            axes.set_axis_off()
+            axes.set_xlim(-0.04, 1.62)
+            axes.set_ylim(-1.4, deepest - 0.1)
+        for axes, system in zip(grid, shown, strict=False):
+            spots += _draw_system(axes, system)
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
+    shape = system.shape
+    layers, reducer = int(shape["layers"]), shape["reducer"]
+    removed_after = set(reducer.get("after", []))
+    ratio = reducer.get("ratio") if removed_after else None
+    windowed = shape["attention"]["kind"] != "dense"
+    leaves = set(shape["exits"]) - {layers} if system.rule else set()
+    kept, spots = 1.0, []
+    for layer in range(1, layers + 1):
+        wide, low = kept, layer - 1.0
+        box = Rectangle(
+            ((1 - wide) / 2, low), wide, LAYER_HEIGHT, facecolor="#F4E3C8" if wide < 1 else "#E4E4E4",
+            edgecolor="#444444", linewidth=0.6, hatch="////" if windowed else None, hatch_linewidth=0.25,
+        )  # fmt: skip
+        axes.add_patch(box)
+        axes.text(
+            0.5, low + LAYER_HEIGHT / 2, str(layer), ha="center", va="center_baseline", fontsize=style.SMALL,
+            bbox={"facecolor": box.get_facecolor(), "edgecolor": "none", "pad": 0.8},
+        )  # fmt: skip
+        text = [f"layer {layer}", f"{shape['attention']['kind']} attention"]
+        if layer in removed_after:
+            text.append(f"then {_removal(reducer)}")
+            axes.text(
+                -0.02, low + LAYER_HEIGHT + 0.19, _removal(reducer), fontsize=style.SMALL - 1, color="#934700",
+                va="center",
+            )  # fmt: skip
+            kept = kept * (1 - ratio) if ratio else kept
+        if layer in leaves or layer == layers:
+            _draw_exit(axes, low + LAYER_HEIGHT / 2, (1 + wide) / 2, "answer" if layer == layers else "exit")
+            text.append("a head, where texts may leave" if layer in leaves else "the last head")
+        spots.append(
+            Spot(axes, (1 - wide) / 2, low, f"{system.name}: {listed(text)}", (1 + wide) / 2, low + LAYER_HEIGHT)
+        )
+    below = ["tokens", f"heads read {_READS.get(shape['read'], shape['read'])}", *([_rule(system)] if leaves else [])]
+    for line, words in enumerate(below):
+        axes.text(0.5, -0.3 - 0.42 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL - 1)
+    name = textwrap.fill(style.drawable(system.name), 28, break_on_hyphens=False)
+    axes.set_title(name, fontsize=7, pad=2)
+    return spots
+
+
+def _draw_exit(axes: Axes, height: float, start: float, word: str) -> None:
+    colour = "#0072B2" if word == "exit" else "#444444"
+    arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 6}
+    axes.annotate("", (1.16, height), (start, height), arrowprops=arrow)
+    axes.text(1.19, height, word, va="center_baseline", fontsize=style.SMALL, color=colour)
+
+
+def _removal(reducer: Mapping[str, Any]) -> str:
+    ratio = reducer.get("ratio")
+    return f"{reducer['kind']}: {rounding.with_percent(ratio)} removed" if ratio else f"{reducer['kind']} removes"
+
+
+def _rule(system: Drawn) -> str:
+    rule = " and ".join(system.rule)
+    if not system.taus:
+        return rule
+    low, high = (rounding.threshold(tau) for tau in (min(system.taus), max(system.taus)))
+    return f"{rule}, \N{GREEK SMALL LETTER TAU} {low}" + (f" to {high}" if high != low else "")

@@ -1,0 +1,106 @@
+"""Accuracy against confidence at each exit, before and after temperature scaling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from eat import rounding, style
+from eat.errors import EatError
+from eat.figures.canvas import PER_CENT, Output, canvas, legend, wrapped
+from eat.rows import in_precision_of, of_task, rows_of
+from eat.style import Look, Spot
+
+MANY = 5
+"""Of more systems than this, each shows one exit alone."""
+
+
+def plot_reliability(
+    summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
+) -> None:
+    """Accuracy against confidence at each exit, before and after temperature scaling; the diagonal is calibrated.
+
+    A row for each system in the reference's precision with early exits (for every one where none has any), a column for
+    each exit; of many systems only the deepest early exit of each. The area of a marker grows with the number of texts
+    in its bin.
+    """
+    rows = rows_of(summary, task)
+    curves = of_task(reliability, task)
+    curves = curves[curves["n"] > 0]
+    looks = style.looks(rows, reference)
+    lines = _lines(curves, [name for name in looks if name in in_precision_of(rows, reference)])
+    if not lines:
+        raise EatError(f"task {task!r}: the reliability curves hold no system of the summary")
+    columns = max(len(line) for line in lines)
+    start = np.floor(10 * min(float(curves["confidence"].min()), float(curves["accuracy"].min()))) / 10
+    with style.figure_style():
+        width = style.COLUMN if columns <= 2 else style.FULL
+        figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(lines) + 0.2 * len(lines))
+        grid = figure.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
+        spots: list[Spot] = []
+        for panels, line in zip(grid, lines, strict=True):
+            for panel in panels[len(line) :]:
+                panel.set_axis_off()
+            for place, (panel, (name, depth)) in enumerate(zip(panels, line, strict=False)):
+                own = curves[(curves["system"] == name) & (curves["exit"] == depth)]
+                _draw_reliability(panel, own, looks[name])
+                spots += _spots(panel, own, name)
+                is_first = place == 0 or line[place - 1][0] != name
+                room = 14 * columns if line[-1][0] == name else 19
+                title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
+                panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
+                panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
+                panel.xaxis.set_major_locator(MaxNLocator(3))
+                panel.yaxis.set_major_locator(MaxNLocator(4))
+        for column in grid.T:  # the lowest panel that is shown, not the lowest place
+            next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
+        figure.supxlabel("Confidence (%)", fontsize=8)
+        figure.supylabel("Accuracy (%)", fontsize=8)
+        handles = [
+            Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
+            Line2D([], [], color="#444444", marker="o"),
+            Line2D([], [], color="#999999", linewidth=0.8),
+        ]
+        names = ["raw", "calibrated", "confidence equals accuracy"]
+        legend(figure, handles, names, width, where="outside upper center")
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+def _lines(curves: pd.DataFrame, known: list[str]) -> list[list[tuple[str, int]]]:
+    """The panels, (system, exit), line by line."""
+    exits = {
+        name: sorted(int(depth) for depth in curves.loc[curves["system"] == name, "exit"].unique()) for name in known
+    }
+    present = [name for name in known if exits[name]]
+    shown = [name for name in present if len(exits[name]) > 1] or present
+    if len(shown) <= MANY:
+        return [[(name, depth) for depth in exits[name]] for name in shown]
+    deepest = [(name, exits[name][max(len(exits[name]) - 2, 0)]) for name in shown]
+    return [deepest[start : start + MANY] for start in range(0, len(deepest), MANY)]
+
+
+def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:
+    for row in own.to_dict("records"):
+        text = (
+            f"{system}, layer {rounding.count(row['exit'])}, {row['stage']}: {rounding.with_percent(row['accuracy'])} "
+            f"right at a confidence of {rounding.with_percent(row['confidence'])}, {rounding.count(row['n'])} texts"
+        )
+        yield Spot(panel, row["confidence"], row["accuracy"], text)
+
+
+def _draw_reliability(panel: Axes, own: pd.DataFrame, look: Look) -> None:
+    panel.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, zorder=1)
+    for stage, line, face in (("raw", ":", "white"), ("calibrated", "-", look.colour)):
+        part = own[own["stage"] == stage].sort_values("confidence")
+        panel.plot(part["confidence"], part["accuracy"], color=look.colour, linestyle=line, linewidth=0.9, zorder=2)
+        area = 3 + 15 * part["n"] / max(int(own["n"].max()), 1)
+        panel.scatter(
+            part["confidence"], part["accuracy"], s=area, facecolor=face, edgecolor=look.colour, linewidth=0.7, zorder=3
+        )
+    for axis in (panel.xaxis, panel.yaxis):
+        axis.set_major_formatter(PER_CENT)

@@ -1,0 +1,81 @@
+"""What others published: the paper's tables and later rows of its authors' logs, and what of a study they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from eat.errors import DamagedFile
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Fixed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PublishedRow(_Fixed):
+    """A row of a published table: accuracy as a fraction, latency in ms, speed-up against BERT of the same source."""
+
+    tau: Finite | None = None
+    latency_ms: Finite | None = None
+    accuracy: Finite | None = None
+    speedup: Finite | None = None
+    depth: Finite | None = None
+    retention: Finite | None = None
+
+
+class PublishedSource(_Fixed):
+    """Tables of one origin: task -> model -> rows."""
+
+    title: str
+    citation: str
+    machine: str
+    note: str
+    tasks: dict[str, dict[str, list[PublishedRow]]]
+
+
+class Published(_Fixed):
+    """All of `report/published.yaml`.
+
+    task_names: how a study may call a task of the paper. stands_for: which systems of a study play a model of the
+    paper, the first that there is; BERT is always played by the reference.
+    """
+
+    task_names: dict[str, list[str]]
+    stands_for: dict[str, list[str]]
+    sources: list[PublishedSource] = Field(min_length=1)
+
+    def task_of(self, task: str) -> str | None:
+        """The paper's name of a study's task; `None` where the paper has no such task."""
+        return next((name for name, others in self.task_names.items() if task in (name, *others)), None)
+
+    def beside(self, task: str) -> Mapping[str, Sequence[PublishedRow]] | None:
+        """The rows of the paper's own table of a study's task, by model; `None` where there is none."""
+        name = self.task_of(task)
+        return None if name is None else self.sources[0].tasks.get(name)
+
+    def models(self, systems: Sequence[str], reference: str) -> dict[str, str]:
+        """Which system of a study plays which model of the paper: system -> model."""
+        found = {reference: "bert"} if reference in systems else {}
+        for model, names in self.stands_for.items():
+            system = next((name for name in names if name in systems and name not in found), None)
+            if system is not None:
+                found[system] = model
+        return found
+
+
+def read_published(path: Path | str) -> Published:
+    """Read `report/published.yaml`. Raises `DamagedFile` where it is missing or not what it must be."""
+    try:
+        return Published.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError) as error:
+        raise DamagedFile(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it") from None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        raise DamagedFile(f"{path}: {key}: {fault['msg'].lower()}; restore it") from None

@@ -1,0 +1,285 @@
+"""From the files of a study to its report."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from eat import rounding, tables
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import replacing, sha256_of, write_text
+from eat.latex import Latex
+from eat.paths import CURVES, FIGURES
+from eat.published import Published, read_published
+from eat.report import prose
+from eat.report.environments import html_environment, latex_environment, render
+from eat.report.inline import inline_svg
+from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
+from eat.report.theory import theory_sentences, theory_table
+from eat.rows import is_true
+from eat.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
+from eat.style import STOCK_PREFIX
+from eat.tables import Cell, Column, Group, Row, Table
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as the templates place it."""
+
+    tex_path: Latex
+    svg: Markup
+    caption: str
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """All that the report says about one task, as text and tables ready to be placed."""
+
+    name: str
+    anchor: str
+    facts: tuple[tuple[str, str], ...]
+    overview: str
+    best: tuple[str, ...]
+    findings: tuple[tuple[str, str], ...]
+    adaptive: tuple[str, ...]
+    calibration: tuple[str, ...]
+    theory: tuple[str, ...]
+    measuring: tuple[str, ...]
+    warning: str
+    tables: dict[str, Table]
+    figures: dict[str, Figure]
+
+
+def render_report(
+    study_name: str,
+    tasks: Sequence[str],
+    results_folder: Path | str,
+    data_folder: Path | str,
+    templates_folder: Path | str,
+    provenance: Mapping[str, Any],
+    out_folder: Path | str,
+) -> list[Path]:
+    """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
+
+    results_folder: results/{study}. data_folder: data/{study}. templates_folder: the templates, captions/,
+    published.yaml and claims.yaml. provenance: see `Provenance`. The LaTeX names figures relative to `out_folder`,
+    which is results/{study}/report. A figure of a task whose name TeX cannot hold in a path is copied beside it.
+
+    Raises `EatError` where a file is missing, damaged or of another study, or where a template asks for what is not
+    there. Nothing is written unless all of it could be rendered.
+    """
+    results, data, templates, out = (
+        Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
+    )
+    origin = read_provenance(provenance)
+    found = read_tasks(study_name, tasks, results, data, origin.ablation)
+    counted = {int(number) for task in found for number in task.summary["seeds"]}
+    if counted != {len(origin.seeds)}:
+        raise EatError(
+            f"provenance.seeds names {len(origin.seeds)} seeds ({listed(origin.seeds)}), {results}/summary.csv holds "
+            f"{listed(sorted(counted))}; summarise the study again"
+        )
+    captions = _captions(templates / "captions")
+    published = read_published(templates / "published.yaml")
+    judged = judge(
+        read_claims(templates / "claims.yaml"),
+        [_evidence(task, published, origin.reference) for task in found],
+        published,
+    )
+    copies: dict[Path, Path] = {}
+    reports = []
+    for number, task in enumerate(found, start=1):
+        figures = {}
+        for kind in (*FIGURES, *(["ablation"] if task.ablation is not None else [])):
+            drawn = results / "figures" / f"{kind}_{task.name}"
+            caption = f"{_caption(captions, kind)} {prose.sample(task)}"
+            figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
+            copies |= copy
+        reports.append(_task_report(task, f"task-{number}", figures, origin.reference, published))
+    overview, _ = _figure(results / "figures" / "overview", out / "overview.pdf", _caption(captions, "overview"))
+    names = [task.name for task in found]
+    summary = pd.concat([task.summary for task in found])
+    context = {
+        "study": study_name,
+        "date": origin.date,
+        "tasks": reports,
+        "run_facts": _run_facts(origin, found),
+        "overview": overview,
+        "scorecard": scorecard_table(judged),
+        "scorecard_counts": counts_sentence(judged),
+        "published": tables.published_table(published, summary, names),
+        "published_notes": [f"{_sentence_case(source.title)}: {source.note}" for source in published.sources],
+        "provenance": _provenance_facts(origin),
+        "durations": _durations_table(origin),
+        "files": _files(results, data, names),
+        **_style_and_script(templates),
+    }
+    texts = {
+        "results_section.tex": render(latex_environment(templates), "results_section.tex.jinja", context),
+        "results.tex": render(latex_environment(templates), "results.tex.jinja", context),
+        "report.html": render(html_environment(templates), "report.html.jinja", context),
+    }
+    for target, source in copies.items():
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    for name, text in texts.items():
+        write_text(out / name, text)
+    return [*(out / name for name in texts), *copies]
+
+
+def _figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
+    """A figure, and the copy that it needs where TeX cannot hold its name in a path.
+
+    drawn: the figure's files without their ending. beside: where a copy would lie. The copies: target -> source.
+    """
+    pdf = drawn.with_name(f"{drawn.name}.pdf")
+    if not pdf.is_file():
+        raise DamagedFile(f"{pdf}: no such file; run the rule that plots it")
+    svg = inline_svg(drawn.with_name(f"{drawn.name}.svg"), prefix=f"{beside.stem}-")
+    if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
+        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
+    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
+
+
+def _style_and_script(templates: Path) -> dict[str, str]:
+    """What makes the page work by itself; by the script's digest a browser runs that script and no other."""
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+
+
+def _captions(folder: Path) -> dict[str, str]:
+    return {path.stem: " ".join(path.read_text(encoding="utf-8").split()) for path in sorted(folder.glob("*.rst"))}
+
+
+def _caption(captions: dict[str, str], name: str) -> str:
+    if name not in captions:
+        raise EatError(f"no caption {name}.rst; captions found: {listed(captions)}")
+    return captions[name]
+
+
+def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence:
+    rows = task.summary[task.summary["batch_size"] == 1]
+    models = published.models(list(rows["system"].unique()), reference)
+    systems = {model: system for system, model in models.items()}
+    return Evidence(task.name, rows, task.exits, task.lengths, noise_floor(rows, task.name, 1), systems)
+
+
+def _task_report(
+    task: TaskFiles, anchor: str, figures: dict[str, Figure], reference: str, published: Published
+) -> TaskReport:
+    rows = task.summary
+    chosen = rows[is_true(rows["chosen"]) | rows["tau"].isna()]
+    trained = chosen[~chosen["system"].str.startswith(STOCK_PREFIX)]
+    noise = {int(batch): noise_floor(rows, task.name, int(batch)) for batch in sorted(rows["batch_size"].unique())}
+    single = trained[trained["batch_size"] == 1].to_dict("records")
+    made = {
+        "results": tables.main_table(rows, task.name),
+        "throughput": tables.throughput_table(rows, task.name),
+        "frontier": tables.frontier_table(rows, task.name),
+        "calibration": tables.calibration_table(rows, task.name),
+        "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
+        "theory": theory_table(task),
+        "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
+    }
+    return TaskReport(
+        name=task.name,
+        anchor=anchor,
+        facts=prose.task_facts(task),
+        overview=prose.overview(single, noise[1]),
+        best=tuple(prose.best_sentences(single)),
+        findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
+        adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
+        calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
+        theory=tuple(theory_sentences(task, reference)),
+        measuring=(
+            *prose.measuring_sentences(task),
+            *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
+        ),
+        warning=prose.busy_warning(task),
+        tables={kind: table for kind, table in made.items() if table is not None},
+        figures=figures,
+    )
+
+
+# --- where it comes from ------------------------------------------------------------------------------------------
+
+
+def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, str]]:
+    """Machine and versions, which all tasks must share to stand in one report."""
+    timing = found[0].timing
+    for task in found[1:]:
+        for key in ("device", "threads", "machine", "versions"):
+            if task.timing[key] != timing[key]:
+                raise EatError(
+                    f"{found[0].name} and {task.name} were timed with another {key}; time both in one setting, or "
+                    "report each by itself"
+                )
+    machine = timing["machine"]
+    facts = [
+        ("Tasks", listed(task.name for task in found)),
+        ("Dense reference", origin.reference),
+        ("Seeds", listed(origin.seeds)),
+        ("Processor", machine["cpu"]),
+        ("Cores", rounding.count(machine["cores"])),
+        ("Memory", f"{rounding.gibibytes(machine['memory_gib'])} GiB"),
+        ("Graphics processor", machine.get("gpu") or ""),
+        ("Platform", machine["platform"]),
+        ("Setting", f"{timing['device']}, {prose.precisions(timing)}, {rounding.count(timing['threads'])} threads"),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in timing["versions"].items())),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
+    commit = f"{origin.commit} (with changes that are not committed)" if origin.modified else origin.commit
+    facts = [
+        ("Commit", commit),
+        ("DVC lock", f"{origin.lock}, as it was before this run was recorded" if origin.lock else "none"),
+        ("Date", origin.date),
+        ("Seeds", listed(origin.seeds)),
+        ("Command", origin.command),
+        ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
+        ("Environment", origin.environment),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _durations_table(origin: Provenance) -> Table:
+    """How long each rule took; without rows where nobody recorded it."""
+    columns = (Column("Rule", align="left"), Column("Jobs"), Column("All", "s"), Column("Longest", "s"))
+    rows = []
+    for one in origin.durations:
+        times = (rounding.count(one.jobs), rounding.seconds(one.seconds), rounding.seconds(one.longest))
+        rows.append(Row((Cell(one.rule), *(Cell(text) for text in times))))
+    caption = "Duration of each rule by Snakemake's records: its jobs, their seconds in all, and the longest job."
+    return Table(caption, "durations", columns, (Group("", tuple(rows)),))
+
+
+def _files(results: Path, data: Path, tasks: list[str]) -> list[tuple[str, str]]:
+    """The files that the numbers come from, each with the start of its sha256."""
+    paths = [
+        (results, "summary.csv"),
+        (results, "metrics.json"),
+        *((results, f"curves/{name}.csv") for name in CURVES),
+        *((results, f"timing/{task}.json") for task in tasks),
+        *((results, f"summary_{task}.csv") for task in tasks),
+        *((data, f"{task}/card.json") for task in tasks),
+    ]
+    missing = [str(folder / name) for folder, name in paths if not (folder / name).is_file()]
+    if missing:
+        raise DamagedFile(f"{missing[0]}: no such file; run the rule that makes it")
+    return [(name, sha256_of(folder / name)[:16]) for folder, name in paths]
+
+
+def _sentence_case(text: str) -> str:
+    return text[:1].upper() + text[1:]

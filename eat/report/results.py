@@ -1,0 +1,200 @@
+"""What a report reads: the files of a study, checked, and where they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from eat.cost_model import COLUMNS as COST_COLUMNS
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import read_json, read_table
+from eat.rows import of_task, rows_of
+from eat.style import STOCK_AGAIN, STOCK_PREFIX
+from eat.verdicts import NoiseFloor
+
+NEVER_EMPTY = (
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "delta_accuracy",
+    "delta_low",
+    "delta_high",
+    "avg_depth",
+    "avg_retention",
+    "retention_full_depth",
+    "flops_ratio",
+    "ece_raw",
+    "ece_calibrated",
+)
+"""Columns of summary.csv that hold a number in the row of every trained system."""
+
+TIMED = ("latency_ms_p50", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean")
+"""Columns that hold a number wherever `n_timed` is above 0."""
+
+_KEYS = (
+    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
+    "seeds", "n",
+)  # fmt: skip
+_MAY_BE_EMPTY = (
+    "n_timed",
+    "mcnemar_p",
+    "latency_ms_p90",
+    "speedup_vs_packed_dense",
+    "speedup_vs_deep",
+    "gflops",
+    "gflops_pattern",
+    "ece_debiased",
+    "ece_debiased_low",
+    "ece_debiased_high",
+    "brier",
+    "nll",
+    "temperature",
+)
+
+
+class RuleTime(BaseModel):
+    """The jobs of a rule: how many, their seconds in all, and those of the longest."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rule: str
+    jobs: int
+    seconds: float
+    longest: float
+
+
+class Provenance(BaseModel):
+    """Where a report comes from. Unknown keys are refused; only those with a default may be left out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    commit: str
+    """The commit of the code, or a few words where there is none."""
+    date: str
+    """When the run was made, as text; the report reads no clock, so that it can be rendered again byte for byte."""
+    command: str
+    """The command that makes this study again."""
+    reference: str
+    """The dense system that plays BERT (`reference` of the configuration)."""
+    seeds: list[int]
+    """The seeds trained and timed."""
+    versions: dict[str, str]
+    """Package -> version, of the environment that rendered the report."""
+    lock: str = ""
+    """The start of the sha256 of `dvc.lock`, as it was when the report was rendered."""
+    durations: list[RuleTime] = []
+    """How long the jobs of each rule took, in the order they were run."""
+    ablation: bool = False
+    """Whether the study has an ablation."""
+    environment: str = ""
+    """The software environment of the run: a virtual environment, conda, a container."""
+    modified: bool = False
+    """Whether files differed from the commit."""
+
+
+@dataclass(frozen=True)
+class TaskFiles:
+    """What a study recorded about one task."""
+
+    name: str
+    summary: pd.DataFrame
+    paper_columns: pd.DataFrame
+    exits: pd.DataFrame
+    lengths: pd.DataFrame
+    retention: pd.DataFrame
+    cost: pd.DataFrame
+    ablation: pd.DataFrame | None
+    card: dict[str, Any]
+    timing: dict[str, Any]
+
+
+def read_provenance(given: Mapping[str, Any]) -> Provenance:
+    """Where a report comes from, checked. Raises `EatError` that names each wrong key."""
+    try:
+        return Provenance.model_validate(dict(given))
+    except ValidationError as error:
+        faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].lower()}" for fault in error.errors()]
+        known = listed(Provenance.model_fields)
+        raise EatError(f"provenance: {'; '.join(faults)}; known keys: {known}") from None
+
+
+def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, ablation: bool) -> list[TaskFiles]:
+    """The files of each task. Raises `EatError` where one is missing, damaged, of another study, or has gaps."""
+    metrics = read_json(results / "metrics.json")
+    if metrics.get("study") != study:
+        raise EatError(f"{results}/metrics.json: of study {metrics.get('study')!r}, not {study!r}; give its own folder")
+    summary = read_table(results / "summary.csv", (*_KEYS, *NEVER_EMPTY, *TIMED, *_MAY_BE_EMPTY))
+    _refuse_gaps(summary, results / "summary.csv")
+    exits = read_table(results / "curves" / "exits.csv", ("task", "system", "tau", "chosen", "exit", "fraction", "n"))
+    lengths = read_table(
+        results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
+    )
+    retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
+    cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS)
+    found = []
+    for task in tasks:
+        timing = read_json(results / "timing" / f"{task}.json")
+        missing = [key for key in _TIMING_KEYS if key not in timing]
+        if missing:
+            raise DamagedFile(f"{results}/timing/{task}.json: lacks {listed(missing)}; delete it and run again")
+        found.append(
+            TaskFiles(
+                name=task,
+                summary=rows_of(summary, task),
+                paper_columns=read_table(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
+                exits=of_task(exits, task),
+                lengths=of_task(lengths, task),
+                retention=of_task(retention, task),
+                cost=of_task(cost, task),
+                ablation=_ablation(results, task) if ablation else None,
+                card=read_json(data / task / "card.json"),
+                timing=timing,
+            )
+        )
+    return found
+
+
+_TIMING_KEYS = (
+    "device",
+    "precisions",
+    "threads",
+    "n_timed",
+    "tokenization_ms_per_text",
+    "load_average",
+    "busy",
+    "machine",
+    "versions",
+    "agreement",
+)
+
+
+def _ablation(results: Path, task: str) -> pd.DataFrame:
+    return read_table(results / f"summary_ablation_{task}.csv", ("ablation", "role", "system", "tau", "compute"))
+
+
+def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
+    if summary[["task", "system"]].isna().any(axis=None):
+        raise DamagedFile(f"{path}: a row without a task or a system; delete it and run again")
+    trained = summary[~summary["system"].astype(str).str.startswith(STOCK_PREFIX)]
+    timed = summary[summary["n_timed"] > 0]
+    for rows, columns in ((trained, NEVER_EMPTY), (timed, TIMED)):
+        for column in columns:
+            if rows[column].isna().any():
+                system = rows.loc[rows[column].isna(), "system"].iloc[0]
+                raise DamagedFile(f"{path}: {column} of {system} is empty; delete it and run again")
+
+
+def noise_floor(rows: pd.DataFrame, task: str, batch: int) -> NoiseFloor:
+    """The A/A ratio of a task at one batch size, from the row `hf-dense-again`. Raises `EatError` without it."""
+    again = rows[(rows["system"] == STOCK_AGAIN) & (rows["batch_size"] == batch)]
+    if len(again) != 1:
+        raise EatError(
+            f"task {task!r}: {len(again)} rows of {STOCK_AGAIN} at batch size {batch}, not 1; time the A/A pair"
+        )
+    row = again.iloc[0]
+    return NoiseFloor(float(row["speedup_vs_dense"]), float(row["speedup_low"]), float(row["speedup_high"]))

@@ -1,0 +1,128 @@
+"""Section 5 of the paper with measured numbers: Proposition 1, and equation (5) against the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eat import rounding
+from eat.cost_model import MODELS
+from eat.report.results import TaskFiles
+from eat.rounding import or_dash
+from eat.rows import is_true
+from eat.tables import Cell, Column, Group, Row, Table
+
+Record = Mapping[Hashable, Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far the texts reach, and how much of them, at an operating point.
+
+    reached: the part of the texts that layer l computes (L,), P(L' >= l). entering: the part of a text's tokens that
+    enters layer l, over all texts run to full depth (L,), r_l. running: the same over the texts that reach it (L,).
+    """
+
+    reached: Floats
+    entering: Floats
+    running: Floats
+
+    @property
+    def product(self) -> float:
+        """r times p, each a mean over the layers, as Proposition 1 has it."""
+        return float(self.entering.mean() * self.reached.mean())
+
+    @property
+    def executed(self) -> float:
+        """The part of all layers' tokens that is computed: the mean over the layers of what they compute together."""
+        return float((self.reached * self.running).mean())
+
+
+def reach_of(task: TaskFiles, system: str, tau: float) -> Reach:
+    """The reach of an operating point, from the curves. tau: NaN where the system has no threshold."""
+    kept = task.retention[task.retention["system"] == system].sort_values("layer")
+    everyone = kept[kept["tau"].isna()]
+    here = everyone if pd.isna(tau) else kept[kept["tau"] == tau]
+    # what enters a layer is what was alive after the one before; a layer that nobody reaches computes nothing
+    entering = np.concatenate([[1.0], everyone["observed"].to_numpy(float)[:-1]])
+    running = np.concatenate([[1.0], here["observed"].fillna(0.0).to_numpy(float)[:-1]])
+    left = task.exits[task.exits["system"] == system]
+    left = left[left["tau"].isna() if pd.isna(tau) else left["tau"] == tau]
+    layers = everyone["layer"].to_numpy(int)
+    reached = np.array([1.0 - left.loc[left["exit"] < layer, "fraction"].sum() for layer in layers])
+    return Reach(reached, entering, running)
+
+
+def theory_table(task: TaskFiles) -> Table:
+    """Each operating point chosen, in the reference's precision: what the theory multiplies, and what was measured."""
+    columns = (
+        Column("System", align="left"),
+        Column("Threshold"),
+        Column("r", "tokens"),
+        Column("p", "layers"),
+        Column("r p"),
+        Column("Executed", "token layers"),
+        Column("FLOPs", "own / dense"),
+        Column("Time", "own / dense"),
+        *(Column("Error", name) for name in MODELS),
+    )
+    rows = []
+    for point in _chosen(task):
+        reach = reach_of(task, point["system"], point["tau"])
+        texts = [
+            or_dash(point["tau"], rounding.threshold),
+            rounding.retention(reach.entering.mean()),
+            rounding.retention(reach.reached.mean()),
+            rounding.retention(reach.product),
+            rounding.retention(reach.executed),
+            rounding.retention(1.0 / point["flops_ratio"]),
+            rounding.retention(1.0 / point["speedup_vs_packed_dense"]),
+            *(f"{rounding.signed_percent(point[name])} %" for name in MODELS),
+        ]
+        rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts))))
+    caption = (
+        f"Theory and measurement on {task.name}, batch size 1, for the chosen operating points in the precision of the "
+        "reference. r: the part of the tokens that enters a layer, and p: the part of the texts that reaches it, both "
+        "as means over the layers. Executed: the part of the system's token layers that is computed. Time: the inverse "
+        "of the median paired ratio to the reference in the same engine. Error: of the mean time that the cost model "
+        "predicts."
+    )
+    return Table(caption, f"theory:{task.name}", columns, (Group("", tuple(rows)),))
+
+
+def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
+    """What the measured numbers say about Proposition 1 and equation (5)."""
+    points = [point for point in _chosen(task) if point["system"] != reference]
+    below = [point for point in points if reach_of(task, point["system"], point["tau"]).executed < 1]
+    sentences = []
+    if below:
+        most = min(below, key=lambda point: reach_of(task, point["system"], point["tau"]).executed)
+        reach = reach_of(task, most["system"], most["tau"])
+        sentences.append(
+            f"Proposition 1 scales the cost by the mean retention r and the mean reach p, each taken by itself. For "
+            f"{most['system']} they are {rounding.retention(reach.entering.mean())} and "
+            f"{rounding.retention(reach.reached.mean())}, with the product {rounding.retention(reach.product)}; of all "
+            f"token layers {rounding.retention(reach.executed)} are computed."
+        )
+    for name in MODELS:
+        errors = [float(point[name]) for point in points]
+        if errors:
+            span = rounding.span(errors, rounding.signed_percent, " %")
+            how = "with a constant for each executed layer" if MODELS[name] else "as the paper has it"
+            sentences.append(
+                f"Fitted to dense times alone, equation (5) {how} errs by {span} of the observed mean times."
+            )
+    return sentences
+
+
+def _chosen(task: TaskFiles) -> Sequence[Record]:
+    """The chosen rows at batch 1 of all systems that the cost model predicts, with its error under the model's name."""
+    rows = task.summary[(task.summary["batch_size"] == 1) & is_true(task.summary["chosen"])]
+    errors = task.cost.pivot(index=["system", "tau"], columns="model", values="error").reset_index()
+    return rows.merge(errors, on=["system", "tau"]).to_dict("records")

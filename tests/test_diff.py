@@ -1,0 +1,184 @@
+"""Comparing two states: what noise explains, what it does not, and which rules ran again for what."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+
+from eat import cli
+from eat.diff.changes import Change, changes_between
+from eat.diff.render import compare
+from eat.diff.reruns import reruns_between
+from eat.diff.states import State, read_state
+
+TEMPLATES = Path(__file__).parents[1] / "report"
+ODD = r"50%_<b>x</b>\input{a}"
+MADE = Made(systems=(DENSE, STUDENT, EAT))
+
+
+def state(root: Path, made: Made = MADE, name: str = "HEAD", task: str = "rotten_tomatoes") -> State:
+    return read_state(name, write_study(root, (task,), made)[0])
+
+
+def change_of(before: State, after: State, system: str, what: str) -> Change:
+    (found,) = [one for one in changes_between(before, after).compared if (one.system, one.what) == (system, what)]
+    return found
+
+
+def test_equal_results_are_unchanged(tmp_path: Path) -> None:
+    found = changes_between(state(tmp_path / "a"), state(tmp_path / "b"))
+    assert found.compared and {one.verdict for one in found.compared} == {"unchanged"}
+    assert found.added == found.removed == ()
+
+
+@pytest.mark.parametrize(
+    ("speedup", "noise", "expected"),
+    [
+        # intervals of +- 4 % on both sides: together 5.7 %
+        (2.3 * 1.03, (1.0, 0.99, 1.01), "within the noise"),
+        (2.3 * 1.30, (1.0, 0.99, 1.01), "beyond the noise"),
+        (2.3 * 0.70, (1.0, 0.99, 1.01), "beyond the noise"),
+        # a clock that shows up to 1.5x between a system and itself explains 1.2x
+        (2.3 * 1.20, (1.0, 0.67, 1.50), "within the noise"),
+    ],
+)
+def test_a_speed_is_judged_by_intervals_and_the_clock(
+    tmp_path: Path, speedup: float, noise: tuple[float, float, float], expected: str
+) -> None:
+    one = replace(EAT, taus=(0.9,), chosen=0)
+    before = state(tmp_path / "a", Made(systems=(DENSE, one), noise=noise))
+    after = state(tmp_path / "b", Made(systems=(DENSE, replace(one, speedup=speedup)), noise=noise))
+    assert change_of(before, after, "eat-6", "speed-up, batch 1").verdict == expected
+
+
+@pytest.mark.parametrize(("delta", "expected"), [(-0.013, "within the noise"), (-0.06, "beyond the noise")])
+def test_an_accuracy_is_judged_by_both_intervals(tmp_path: Path, delta: float, expected: str) -> None:
+    """The made-up intervals reach 1.6 points down and 1.5 up: together 2.2."""
+    before = state(tmp_path / "a", Made(systems=(DENSE, replace(STUDENT, delta=0.0))))
+    after = state(tmp_path / "b", Made(systems=(DENSE, replace(STUDENT, delta=delta))))
+    found = change_of(before, after, "student-3", "accuracy (%)")
+    assert found.verdict == expected
+    assert found.change.endswith("points")
+
+
+def test_what_has_no_noise_is_told_as_changed(tmp_path: Path) -> None:
+    before, after = state(tmp_path / "a"), state(tmp_path / "b", Made(systems=(DENSE, STUDENT, replace(EAT, chosen=0))))
+    found = change_of(before, after, "eat-6", "threshold")
+    assert (found.before, found.after, found.verdict) == ("0.90", "0.80", "changed")
+
+
+def test_systems_that_one_state_lacks_are_named(tmp_path: Path) -> None:
+    before, after = (
+        state(tmp_path / "a", Made(systems=(DENSE, STUDENT))),
+        state(tmp_path / "b", Made(systems=(DENSE, EAT))),
+    )
+    found = changes_between(before, after)
+    assert found.added == ("rotten_tomatoes: eat-6",)
+    assert found.removed == ("rotten_tomatoes: student-3",)
+
+
+# --- what was rerun -----------------------------------------------------------------------------------------------
+
+
+def entry(
+    rule: str, start: float, inputs: dict[str, str], study: dict[str, Any], seconds: float = 5.0
+) -> dict[str, Any]:
+    """An output's entry of records.json. inputs: path -> digest."""
+    return {
+        "sha256": f"made at {start}",
+        "record": {
+            "rule": rule,
+            "log": [f"logs/{rule}.log"],
+            "starttime": start,
+            "endtime": start + seconds,
+            "params": [repr(json.dumps(study))],
+            "code": f"python -m {rule}",
+            "input": list(inputs),
+            "input_checksums": {path: f"sha256:{digest}" for path, digest in inputs.items() if digest},
+        },
+    }
+
+
+def with_records(root: Path, records: dict[str, Any]) -> State:
+    results, _ = write_study(root, made=MADE)
+    (results / "records.json").write_text(json.dumps(records), encoding="utf-8")
+    return read_state(root.name, results)
+
+
+def test_reruns_name_what_differs(tmp_path: Path) -> None:
+    study = {"systems": {"eat-6": {"tau": [0.8]}}, "seeds": [1]}
+    changed = {"systems": {"eat-6": {"tau": [0.7]}}, "seeds": [1]}
+    before = with_records(
+        tmp_path / "a",
+        {
+            "points": entry("calibrate", 1.0, {"eat/flops.py": "aa"}, study),
+            # a large input has no checksum: it is known by its own entry
+            "timing": entry("time", 2.0, {"points": "", "eat/timing.py": "bb"}, study),
+            "figure": entry("plot", 3.0, {"eat/style.py": "cc"}, study),
+            "model": entry("finetune", 4.0, {"eat/losses.py": "dd"}, study),
+        },
+    )
+    after = with_records(
+        tmp_path / "b",
+        {
+            "points": entry("calibrate", 11.0, {"eat/flops.py": "aa"}, changed),
+            "timing": entry("time", 12.0, {"points": "", "eat/timing.py": "bb"}, study),
+            "figure": entry("plot", 13.0, {"eat/style.py": "other", "eat/new.py": "ee"}, study),
+            "model": entry("finetune", 4.0, {"eat/losses.py": "dd"}, study),
+        },
+    )
+    found = {one.rule: one.reasons for one in reruns_between(before, after)}
+    assert found == {
+        "calibrate": ("parameters (systems.eat-6.tau)",),
+        "time": ("points",),
+        "plot": ("new input eat/new.py", "eat/style.py"),
+    }
+
+
+def test_a_record_that_was_made_anew_is_no_rerun(tmp_path: Path) -> None:
+    before = with_records(tmp_path / "a", {"points": entry("calibrate", 1.0, {}, {})})
+    after = with_records(tmp_path / "b", {"points": entry("calibrate", 9.0, {}, {}, seconds=0.0)})
+    assert reruns_between(before, after) == []
+
+
+# --- what is written ----------------------------------------------------------------------------------------------
+
+
+def test_the_comparison_is_written_and_names_are_text(tmp_path: Path) -> None:
+    before = state(tmp_path / "a", task=ODD, name="old_<b>")
+    after = state(tmp_path / "b", Made(systems=(DENSE, STUDENT, replace(EAT, speedup=4.0))), task=ODD)
+    out = tmp_path / "out"
+    markdown = compare(before, after, "dense-6", TEMPLATES, out)
+    assert sorted(path.name for path in out.iterdir()) == ["diff.html", "diff.md", "frontier-1.pdf", "frontier-1.svg"]
+    assert (out / "diff.md").read_text(encoding="utf-8") == markdown
+    assert r"\<b\>x" in markdown and "| eat-6 | speed-up, batch 1 |" in markdown and "beyond the noise" in markdown
+    assert "What was rerun is not known" in markdown
+    page = (out / "diff.html").read_text(encoding="utf-8")
+    assert "<b>" not in page and "<script" not in page
+    assert "&lt;b&gt;x&lt;/b&gt;" in page and "<svg" in page
+
+
+def test_a_busy_machine_is_told(tmp_path: Path) -> None:
+    text = compare(
+        state(tmp_path / "a"), state(tmp_path / "b", replace(MADE, busy=True)), "dense-6", TEMPLATES, tmp_path / "o"
+    )
+    assert "HEAD: the machine was busy while rotten\\_tomatoes was timed." in text
+
+
+def test_a_revision_whose_results_cannot_be_had_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Outside a project the workflow's command is not there, or there is no repository."""
+    config = TEMPLATES.parent / "config" / "config.yaml"
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["diff", "nowhere", "--config", str(config)])
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: the results of nowhere were not found: ") and told.count("\n") == 1
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,169 @@
+"""The report as people see it: the page in a headless Chromium, the PDF of the LaTeX, alone and within a paper."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from browser import CHROMIUM, Tab, browser
+from synthetic_results import DENSE, EAT, STUDENT, Made
+from test_report import ODD_SYSTEM, ODD_TASK, rendered
+
+from eat import typeset
+
+pytestmark = pytest.mark.report
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
+needs_tex = pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext is not installed")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of two tasks, one of an odd name, with an odd system."""
+    root = tmp_path_factory.mktemp("page")
+    made = Made(systems=(DENSE, STUDENT, EAT, replace(EAT, name=ODD_SYSTEM)))
+    rendered(root, made, (ODD_TASK, "rotten_tomatoes"), plotted=True)
+    return root / "results" / "synthetic" / "report"
+
+
+@pytest.fixture(scope="module")
+def tab() -> Iterator[Tab]:
+    with browser() as opened:
+        yield opened
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_the_page_opens_without_errors_or_requests(tab: Tab, folder: Path, width: int, dark: bool) -> None:
+    tab.requests.clear()
+    tab.errors.clear()
+    tab.open(folder / "report.html", width=width, dark=dark)
+    assert tab.errors == []
+    assert tab.requests == [(folder / "report.html").resolve().as_uri()]
+    # text fits the window: only tables and figures scroll, each within its own frame
+    assert tab.value("document.documentElement.scrollWidth <= window.innerWidth")
+    paper = tab.value("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(23, 24, 27)" if dark else "rgb(255, 255, 255)")
+
+
+@needs_browser
+def test_names_are_text_in_the_page(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    assert tab.value("document.querySelectorAll('main b').length") == 0
+    text = tab.value("document.body.innerText")
+    assert ODD_TASK in text and ODD_SYSTEM in text
+
+
+@needs_browser
+def test_the_main_table_needs_no_scrolling_at_1200_pixels(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html", width=1200)
+    frames = "[...document.querySelectorAll('#results .scroll')]"
+    assert tab.value(f"{frames}.length") > 0
+    assert tab.value(f"{frames}.every((frame) => frame.scrollWidth <= frame.clientWidth)")
+
+
+@needs_browser
+def test_a_table_sorts_by_the_head_that_is_pressed(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    table = "document.querySelector('#results table')"
+    column = f"[...{table}.tHead.rows[0].cells].findIndex((head) => head.innerText.startsWith('Latency'))"
+    body = f"[...{table}.tBodies[0].rows].map((row) => parseFloat(row.cells[{column}].innerText))"
+    before = tab.value(body)
+    for expected in (sorted(before), sorted(before, reverse=True)):
+        tab.value(f"{table}.tHead.rows[0].cells[{column}].querySelector('button').click()")
+        assert tab.value(body) == expected
+    assert tab.value(f"{table}.tHead.rows[0].cells[{column}].getAttribute('aria-sort')") == "descending"
+
+
+@needs_browser
+def test_dashes_stay_last_when_a_table_sorts(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    table = "document.querySelector('#results table')"
+    stock = f"[...{table}.tBodies[1].rows].filter((row) => row.cells.length > 1)"
+    for _ in range(2):
+        tab.value(f"{table}.tHead.rows[0].cells[2].querySelector('button').click()")  # accuracy
+        assert tab.value(f"{stock}.at(-1).cells[2].innerText") == "–"  # noqa: RUF001
+        assert tab.value(f"{stock}[0].cells[2].innerText") != "–"  # noqa: RUF001
+
+
+@needs_browser
+def test_a_figure_shows_its_values_under_the_pointer(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    tab.value("document.querySelector('#frontier svg').scrollIntoView()")
+    place = "[...document.querySelectorAll('#frontier .values > *')].find((one) => one.ariaLabel.startsWith('eat-6, '))"
+    x, y = (tab.value(f"{place}.getBoundingClientRect().{side}") + 2 for side in ("x", "y"))
+    label = tab.value(f"{place}.ariaLabel")
+    assert re.match(r"eat-6, τ = 0\.\d\d: \d\d\.\d %", label)
+    tab.point(x, y)
+    # where markers overlap, one of them answers
+    shown = tab.value("document.querySelector('#value').hidden ? '' : document.querySelector('#value').textContent")
+    assert re.search(r": \d\d\.\d % \[", shown)
+    tab.point(1, 1)
+    assert tab.value("document.querySelector('#value').hidden")
+
+
+def printed(pdf: Path) -> str:
+    command = ["pdftotext", "-layout", str(pdf), "-"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@needs_tex
+@needs_pdftotext
+def test_the_section_compiles_within_a_paper_of_two_columns(folder: Path, tmp_path: Path) -> None:
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    (paper / "paper.tex").write_text(
+        r"""\documentclass[twocolumn]{article}
+\usepackage[T1]{fontenc}
+\usepackage{array,booktabs,graphicx}
+\newcommand{\eatfigures}{"""
+        + (folder.parent / "figures").as_posix()
+        + r"}\newcommand{\eatreport}{"
+        + folder.as_posix()
+        + r"""}
+\begin{document}
+Before.
+\input{"""
+        + (folder / "results_section.tex").as_posix()
+        + r"""}
+After.
+\end{document}
+""",
+        encoding="utf-8",
+    )
+    typeset.render_pdf(paper / "paper.tex", paper / "paper.pdf")
+    text = printed(paper / "paper.pdf")
+    assert "Before." in text and "After." in text
+    assert "Claim" in text and "not reproduced" in text
+
+
+@needs_tex
+def test_nothing_stands_beyond_the_margin(folder: Path, tmp_path: Path) -> None:
+    """TeX complains of boxes that are too wide; a table or figure beyond the margin is one of many points."""
+    for name in ("results.tex", "results_section.tex"):
+        shutil.copyfile(folder / name, tmp_path / name)
+    text = (tmp_path / "results_section.tex").read_text(encoding="utf-8")
+    place = {r"\eatfigures}{../figures}": rf"\eatfigures}}{{{folder.parent / 'figures'}}}"}
+    place |= {r"\eatreport}{.}": rf"\eatreport}}{{{folder}}}"}
+    for before, after in place.items():
+        assert before in text
+        text = text.replace(before, after)
+    (tmp_path / "results_section.tex").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-no-shell-escape", "results.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Float too large" not in done.stdout
+    too_wide = [float(points) for points in re.findall(r"Overfull \\hbox \((\d+\.\d+)pt too wide\)", done.stdout)]
+    assert max(too_wide, default=0.0) < 10.0

@@ -1,0 +1,61 @@
+"""Put results that DVC keeps for a revision into a folder, without touching the results that are in place.
+
+A revision is what git knows (a commit, branch or tag) or the name of an experiment.
+"""
+
+from __future__ import annotations
+
+import argparse
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts._command import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("revision")
+    parser.add_argument("--results", required=True, type=Path, help="the folder of the study's results")
+    parser.add_argument("--files", required=True, nargs="+", help="which of them, as patterns below that folder")
+    parser.add_argument("--out", required=True, type=Path)
+    arguments = parser.parse_args()
+
+    from eat.errors import EatError
+
+    kept = kept_files(arguments.revision)
+    root = arguments.results.as_posix()
+    below = [path for path in kept.find(root) if not path.startswith(".")] if kept.exists(root) else []
+    names = [Path(path).relative_to(root).as_posix() for path in below]
+    wanted = [name for name in names if any(fnmatchcase(name, pattern) for pattern in arguments.files)]
+    if not wanted:
+        raise EatError(f"{arguments.revision}: dvc.lock of this revision knows no results in {root}; was it recorded?")
+    for name in wanted:
+        target = arguments.out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            kept.get_file(f"{root}/{name}", str(target))
+        except (OSError, ValueError) as error:
+            raise EatError(
+                f"{arguments.revision}: {root}/{name} is not in DVC's cache ({str(error).splitlines()[0]}); run "
+                "dvc fetch --all-commits first"
+            ) from None
+
+
+def kept_files(revision: str) -> Any:
+    """The files of a revision as DVC and git know them. Raises `EatError` where there is no such revision."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+
+    from eat.errors import EatError
+
+    kept = DVCFileSystem(".", rev=revision)
+    try:
+        _ = kept.repo  # a revision is looked up when it is first used
+    except DvcException as error:
+        raise EatError(f"{revision}: {' '.join(str(error).split())}") from None
+    return kept
+
+
+if __name__ == "__main__":
+    run(main)
