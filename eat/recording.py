@@ -97,7 +97,8 @@ def _by_length(pairs: Callable[[int], int], attended: np.ndarray) -> np.ndarray:
 
 
 def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
-    shape = model.encoder.shape
+    encoder = model.encoder
+    shape = encoder.shape
     config: Mapping[str, Any] = model.config.to_dict()
     return {
         "layers": shape.layers,
@@ -105,11 +106,14 @@ def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
         "intermediate": shape.intermediate,
         "heads": shape.heads,
         "classes": shape.classes,
-        "exits": model.encoder.exits,
+        "exits": encoder.exits,
         "read": config["read"],
         "last_head": config["last_head"],
         "reducer": config["reducer"],
         "attention": config["attention"],
+        "scoring": {str(depth): list(encoder.reducer.operations()) for depth in sorted(encoder.reducer.after)},
+        "scoring_place": encoder.reducer.place,
+        "head_operations": {str(depth): list(encoder.head(depth).operations()) for depth in encoder.exits},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "labels": [model.config.id2label[index] for index in range(shape.classes)],
     }

@@ -126,6 +126,10 @@ def test_the_shape_tells_what_flops_and_reports_need():
         "last_head": "bert",
         "reducer": NORM,
         "attention": WINDOW,
+        # scores of norms are no matrix products; a head on one vector costs 2 d C, the pooler 2 d^2 more
+        "scoring": {"1": [0.0, 0.0, 0.0], "3": [0.0, 0.0, 0.0]},
+        "scoring_place": "layer_output",
+        "head_operations": {"1": [192.0, 0.0, 0.0], "2": [192.0, 0.0, 0.0], "4": [192.0 + 2048.0, 0.0, 0.0]},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "labels": ["a", "b", "c"],
     }

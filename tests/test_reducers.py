@@ -136,7 +136,7 @@ class EverySecond(Reducer):
         self.seen.append(view)
         kept = torch.nonzero(view.layout.positions % 2 == 0)[:, 0]
         layout = Layout([-(-length // 2) for length in view.layout.lengths])
-        return Reduction(kept, layout, gate=self.gate.expand(len(kept)), loss=3.0 * self.gate)
+        return Reduction(layout, kept, hidden=self.gate * view.hidden[kept], loss=3.0 * self.gate)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -158,7 +158,7 @@ def test_a_reducer_removes_physically_at_its_place(place: Place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_gate_and_loss_of_a_reducer_reach_the_output(place: Place):
+def test_hidden_states_and_loss_of_a_reducer_reach_the_output(place: Place):
     model = tiny.model()
     batch = tiny.batch([9, 4])
     model.encoder.reducer = EverySecond(place, after=2, gate=1.0)

@@ -215,10 +215,12 @@ class OneWay(AttentionPattern):
 
     blocked: bool = False
 
-    def __call__(self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0) -> Tensor:
+    def __call__(
+        self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0, key_bias: Tensor | None = None
+    ) -> Tensor:
         """As `AttentionPattern`."""
         with _blocked_from(0 if self.blocked else layout.longest):
-            return super().__call__(qkv, layout, heads, dropout)
+            return super().__call__(qkv, layout, heads, dropout, key_bias)
 
     def computed_pairs(self, length: int) -> int:
         """As `AttentionPattern`."""
