@@ -198,11 +198,16 @@ class Exits(Strict):
 
 
 class Distillation(Strict):
-    """Equation 2 of the paper: mu T^2 KL(teacher || student) at the last exit."""
+    """Equation 2 of the paper: mu T^2 KL(teacher || student)."""
 
     teacher: Name = Field(description="A system of this study; its logits are read from its trace.")
     mu: Positive = Field(0.5, description="Weight of the term.")
     temperature: Positive = Field(2.0, description="T, which softens both distributions.")
+    onto: Literal["last", "all"] = Field(
+        "last",
+        description="The exits that learn from the teacher: the last, as in the paper, or all, each weighted by its "
+        "lambda of equation 1.",
+    )
 
 
 class Annealing(Strict):

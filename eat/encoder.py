@@ -205,7 +205,11 @@ class EncoderLayer(nn.Module):
 
     def feed(self, hidden: Tensor) -> Tensor:
         """Feed-forward, residual and norm: (n, d) to (n, d)."""
-        return self._add_and_norm(self.down(self.activation(self.up(hidden))), hidden, self.output_norm)
+        return self._add_and_norm(self.down(self.expand(hidden)), hidden, self.output_norm)
+
+    def expand(self, hidden: Tensor) -> Tensor:
+        """The feed-forward part's first product and its activation: (n, d) to (n, intermediate)."""
+        return self.activation(self.up(hidden))
 
     def _add_and_norm(self, update: Tensor, hidden: Tensor, norm: nn.Module) -> Tensor:
         if self.training:

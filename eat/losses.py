@@ -2,8 +2,8 @@
 
     L = sum over exits l of lambda_l CE(P_l, y)  +  mu T^2 KL(P_teacher^(T) || P_L^(T))
 
-Plain fine-tuning has one exit; distillation adds the second term; heads fitted on a frozen encoder keep the first term
-for those heads alone.
+Plain fine-tuning has one exit; distillation adds the second term, at the last exit as in the paper or, weighted by its
+lambda, at every exit; heads fitted on a frozen encoder keep the terms of those heads alone.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class JointLoss:
-    """lambda of each exit (`weights`: layer -> lambda), and mu and T of distillation."""
+    """lambda of each exit (`weights`: layer -> lambda); mu, T and the exits of distillation (layer -> weight).
+
+    `distilled` is by default the last exit with weight 1, which is equation 2.
+    """
 
     weights: Mapping[int, float]
     mu: float = 0.0
     temperature: float = 1.0
+    distilled: Mapping[int, float] | None = None
 
     def __call__(self, exits: Mapping[int, Tensor], labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted parts of the loss, whose sum is the loss.
@@ -37,11 +41,16 @@ class JointLoss:
         }
         if self.mu:
             assert teacher is not None
-            student = torch.log_softmax(exits[max(exits)].float() / self.temperature, dim=-1)
             target = torch.log_softmax(teacher.float() / self.temperature, dim=-1)
-            divergence = F.kl_div(student, target, reduction="batchmean", log_target=True)
-            parts["distillation"] = self.mu * self.temperature**2 * divergence
+            distilled = {max(exits): 1.0} if self.distilled is None else self.distilled
+            divergences = [weight * self._divergence(exits[depth], target) for depth, weight in distilled.items()]
+            parts["distillation"] = self.mu * self.temperature**2 * torch.stack(divergences).sum()
         return parts
+
+    def _divergence(self, logits: Tensor, target: Tensor) -> Tensor:
+        """KL(P_teacher^(T) || P^(T)), averaged over the batch; `target` holds the teacher's log-probabilities."""
+        student = torch.log_softmax(logits.float() / self.temperature, dim=-1)
+        return F.kl_div(student, target, reduction="batchmean", log_target=True)
 
 
 def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int] | None) -> dict[int, float]:

@@ -3,7 +3,7 @@
 float32, float16 and bfloat16 convert everything. int8 (for the CPU) computes the layers' four matrix products in
 integers, with one scale for each output of a weight and one for each token: a text's answer does not depend on the
 texts beside it. What is prepared here can no longer be trained or saved: the layers' products and norms become plain
-functions, because at one short text the call of a module costs as much as a small operation.
+functions on weights laid out for inference (docs/speed.md has what each step gave).
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from eat.encoder import PackedEncoder
+from eat.encoder import ACTIVATIONS, EncoderLayer, PackedEncoder
 from eat.errors import EatError, listed
 
 LARGEST = 127.0
+
+Product = Callable[[Tensor], Tensor]
+"""A part of a layer as a plain function: (n, in) to (n, out)."""
 
 
 class Int8Linear:
@@ -33,16 +36,21 @@ class Int8Linear:
     def __init__(self, linear: nn.Linear) -> None:
         weight = linear.weight.detach().float()
         scale = _scale_of(weight)
-        self.weight = (weight / scale).round().to(torch.int8).t().contiguous()  # (in, out)
+        self.weight = torch.ops.onednn.qlinear_prepack((weight / scale).round().to(torch.int8), None)
         self.scale = scale[:, 0]
+        self.zero = torch.zeros(len(weight), dtype=torch.int32)
         self.bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
 
     def __call__(self, x: Tensor) -> Tensor:
         """(n, in) to (n, out), float32 both."""
         scale = _scale_of(x)
-        product = torch._int_mm((x / scale).round_().to(torch.int8), self.weight)
-        scaled = product.float().mul_(scale)
-        return torch.addcmul(self.bias, scaled, self.scale, out=scaled)
+        whole = (x / scale).round_().to(torch.int8)
+        # the token's scale cannot be given to the product, which knows one for all: 1, and no bias
+        product = torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, 0, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        scaled: Tensor = torch.addcmul(self.bias, product, scale)
+        return scaled
 
 
 def _scale_of(rows: Tensor) -> Tensor:
@@ -50,28 +58,62 @@ def _scale_of(rows: Tensor) -> Tensor:
     return rows.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12).mul_(1.0 / LARGEST)
 
 
-def _linear(linear: nn.Linear) -> Callable[[Tensor], Tensor]:
-    """A product as a function.
+FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
+"""What oneDNN calls our activations: the name of the operation and its algorithm."""
 
-    On a CPU, float32 weights are stored (in, out), which is faster where there are few tokens.
+
+def _int8(linear: nn.Linear, activation: str | None) -> Product:
+    product = Int8Linear(linear)
+    return product if activation is None else _then(ACTIVATIONS[activation], product)
+
+
+def _floating(linear: nn.Linear, activation: str | None) -> Product:
+    """A product in the weight's own dtype, and the activation that follows it.
+
+    On a CPU the weight is put once into the blocks in which oneDNN reads it, and the activation is computed while its
+    output is at hand. The operations are those that PyTorch's compiler emits, which by itself gains nothing here.
     """
-    weight = linear.weight.detach()
-    if weight.device.type == "cpu" and weight.dtype == torch.float32:
-        weight = weight.t().contiguous().t()
-    return partial(F.linear, weight=weight, bias=None if linear.bias is None else linear.bias.detach())
+    weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
+    if not _onednn_computes(weight):
+        product = partial(F.linear, weight=weight, bias=bias)
+        return product if activation is None else _then(ACTIVATIONS[activation], product)
+    blocks = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    operation, algorithm = ("none", "") if activation is None else FUSED[activation]
+    pointwise = torch.ops.mkldnn._linear_pointwise.default
+
+    def fused(x: Tensor) -> Tensor:
+        product: Tensor = pointwise(x, blocks, bias, operation, [], algorithm)
+        return product
+
+    return fused
 
 
-def _norm(norm: nn.LayerNorm) -> Callable[[Tensor], Tensor]:
+def _onednn_computes(weight: Tensor) -> bool:
+    """Whether oneDNN has this dtype on this machine."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if weight.dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return weight.dtype == torch.float32
+
+
+def _then(activation: Product, product: Product) -> Product:
+    return lambda x: activation(product(x))
+
+
+def _norm(norm: nn.LayerNorm) -> Product:
     """A layer norm as a function."""
     weight, bias = norm.weight.detach(), norm.bias.detach()
     return partial(F.layer_norm, normalized_shape=list(norm.normalized_shape), weight=weight, bias=bias, eps=norm.eps)
 
 
-PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear], Callable[[Tensor], Tensor]]]] = {
-    "float32": (torch.float32, _linear),
-    "float16": (torch.float16, _linear),
-    "bfloat16": (torch.bfloat16, _linear),
-    "int8": (torch.float32, Int8Linear),
+PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear, str | None], Product]]] = {
+    "float32": (torch.float32, _floating),
+    "float16": (torch.float16, _floating),
+    "bfloat16": (torch.bfloat16, _floating),
+    "int8": (torch.float32, _int8),
 }
 """Precision -> what everything is converted to, and what becomes of the layers' products."""
 
@@ -88,11 +130,13 @@ def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str =
     dtype, product = PRECISIONS[precision]
     encoder.eval().to(device, dtype)
     for layer in encoder.layers:
-        for name, module in list(layer.named_children()):
-            if isinstance(module, nn.Linear):
-                _replace(layer, name, product(module))
-            elif isinstance(module, nn.LayerNorm):
-                _replace(layer, name, _norm(module))
+        assert isinstance(layer, EncoderLayer)
+        for name in ("qkv", "attention_output", "down"):
+            _replace(layer, name, product(getattr(layer, name), None))
+        for name in ("attention_norm", "output_norm"):
+            _replace(layer, name, _norm(getattr(layer, name)))
+        _replace(layer, "expand", product(layer.up, encoder.shape.activation))
+        del layer.up
 
 
 def _require_known(precision: str) -> None:
@@ -100,8 +144,10 @@ def _require_known(precision: str) -> None:
         raise EatError(f"precision {precision!r}; known: {listed(PRECISIONS)}")
 
 
-def _replace(layer: nn.Module, name: str, function: Callable[[Tensor], Tensor]) -> None:
-    delattr(layer, name)
+def _replace(layer: nn.Module, name: str, function: Product) -> None:
+    """Put a plain function in the place of a module or a method."""
+    if name in layer._modules:
+        delattr(layer, name)
     setattr(layer, name, function)
 
 

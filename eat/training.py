@@ -97,7 +97,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     stage = spec["stage"]
     trained = stage["train_heads"]
     weights = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
-    distill = stage["distill"] or {"mu": 0.0, "temperature": 1.0}
+    distill = stage["distill"] or {"mu": 0.0, "temperature": 1.0, "onto": "last"}
     _check_heads(model, trained or [], weights)
     if trained is not None:
         _freeze_all_but(model, trained)
@@ -105,7 +105,9 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     table = read_split(inputs.train)
     teacher = _teacher_logits(inputs.teacher, list(table["id"])) if stage["distill"] else None
     examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
-    loss = JointLoss(exit_weights(weights, model.encoder.exits, trained), distill["mu"], distill["temperature"])
+    weights = exit_weights(weights, model.encoder.exits, trained)
+    onto = weights if distill["onto"] == "all" else None
+    loss = JointLoss(weights, distill["mu"], distill["temperature"], onto)
     if not (any(loss.weights.values()) or loss.mu):
         raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
     of_this_model = checkpoints / digest(str(out))[:20]

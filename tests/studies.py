@@ -95,7 +95,8 @@ def stages(draw: st.DrawFn, name: str, starts: list[str], teachers: list[str]) -
     }
     if teachers:
         optional["distill"] = st.fixed_dictionaries(
-            {"teacher": st.sampled_from(teachers)}, optional={"mu": POSITIVE, "temperature": POSITIVE}
+            {"teacher": st.sampled_from(teachers)},
+            optional={"mu": POSITIVE, "temperature": POSITIVE, "onto": st.sampled_from(["last", "all"])},
         )
     return {"name": name} | draw(some(**optional))
 

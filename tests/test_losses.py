@@ -33,6 +33,15 @@ def test_equation_2_adds_the_divergence_from_the_teacher_at_the_last_exit():
     assert same["distillation"].item() == pytest.approx(0.0, abs=1e-7)
 
 
+def test_a_teacher_may_teach_every_exit_by_its_lambda():
+    # T = 2 halves the logits (0, ln 3) after 4 to (0, ln sqrt 3); the teacher is (1/2, 1/2) and agrees with the last
+    teacher = torch.tensor([[0.0, 0.0]])
+    parts = JointLoss({4: 0.3, 6: 1.0}, mu=0.5, temperature=2.0, distilled={4: 0.3, 6: 1.0})(EXITS, LABEL, teacher)
+    low = 1 / (1 + 3**0.5)
+    divergence = 0.5 * log(0.5 / low) + 0.5 * log(0.5 / (1 - low))
+    assert parts["distillation"].item() == pytest.approx(0.3 * 0.5 * 4 * divergence, rel=1e-6)
+
+
 def test_equation_3_is_their_sum_averaged_over_the_batch():
     two = {depth: torch.cat([logits, logits.flip(1)]) for depth, logits in EXITS.items()}
     teacher = torch.tensor([[0.0, 2 * log(3)], [0.0, 2 * log(3)]])

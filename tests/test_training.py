@@ -491,7 +491,9 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
     }
     logits = {depth: values[order] for depth, values in trace.logits.items()}
     replace(trace, logits=logits, **shuffled).write(tmp_path / "trace.parquet")
-    inputs = with_spec(inputs_of(data), "stage", distill={"teacher": "dense", "mu": 0.5, "temperature": 2.0})
+    inputs = with_spec(
+        inputs_of(data), "stage", distill={"teacher": "dense", "mu": 0.5, "temperature": 2.0, "onto": "last"}
+    )
     return replace(inputs, teacher=tmp_path / "trace.parquet")
 
 
