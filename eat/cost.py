@@ -111,7 +111,10 @@ class Finished:
         depths = layers_of(self.study)
         sizes: dict[int, float] = {}
         for system, depth in depths.items():
-            trained, stage = self.study.model_of(system)
+            models = self.study.models_of(system)
+            if len(models) > 1:  # a cascade has no weights of its own
+                continue
+            trained, stage = models[0]
             folder = self.paths.model(next(iter(self.study.tasks)), trained, self.study.seeds[0], stage)
             sizes[depth] = max(sizes.get(depth, 0.0), folder_bytes(folder))
         enough = [depth for depth in sizes if depth >= layers]
@@ -171,7 +174,7 @@ def tokens_of(task: Task, finished: Finished) -> float:
 def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
     """Every job whose time depends on the study."""
     depths = layers_of(study)
-    teachers = {stage.distill.teacher for row in study.systems.values() for stage in row.recipe if stage.distill}
+    teachers = {stage.teacher for row in study.systems.values() for stage in row.recipe}
     for task, options in study.tasks.items():
         texts, tokens = texts_of(study, task, finished), tokens_of(options, finished)
         held_out = texts["calibration"] + texts["dev"]

@@ -282,7 +282,7 @@ class PackedEncoder(nn.Module):
             if depth < last:
                 self._reduce("layer_output", depth, state, output)
             output.work[-1].alive = state.layout.lengths
-        output.logits = _in_order(answers)
+        output.logits = in_order(answers)
         return output
 
     def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
@@ -340,7 +340,7 @@ class PackedEncoder(nn.Module):
             state.key_bias = reduction.key_bias
 
 
-def _in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
+def in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
     """The logits of all rows in the batch's order, from groups of (rows, logits)."""
     if len(answers) == 1:
         return answers[0][1]

@@ -157,6 +157,11 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
 
+    @property
+    def members(self) -> list[PackedEncoder]:
+        """The encoders it consists of: this one, where a cascade has several."""
+        return [self.encoder]
+
     def run(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """The forward pass on a packed batch; see `eat.encoder.PackedEncoder.forward`."""
         output: EncoderOutput = self.encoder(batch, policy)

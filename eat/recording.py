@@ -9,33 +9,35 @@ from typing import Any
 import numpy as np
 import torch
 
+from eat.cascade import Cascade, load_system
 from eat.encoder import PackedBatch
 from eat.errors import EatError
-from eat.model import EatForSequenceClassification, load_model
+from eat.model import EatForSequenceClassification
 from eat.precision import prepare
 from eat.progress import Progress
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 
 
-def record_trace(model_folder: Path, parts: Mapping[str, Any], split: Path, max_length: int, name: str) -> Trace:
+def record_trace(models: Sequence[Path], parts: Mapping[str, Any], split: Path, max_length: int, name: str) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    parts: how its weights are run (`Study.parts`). name: says in the progress lines what is traced. Raises `EatError`
-    where a logit is NaN or infinite.
+    models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). name: says
+    in the progress lines what is traced. Raises `EatError` where a logit is NaN or infinite.
     """
-    model = load_model(model_folder, parts)
-    parameters = sum(parameter.numel() for parameter in model.parameters())  # before the layers' become functions
-    prepare(model.encoder, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
+    model = load_system(models, parts)
+    parameters = parameters_of(model)  # before the layers' become functions
+    for member in model.members:
+        prepare(member, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
     table = read_split(split)
-    texts = encode_split(load_tokenizer(model_folder), table, max_length)
+    texts = encode_split(load_tokenizer(models[0]), table, max_length)
     trace = trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
     trace.shape.update(precision=parts["precision"], parameters=parameters)
     return trace
 
 
 def trace_texts(
-    model: EatForSequenceClassification,
+    model: EatForSequenceClassification | Cascade,
     texts: Sequence[Encoded],
     ids: Sequence[str],
     labels: np.ndarray,
@@ -96,7 +98,12 @@ def _by_length(pairs: Callable[[int], int], attended: np.ndarray) -> np.ndarray:
     return np.array([pairs(int(value)) for value in values], dtype=np.int64)[inverse].reshape(attended.shape)
 
 
-def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
+def parameters_of(model: EatForSequenceClassification | Cascade) -> int:
+    """The number of a model's parameters."""
+    return sum(parameter.numel() for member in model.members for parameter in member.parameters())
+
+
+def _shape_of(model: EatForSequenceClassification | Cascade) -> dict[str, Any]:
     encoder = model.encoder
     shape = encoder.shape
     config: Mapping[str, Any] = model.config.to_dict()
@@ -114,6 +121,6 @@ def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
         "scoring": {str(depth): list(encoder.reducer.operations()) for depth in sorted(encoder.reducer.after)},
         "scoring_place": encoder.reducer.place,
         "head_operations": {str(depth): list(encoder.head(depth).operations()) for depth in encoder.exits},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": parameters_of(model),
         "labels": [model.config.id2label[index] for index in range(shape.classes)],
     }

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eat.calibration import temperatures_of
+from eat.calibration import temperatures_of, threshold_of
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
@@ -176,8 +176,9 @@ def _replays(
     found: dict[Point, list[Replay]] = {}
     for system in study.systems:
         for trace, calibration in zip(traces[system], calibrations[system], strict=True):
-            for policy in policies(study.operating_spec(system), temperatures_of(calibration)):
-                found.setdefault((system, policy.tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
+            fitted = temperatures_of(calibration), threshold_of(calibration)
+            for tau, policy in policies(study.operating_spec(system), *fitted).items():
+                found.setdefault((system, tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
     return found
 
 
@@ -565,10 +566,15 @@ def retention_curve(results: Results) -> pd.DataFrame:
 
 
 def scheduled_retention(shape: Mapping[str, Any]) -> Floats:
-    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far."""
+    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far.
+
+    NaN for a reducer that learns how many tokens to keep.
+    """
     reducer = shape["reducer"]
     layers = np.arange(1, shape["layers"] + 1)
     removals = np.isin(layers, reducer.get("after", [])).cumsum()
+    if reducer["kind"] != "none" and "ratio" not in reducer:
+        return np.full(len(layers), np.nan)
     kept: Floats = (1.0 - float(reducer.get("ratio", 0.0))) ** removals
     return kept
 

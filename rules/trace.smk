@@ -25,7 +25,7 @@ rule trace:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        model=model_folder,
+        models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.dev, parent=True),
@@ -33,7 +33,7 @@ rule trace:
         "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.splits:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -54,7 +54,7 @@ rule trace_teacher:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        model=model_folder,
+        models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.train, parent=True),
@@ -62,5 +62,5 @@ rule trace_teacher:
         "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.split:q} --out {params.folder:q} 2>&1 | tee {log:q}"

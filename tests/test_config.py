@@ -167,9 +167,28 @@ def test_an_unknown_key_is_refused_at_every_level_with_those_that_are_known(
     assert str(caught.value) == f"configuration: {key}: unknown key; known here: {known}"
 
 
+OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
+    (("systems", "eat", "reducer"), {"kind": "threshold", "after": [2]}, config.LearnedThreshold),
+    (("systems", "eat", "reducer"), {"kind": "retention", "after": [2]}, config.LearnedRetention),
+    (("systems", "eat", "reducer"), {"kind": "predictor", "after": [2]}, config.ContributionPredictor),
+    (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, config.TokenMerging),
+    (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, config.Promise),
+]
+
+
+@pytest.mark.parametrize(("level", "options", "model"), OPTIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
+    level: tuple[Any, ...], options: dict[str, Any], model: type[BaseModel]
+) -> None:
+    with pytest.raises(EatError) as caught:
+        changed(*level, to=options | {"treshold": 1})
+    key = ".".join(map(str, (*level, "treshold")))
+    assert str(caught.value) == f"configuration: {key}: unknown key; known here: {', '.join(model.model_fields)}"
+
+
 def test_every_part_of_a_study_stands_among_the_levels() -> None:
     parts = {value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Strict)}
-    assert parts - {config.Strict} == {model for _, model in LEVELS}
+    assert parts - {config.Strict} == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
 
 
 # --- one broken value, one line -----------------------------------------------------------------------------------
@@ -220,12 +239,15 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "unknown rule": (
         "rule: [confidence]",
         "rule: [certainty]",
-        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy' or 'agreement'",
+        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy', 'agreement' or "
+        "'risk_controlled'",
     ),
     "unknown reducer": (
         "kind: norm",
         "kind: topk",
-        "systems.eat.reducer.kind: found 'topk'; input should be 'none', 'norm', 'received' or 'random'",
+        "systems.eat.reducer: found {'kind': 'topk', 'after': [2, 4], 'ratio': 0.3}; input tag 'topk' found using "
+        "'kind' does not match any of the expected tags: 'none', 'norm', 'received', 'random', 'threshold', "
+        "'retention', 'predictor', 'merging'",
     ),
     "unknown kind of backbone": (
         "{kind: folder, path: models/mine}",
@@ -348,12 +370,14 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "no threshold": (
         "tau: [0.8, 0.9]",
         "tau: []",
-        "systems.eat.exits: rule [confidence] with tau [none]; confidence and entropy need tau",
+        "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy and risk_controlled need tau, "
+        "and no other rule has it",
     ),
     "no rule": (
         "rule: [confidence]",
         "rule: []",
-        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence and entropy need tau",
+        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy and risk_controlled need tau, "
+        "and no other rule has it",
     ),
     "no exit": (
         "after: [3, 4]",
@@ -587,7 +611,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
         assert seen.stage_names(name) == study.stage_names(name)
         assert seen.systems[name].exits == system.exits
         assert seen.systems[name].weights_of == system.weights_of
-        assert seen.model_of(name) == study.model_of(name)
+        assert seen.models_of(name) == study.models_of(name)
         assert seen.parts(name) == study.parts(name)
         assert seen.operating_spec(name)["tau"] == study.operating_spec(name)["tau"]
     for key in ("timing", "calibration", "accuracy_budget"):
@@ -633,11 +657,11 @@ def test_parents_come_before_their_children_in_some_order(value: dict[str, Any])
         starts = {study.parent_of(name, stage) for stage in study.stage_names(name)} - {None}
         for system, stage in starts:
             assert study.stage(system, stage).name == stage
-        teachers = {stage.distill.teacher for stage in study.systems[name].recipe if stage.distill}
+        teachers = {stage.teacher for stage in study.systems[name].recipe if stage.teacher}
         weights_of = {study.systems[name].weights_of} - {None}
         assert set(study.parents(name)) == ({system for system, _ in starts} - {name}) | teachers | weights_of
         assert name not in study.parents(name)
-        system, stage = study.model_of(name)
+        ((system, stage),) = study.models_of(name)
         assert study.systems[system].recipe[-1] == study.stage(system, stage)
 
 
@@ -674,7 +698,8 @@ def test_a_row_is_filled_from_the_one_whose_weights_it_runs(study: Study) -> Non
 )
 def test_a_part_that_is_given_stands_in_place_of_the_other_s(study: Study, part: str, given: Any, found: Any) -> None:
     lean = derived(**{part: given}).systems["lean"].model_dump(mode="json")
-    expected = study.systems["eat"].model_dump(mode="json") | {"weights_of": "eat", "recipe": [], part: found}
+    expected = study.systems["eat"].model_dump(mode="json") | {"weights_of": "eat", "recipe": []}
+    expected[part] = expected["exits"] | found if part == "exits" else found
     assert lean == expected
 
 
@@ -682,8 +707,8 @@ def test_a_row_that_runs_another_s_weights_trains_nothing(study: Study) -> None:
     with_lean = derived(exits={"after": [4]}, precision="bfloat16")
     assert with_lean.stage_names("lean") == []
     assert with_lean.parents("lean") == ["eat"]
-    assert with_lean.model_of("lean") == with_lean.model_of("eat") == ("eat", "heads")
-    assert with_lean.model_of("dense") == ("dense", "finetune")
+    assert with_lean.models_of("lean") == with_lean.models_of("eat") == [("eat", "heads")]
+    assert with_lean.models_of("dense") == [("dense", "finetune")]
     assert with_lean.parts("lean") == {
         "reducer": {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]},
         "attention": {"kind": "window", "left": 16, "right": 16},
@@ -703,7 +728,7 @@ def test_the_reference_may_run_another_s_weights_and_teach() -> None:
     value["systems"]["student"]["recipe"][0]["distill"]["teacher"] = "half"
     study = load_study(value)
     assert study.parents("student") == ["dense", "half"]
-    assert study.model_of("half") == ("dense", "finetune")
+    assert study.models_of("half") == [("dense", "finetune")]
 
 
 def test_a_precision_is_no_matter_of_training(study: Study) -> None:

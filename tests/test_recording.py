@@ -167,7 +167,7 @@ def recorded(
     model.save_pretrained(folder / "model")
     tiny.save_tokenizer(folder / "model")
     table = tiny.split(folder / "dev.parquet", rows=16, pairs=pairs)
-    return record_trace(folder / "model", parts, folder / "dev.parquet", 16, "tiny"), table
+    return record_trace([folder / "model"], parts, folder / "dev.parquet", 16, "tiny"), table
 
 
 def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_path: Path):

@@ -17,16 +17,16 @@ from workflow_scripts._sources import sources_of
 STUDY = ("study", "seeds")
 SYSTEM = tuple(
     f"systems.*.{key}"
-    for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
+    for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "exits.head", "last_head")
 )
-PARTS = ("systems.*.weights_of", "systems.*.precision")
+PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision")
 TRAINING = tuple(
     f"training.{key}"
     for key in (
         "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
     )
 )  # fmt: skip
-RULE = ("systems.*.exits.rule", "systems.*.exits.tau")
+RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
 
 
 @dataclass(frozen=True)
