@@ -83,7 +83,10 @@ def runs():
 
 def model_folders(wildcards):
     """The model whose weights a system runs; of a cascade one for each system that it asks."""
-    return [PATHS.model(wildcards.task, trained, wildcards.seed, stage) for trained, stage in STUDY.models_of(wildcards.system)]
+    return [
+        PATHS.model(wildcards.task, trained, wildcards.seed, stage)
+        for trained, stage in STUDY.models_of(wildcards.system)
+    ]
 
 
 def model_files(wildcards):
