@@ -36,6 +36,31 @@ PARTS: dict[str, dict[str, Any]] = {
     "eat": {"reducer": NORM, "attention": {"kind": "window", "left": 3, "right": 2}, "read": "mean"},
     "received": {"reducer": {"kind": "received", "after": [1, 2], "ratio": 0.5, "protect": ["cls", "sep"]}},
     "random": {"reducer": {"kind": "random", "after": [2], "ratio": 0.5}, "read": "mean"},
+    "ltp": {
+        "reducer": {
+            "kind": "threshold",
+            "after": [1, 2, 3, 4],
+            "final": 0.0,
+            "temperature": 0.1,
+            "penalty": 0.0,
+            "score": "mean",
+        }
+    },
+    "power": {"reducer": {"kind": "retention", "after": [1, 2, 3], "longest": 8, "penalty": 0.0}, "read": "attention"},
+    "adapler": {
+        "reducer": {
+            "kind": "predictor",
+            "after": [1, 2, 3, 4],
+            "size": 4,
+            "eta": 0.9,
+            "saliency_weight": 0.0,
+            "penalty": 0.0,
+            "sharpness": 1.0,
+            "growth": 1.0,
+            "softness": 0.1,
+        }
+    },
+    "tome": {"reducer": {"kind": "merging", "after": [1, 3], "ratio": 0.5}, "read": "attention"},
 }
 RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "agreement")]
 
