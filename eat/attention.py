@@ -1,10 +1,10 @@
 """Attention patterns over packed rows: dense, and the paper's window with a global [CLS] (section 3.2).
 
-Padding exists here and nowhere else, and only where rows of different lengths share a batch. With one row, or rows of
-one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
+Padding exists here and nowhere else, and only where rows of different lengths share a view (`Layout.groups`). With one
+row, or rows of one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
 
 The same windowed function is computed in three ways that agree to 1e-5: as dense attention where every window covers
-the whole row, with a precomputed band up to `BLOCKED_FROM` tokens, and by blocks of queries beyond it.
+the whole row, with a precomputed band up to `blocked_from` tokens, and by blocks of queries beyond it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ from eat.layout import Layout
 BLOCK = 64
 """Queries of a block of the blocked path."""
 
-BLOCKED_FROM = 224
-"""The length above which blocks are faster than a band: on one CPU core, with 12 heads of 32, the band took 0.93 of the
-blocks' time at 192 tokens and 1.23 at 256."""
+BLOCKED_FROM = 320
+"""The length above which blocks are faster than a band, in two threads: with 12 heads of 32 the band took 0.8 of the
+blocks' time at 224 tokens, about as long from 256 to 320 (blocks of 64 are partly empty between), 1.5 of it at 384."""
 
 
 @dataclass(frozen=True)
 class AttentionPattern:
-    """Which keys a query sees: all of them, or `left` and `right` neighbours and [CLS] (`window` is then set)."""
+    """Which keys a query sees: all of them, or `left` and `right` neighbours and [CLS] (`window` is then set).
+
+    blocked_from: the length above which a window is computed by blocks.
+    """
 
     left: int = 0
     right: int = 0
     window: bool = False
+    blocked_from: int = BLOCKED_FROM
 
     def covers(self, length: int) -> bool:
         """Whether the pattern is all pairs for a row of so many tokens."""
@@ -49,7 +53,7 @@ class AttentionPattern:
 
     def computed_pairs(self, length: int) -> int:
         """Pairs (query, key) that are really computed for one row alone."""
-        if self.covers(length) or length <= BLOCKED_FROM:
+        if self.covers(length) or length <= self.blocked_from:
             return length * length
         blocks = -(-length // BLOCK)
         return blocks * BLOCK * (1 + self.left + BLOCK + self.right) + length
@@ -63,8 +67,16 @@ class AttentionPattern:
         to the logits of each token as a key: of merged tokens the log of their number, of tokens that training removes
         softly a number below 0.
         """
+        contexts = [
+            self._of_group(qkv[tokens], group, heads, dropout, None if key_bias is None else key_bias[tokens])
+            for tokens, group in layout.groups
+        ]
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+    def _of_group(self, qkv: Tensor, layout: Layout, heads: int, dropout: float, key_bias: Tensor | None) -> Tensor:
+        """The contexts of rows that share a padded view; (n, 3d) to (n, d)."""
         query, key, value = _split_heads(qkv, layout, heads)
-        if self.covers(layout.longest) or layout.longest <= BLOCKED_FROM:
+        if self.covers(layout.longest) or layout.longest <= self.blocked_from:
             mask = self.mask(layout, qkv.dtype, key_bias)
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         else:

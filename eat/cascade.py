@@ -77,11 +77,13 @@ class CascadeEncoder(nn.Module):
         return output
 
 
-def _rows_of(batch: PackedBatch, rows: list[int]) -> PackedBatch:
-    if len(rows) == batch.layout.rows:
-        return batch
-    layout, tokens = batch.layout.keep_rows(rows)
-    return PackedBatch(batch.ids.index_select(0, tokens), batch.types.index_select(0, tokens), layout)
+def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
+    """Some rows of a batch, by the caller's numbers; their order in `stays` is the new caller's."""
+    number = {row: place for place, row in enumerate(stays)}
+    packed = [place for place, row in enumerate(batch.rows) if row in number]
+    layout, tokens = batch.layout.keep_rows(packed)
+    ids, types = batch.ids.index_select(0, tokens), batch.types.index_select(0, tokens)
+    return PackedBatch(ids, types, layout, [number[batch.rows[place]] for place in packed])
 
 
 @dataclass

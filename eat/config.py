@@ -102,6 +102,10 @@ class Task(Strict):
     calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
     dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
     learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
+    batch_size: int | None = Field(None, ge=1, description="For this task, in place of the study's.")
+    epochs: dict[Name, Positive] = Field(
+        default={}, description="Epochs of the stages of these names, of all systems, in place of the stages' own."
+    )
 
 
 # --- systems ------------------------------------------------------------------------------------------------------
@@ -544,6 +548,9 @@ class Study(Strict):
     training: Training = Training()
     calibration: Calibration = Calibration()
     timing: Timing = Timing()
+    importance_texts: int | None = Field(
+        None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -596,6 +603,7 @@ class Study(Strict):
             if system.cascade is not None:
                 self._check_cascade(name, system)
             self._check_promise(name, system)
+            self._check_epochs(name, system)
         self._refuse_cycles()
         return self
 
@@ -631,6 +639,17 @@ class Study(Strict):
             raise ValueError(f"systems.{name}.exits.rule: a cascade without a rule would ask its last system alone")
         if system.reducer.kind != "none" or system.attention.kind != "dense":
             raise ValueError(f"systems.{name}: a cascade runs dense systems; leave reducer and attention out")
+
+    def _check_epochs(self, name: str, system: System) -> None:
+        """Refuse a task's epochs that would cut an annealing off."""
+        for task, options in self.tasks.items():
+            for stage in system.recipe:
+                epochs = options.epochs.get(stage.name)
+                if epochs is not None and stage.anneal is not None and stage.anneal.end_epoch > epochs:
+                    raise ValueError(
+                        f"tasks.{task}.epochs.{stage.name}: found {epochs:g}, but systems.{name} anneals to epoch "
+                        f"{stage.anneal.end_epoch:g}; end it by then"
+                    )
 
     def _check_promise(self, name: str, system: System) -> None:
         """Refuse a promise that no result on so few calibration texts could keep."""
@@ -707,6 +726,10 @@ class Study(Strict):
             return system, source
         return source, self.stage_names(source)[-1]
 
+    def epochs_of(self, task: str, stage: Stage) -> float:
+        """The epochs of a stage on a task."""
+        return self.tasks[task].epochs.get(stage.name, stage.epochs)
+
     def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
         """All that determines a stage's weights besides its data, its parent and its seed.
 
@@ -715,6 +738,7 @@ class Study(Strict):
         row = self.systems[system]
         chosen = self.stage(system, stage)
         rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
+        batch_size = self.tasks[task].batch_size or self.training.batch_size
         is_first = self.stage_names(system)[0] == stage
         return {
             "max_length": self.tasks[task].max_length,
@@ -724,23 +748,26 @@ class Study(Strict):
             "attention": _plain(row.attention),
             "exits": {"after": row.exits.after, "read": row.exits.read, "head": row.exits.head},
             "last_head": row.last_head,
-            "stage": _plain(chosen) | {"learning_rate": rate},
+            "stage": _plain(chosen) | {"learning_rate": rate, "epochs": self.epochs_of(task, chosen)},
             # threads are left out: more of them are no reason to train again
-            "training": self.training.model_dump(mode="json", exclude={"threads"}) | {"learning_rate": rate},
+            "training": self.training.model_dump(mode="json", exclude={"threads"})
+            | {"learning_rate": rate, "batch_size": batch_size},
         }
 
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`,
-        `calibration` and `accuracy_budget` that is not named in `keep`, are set to their defaults, so that changing
-        them leaves the job's parameters as they were.
+        `calibration`, `accuracy_budget` and `importance_texts` that is not named in `keep`, are set to their defaults,
+        so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
             fixed["timing"] = Timing()
         if "calibration" not in keep:
             fixed["calibration"] = Calibration()
+        if "importance_texts" not in keep:
+            fixed["importance_texts"] = None
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
         fixed["tasks"] = {name: self.tasks[name] for name in tasks}

@@ -183,7 +183,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                 per_text = tokens * depths[system]
                 for stage in row.recipe:
                     kind = "finetune" if stage.train_heads is None else "heads"
-                    work = texts["train"] * stage.epochs * per_text
+                    work = texts["train"] * study.epochs_of(task, stage) * per_text
                     yield Job("finetune", kind, work, study.training.threads)
                 yield Job("trace", "trace", held_out * per_text, study.training.threads)
                 if system in teachers:

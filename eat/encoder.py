@@ -54,33 +54,47 @@ class Shape:
 class PackedBatch:
     """Token ids and segment ids of all rows, one after another; int64 (n,) each, and where the rows lie.
 
+    order: the caller's number of each packed row, where they are not packed in the caller's order. All that a forward
+    pass answers is in the caller's.
     saliency: what each token is worth to the answer, (n,), in the training of a reducer that learns it.
     """
 
     ids: Tensor
     types: Tensor
     layout: Layout
+    order: list[int] | None = None
     saliency: Tensor | None = None
+
+    @property
+    def rows(self) -> list[int]:
+        """The caller's number of each packed row."""
+        return list(range(self.layout.rows)) if self.order is None else self.order
 
     @classmethod
     def of(cls, texts: Sequence[tuple[Tensor, Tensor]], device: torch.device | str = "cpu") -> PackedBatch:
-        """Pack (ids, types) of each text, int64 (t,), in this order."""
-        layout = Layout([len(ids) for ids, _ in texts], device)
+        """Pack (ids, types) of each text, int64 (t,); the shortest first, so that attention pads little."""
         if len(texts) == 1:
-            return cls(texts[0][0].to(device), texts[0][1].to(device), layout)
-        ids = torch.cat([ids for ids, _ in texts]).to(device)
-        return cls(ids, torch.cat([types for _, types in texts]).to(device), layout)
+            ids, types = texts[0]
+            return cls(ids.to(device), types.to(device), Layout([len(ids)], device))
+        order = shortest_first([len(ids) for ids, _ in texts])
+        ids, types = (torch.cat([texts[row][part] for row in order]).to(device) for part in (0, 1))
+        return cls(ids, types, Layout([len(texts[row][0]) for row in order], device), order)
+
+
+def shortest_first(lengths: Sequence[int]) -> list[int]:
+    """The rows by length; rows of one length stay in their order."""
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 
 @dataclass
 class State:
     """What travels through the layers: the live tokens of the rows that have not left.
 
-    batch: as it came in. hidden: (n, d). rows: the batch's number of each live row. wants_margin: whether the reducer's
-    margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id, segment and
-    position follow; `None` while all are live. key_bias: what is added to the attention logits of each token as a key
-    (n,), where a reducer set it. received: the attention each received in the current layer (n,), and keys: its key
-    (n, d), where the reducer asked for them.
+    batch: as it came in. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
+    reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
+    segment and position follow; `None` while all are live. key_bias: what is added to the attention logits of each
+    token as a key (n,), where a reducer set it. received: the attention each received in the current layer (n,), and
+    keys: its key (n, d), where the reducer asked for them.
     """
 
     batch: PackedBatch
@@ -114,9 +128,9 @@ class State:
 class Work:
     """What one forward pass really did in a layer.
 
-    rows: the batch's rows that ran it. attended, fed: tokens of each of them that entered attention, and the
-    feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of the rows
-    it saw, where it removed tokens here and nobody may leave.
+    rows: the caller's numbers of the rows that ran it. attended, fed: tokens of each of them that entered attention,
+    and the feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of
+    the rows it saw, where it removed tokens here and nobody may leave.
     """
 
     rows: list[int]
@@ -255,14 +269,14 @@ class PackedEncoder(nn.Module):
         output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
         answers: list[tuple[list[int], Tensor]] = []
         seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
-        state = State(batch, self.embeddings(batch), batch.layout, list(range(batch.layout.rows)), policy is None)
+        state = State(batch, self.embeddings(batch), batch.layout, batch.rows, policy is None)
         heads = {int(depth): head for depth, head in self.exit_heads.items()}
         for depth, layer in enumerate(self.layers, start=1):
             self._run_layer(layer, depth, state, output)
             if depth in heads and (policy is None or leaving or depth == last):
                 logits = heads[depth](state.hidden, state.layout)
                 if policy is None:
-                    output.exits[depth] = logits
+                    output.exits[depth] = in_order([(state.rows, logits)])
                 if depth == last:
                     answers.append((state.rows, logits))
                 elif policy is not None:
@@ -341,9 +355,11 @@ class PackedEncoder(nn.Module):
 
 
 def in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
-    """The logits of all rows in the batch's order, from groups of (rows, logits)."""
-    if len(answers) == 1:
-        return answers[0][1]
-    rows = torch.tensor([row for group, _ in answers for row in group])
-    logits = torch.cat([logits for _, logits in answers])
-    return torch.empty_like(logits).index_copy_(0, rows.to(logits.device), logits)
+    """The logits of all rows in the caller's order, from groups of (rows, logits)."""
+    rows = [row for group, _ in answers for row in group]
+    logits = answers[0][1] if len(answers) == 1 else torch.cat([logits for _, logits in answers])
+    places = range(len(rows))
+    if all(row == place for row, place in zip(rows, places, strict=True)):
+        return logits
+    packed = torch.tensor(sorted(places, key=rows.__getitem__), device=logits.device)
+    return logits.index_select(0, packed)

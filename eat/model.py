@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, Pretrai
 from transformers.utils import ModelOutput
 
 from eat.attention import AttentionPattern
-from eat.encoder import EncoderOutput, PackedBatch, PackedEncoder, Shape
+from eat.encoder import EncoderOutput, PackedBatch, PackedEncoder, Shape, shortest_first
 from eat.errors import DamagedFile, EatError, listed
 from eat.exits import ExitHead, ExitPolicy
 from eat.layout import Layout
@@ -202,7 +202,10 @@ def pack_padded(ids: Tensor, mask: Tensor | None = None, types: Tensor | None = 
         raise EatError(
             f"a batch of {len(lengths)} rows with {listed(lengths)} tokens; every row needs at least one token"
         )
-    return PackedBatch(ids[live], types[live], Layout(lengths, ids.device))
+    order = shortest_first(lengths)
+    rows = torch.tensor(order, device=ids.device)
+    ids, types, live = (padded.index_select(0, rows) for padded in (ids, types, live))
+    return PackedBatch(ids[live], types[live], Layout([lengths[row] for row in order], ids.device), order)
 
 
 AutoConfig.register("eat", EatConfig, exist_ok=True)

@@ -62,9 +62,9 @@ def trace_texts(
                 logits[depth][rows] = values.float().cpu().numpy()
             for layer, work in enumerate(output.work):
                 for key, column in tokens.items():
-                    column[rows, layer] = getattr(work, key)
+                    column[rows[work.rows], layer] = getattr(work, key)
                 if work.margin is not None:
-                    cut_margin[rows, layer + delay] = work.margin.double().cpu().numpy()
+                    cut_margin[rows[work.rows], layer + delay] = work.margin.double().cpu().numpy()
             done += len(rows)
             progress.say(f"traced {done} of {count} texts", every_seconds=10.0)
     for depth, values in logits.items():

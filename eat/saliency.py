@@ -22,8 +22,8 @@ from eat.tokens import Encoded
 def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Tensor) -> Tensor:
     """The saliency of each token of a batch, float32 (n,); that of a text's tokens sums to 1.
 
-    model: in evaluation mode. labels: int64 (B,). Nobody leaves early; what a reducer removes is worth what it was
-    before.
+    model: in evaluation mode. labels: int64 (B,), in the caller's order. Nobody leaves early; what a reducer removes is
+    worth what it was before.
     """
     embedded: list[Tensor] = []
 
@@ -59,6 +59,7 @@ def saliency_of_texts(
         part = texts[start : start + batch_size]
         batch = PackedBatch.of(part, model.device)
         worth = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
-        found += torch.split(worth.cpu(), batch.layout.lengths)
+        packed = torch.split(worth.cpu(), batch.layout.lengths)
+        found += [packed[place] for place in sorted(range(len(part)), key=batch.rows.__getitem__)]
         progress.say(f"saliency of {len(found)} of {len(texts)} texts", every_seconds=10.0)
     return found

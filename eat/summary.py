@@ -67,16 +67,24 @@ class TaskInputs:
     timing_facts: Path | str
 
 
-def summarize(study: Study, inputs: Mapping[str, TaskInputs], out_folder: Path | str) -> pd.DataFrame:
+def summarize(
+    study: Study,
+    inputs: Mapping[str, TaskInputs],
+    out_folder: Path | str,
+    tables: Mapping[str, Callable[[Results], pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. Raises `EatError` where files are damaged, do not belong together, or mix devices.
+    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task. Raises `EatError` where
+    files are damaged, do not belong together, or mix devices.
     """
     out = Path(out_folder)
     tasks = [read_results(study, task, files) for task, files in inputs.items()]
     summary = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
     for name, curve in CURVES.items():
         write_table(out / "curves" / f"{name}.csv", pd.concat([curve(task) for task in tasks], ignore_index=True))
+    for name, table in (tables or {}).items():
+        write_table(out / f"{name}.csv", pd.concat([table(task) for task in tasks], ignore_index=True))
     for task, rows in summary.groupby("task", sort=False):
         write_table(out / f"summary_{task}.csv", paper_columns(rows))
     write_json(out / "metrics.json", metrics(study, summary))
@@ -378,9 +386,9 @@ def speed_rows(results: Results) -> pd.DataFrame:
     calls = results.timing
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
-        times = {point: _by_unit(at_point(timed, point)) for point in points_of(timed)}
+        times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
         for point, own in times.items():
-            mine, dense = _paired(times, (DENSE, None), own, results.task)
+            mine, dense = paired(times, (DENSE, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
             speedup = median_ratio(dense, mine, blocks)
             rows.append(
@@ -411,7 +419,7 @@ def _texts_timed(calls: pd.DataFrame) -> int:
     return int(one.groupby("unit")["n"].first().sum() if (one["n"] == 1).all() else one["n"].max())
 
 
-def _by_unit(rows: pd.DataFrame) -> pd.DataFrame:
+def by_unit(rows: pd.DataFrame) -> pd.DataFrame:
     """Times in ms: one row a block and unit, one column a repeat and seed."""
     return rows.pivot(index=["block", "unit"], columns=["repeat", "seed"], values="ms")
 
@@ -429,7 +437,7 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
     }
 
 
-def _paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
+def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
     """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
 
     Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
@@ -445,7 +453,7 @@ def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.D
     """The median of paired ratios other / own; NaN where the other was not timed."""
     if other not in times:
         return float("nan")
-    mine, others = _paired(times, other, own, task)
+    mine, others = paired(times, other, own, task)
     return float(np.median(others / mine))
 
 

@@ -259,7 +259,11 @@ def _examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | 
 
 
 def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Texts to one packed batch: ids, types and saliency (n,), lengths, labels and rows (B,), teacher (B, C)."""
+    """Texts to one packed batch, the shortest first.
+
+    Gives ids, types and saliency (n,), lengths, labels and rows (B,), and teacher (B, C).
+    """
+    examples = sorted(examples, key=lambda example: len(example["text"].ids))
     texts = [example["text"] for example in examples]
     teacher = [example["teacher"] for example in examples]
     saliency = [example["saliency"] for example in examples]
@@ -345,7 +349,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         if self.frozen:
             model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
         layout = Layout(inputs["lengths"], inputs["ids"].device)
-        batch = PackedBatch(inputs["ids"], inputs["types"], layout, inputs["saliency"])
+        batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
         with self.accelerator.autocast():  # mixed precision wraps the model's own forward, which is not called here
             output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
         parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])

@@ -176,7 +176,8 @@ def report_files(wildcards):
 
 def everything_else(wildcards):
     """All results but the records of them."""
-    return [PATHS.summary, PATHS.metrics, *report_files(wildcards), *figure_files(wildcards)]
+    compared = [PATHS.importance(task) for task in STUDY.tasks] if STUDY.importance_texts else []
+    return [PATHS.summary, PATHS.metrics, *compared, *report_files(wildcards), *figure_files(wildcards)]
 
 
 def table_files(wildcards):

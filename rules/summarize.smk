@@ -2,7 +2,7 @@
 Summary: accuracy, calibration, work and time in one row for each operating point.
 
 REQUIRED INPUTS: operating points, dev traces, temperatures and timing of every task.
-OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, curves/*.csv.
+OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, buckets.csv, promises.csv, curves/*.csv.
 """
 
 
@@ -19,6 +19,8 @@ rule summarize:
         summary=PATHS.summary,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         metrics=PATHS.metrics,
+        buckets=PATHS.buckets,
+        promises=PATHS.promises,
         curves=[PATHS.curve(curve) for curve in CURVES],
     log:
         PATHS.log("summarize"),

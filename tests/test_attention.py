@@ -6,6 +6,7 @@ Tolerance 1e-5 on contexts and gradients of inputs drawn from N(0, 1), float32 a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -46,15 +47,14 @@ def random_qkv(lengths: list[int]) -> Tensor:
     return torch.randn(sum(lengths), 3 * HEADS * WIDTH, generator=torch.Generator().manual_seed(len(lengths)))
 
 
-@pytest.fixture(params=["band", "blocks"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(params=[10_000, 0], ids=["band", "blocks"])
+def blocked_from(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Forces one of the two ways for windows that do not cover a row; blocks of 8 queries, so that there are several.
 
     Rows that a window covers take the third way, dense attention, in both.
     """
     caches = (attention._band, attention._block_keys, attention._block_mask)
     monkeypatch.setattr(attention, "BLOCK", 8)
-    monkeypatch.setattr(attention, "BLOCKED_FROM", 10_000 if request.param == "band" else 0)
     for cache in caches:
         cache.cache_clear()
     yield request.param
@@ -62,10 +62,14 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
         cache.cache_clear()
 
 
-@pytest.mark.parametrize("lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8], [4, 2], [5], [6], [1]], ids=str)
+@pytest.mark.parametrize(
+    "lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8], [3, 3, 4, 4, 9, 10, 11, 29, 29], [4, 2], [5], [6], [1]], ids=str
+)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: f"{p.left}-{p.right}" if p.window else "dense")
-def test_contexts_and_gradients_are_those_of_a_loop(pattern: AttentionPattern, lengths: list[int], way: str) -> None:
-    layout = Layout(lengths)
+def test_contexts_and_gradients_are_those_of_a_loop(
+    pattern: AttentionPattern, lengths: list[int], blocked_from: int
+) -> None:
+    pattern, layout = replace(pattern, blocked_from=blocked_from), Layout(lengths)
     ours = random_qkv(lengths).requires_grad_()
     exact = random_qkv(lengths).double().requires_grad_()
     upstream = torch.randn(layout.tokens, HEADS * WIDTH, generator=torch.Generator().manual_seed(9))
@@ -80,13 +84,13 @@ def test_contexts_and_gradients_are_those_of_a_loop(pattern: AttentionPattern, l
 
 
 @pytest.mark.parametrize("lengths", [[450], [450, 400, 20]], ids=str)
-def test_blocks_of_the_real_size_agree_with_a_band(lengths: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_of_the_real_size_agree_with_a_band(lengths: list[int]) -> None:
     pattern = AttentionPattern(16, 16, True)
     layout, qkv = Layout(lengths), random_qkv(lengths)
-    assert layout.longest > attention.BLOCKED_FROM
+    assert layout.longest > pattern.blocked_from
     blocked = pattern(qkv, layout, HEADS)
-    monkeypatch.setattr(attention, "BLOCKED_FROM", 10_000)
-    torch.testing.assert_close(blocked, pattern(qkv, layout, HEADS), **TOLERANCE)
+    band = replace(pattern, blocked_from=10_000)(qkv, layout, HEADS)
+    torch.testing.assert_close(blocked, band, **TOLERANCE)
 
 
 @given(st.integers(1, 60), st.integers(0, 20), st.integers(0, 20))
@@ -102,8 +106,9 @@ def test_the_pattern_is_counted_and_found_to_cover_as_a_loop_finds(length: int, 
 @pytest.mark.parametrize("length", [1, 5, 8, 9, 16, 29])
 @pytest.mark.parametrize("pattern", PATTERNS[:3], ids=str)
 def test_computed_pairs_are_those_given_to_the_kernel(
-    pattern: AttentionPattern, length: int, way: str, monkeypatch: pytest.MonkeyPatch
+    pattern: AttentionPattern, length: int, blocked_from: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pattern = replace(pattern, blocked_from=blocked_from)
     kernel = torch.nn.functional.scaled_dot_product_attention
     computed = 0
 
@@ -126,16 +131,16 @@ def test_attention_received_sums_to_one_a_row(pattern: AttentionPattern, lengths
     torch.testing.assert_close(received.double(), naive(qkv.double(), lengths, pattern)[1], **TOLERANCE)
 
 
-def test_weights_are_dropped_only_where_that_is_asked_for(way: str) -> None:
+def test_weights_are_dropped_only_where_that_is_asked_for(blocked_from: int) -> None:
     lengths = [29, 17]
-    qkv, layout, pattern = random_qkv(lengths), Layout(lengths), AttentionPattern(3, 3, True)
+    qkv, layout, pattern = random_qkv(lengths), Layout(lengths), AttentionPattern(3, 3, True, blocked_from)
     assert torch.equal(pattern(qkv, layout, HEADS), pattern(qkv, layout, HEADS))
     assert not torch.allclose(pattern(qkv, layout, HEADS, 0.5), pattern(qkv, layout, HEADS), atol=1e-3)
 
 
 @pytest.mark.parametrize("lengths", [[29], [29, 17]], ids=str)
-def test_masks_cached_by_a_trace_serve_training(lengths: list[int], way: str) -> None:
-    pattern, layout, qkv = AttentionPattern(3, 3, True), Layout(lengths), random_qkv(lengths)
+def test_masks_cached_by_a_trace_serve_training(lengths: list[int], blocked_from: int) -> None:
+    pattern, layout, qkv = AttentionPattern(3, 3, True, blocked_from), Layout(lengths), random_qkv(lengths)
     with torch.inference_mode():
         traced = pattern(qkv, Layout(lengths), HEADS)
     trained = pattern(qkv.requires_grad_(), layout, HEADS)
@@ -146,9 +151,9 @@ def test_masks_cached_by_a_trace_serve_training(lengths: list[int], way: str) ->
 @pytest.mark.parametrize("lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8]], ids=str)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: f"{p.left}-{p.right}" if p.window else "dense")
 def test_a_bias_on_keys_is_added_to_every_logit_of_theirs(
-    pattern: AttentionPattern, lengths: list[int], way: str
+    pattern: AttentionPattern, lengths: list[int], blocked_from: int
 ) -> None:
-    layout, qkv = Layout(lengths), random_qkv(lengths)
+    pattern, layout, qkv = replace(pattern, blocked_from=blocked_from), Layout(lengths), random_qkv(lengths)
     bias = torch.randn(layout.tokens, generator=torch.Generator().manual_seed(2)).requires_grad_()
     exact = bias.detach().double().requires_grad_()
     contexts, received = [], []

@@ -579,6 +579,129 @@ def nodes(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from nodes(inner, (*above, key))
 
 
+# --- cascades, promises, learned reducers --------------------------------------------------------------------------
+
+CASCADE = {"cascade": ["student", "dense"], "exits": {"after": [3], "rule": ["confidence"], "tau": [0.9]}}
+PROMISE = {"after": [3], "rule": ["risk_controlled"], "promise": {"epsilon": 0.05}, "tau": [0.8, 0.9]}
+LTP = {"backbone": "packed", "reducer": {"kind": "threshold", "after": [1, 2]}}
+
+
+def with_system(**row: Any) -> Study:
+    value = yaml.safe_load(STUDY)
+    value["systems"]["more"] = row
+    return load_study(value)
+
+
+def test_a_cascade_trains_nothing_and_runs_its_members_weights() -> None:
+    study = with_system(**CASCADE)
+    row = study.systems["more"]
+    assert (row.trains, row.recipe, row.backbone, row.last_head) == (False, [], "packed", "distilbert")
+    assert study.models_of("more") == [("student", "finetune"), ("dense", "finetune")]
+    assert study.parents("more") == ["student", "dense"]
+    assert study.parts("more")["exits"] == [3]
+
+
+def test_a_model_that_teaches_itself_has_no_teacher_to_wait_for() -> None:
+    stage = {"from": "dense", "train_heads": [3], "distill": {"teacher": "self", "onto": "all"}}
+    study = with_system(backbone="packed", last_head="bert", exits={"after": [3]}, recipe=[stage])
+    assert study.stage("more", "finetune").teacher is None
+    assert study.parents("more") == ["dense"]
+
+
+def test_a_promise_is_calibrated_on_raw_probabilities() -> None:
+    study = with_system(weights_of="eat", exits=PROMISE)
+    spec = study.calibration_spec("more")
+    assert spec["mode"] == "raw"
+    assert spec["promise"] == {"epsilon": 0.05, "delta": 0.1, "risk": "disagreement"}
+    assert spec["tau"] == [0.8, 0.9]
+    assert study.calibration_spec("eat") == {"mode": "fitted", "bins": 15}
+
+
+def test_epochs_and_batch_size_may_be_a_task_s() -> None:
+    study = changed(
+        "tasks", "movies", to=yaml.safe_load(STUDY)["tasks"]["movies"] | {"epochs": {"heads": 7.0}, "batch_size": 64}
+    )
+    found = {
+        (task, stage): study.training_spec(task, "eat", stage)
+        for task in study.tasks
+        for stage in ("finetune", "heads")
+    }
+    assert {key: spec["stage"]["epochs"] for key, spec in found.items()} == {
+        ("movies", "finetune"): 3.0, ("movies", "heads"): 7.0, ("tickets", "finetune"): 3.0, ("tickets", "heads"): 1.0,
+    }  # fmt: skip
+    assert [found[task, "heads"]["training"]["batch_size"] for task in ("movies", "tickets")] == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            CASCADE | {"cascade": ["student", "eat"]},
+            ".cascade: eat trains no weights here, or is not dense; known: dense, student",
+        ),
+        (CASCADE | {"exits": {"after": [3]}}, ".exits.rule: a cascade without a rule would ask its last system alone"),
+        (CASCADE | {"recipe": [{}]}, ": cascade and a recipe; a system either takes"),
+        (CASCADE | {"weights_of": "eat"}, ": weights_of and cascade; a system runs one"),
+        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; leave reducer and"),
+        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio to raise"),
+        (
+            LTP | {"recipe": [{"reducer_learning_rate": 0.1}]},
+            ": recipe.0.reducer_learning_rate: a reducer learns only in",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"removal": "soft"}]},
+            ": recipe.0.removal: soft with the reducer none; threshold,",
+        ),
+        ({"weights_of": "dense", "reducer": LTP["reducer"]}, ".reducer: threshold after 1, 2, which learns; dense has"),
+        (
+            {"weights_of": "eat", "exits": {"rule": ["risk_controlled"]}},
+            ".exits: rule [risk_controlled] without a promise; ",
+        ),
+        ({"weights_of": "eat", "exits": {"promise": {"epsilon": 0.1}}}, ".exits: rule [confidence] with a promise; "),
+        (
+            {"weights_of": "eat", "exits": PROMISE | {"rule": ["risk_controlled", "entropy"]}},
+            ".exits: rule [risk_controlled, entropy]: risk_controlled chooses",
+        ),
+        (
+            {"weights_of": "eat", "exits": {"rule": ["agreement"], "tau": [], "patience": 2}},
+            ".exits: rule agreement with exits after [3, 4]; it compares",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
+            ".recipe.0.distill: teacher: self with onto: last; the last head",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_give_a_line(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(EatError) as caught:
+        with_system(**row)
+    assert str(caught.value).startswith(f"configuration: systems.more{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["calibration_examples"] = 44
+    value["systems"]["more"] = {"weights_of": "eat", "exits": PROMISE}
+    with pytest.raises(EatError) as caught:
+        load_study(value)
+    # 0.95^45 = 0.0994 <= 0.1 < 0.95^44
+    assert str(caught.value) == (
+        "configuration: systems.more.exits.promise: epsilon 0.05 at delta 0.1 needs at least 45 calibration texts, but "
+        "tasks.movies.calibration_examples is 44"
+    )
+
+
+def test_epochs_of_a_task_that_would_cut_an_annealing_off() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["epochs"] = {"finetune": 2}
+    with pytest.raises(EatError) as caught:
+        load_study(value)
+    assert str(caught.value) == (
+        "configuration: tasks.movies.epochs.finetune: found 2, but systems.eat anneals to epoch 3; end it by then"
+    )
+
+
 # --- round trips --------------------------------------------------------------------------------------------------
 
 

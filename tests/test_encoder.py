@@ -62,6 +62,7 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "tome": {"reducer": {"kind": "merging", "after": [1, 3], "ratio": 0.5}, "read": "attention"},
 }
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "agreement")]
 
 
@@ -117,9 +118,10 @@ def test_rows_that_left_enter_no_further_product():
     expected = [int(trace.fed[depth >= layer, layer - 1].sum()) for layer in (1, 2, 3, 4)]
     assert counts["qkv"] == counts["up"] == expected
     for layer, work in enumerate(output.work, start=1):
-        assert work.rows == np.flatnonzero(depth >= layer).tolist()
-        assert work.fed == trace.fed[depth >= layer, layer - 1].tolist()
-        assert work.alive == trace.alive[(depth > layer) | (depth == 4), layer - 1].tolist()
+        assert sorted(work.rows) == np.flatnonzero(depth >= layer).tolist()
+        assert work.fed == trace.fed[work.rows, layer - 1].tolist()
+        stayed = [row for row in work.rows if depth[row] > layer or layer == 4]
+        assert work.alive == trace.alive[stayed, layer - 1].tolist()
 
 
 def middle_threshold(trace: Trace) -> float:
@@ -172,7 +174,7 @@ def test_the_engine_answers_as_the_replay_of_its_trace(adaptive: EatForSequenceC
         assert np.array_equal(np.array(output.depth)[clear], played.depth[clear])
         answered = output.logits.numpy()
         expected = np.stack([trace.logits[depth][row] for row, depth in enumerate(played.depth)])
-        np.testing.assert_allclose(answered[clear], expected[clear], atol=1e-5)
+        np.testing.assert_allclose(answered[clear], expected[clear], **TOLERANCE)
         depths.append(np.array(output.depth))
     assert all((lower <= higher).all() for lower, higher in pairwise(depths))
     assert max(depths[-1]) <= 4
@@ -230,10 +232,10 @@ def test_a_row_alone_equals_the_row_in_a_batch(adaptive: EatForSequenceClassific
             if clear[row]:
                 alone = adaptive.run(PackedBatch.of([text]))
                 for depth, logits in alone.exits.items():
-                    torch.testing.assert_close(full.exits[depth][row], logits[0], atol=1e-5, rtol=0)
+                    torch.testing.assert_close(full.exits[depth][row], logits[0], **TOLERANCE)
                 alone = adaptive.run(PackedBatch.of([text]), policy)
                 assert alone.depth == [leaving.depth[row]]
-                torch.testing.assert_close(leaving.logits[row], alone.logits[0], atol=1e-5, rtol=0)
+                torch.testing.assert_close(leaving.logits[row], alone.logits[0], **TOLERANCE)
     assert clear.mean() > 0.8
 
 
@@ -250,7 +252,7 @@ def test_depth_is_within_the_model_and_the_order_of_rows_does_not_matter(lengths
     trace = traced(model, encoded)
     for row in np.flatnonzero(tie_margin(trace, policy, replay(trace, policy)) > 1e-5):
         assert forward.depth[row] == backward.depth[-1 - row]
-        torch.testing.assert_close(forward.logits[row], backward.logits[-1 - row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(forward.logits[row], backward.logits[-1 - row], **TOLERANCE)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat.layout import Layout
+from eat.layout import PADDED, SMALLEST_GROUP, Layout
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=7)
 
@@ -21,6 +21,19 @@ def test_indices_are_those_of_a_loop_over_the_rows(lengths: list[int]) -> None:
     assert layout.starts.tolist() == [sum(lengths[:row]) for row in range(len(lengths))]
     assert (layout.tokens, layout.rows, layout.longest) == (sum(lengths), len(lengths), max(lengths))
     assert layout.is_uniform == (len(set(lengths)) == 1)
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.booleans())
+def test_groups_hold_every_row_once_and_little_padding(lengths: list[int], shortest_first: bool) -> None:
+    lengths = sorted(lengths) if shortest_first else lengths
+    groups = Layout(lengths).groups
+    assert [length for _, group in groups for length in group.lengths] == lengths
+    assert [tokens.start for tokens, _ in groups] == [0, *(tokens.stop for tokens, _ in groups[:-1])]
+    assert [tokens.stop - tokens.start for tokens, _ in groups] == [group.tokens for _, group in groups]
+    for _, group in groups[:-1]:
+        assert group.rows >= SMALLEST_GROUP
+        # the rows after the smallest group joined it only where few of the cells were padding then
+        assert group.rows == SMALLEST_GROUP or group.rows * group.longest <= PADDED * group.tokens
 
 
 @given(LENGTHS)

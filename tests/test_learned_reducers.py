@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import exp, inf, log
 from typing import Any
 
@@ -95,7 +96,7 @@ def test_scores_of_the_public_code_do_not_depend_on_the_length():
     reducer = built("threshold", **{**LTP, "score": "padded128"})
     assert isinstance(reducer, ThresholdReducer)
     received = torch.tensor([1 / 3] * 3 + [1 / 2] * 2)
-    assert reducer.scores(view_of([3, 2], received=received)).tolist() == pytest.approx([1 / 128] * 5)
+    assert reducer.importance(view_of([3, 2], received=received)).tolist() == pytest.approx([1 / 128] * 5)
     # so a threshold Delta means t s >= 128 Delta: with Delta = 0.2 / 128 in layer 2 tokens of a fifth of the average go
     with_small = built("threshold", **{**LTP, "score": "padded128", "final": 0.4 / 128})
     found = reduced(with_small, view_of([5], received=torch.tensor([0.2, 0.039, 0.041, 0.3, 0.42])))
@@ -268,8 +269,7 @@ def test_as_the_sharpness_grows_soft_removal_becomes_removal():
     soft = {}
     for epoch in (0, 20):
         reducer.begin_step(epoch)
-        batch = type(batch)(batch.ids, batch.types, batch.layout, worth)
-        soft[epoch] = model.encoder(batch).exits[4]
+        soft[epoch] = model.encoder(replace(batch, saliency=worth)).exits[4]
     assert reducer.sharpness == 10.0 * 3.0**20
     torch.testing.assert_close(soft[20], hard.logits, atol=1e-3, rtol=0)
     assert not torch.allclose(soft[0], hard.logits, atol=1e-3)
@@ -377,7 +377,7 @@ def test_softly_every_token_stays_and_the_reducer_gets_gradients(kind: str):
     if kind == "threshold":  # where the sigmoid is not flat
         torch.nn.init.zeros_(model.encoder.reducer.theta)
     batch = tiny.batch([9, 4])
-    output = model.encoder(type(batch)(batch.ids, batch.types, batch.layout, torch.full((13,), 0.1)))
+    output = model.encoder(replace(batch, saliency=torch.full((13,), 0.1)))
     assert [sum(work.fed) for work in output.work] == [13] * 4
     assert output.loss is not None
     (output.loss + output.exits[4].sum()).backward()

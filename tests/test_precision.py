@@ -227,7 +227,7 @@ def test_a_prepared_model_leaves_early_and_removes_tokens(precision: str, kind: 
     prepare(model.encoder, precision)
     for rule in RULES:
         after = model.run(tiny.batch(LENGTHS), ExitPolicy((rule,), 0.5))
-        assert [work.fed for work in after.work[:1]] == [LENGTHS]
+        assert after.work[0].fed == sorted(LENGTHS)  # the shortest first
         assert after.work[0].alive == before[rule].work[0].alive  # how many, by rule; which, by precision
         if precision == "float32":
             assert after.depth == before[rule].depth

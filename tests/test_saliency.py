@@ -10,7 +10,7 @@ from eat.saliency import saliency, saliency_of_texts
 
 def test_saliency_is_the_gradient_times_the_embedding():
     model = tiny.model(last_head="bert").double()
-    batch = tiny.batch([4, 3])
+    batch = tiny.batch([3, 4])
     labels = torch.tensor([1, 0])
     found = saliency(model, batch, labels)
     encoder = model.encoder
@@ -18,7 +18,7 @@ def test_saliency_is_the_gradient_times_the_embedding():
         embedded = encoder.embeddings(batch)
         gradient = torch.zeros_like(embedded)
         for token in range(7):
-            row = int(token >= 4)
+            row = int(token >= 3)
             for column in range(32):
                 ends = []
                 for step in (1e-5, -1e-5):
@@ -29,7 +29,7 @@ def test_saliency_is_the_gradient_times_the_embedding():
                     handle.remove()
                 gradient[token, column] = (ends[0] - ends[1]) / 2e-5
     norms = (gradient * embedded).norm(dim=1)
-    expected = torch.cat([norms[:4] / norms[:4].sum(), norms[4:] / norms[4:].sum()])
+    expected = torch.cat([norms[:3] / norms[:3].sum(), norms[3:] / norms[3:].sum()])
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 

@@ -179,8 +179,8 @@ def test_the_log_has_a_line_every_few_steps(undisturbed: Path):
 
 def test_a_stage_learns(data: Path, tmp_path: Path):
     # of the 24 texts each holds one word that names its label: an encoder that trains must fit them
-    inputs = with_spec(inputs_of(data, "dense"), "stage", epochs=20)
-    trained(with_spec(inputs, "training", learning_rate=5e-3), tmp_path)
+    inputs = with_spec(inputs_of(data, "dense"), "stage", epochs=60)
+    trained(with_spec(inputs, "training", learning_rate=2e-3), tmp_path)
     log = log_of(tmp_path)
     assert log[-1]["loss"] < 0.2 * log[0]["loss"]
     trace = record_trace([tmp_path / "model"], tiny.study().parts("dense"), data / "train.parquet", 32, "tiny")

@@ -56,10 +56,20 @@ PHASES: Mapping[str, Phase] = {
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (*STUDY, "tasks.*.max_length", "tasks.*.learning_rate", *SYSTEM, "systems.*.recipe", *TRAINING),
+        (
+            *STUDY,
+            *(f"tasks.*.{key}" for key in ("max_length", "learning_rate", "batch_size", "epochs")),
+            *SYSTEM,
+            "systems.*.recipe",
+            *TRAINING,
+        ),
         commands=("finetune", "trace"),
     ),
-    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
+    "trace": Phase(
+        ("trace", "compare_importance"),
+        ("prepare", "finetune"),
+        (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS, "importance_texts"),
+    ),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(

@@ -152,7 +152,7 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
-    """Every length with every batch size, then mixed lengths with every batch larger than one.
+    """Every length with every batch size, then mixed lengths with every batch size.
 
     Raises `EatError` for a length beyond the positions of a trained model, and for a text file without texts.
     """
@@ -166,9 +166,7 @@ def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
         if options.texts is not None:
             tokenizer = options.models[0] if options.models else None
             texts = read_texts(options.texts, shape.positions, shape.vocabulary, tokenizer)
-        cases += [
-            mixed_case(size, shape.vocabulary, shape.positions, texts) for size in options.batch_sizes if size > 1
-        ]
+        cases += [mixed_case(size, shape.vocabulary, shape.positions, texts) for size in options.batch_sizes]
     return cases
 
 

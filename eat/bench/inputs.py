@@ -27,6 +27,9 @@ SHORTEST = 2
 MIXED_BATCHES = 8
 """Batches in a pass over texts of mixed lengths, so that sorting them by length has something to sort."""
 
+MIXED_TEXTS = 64
+"""Texts in such a pass at least, so that they are a sample of the lengths at batch 1 too."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -88,8 +91,8 @@ def mixed_lengths(count: int, longest: int) -> list[int]:
 
 
 def mixed_case(batch_size: int, vocabulary: int, longest: int, texts: Sequence[Encoded] | None = None) -> Case:
-    """`MIXED_BATCHES` batches of texts of mixed lengths: the given ones from the first on, or random ones."""
-    count = MIXED_BATCHES * batch_size
+    """A pass over texts of mixed lengths: the given ones from the first on, or random ones."""
+    count = max(MIXED_BATCHES * batch_size, MIXED_TEXTS)
     if texts is None:
         return Case(None, batch_size, random_texts(mixed_lengths(count, longest), vocabulary))
     return Case(None, batch_size, tuple(texts[number % len(texts)] for number in range(count)))

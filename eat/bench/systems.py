@@ -8,22 +8,19 @@ and an exit head changes nothing else.
 from __future__ import annotations
 
 import math
+import sys
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from eat import attention
-from eat.attention import AttentionPattern
 from eat.encoder import Shape
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
-from eat.layout import Layout
 from eat.precision import prepare, prepare_stock
 from eat.weights import to_stock
 
@@ -121,7 +118,7 @@ def chosen(names: Sequence[str] | None, table: dict[str, System]) -> list[System
 
 
 def of_folder(folder: Path, taken: Sequence[str]) -> list[System]:
-    """A trained model at its saved operating point; before it its own stock export, where it has a stock class.
+    """A trained model at its saved operating point, and in bfloat16; before them its stock export, if it has one.
 
     taken: names that are in use. Raises `EatError` where the folder holds no model of ours.
     """
@@ -134,11 +131,13 @@ def of_folder(folder: Path, taken: Sequence[str]) -> list[System]:
     try:
         to_stock(encoder, ["0"] * encoder.shape.classes)
     except EatError:  # adaptive, or with a head of its own
-        return [System(name, "packed", layers, folder=str(folder))]
+        half = System(f"{name}-bfloat16", "packed", layers, "bfloat16", folder=str(folder))
+        return [System(name, "packed", layers, folder=str(folder)), half]
     stock = f"{name}-stock"
     return [
         System(stock, "stock", layers, stock=stock, folder=str(folder)),
         System(name, "packed", layers, equals=stock, stock=stock, folder=str(folder)),
+        System(f"{name}-bfloat16", "packed", layers, "bfloat16", stock=stock, folder=str(folder)),
     ]
 
 
@@ -162,8 +161,8 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
     model = EatForSequenceClassification(config)
     randomise(model.encoder)
     if system.attention in ("band", "blocks"):
-        pattern = model.encoder.pattern
-        model.encoder.pattern = OneWay(pattern.left, pattern.right, True, system.attention == "blocks")
+        ways = {"band": sys.maxsize, "blocks": 0}
+        model.encoder.pattern = replace(model.encoder.pattern, blocked_from=ways[system.attention])
     if system.exits != "none":
         # just below 1 no probability of random weights reaches the threshold; just above 0 every one does
         model.set_operating_point(["confidence"], 1 - 1e-9 if system.exits == "nobody leaves" else 1e-9)
@@ -207,33 +206,3 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
                 parameter.normal_(0.0, 0.02, generator=generator)
                 if "norm" in name and name.endswith("weight"):
                     parameter.add_(1.0)
-
-
-@dataclass(frozen=True)
-class OneWay(AttentionPattern):
-    """The window computed in one way at every length: by a band, or by blocks."""
-
-    blocked: bool = False
-
-    def __call__(
-        self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0, key_bias: Tensor | None = None
-    ) -> Tensor:
-        """As `AttentionPattern`."""
-        with _blocked_from(0 if self.blocked else layout.longest):
-            return super().__call__(qkv, layout, heads, dropout, key_bias)
-
-    def computed_pairs(self, length: int) -> int:
-        """As `AttentionPattern`."""
-        with _blocked_from(0 if self.blocked else length):
-            return super().computed_pairs(length)
-
-
-@contextmanager
-def _blocked_from(length: int) -> Iterator[None]:
-    """The length up to which the band is used, for as long as the block lasts."""
-    before = attention.BLOCKED_FROM
-    attention.BLOCKED_FROM = length
-    try:
-        yield
-    finally:
-        attention.BLOCKED_FROM = before

@@ -130,6 +130,10 @@ class Reducer(nn.Module):
         """The tokens to keep, or `None` to change nothing."""
         return None
 
+    def importance(self, view: TokenView) -> Tensor:
+        """The score by which it chooses tokens, higher for those that stay; (n,). Raises `TypeError` without one."""
+        raise TypeError(f"{type(self).__name__} has no importance score")
+
     def soften(self, soft: bool) -> None:
         """Weaken tokens and learn (True), or remove them by what was learned (False)."""
         self.soft = soft

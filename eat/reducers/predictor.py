@@ -84,13 +84,12 @@ class PredictorReducer(Reducer):
 
     def reduce(self, view: TokenView) -> Reduction:
         """Soft: a bias on the tokens' keys, and the two terms of the loss. Hard: the tokens at or above delta."""
-        layout = view.layout
-        logits = self.predictors[str(view.depth)](view.hidden)[:, 0].float()
-        protected = self.protected(view)
+        layout, protected = view.layout, self.protected(view)
         if not self.soft:
-            shares = self.shares(log_softmax_of_rows(logits, layout).exp(), view)
+            shares = self.importance(view)
             threshold = self.eta[self.index_of(view.depth)].float() / layout.lengths_tensor
             return keep_above(shares, self._of_tokens(threshold, view), protected, layout, view.wants_margin)
+        logits = self._logits(view)
         before = torch.zeros_like(logits) if view.key_bias is None else view.key_bias
         shares = log_softmax_of_rows(logits + before, layout).exp()  # what is removed softly has no share
         bias = self._weakened(shares, before, protected, view)
@@ -100,6 +99,14 @@ class PredictorReducer(Reducer):
         layers_left = self.dimensions.layers - (view.depth - 1)
         loss = self.penalty * attended.mean() + self.saliency_weight * layers_left * divergence
         return Reduction(layout, key_bias=bias, loss=loss)
+
+    def importance(self, view: TokenView) -> Tensor:
+        """The predicted share of each token; (n,)."""
+        return self.shares(log_softmax_of_rows(self._logits(view), view.layout).exp(), view)
+
+    def _logits(self, view: TokenView) -> Tensor:
+        logits: Tensor = self.predictors[str(view.depth)](view.hidden)[:, 0]
+        return logits.float()
 
     def shares(self, softmax: Tensor, view: TokenView) -> Tensor:
         """The shares (n,) with that of [CLS] multiplied by its factor; those of a row sum to 1."""

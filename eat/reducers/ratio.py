@@ -30,12 +30,11 @@ class TopKReducer(Reducer):
         super().__init__(after, protect, dimensions)
         self.ratio = ratio
 
-    def importance(self, view: TokenView) -> Tensor:
-        """The score of each token, in a tensor that may be written to; (n,), at least 0."""
-        raise TypeError(f"{type(self).__name__} has no importance score")
-
     def reduce(self, view: TokenView) -> Reduction | None:
-        """The most important tokens of each row, in their order."""
+        """The most important tokens of each row, in their order.
+
+        Importance is at least 0 here, in a tensor that may be written to.
+        """
         ratio = self.ratio * self.scale
         if ratio == 0.0:
             return None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from eat.flops import Operations
 from eat.reducers.base import UNKNOWN, Dimensions, Place, Reducer, Reduction, TokenView
@@ -48,11 +48,15 @@ class RetentionReducer(Reducer):
         sums = self.retention.detach().float().sum(dim=1).add(1e-4).floor().tolist()  # 5.99999 is 6
         return max(1, int(min(sums[: self.index_of(depth) + 1])))
 
+    def importance(self, view: TokenView) -> Tensor:
+        """The significance of each token; (n,)."""
+        assert view.received is not None
+        return view.received.detach()
+
     def reduce(self, view: TokenView) -> Reduction | None:
         """Soft: hidden states weighted by the retention of their place, and the L1 term. Hard: the most significant."""
-        assert view.received is not None
         protected = self.protected(view)
-        significance = view.received.detach().masked_fill(protected, torch.inf)
+        significance = self.importance(view).masked_fill(protected, torch.inf)
         if not self.soft:
             kept = self.kept(view.depth)
             if kept >= view.layout.longest:

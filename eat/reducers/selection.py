@@ -57,7 +57,8 @@ def keep_above(
         kept = torch.nonzero_static(flags, size=sum(lengths))[:, 0]
     margin = None
     if wants_margin:
-        gap = ((scores - threshold).abs() / threshold).masked_fill(protected, torch.inf)
+        tiny = torch.finfo(scores.dtype).tiny
+        gap = ((scores - threshold).abs() / threshold.clamp_min(tiny)).masked_fill(protected, torch.inf)
         margin = rows_of(gap, layout, torch.inf).amin(dim=1)
     if len(kept) == layout.tokens:
         return Reduction(layout, margin=margin)

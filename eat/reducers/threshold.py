@@ -62,7 +62,7 @@ class ThresholdReducer(Reducer):
         """Delta of a layer; ()."""
         return self.final * (depth - 1) / self.dimensions.layers + self.theta[self.index_of(depth)]
 
-    def scores(self, view: TokenView) -> Tensor:
+    def importance(self, view: TokenView) -> Tensor:
         """The score of each token; (n,)."""
         assert view.received is not None
         if self.score == "mean":
@@ -73,7 +73,7 @@ class ThresholdReducer(Reducer):
 
     def reduce(self, view: TokenView) -> Reduction:
         """Soft: hidden states weighted by the mask, and its L1 term. Hard: the tokens at or above the threshold."""
-        scores, threshold, protected = self.scores(view), self.threshold(view.depth), self.protected(view)
+        scores, threshold, protected = self.importance(view), self.threshold(view.depth), self.protected(view)
         if not self.soft:
             threshold = threshold.clamp_min(LOWEST_THRESHOLD)
             return keep_above(scores, threshold, protected, view.layout, view.wants_margin)
