@@ -76,14 +76,43 @@ class FileSource(Strict):
     )
 
 
-Source = Annotated[PackagedSource | FileSource, Field(discriminator="kind")]
+GlueTaskName = Annotated[
+    Literal["cola", "sst2", "mrpc", "qqp", "mnli", "mnli-mm", "qnli", "rte", "wnli"],
+    Field(description="The hub's name of the task; mnli-mm is MNLI with its mismatched dev text."),
+]
+
+
+class GlueDirSource(Strict):
+    """A task of GLUE, read from a folder of its files (`glue_dir`); they bring dev text of their own."""
+
+    kind: Literal["glue_dir"]
+    task: GlueTaskName
+
+
+Revision = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits: a branch could move.")
+]
+
+
+class HubSource(Strict):
+    """A task of GLUE from the Hugging Face hub or its cache; it brings dev text of its own."""
+
+    kind: Literal["hub"]
+    task: GlueTaskName
+    dataset: str = Field("nyu-mll/glue", min_length=1, description="The repository on the hub.")
+    revision: Revision
+
+
+Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Field(discriminator="kind")]
 
 
 class Splits(Strict):
     """How text is divided, by a stable hash of the normalised text."""
 
     calibration: Fraction = Field(0.15, description="The part that fits temperatures and picks thresholds.")
-    dev: Fraction = Field(0.20, description="The part that accuracy is reported on.")
+    dev: Fraction = Field(
+        0.20, description="The part that accuracy is reported on. A source that brings dev text of its own takes none."
+    )
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:
@@ -104,8 +133,24 @@ class Task(Strict):
     learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
     batch_size: int | None = Field(None, ge=1, description="For this task, in place of the study's.")
     epochs: dict[Name, Positive] = Field(
-        default={}, description="Epochs of the stages of these names, of all systems, in place of the stages' own."
+        default={},
+        description="Epochs of the stages of these names, of all systems, in place of the stages' own; annealing "
+        "stretches with them.",
     )
+    epochs_scale: Positive = Field(
+        1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
+    )
+    models_of: Name | None = Field(
+        None,
+        description="Run the models trained for this task, and train nothing. So MNLI's mismatched dev text stands "
+        "beside the matched one.",
+    )
+
+    @model_validator(mode="after")
+    def _divides_what_is_whole(self) -> Self:
+        if isinstance(self.source, GlueDirSource | HubSource) and self.splits.dev != Splits().dev:
+            raise ValueError(f"splits.dev is {self.splits.dev:g}, but {self.source.kind} brings dev text; take it off")
+        return self
 
 
 # --- systems ------------------------------------------------------------------------------------------------------
@@ -125,7 +170,15 @@ class FolderBackbone(Strict):
     path: str
 
 
-Backbone = Annotated[PackagedBackbone | FolderBackbone, Field(discriminator="kind")]
+class HubBackbone(Strict):
+    """Pretrained weights from the Hugging Face hub or its cache."""
+
+    kind: Literal["hub"]
+    name: str = Field(min_length=1, description="The repository on the hub, such as google-bert/bert-base-uncased.")
+    revision: Revision
+
+
+Backbone = Annotated[PackagedBackbone | FolderBackbone | HubBackbone, Field(discriminator="kind")]
 
 
 class Layers(Strict):
@@ -398,6 +451,7 @@ class Stage(Strict):
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+CalibrationMode = Literal["fitted", "raw", "paper"]
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
@@ -431,6 +485,7 @@ class System(Strict):
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
     precision: Precision = Field("float32", description="What it runs in, when traced and timed; int8 for the CPU.")
+    calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
 
     @property
@@ -504,7 +559,7 @@ class Training(Strict):
 class Calibration(Strict):
     """How exit probabilities are calibrated before a threshold is applied."""
 
-    mode: Literal["fitted", "raw", "paper"] = Field(
+    mode: CalibrationMode = Field(
         "fitted",
         description="fitted: a temperature for each exit; raw: none; paper: a temperature only where the ECE on the "
         "calibration split is above 2 %.",
@@ -531,6 +586,16 @@ class Timing(Strict):
     )
 
 
+class Ablation(Strict):
+    """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
+
+    kind: Literal["switched_off", "retrained"] = Field(
+        description="switched_off: the trained system with parts off, and no retraining; retrained: each is trained."
+    )
+    base: Name = Field(description="The system with all its parts.")
+    variants: Distinct[Name] = Field(min_length=1, description="The systems that differ from it by a part.")
+
+
 class Study(Strict):
     """Everything that one run of the workflow rebuilds."""
 
@@ -542,6 +607,11 @@ class Study(Strict):
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
     )
+    glue_dir: str | None = Field(
+        None,
+        min_length=1,
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+    )
     backbones: dict[Name, Backbone] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
     systems: dict[Name, System] = Field(min_length=1)
@@ -551,6 +621,7 @@ class Study(Strict):
     importance_texts: int | None = Field(
         None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
     )
+    ablation: Ablation | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -575,6 +646,7 @@ class Study(Strict):
             )
         if self.systems[self.reference].precision == "int8":
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
+        self._check_tasks()
         for name, system in self.systems.items():
             if name in ("backbone", SELF) or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
@@ -603,9 +675,21 @@ class Study(Strict):
             if system.cascade is not None:
                 self._check_cascade(name, system)
             self._check_promise(name, system)
-            self._check_epochs(name, system)
         self._refuse_cycles()
+        self._check_ablation()
         return self
+
+    def _check_tasks(self) -> None:
+        """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
+        trained = [name for name, task in self.tasks.items() if task.models_of is None]
+        for name, task in self.tasks.items():
+            if task.models_of is not None and task.models_of not in trained:
+                raise ValueError(
+                    f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
+                )
+            longest = self.tasks[self.trained_task(name)].max_length
+            if task.max_length > longest:
+                raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
 
     def _check_taken_over(self, name: str, system: System) -> None:
         """Refuse what the weights of the other system cannot do."""
@@ -640,17 +724,6 @@ class Study(Strict):
         if system.reducer.kind != "none" or system.attention.kind != "dense":
             raise ValueError(f"systems.{name}: a cascade runs dense systems; leave reducer and attention out")
 
-    def _check_epochs(self, name: str, system: System) -> None:
-        """Refuse a task's epochs that would cut an annealing off."""
-        for task, options in self.tasks.items():
-            for stage in system.recipe:
-                epochs = options.epochs.get(stage.name)
-                if epochs is not None and stage.anneal is not None and stage.anneal.end_epoch > epochs:
-                    raise ValueError(
-                        f"tasks.{task}.epochs.{stage.name}: found {epochs:g}, but systems.{name} anneals to epoch "
-                        f"{stage.anneal.end_epoch:g}; end it by then"
-                    )
-
     def _check_promise(self, name: str, system: System) -> None:
         """Refuse a promise that no result on so few calibration texts could keep."""
         promise = system.exits.promise
@@ -664,6 +737,29 @@ class Study(Strict):
                     f"systems.{name}.exits.promise: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
                     f"least {needed} calibration texts, but tasks.{task}.calibration_examples is {given}"
                 )
+
+    def _check_ablation(self) -> None:
+        """Refuse variants that are not what the ablation's kind says of them."""
+        ablation = self.ablation
+        if ablation is None:
+            return
+        named = [("base", ablation.base), *((f"variants.{i}", name) for i, name in enumerate(ablation.variants))]
+        for key, name in named:
+            if name not in self.systems:
+                raise ValueError(f"ablation.{key}: {name!r} is not a system; known: {listed(self.systems)}")
+        base = self.systems[ablation.base]
+        for key, name in named[1:]:
+            row = self.systems[name]
+            if name in (self.reference, ablation.base):
+                raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which stand there anyway")
+            if ablation.kind == "switched_off" and row.weights_of != ablation.base:
+                raise ValueError(
+                    f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, for nothing is retrained"
+                )
+            # a temperature is no weight: the same training under another calibration is the retrained system
+            same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
+            if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
+                raise ValueError(f"ablation.{key}: {name!r} runs the weights of {row.weights_of}; give it a recipe")
 
     def _refuse_cycles(self) -> None:
         def visit(name: str, path: tuple[str, ...]) -> None:
@@ -703,6 +799,10 @@ class Study(Strict):
         row = self.systems[system]
         return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
 
+    def trained_task(self, task: str) -> str:
+        """The task whose models a task runs: itself, unless it names another."""
+        return self.tasks[task].models_of or task
+
     def parts(self, system: str) -> dict[str, Any]:
         """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
         row = self.systems[system]
@@ -726,9 +826,14 @@ class Study(Strict):
             return system, source
         return source, self.stage_names(source)[-1]
 
-    def epochs_of(self, task: str, stage: Stage) -> float:
-        """The epochs of a stage on a task."""
-        return self.tasks[task].epochs.get(stage.name, stage.epochs)
+    def stretched(self, task: str, stage: Stage) -> Stage:
+        """A stage as it is trained on a task: with the task's epochs, and its annealing over the same part of them."""
+        options = self.tasks[task]
+        scale = options.epochs.get(stage.name, options.epochs_scale * stage.epochs) / stage.epochs
+        anneal = stage.anneal and Annealing(
+            start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
+        )
+        return stage.model_copy(update={"epochs": scale * stage.epochs, "anneal": anneal})
 
     def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
         """All that determines a stage's weights besides its data, its parent and its seed.
@@ -748,7 +853,7 @@ class Study(Strict):
             "attention": _plain(row.attention),
             "exits": {"after": row.exits.after, "read": row.exits.read, "head": row.exits.head},
             "last_head": row.last_head,
-            "stage": _plain(chosen) | {"learning_rate": rate, "epochs": self.epochs_of(task, chosen)},
+            "stage": _plain(self.stretched(task, chosen)) | {"learning_rate": rate},
             # threads are left out: more of them are no reason to train again
             "training": self.training.model_dump(mode="json", exclude={"threads"})
             | {"learning_rate": rate, "batch_size": batch_size},
@@ -757,9 +862,9 @@ class Study(Strict):
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
-        Of the tasks only `tasks` stay, of the recipes the stages' names. `training`, and each of `timing`,
-        `calibration`, `accuracy_budget` and `importance_texts` that is not named in `keep`, are set to their defaults,
-        so that changing them leaves the job's parameters as they were.
+        Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
+        and each of `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation` that is not named in
+        `keep`, are set to their defaults, so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -770,24 +875,35 @@ class Study(Strict):
             fixed["importance_texts"] = None
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
-        fixed["tasks"] = {name: self.tasks[name] for name in tasks}
+        fixed["glue_dir"] = None
+        if "ablation" not in keep:
+            fixed["ablation"] = None
+        of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
+        needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
+        fixed["tasks"] = {name: self.tasks[name] for name in needed}
         fixed["systems"] = {
-            name: system.model_copy(update={"recipe": [Stage(name=stage.name) for stage in system.recipe]})
+            name: system.model_copy(
+                update={**of_systems, "recipe": [Stage(name=stage.name) for stage in system.recipe]}
+            )
             for name, system in self.systems.items()
         }
         return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
 
+    def calibration_of(self, system: str) -> Calibration:
+        """How a system's exits are calibrated."""
+        return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
+
     def operating_spec(self, system: str) -> dict[str, Any]:
         """What turns a system's trace into operating points: rule, thresholds, patience, promise, calibration."""
-        exits = self.systems[system].exits
+        exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return {
             "rule": exits.rule,
             "tau": exits.tau,
             "patience": exits.patience,
             "promise": None if exits.promise is None else _plain(exits.promise),
             # the texts that a promise is tested on must not have fitted what is tested
-            "calibration": self.calibration.mode if exits.promise is None else "raw",
-            "bins": self.calibration.bins,
+            "calibration": calibration.mode if exits.promise is None else "raw",
+            "bins": calibration.bins,
         }
 
     def calibration_spec(self, system: str) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from eat.backbones import known_depths
 from eat.config import Study, System, Task
 from eat.depths import depths_of
 from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.paths import StudyPaths
-from eat.sources import known_depths
 
 ASSUMPTIONS = (
     "A unit of work is one token in one layer. Attention's growth with the square of the length is left out.",
@@ -95,7 +95,8 @@ class Finished:
             work[job.kind] = work.get(job.kind, 0.0) + job.work
         heads = sum(
             _seconds(self.paths.benchmark("finetune", task, system, f"seed{seed}", stage.name))
-            for task in self.study.tasks
+            for task, options in self.study.tasks.items()
+            if options.models_of is None
             for system in self.study.systems
             for seed in self.study.seeds
             for stage in self.study.systems[system].recipe
@@ -109,13 +110,14 @@ class Finished:
     def model_bytes(self, layers: int) -> float:
         """The size of a trained model of so many layers: of the smallest here that has as many, else of the largest."""
         depths = layers_of(self.study)
+        task = self.study.trained_task(next(iter(self.study.tasks)))
         sizes: dict[int, float] = {}
         for system, depth in depths.items():
             models = self.study.models_of(system)
             if len(models) > 1:  # a cascade has no weights of its own
                 continue
             trained, stage = models[0]
-            folder = self.paths.model(next(iter(self.study.tasks)), trained, self.study.seeds[0], stage)
+            folder = self.paths.model(task, trained, self.study.seeds[0], stage)
             sizes[depth] = max(sizes.get(depth, 0.0), folder_bytes(folder))
         enough = [depth for depth in sizes if depth >= layers]
         return sizes[min(enough)] if enough else max(sizes.values())
@@ -181,12 +183,12 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         for system, row in study.systems.items():
             for _ in study.seeds:
                 per_text = tokens * depths[system]
-                for stage in row.recipe:
+                for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
-                    work = texts["train"] * study.epochs_of(task, stage) * per_text
+                    work = texts["train"] * study.stretched(task, stage).epochs * per_text
                     yield Job("finetune", kind, work, study.training.threads)
                 yield Job("trace", "trace", held_out * per_text, study.training.threads)
-                if system in teachers:
+                if system in teachers and options.models_of is None:
                     yield Job("trace_teacher", "trace_teacher", texts["train"] * per_text, study.training.threads)
         runs = len(study.systems) * len(study.seeds)
         yield Job("find_operating_points", "find_operating_points", float(runs * held_out), 1)
@@ -234,7 +236,7 @@ def _count(benchmarks: Path, rule: str) -> int:
 def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
     """What the study takes on disk once it has ended. jobs: how many it has."""
     depths = layers_of(study)
-    each = len(study.tasks) * len(study.seeds)
+    each = sum(task.models_of is None for task in study.tasks.values()) * len(study.seeds)
     models = sum(len(study.systems[name].recipe) * finished.model_bytes(depths[name]) for name in study.systems) * each
     texts = {task: texts_of(study, task, finished) for task in study.tasks}
     traced = sum(texts[task]["calibration"] + texts[task]["dev"] for task in study.tasks)

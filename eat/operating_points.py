@@ -7,6 +7,7 @@ let them, by the rule that the engine itself uses, and no model runs again: a ne
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
 from eat.files import read_json
 from eat.flops import flops
-from eat.statistics import macro_f1
+from eat.statistics import macro_f1, positive_f1
 from eat.trace import Trace
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "task", "system", "seed", "split", "tau", "calibration", "chosen", "within_budget", "n", "accuracy", "macro_f1",
-    "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
+    "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
 )  # fmt: skip
 
 _SAME = 1e-9  # accuracies are counts over n: what differs by less is rounding
@@ -109,9 +110,10 @@ def operating_points(
     """A row for each threshold and split of one trained system.
 
     traces: split -> trace. spec: `Study.operating_spec`. temperatures: layer -> T. threshold: as in `policies`.
-    Rows hold split, tau, calibration, n, accuracy, macro_f1, avg_depth, avg_retention (at the answer),
-    retention_full_depth (tokens that enter the last layer: what the last head is computed from, and what the paper
-    expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions (JSON, layer -> part of the texts).
+    Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 where there are two classes, else NaN),
+    avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer: what the last head
+    is computed from, and what the paper expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions
+    (JSON, layer -> part of the texts).
     """
     return [
         {"split": split, "tau": tau, "calibration": spec["calibration"], **_measured(trace, policy, split)}
@@ -126,6 +128,7 @@ def _measured(trace: Trace, policy: ExitPolicy, split: str) -> dict[str, Any]:
         "n": len(trace.labels),
         "accuracy": float(np.mean(found.predictions == trace.labels)),
         "macro_f1": macro_f1(trace.labels, found.predictions),
+        "f1": positive_f1(trace.labels, found.predictions) if trace.shape["classes"] == 2 else math.nan,
         "avg_depth": float(found.depth.mean()),
         "avg_retention": float(found.retention.mean()),
         "retention_full_depth": float(np.mean(trace.fed[:, -1] / trace.lengths)),

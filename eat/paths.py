@@ -83,6 +83,10 @@ class StudyPaths:
         """The paper's own columns for a task."""
         return self.results / f"summary_{task}.csv"
 
+    def ablation_summary(self, task: str) -> Path:
+        """The study's ablation for a task."""
+        return self.results / f"summary_ablation_{task}.csv"
+
     @property
     def buckets(self) -> Path:
         """Speed-up, accuracy and work by the length of the text."""

@@ -11,7 +11,7 @@ import torch
 
 from eat.cascade import Cascade, load_system
 from eat.encoder import PackedBatch
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.model import EatForSequenceClassification
 from eat.precision import prepare
 from eat.progress import Progress
@@ -19,13 +19,20 @@ from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 
 
-def record_trace(models: Sequence[Path], parts: Mapping[str, Any], split: Path, max_length: int, name: str) -> Trace:
+def record_trace(
+    models: Sequence[Path], parts: Mapping[str, Any], split: Path, labels: Sequence[str], max_length: int, name: str
+) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). name: says
-    in the progress lines what is traced. Raises `EatError` where a logit is NaN or infinite.
+    models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). labels: the
+    task's, in order. name: says in the progress lines what is traced. Raises `EatError` where the model was trained for
+    other labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or
+    infinite.
     """
     model = load_system(models, parts)
+    trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
+    if trained != list(labels):
+        raise EatError(f"{models[0]}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
     parameters = parameters_of(model)  # before the layers' become functions
     for member in model.members:
         prepare(member, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")

@@ -2,13 +2,16 @@
 
 A text's place depends on nothing but its own words: not on its row, its label, or the other texts. So texts can be
 added and none moves to another split, a text that stands in two tasks falls on the same side in both (where the parts
-are equal), and no seed has to be kept. Texts that differ only in case, width or white space count as one.
+are equal), and no seed has to be kept. Texts that differ only in case, width or white space count as one. Where a
+source brings dev text of its own, that is taken as it is, and calibration is held out of the rest.
 """
 
 from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +43,25 @@ def split_of(digest: str, parts: Splits) -> str:
 
     dev is [0, dev), calibration [dev, dev + calibration), train the rest.
     """
-    u = int(digest[:13], 16) / 16**13  # 52 bits: exact in a float, and never 1
+    u = _number(digest)
     if u < parts.dev:
         return "dev"
     return "calibration" if u < parts.dev + parts.calibration else "train"
 
 
-def divide(
-    texts: pd.DataFrame, parts: Splits, most: dict[str, int | None]
-) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+def _number(digest: str) -> float:
+    """The first digits of a digest as a number in [0, 1)."""
+    return int(digest[:13], 16) / 16**13  # 52 bits: exact in a float, and never 1
+
+
+Caps = Mapping[str, int | None]
+"""The most rows of each split; `None` takes all."""
+
+
+def divide(texts: pd.DataFrame, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
     """Divide labelled texts into the three splits.
 
-    `texts` has the columns text, [text_b], label. `most` caps the rows of a split by name; `None` takes all.
+    `texts` has the columns text, [text_b], label.
 
     Left out are texts that are empty (of a pair: either one), further copies of a text, and *every* copy of a text
     whose copies bear different labels: nothing tells which is right, and to keep the first would let the order of the
@@ -61,48 +71,114 @@ def divide(
     contradicting, duplicates. The rows of a split stand in the order of a second hash, independent of the first, and a
     cap takes the first so many: a sample that is the same in every run and in no order of class.
     """
-    columns = [column for column in ("text", "text_b") if column in texts.columns]
-    blank = texts[columns].map(lambda text: not text.strip()).any(axis=1)
-    rows = {"read": len(texts), "empty": int(blank.sum())}
+    kept, rows = _distinct(texts)
+    split = kept["digest"].map(lambda digest: split_of(digest, parts))
+    return {name: _ordered(kept[split == name], most[name]) for name in SPLITS}, rows
 
-    kept = texts[~blank]
-    digests = [text_digest(*row) for row in kept[columns].itertuples(index=False, name=None)]
-    kept = kept.assign(digest=pd.Series(digests, index=kept.index, dtype="str"))
+
+def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The three splits where the dev text is given: calibration is held out of the training text.
+
+    The dev text is taken whole: every row counts, copies of a text too, whose ids are told apart by a number. The
+    training text is treated as in `divide`; what also stands in dev is left out of it.
+
+    Where `texts.phrases`, calibration texts are drawn from those that are no part of another, and a training text that
+    is a part of a calibration text is left out. Otherwise a threshold would be picked on fragments of what the model
+    was trained on, half as long as the sentences it will meet.
+
+    Returns what `divide` does; the counts are of training rows, with in_dev and in_calibration among them.
+    """
+    assert texts.dev is not None
+    kept, rows = _distinct(texts.table)
+    dev = _with_digests(texts.dev)
+    in_dev = kept["digest"].isin(dev["digest"])
+    kept = kept[~in_dev]
+    rows["in_dev"] = int(in_dev.sum())
+
+    held_out = kept["digest"].map(_number) < parts.calibration
+    left = ~held_out
+    if texts.phrases:
+        words = kept["text"].map(normalise).tolist()
+        held_out &= ~pd.Series(parts_of(words, words), index=kept.index)
+        within = parts_of(words, [text for text, held in zip(words, held_out, strict=True) if held])
+        left = ~held_out & ~pd.Series(within, index=kept.index)
+        rows["in_calibration"] = int((~held_out & ~left).sum())
+    copy = dev.groupby("digest").cumcount()
+    dev["id"] = dev["digest"].str[:16] + copy.map(lambda number: f"-{number + 1}" if number else "")
+    return {
+        "train": _ordered(kept[left], most["train"]),
+        "calibration": _ordered(kept[held_out], most["calibration"]),
+        "dev": _ordered(dev, most["dev"]),
+    }, rows
+
+
+def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
+    """Whether each text is a part of one of `wholes`: its words stand there in a row, and others beside them.
+
+    Words are what a space divides.
+    """
+    holders: dict[str, list[str]] = defaultdict(list)
+    for whole in wholes:
+        for word in set(whole.split(" ")):
+            holders[word].append(f" {whole} ")
+
+    def is_part(text: str) -> bool:
+        rarest = min((holders.get(word, []) for word in text.split(" ")), key=len)
+        padded = f" {text} "
+        return any(padded in whole and len(padded) < len(whole) for whole in rarest)
+
+    return [is_part(text) for text in texts]
+
+
+def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows that can be learnt from, with a digest, an id and a place in the order; and the counts of the others."""
+    blank = texts[_text_columns(texts)].map(lambda text: not text.strip()).any(axis=1)
+    rows = {"read": len(texts), "empty": int(blank.sum())}
+    kept = _with_digests(texts[~blank])
     contradicting = kept.groupby("digest")["label"].transform("nunique") > 1
     rows["contradicting"] = int(contradicting.sum())
     kept = kept[~contradicting]
     repeated = kept.duplicated("digest")
     rows["duplicates"] = int(repeated.sum())
-    kept = kept[~repeated]
-
-    kept = kept.assign(
-        id=kept["digest"].str[:16],
-        order=kept["digest"].str[16:],
-        split=[split_of(value, parts) for value in kept["digest"]],
-        label=kept["label"].astype("int64"),
-    ).sort_values("order")
-    return {
-        name: kept.loc[kept["split"] == name, ["id", *columns, "label"]]
-        .head(most[name] or len(kept))
-        .reset_index(drop=True)
-        for name in SPLITS
-    }, rows
+    return kept[~repeated].copy(), rows
 
 
-def prepare_text(task_name: str, task: Task, folder: Path) -> dict[str, Any]:
+def _text_columns(texts: pd.DataFrame) -> list[str]:
+    return [column for column in ("text", "text_b") if column in texts.columns]
+
+
+def _with_digests(texts: pd.DataFrame) -> pd.DataFrame:
+    digests = [text_digest(*row) for row in texts[_text_columns(texts)].itertuples(index=False, name=None)]
+    series = pd.Series(digests, index=texts.index, dtype="str")
+    return texts.assign(digest=series, id=series.str[:16], label=texts["label"].astype("int64"))
+
+
+def _ordered(texts: pd.DataFrame, most: int | None) -> pd.DataFrame:
+    """The first `most` texts in the order of the second half of their digests."""
+    order = texts["digest"].str[16:]
+    rows = texts.iloc[order.argsort(kind="stable")].head(most or len(texts))
+    return rows[["id", *_text_columns(rows), "label"]].reset_index(drop=True)
+
+
+def prepare_text(task_name: str, task: Task, folder: Path, glue_dir: str | None = None) -> dict[str, Any]:
     """Read a task's text, divide it, and write `{train,calibration,dev}.parquet` and `card.json` into `folder`.
 
-    Returns the card: labels, rows read and left out, rows of each split, the source, and a sha256 of all that the
-    splits hold, which does not depend on how Parquet was written. Raises `EatError` where the source cannot be read
-    (see `read_source`), a split would be empty, or training would not see every label; nothing is written then.
+    glue_dir: see `read_source`. Returns the card: labels, rows read and left out, rows of each split, the source, and a
+    sha256 of all that the splits hold, which does not depend on how Parquet was written. Raises `EatError` where the
+    source cannot be read (see `read_source`), a split would be empty, or training would not see every label; nothing is
+    written then.
     """
-    texts = read_source(task.source)
+    texts = read_source(task.source, glue_dir)
     most = {
         "train": task.train_examples,
         "calibration": task.calibration_examples,
         "dev": task.dev_examples,
     }
-    splits, rows = divide(texts.table, task.splits, most)
+    if texts.dev is None:
+        splits, rows = divide(texts.table, task.splits, most)
+    else:
+        splits, rows = hold_out(texts, task.splits, most)
+    rows |= texts.left_out
     _require_usable(task_name, texts, splits, rows)
     card = {
         "task": task_name,

@@ -122,6 +122,16 @@ def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) 
     return float(np.mean(2.0 * hits[occurs] / both[occurs]))
 
 
+def positive_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
+    """F1 = 2 TP / (2 TP + FP + FN) of class 1, as GLUE gives it for pairs of texts; 0 where class 1 never occurs.
+
+    labels, predictions: class numbers 0 and 1, (N,).
+    """
+    _require_same_shape(labels, predictions)
+    hits, both = np.sum((labels == 1) & (predictions == 1)), np.sum(labels == 1) + np.sum(predictions == 1)
+    return float(2.0 * hits / both) if both else 0.0
+
+
 def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic]) -> None:
     if first.shape != second.shape:
         raise EatError(f"paired values of shapes {first.shape} and {second.shape}; they must be of the same examples")

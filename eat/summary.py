@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from eat.ablation import ablation_table
 from eat.calibration import temperatures_of, threshold_of
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
+from eat.paths import StudyPaths
 from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
 from eat.trace import Trace
 
@@ -35,12 +37,12 @@ Point = tuple[str, float | None]
 
 SUMMARY_COLUMNS = (
     "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
-    "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "delta_accuracy",
-    "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99",
-    "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean", "speedup_vs_packed_dense",
-    "speedup_vs_deep", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "flops_ratio",
-    "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier",
-    "nll", "temperature",
+    "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "f1",
+    "delta_accuracy", "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90",
+    "latency_ms_p99", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean",
+    "speedup_vs_packed_dense", "speedup_vs_deep", "avg_depth", "avg_retention", "retention_full_depth", "gflops",
+    "flops_ratio", "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low",
+    "ece_debiased_high", "brier", "nll", "temperature",
 )  # fmt: skip
 TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms")
 
@@ -66,6 +68,19 @@ class TaskInputs:
     timing: Path | str
     timing_facts: Path | str
 
+    @classmethod
+    def of(cls, study: Study, task: str) -> Self:
+        """The files of a task where the workflow puts them."""
+        paths = StudyPaths(study.study)
+        runs = [(system, seed) for system in study.systems for seed in study.seeds]
+        return cls(
+            operating_points=paths.operating_points(task),
+            traces={run: paths.trace(task, *run, "dev") for run in runs},
+            calibrations={run: paths.calibration(task, *run) for run in runs},
+            timing=paths.timing(task),
+            timing_facts=paths.timing_state(task),
+        )
+
 
 def summarize(
     study: Study,
@@ -75,16 +90,23 @@ def summarize(
 ) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task. Raises `EatError` where
+    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task. The variants of an ablation
+    stand in its table and in no other of the summary's and the curves'. Raises `EatError` where
     files are damaged, do not belong together, or mix devices.
     """
     out = Path(out_folder)
+    variants = list(study.ablation.variants) if study.ablation else []
     tasks = [read_results(study, task, files) for task, files in inputs.items()]
-    summary = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
+    every = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
     for name, curve in CURVES.items():
-        write_table(out / "curves" / f"{name}.csv", pd.concat([curve(task) for task in tasks], ignore_index=True))
-    for name, table in (tables or {}).items():
-        write_table(out / f"{name}.csv", pd.concat([table(task) for task in tasks], ignore_index=True))
+        table = pd.concat([curve(task) for task in tasks], ignore_index=True)
+        write_table(out / "curves" / f"{name}.csv", table[~table["system"].isin(variants)])
+    for name, table_of in (tables or {}).items():
+        write_table(out / f"{name}.csv", pd.concat([table_of(task) for task in tasks], ignore_index=True))
+    if study.ablation:
+        for task, rows in ablation_table(study, every).groupby("task", sort=False):
+            write_table(out / f"summary_ablation_{task}.csv", rows)
+    summary = every[~every["system"].isin(variants)].reset_index(drop=True)
     for task, rows in summary.groupby("task", sort=False):
         write_table(out / f"summary_{task}.csv", paper_columns(rows))
     write_json(out / "metrics.json", metrics(study, summary))
@@ -317,7 +339,7 @@ def work_rows(results: Results) -> pd.DataFrame:
 
     flops_ratio is the reference's FLOPs over the system's: above 1 is cheaper.
     """
-    columns = ["macro_f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern"]
+    columns = ["macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern"]
     table = results.points.groupby(["system", "tau"], dropna=False)[columns].mean().reset_index()
     reference = float(at_point(table, results.reference)["gflops"].iloc[0])
     return table.assign(flops_ratio=reference / table["gflops"])

@@ -2,7 +2,7 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, sources_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards to input files.
 """
 
 import os
@@ -26,7 +26,8 @@ from eat.paths import (
     TEMPLATES,
     StudyPaths,
 )
-from eat.sources import known_depths
+from eat.backbones import known_depths
+from eat.sources import source_files
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._records import (
     METADATA,
@@ -41,13 +42,15 @@ try:
         read_mapping(file)  # Snakemake would take the last of two equal keys in silence
     STUDY = load_study(config)
     check_depths(STUDY, known_depths(STUDY.backbones))
+    SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
 except EatError as error:
     raise WorkflowError(str(error)) from None
 
 PATHS = StudyPaths(STUDY.study)
 
-# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash
-shell.prefix(f"export {WORKFLOW}=$PPID; ")
+# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. A prefix
+# replaces Snakemake's own, by which a command that fails before `| tee` fails its job
+shell.prefix(f"set -euo pipefail; export {WORKFLOW}=$PPID; ")
 
 if "EAT_RECORDS_ARE_LOST" not in os.environ:
     # without its records Snakemake would miss a changed parameter in silence
@@ -84,7 +87,7 @@ def runs():
 def model_folders(wildcards):
     """The model whose weights a system runs; of a cascade one for each system that it asks."""
     return [
-        PATHS.model(wildcards.task, trained, wildcards.seed, stage)
+        PATHS.model(STUDY.trained_task(wildcards.task), trained, wildcards.seed, stage)
         for trained, stage in STUDY.models_of(wildcards.system)
     ]
 
@@ -107,12 +110,6 @@ def calibrations(wildcards):
 def all_cores(wildcards):
     """Every core of this machine, so that nothing else runs beside the clock; on a cluster the profile sees to that."""
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
-
-
-def source_files(task):
-    """A task's text, where it lies in a user's file that can change; a package's is pinned by its digest."""
-    source = STUDY.tasks[task].source
-    return [source.path] if source.kind == "file" else []
 
 
 def backbone_files(backbone):
@@ -162,10 +159,16 @@ def caption_of(figure):
 
 
 def figure_files(wildcards):
-    """Every figure of the study."""
+    """Every figure that the report shows."""
     return [
         PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in FIGURES for ending in ("pdf", "svg")
     ]
+
+
+def ablation_files(wildcards):
+    """The tables and figures of the study's ablation, where it has one."""
+    figures = [PATHS.figure("ablation", task, ending) for task in STUDY.tasks for ending in ("pdf", "svg")]
+    return [*map(PATHS.ablation_summary, STUDY.tasks), *figures] if STUDY.ablation else []
 
 
 def report_files(wildcards):
@@ -177,7 +180,14 @@ def report_files(wildcards):
 def everything_else(wildcards):
     """All results but the records of them."""
     compared = [PATHS.importance(task) for task in STUDY.tasks] if STUDY.importance_texts else []
-    return [PATHS.summary, PATHS.metrics, *compared, *report_files(wildcards), *figure_files(wildcards)]
+    return [
+        PATHS.summary,
+        PATHS.metrics,
+        *compared,
+        *report_files(wildcards),
+        *figure_files(wildcards),
+        *ablation_files(wildcards),
+    ]
 
 
 def table_files(wildcards):

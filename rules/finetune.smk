@@ -27,6 +27,8 @@ rule finetune:
         PATHS.log("finetune", "{task}", "{system}", "seed{seed}", "{stage}"),
     benchmark:
         PATHS.benchmark("finetune", "{task}", "{system}", "seed{seed}", "{stage}")
+    wildcard_constraints:
+        task=one_of(map(STUDY.trained_task, STUDY.tasks)),
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads

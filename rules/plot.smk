@@ -1,7 +1,7 @@
 """
 Figures, each as PDF and SVG, for each task.
 
-REQUIRED INPUTS: results/{study}/summary.csv and curves/*.csv.
+REQUIRED INPUTS: results/{study}/summary.csv, curves/*.csv and, where there is an ablation, summary_ablation_{task}.csv.
 OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg.
 """
 
@@ -64,3 +64,31 @@ rule plot_curve:
         "python -m workflow_scripts.plot_curve {wildcards.figure} --task {wildcards.task:q}"
         " --reference {params.reference:q} --summary {input.summary:q} --curve {input.curve:q}"
         " --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
+
+
+if STUDY.ablation:
+
+    rule plot_ablation:
+        """Computation and accuracy of the variants of a system, in the one way this study makes them."""
+        input:
+            ablation=PATHS.ablation_summary("{task}"),
+            sources=sources_of("workflow_scripts.plot_ablation"),
+        output:
+            pdf=PATHS.figure("ablation", "{task}", "pdf"),
+            svg=report(
+                PATHS.figure("ablation", "{task}", "svg"),
+                caption="../report/captions/ablation.rst",
+                category="{task}",
+                labels={"figure": f"ablation ({STUDY.ablation.kind})"},
+            ),
+        log:
+            PATHS.log("plot_ablation", "{task}"),
+        benchmark:
+            PATHS.benchmark("plot_ablation", "{task}")
+        conda:
+            "../envs/study.yaml"
+        message:
+            "{wildcards.task}: drawing the ablation"
+        shell:
+            "python -m workflow_scripts.plot_ablation --task {wildcards.task:q} --ablation {input.ablation:q}"
+            " --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"

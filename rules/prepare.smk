@@ -9,7 +9,7 @@ OUTPUTS: data/{study}/{task}/{train,calibration,dev}.parquet and card.json; data
 rule prepare_text:
     """Read a task's text, drop duplicates, and divide it by a stable hash."""
     input:
-        text=lambda wildcards: source_files(wildcards.task),
+        text=lambda wildcards: SOURCE_FILES[wildcards.task],
         sources=sources_of("workflow_scripts.prepare_text"),
     output:
         train=PATHS.split("{task}", "train"),
@@ -27,11 +27,12 @@ rule prepare_text:
     params:
         spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json")),
         folder=subpath(output.card, parent=True),
+        glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
     message:
         "{wildcards.task}: preparing text"
     shell:
         "python -m workflow_scripts.prepare_text --task {wildcards.task:q} --spec {params.spec:q}"
-        " --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --out {params.folder:q} {params.glue_dir:q} 2>&1 | tee {log:q}"
 
 
 rule fetch_backbone:

@@ -2,7 +2,8 @@
 Summary: accuracy, calibration, work and time in one row for each operating point.
 
 REQUIRED INPUTS: operating points, dev traces, temperatures and timing of every task.
-OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, buckets.csv, promises.csv, curves/*.csv.
+OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, buckets.csv, promises.csv, curves/*.csv; where
+the study has an ablation, summary_ablation_{task}.csv.
 """
 
 
@@ -22,6 +23,7 @@ rule summarize:
         buckets=PATHS.buckets,
         promises=PATHS.promises,
         curves=[PATHS.curve(curve) for curve in CURVES],
+        ablation=[PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation],
     log:
         PATHS.log("summarize"),
     benchmark:
@@ -29,7 +31,7 @@ rule summarize:
     conda:
         "../envs/study.yaml"
     params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget"]),
+        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
         folder=PATHS.results,
     message:
         "summarizing"

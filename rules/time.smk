@@ -10,7 +10,7 @@ rule measure_time:
     """Time every operating point; fails where an answer differs from the trace by more than rounding explains."""
     input:
         models=lambda wildcards: [
-            PATHS.model(wildcards.task, trained, seed, stage) / "model.safetensors"
+            PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"
             for seed in STUDY.seeds
             for trained, stage in dict.fromkeys(model for system in STUDY.systems for model in STUDY.models_of(system))
         ],

@@ -1,7 +1,7 @@
 """
 Traces: what every exit says of every text, and how many tokens live after every layer.
 
-REQUIRED INPUTS: a trained model; the calibration and dev splits (for a teacher, the training split).
+REQUIRED INPUTS: a trained model; the calibration and dev splits (for a teacher, the training split) and their card.
 OUTPUTS: results/{study}/traces/{task}/{system}/seed{seed}/{split}.parquet and .json.
 """
 
@@ -11,6 +11,7 @@ rule trace:
     input:
         model=model_files,
         splits=[PATHS.split("{task}", split) for split in ("calibration", "dev")],
+        card=PATHS.card("{task}"),
         sources=sources_of("workflow_scripts.trace"),
     output:
         calibration=PATHS.trace("{task}", "{system}", "{seed}", "calibration"),
@@ -34,7 +35,7 @@ rule trace:
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
         " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.splits:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule trace_teacher:
@@ -42,6 +43,7 @@ rule trace_teacher:
     input:
         model=model_files,
         split=PATHS.split("{task}", "train"),
+        card=PATHS.card("{task}"),
         sources=sources_of("workflow_scripts.trace"),
     output:
         train=PATHS.trace("{task}", "{system}", "{seed}", "train"),
@@ -63,14 +65,14 @@ rule trace_teacher:
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
         " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.split:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare_importance:
     """Correlate what each reducer thinks of tokens with gradient saliency; only where `importance_texts` is given."""
     input:
         models=lambda wildcards: [
-            PATHS.model(wildcards.task, trained, seed, stage) / "model.safetensors"
+            PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"
             for seed in STUDY.seeds
             for trained, stage in dict.fromkeys(model for system in STUDY.systems for model in STUDY.models_of(system))
         ],

@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 from hypothesis import settings
 from hypothesis.configuration import set_hypothesis_home_dir
+from packages import install  # noqa: F401, a fixture
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from eat.sources.glue import GLUE
+
 LAYERS = st.integers(1, 6)
 PARTS = st.floats(0.05, 0.4)
 POSITIVE = st.floats(1e-6, 10.0)
@@ -24,6 +26,8 @@ def distinct(values: st.SearchStrategy[Any], least: int = 0) -> st.SearchStrateg
     return st.lists(values, min_size=least, max_size=3, unique=True)
 
 
+REVISIONS = st.text("0123456789abcdef", min_size=40, max_size=40)
+
 SOURCES = st.one_of(
     st.fixed_dictionaries(
         {"kind": st.just("packaged"), "name": st.sampled_from(["rotten_tomatoes", "imdb", "bbc_news"])}
@@ -37,7 +41,17 @@ SOURCES = st.one_of(
         },
         optional={"labels": distinct(NAMES, 2)},
     ),
+    st.fixed_dictionaries({"kind": st.just("glue_dir"), "task": st.sampled_from(sorted(GLUE))}),
+    st.fixed_dictionaries({"kind": st.just("hub"), "task": st.sampled_from(sorted(GLUE)), "revision": REVISIONS}),
 )
+
+
+def without_dev_part(task: dict[str, Any]) -> dict[str, Any]:
+    """The same task; where its source brings dev text, without a part of it for dev."""
+    if task["source"]["kind"] in ("glue_dir", "hub"):
+        task.get("splits", {}).pop("dev", None)
+    return task
+
 
 TASKS = st.fixed_dictionaries(
     {"source": SOURCES},
@@ -47,12 +61,14 @@ TASKS = st.fixed_dictionaries(
         "train_examples": st.none() | st.integers(8, 10_000),
         "dev_examples": st.integers(8, 10_000),
         "learning_rate": POSITIVE,
+        "epochs_scale": POSITIVE,
     },
-)
+).map(without_dev_part)
 
 BACKBONES = st.one_of(
     st.just({"kind": "packaged", "name": "all-minilm-l6-v2"}),
     st.fixed_dictionaries({"kind": st.just("folder"), "path": NAMES}),
+    st.fixed_dictionaries({"kind": st.just("hub"), "name": NAMES, "revision": REVISIONS}),
 )
 
 REDUCERS = st.one_of(

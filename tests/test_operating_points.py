@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import f1_score
 from synthetic_traces import make_trace
 
 from eat.calibration import calibrate
@@ -134,6 +136,14 @@ def test_rows_of_operating_points() -> None:
     assert sum(fractions.values()) == pytest.approx(1.0)
     assert row["gflops"] == pytest.approx(found.flops.mean() / 1e9)
     assert row["gflops_pattern"] < row["gflops"]
+
+
+def test_f1_is_of_the_positive_class_and_only_where_there_are_two() -> None:
+    spec = {"rule": [], "tau": [], "calibration": "raw"}
+    two, three = (operating_points({"dev": make_trace(classes=classes)}, spec, {})[0] for classes in (2, 3))
+    trace = make_trace(classes=2)
+    assert two["f1"] == pytest.approx(f1_score(trace.labels, trace.logits[6].argmax(axis=1)))
+    assert math.isnan(three["f1"])
 
 
 def test_retention_at_full_depth_is_near_the_papers_expectation() -> None:

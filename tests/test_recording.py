@@ -167,7 +167,22 @@ def recorded(
     model.save_pretrained(folder / "model")
     tiny.save_tokenizer(folder / "model")
     table = tiny.split(folder / "dev.parquet", rows=16, pairs=pairs)
-    return record_trace([folder / "model"], parts, folder / "dev.parquet", 16, "tiny"), table
+    return record_trace([folder / "model"], parts, folder / "dev.parquet", tiny.UNNAMED, 16, "tiny"), table
+
+
+def test_a_model_for_other_labels_or_another_order_is_refused(tmp_path: Path):
+    # MNLI's classes are numbered in two orders on the hub: right answers of the one are wrong ones of the other
+    model = tiny.model()
+    model.config.id2label = {0: "entailment", 1: "contradiction"}
+    model.save_pretrained(tmp_path / "model")
+    tiny.save_tokenizer(tmp_path / "model")
+    tiny.split(tmp_path / "dev.parquet", rows=16)
+    parts = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [], "precision": "float32"}
+    arguments = [tmp_path / "model"], parts, tmp_path / "dev.parquet"
+    record_trace(*arguments, ["entailment", "contradiction"], 16, "tiny")
+    for labels in (["contradiction", "entailment"], ["entailment", "contradiction", "neutral"]):
+        with pytest.raises(EatError, match=r"model: answers entailment, contradiction, but the text has the labels "):
+            record_trace(*arguments, labels, 16, "tiny")
 
 
 def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_path: Path):

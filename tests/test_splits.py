@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sources import needs
+from packages import needs
 
-from eat import sources
 from eat.config import FileSource, PackagedSource, Splits, Task
 from eat.errors import EatError
 from eat.files import read_json, read_table
+from eat.sources import read_source
+from eat.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
 from eat.splits import SPLITS, divide, normalise, prepare_text, split_of, text_digest
 
 # no deadline: the machine may be busy; no database: a test leaves nothing in the checkout
@@ -157,7 +158,7 @@ def test_a_label_that_training_never_sees_is_refused(tmp_path: Path) -> None:
 # --- the packaged text --------------------------------------------------------------------------------------------
 
 
-@needs(sources.MOVIE_REVIEWS)
+@needs(MOVIE_REVIEWS)
 def test_rotten_tomatoes_shares_nothing_between_splits(tmp_path: Path) -> None:
     card = prepare_text("rt", Task(source=PackagedSource(kind="packaged", name="rotten_tomatoes")), tmp_path)
     tables = {name: read_table(tmp_path / f"{name}.parquet") for name in SPLITS}
@@ -175,12 +176,12 @@ def test_rotten_tomatoes_shares_nothing_between_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "exact", "normalised"),
     [
-        pytest.param("imdb", 96, 96, marks=needs(sources.MOVIE_REVIEWS)),
-        pytest.param("bbc_news", 98, 101, marks=needs(sources.BBC_NEWS)),
+        pytest.param("imdb", 96, 96, marks=needs(MOVIE_REVIEWS)),
+        pytest.param("bbc_news", 98, 101, marks=needs(BBC_NEWS)),
     ],
 )
 def test_duplicates_are_dropped_before_the_split(name: str, exact: int, normalised: int) -> None:
-    table = sources.read_source(PackagedSource(kind="packaged", name=name)).table
+    table = read_source(PackagedSource(kind="packaged", name=name)).table
     splits, rows = divide(table, Splits(), ALL)
     assert int(table["text"].duplicated().sum()) == exact
     assert rows == {"read": len(table), "empty": 0, "contradicting": 0, "duplicates": normalised}

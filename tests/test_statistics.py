@@ -17,6 +17,7 @@ from eat.statistics import (
     mcnemar_p,
     median_ratio,
     percentile_interval,
+    positive_f1,
 )
 
 
@@ -148,6 +149,12 @@ def test_ratios_that_make_no_sense_are_refused(denominator: np.ndarray) -> None:
 def test_macro_f1_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     labels, predictions = np.array(pairs).T
     assert macro_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, average="macro"))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=40))
+def test_positive_f1_agrees_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    labels, predictions = np.array(pairs).T
+    assert positive_f1(labels, predictions) == pytest.approx(f1_score(labels, predictions, zero_division=0.0))
 
 
 def test_percentile_interval_is_central() -> None:

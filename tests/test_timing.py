@@ -247,7 +247,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         for name in study.systems:
             model_folder = folder / study.models_of(name)[0][0] / str(seed)
             trace = folder / "traces" / name / str(seed) / "dev.parquet"
-            record_trace([model_folder], study.parts(name), folder / "dev.parquet", 32, name).write(trace)
+            record_trace([model_folder], study.parts(name), folder / "dev.parquet", tiny.UNNAMED, 32, name).write(trace)
             systems.append(TimedSystem(name, seed, [model_folder], trace, {2: 1.3}))
     return Prepared(study, systems, folder / "dev.parquet", folder)
 
@@ -362,7 +362,7 @@ def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
     model.save_pretrained(tmp_path / "model")
     tiny.save_tokenizer(tmp_path / "model")
     tiny.split(tmp_path / "dev.parquet", rows=12, seed=7)
-    record_trace([tmp_path / "model"], study.parts("plain"), tmp_path / "dev.parquet", 32, "plain").write(
+    record_trace([tmp_path / "model"], study.parts("plain"), tmp_path / "dev.parquet", tiny.UNNAMED, 32, "plain").write(
         tmp_path / "trace.parquet"
     )
     timed = TimedSystem("plain", 1, [tmp_path / "model"], tmp_path / "trace.parquet", {})
@@ -414,7 +414,7 @@ def test_each_system_gets_the_tokens_of_its_own_tokenizer(prepared: Prepared, tm
     shutil.copytree(first.models[0], other)
     save_letter_tokenizer(other)
     trace = tmp_path / "dev.parquet"
-    record_trace([other], prepared.study.parts("eat"), prepared.dev, 32, "eat").write(trace)
+    record_trace([other], prepared.study.parts("eat"), prepared.dev, tiny.UNNAMED, 32, "eat").write(trace)
     texts = timing.TimedTexts(prepared.dev, first.models[0], 32, TEXTS)
     ours, theirs = texts.encoded_for(first.models[0]), texts.encoded_for(other)
     table = pd.read_parquet(prepared.dev).set_index("id").loc[texts.ids].reset_index()

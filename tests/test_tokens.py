@@ -8,12 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from test_sources import needs
+from packages import needs
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from eat import sources
+from eat.backbones import MINILM, MINILM_FOLDER
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
+from eat.packages import package_files
 from eat.tokens import copy_tokenizer, encode, encode_split, load_tokenizer, read_split
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "Hello", "##s", "é"]
@@ -164,11 +165,11 @@ def test_a_distilbert_has_no_segments(folder: Path, tmp_path: Path) -> None:
     assert names == ["input_ids", "attention_mask"]
 
 
-@needs(sources.MINILM)
+@needs(MINILM)
 def test_minilm_is_not_cut_at_128(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    parent = next(iter(sources._package_files(sources.MINILM, sources.MINILM_FOLDER + "config.json").values())).parent
+    parent = next(iter(package_files(MINILM, MINILM_FOLDER + "config.json").values())).parent
     raw = Tokenizer.from_file(str(parent / "tokenizer.json"))
     text = "An unexpectedly naïve film, isn't it? " * 50  # 300 words
     assert len(raw.encode(text).ids) == len(raw.encode("one").ids) == 128  # the trap

@@ -183,7 +183,8 @@ def test_a_stage_learns(data: Path, tmp_path: Path):
     trained(with_spec(inputs, "training", learning_rate=2e-3), tmp_path)
     log = log_of(tmp_path)
     assert log[-1]["loss"] < 0.2 * log[0]["loss"]
-    trace = record_trace([tmp_path / "model"], tiny.study().parts("dense"), data / "train.parquet", 32, "tiny")
+    labels = ["negative", "positive"]
+    trace = record_trace([tmp_path / "model"], tiny.study().parts("dense"), data / "train.parquet", labels, 32, "tiny")
     assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
 
 
@@ -554,7 +555,14 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
     """A stage that learns from a trace of the backbone's own model, whose rows stand in another order."""
     tiny.model(last_head="bert").save_pretrained(tmp_path / "teacher")
     tiny.save_tokenizer(tmp_path / "teacher")
-    trace = record_trace([tmp_path / "teacher"], tiny.study().parts("dense"), data / "train.parquet", 32, "teacher")
+    trace = record_trace(
+        [tmp_path / "teacher"],
+        tiny.study().parts("dense"),
+        data / "train.parquet",
+        ["negative", "positive"],
+        32,
+        "teacher",
+    )
     order = np.random.default_rng(0).permutation(24)
     shuffled = {
         name: getattr(trace, name)[order]
@@ -569,9 +577,9 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
 def test_a_teacher_s_logits_are_found_by_id(distilled: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recorder = Recorder(monkeypatch)
     trained(distilled, tmp_path)
-    expected = record_trace([tmp_path / "teacher"], tiny.study().parts("dense"), distilled.train, 32, "teacher").logits[
-        4
-    ]
+    expected = record_trace(
+        [tmp_path / "teacher"], tiny.study().parts("dense"), distilled.train, tiny.UNNAMED, 32, "teacher"
+    ).logits[4]
     assert sorted(recorder.teacher) == list(range(24))
     for row, logits in recorder.teacher.items():
         assert logits == pytest.approx(expected[row].tolist(), abs=1e-6)

@@ -19,12 +19,16 @@ from typing import Any
 
 import pytest
 import yaml
+from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
 
 from eat.config import load_study
 from workflow_scripts._sources import sources_of
 
-SHIPPED = ("config.yaml", "tiny.yaml", "long.yaml", "scale.yaml")
+SHIPPED = (
+    "config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml",
+    "systems.yaml", "magic_pyramid.yaml",
+)  # fmt: skip
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
 pytestmark = [
@@ -40,8 +44,14 @@ printf '\\n\\0' >> calls
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A copy in which nothing was run."""
-    return copy_project(tmp_path_factory.mktemp("fresh") / FOLDER)
+    """A copy in which nothing was run, with a folder of GLUE files, and a user's own."""
+    copy = copy_project(tmp_path_factory.mktemp("fresh") / FOLDER)
+    write_glue(copy.folder / "data" / "glue", examples=2)
+    for task in load_study(ROOT / "config" / "magic_pyramid.yaml").tasks.values():
+        if task.source.kind == "file":
+            (copy.folder / task.source.path).parent.mkdir(exist_ok=True)
+            (copy.folder / task.source.path).write_text("text,label\na,0\n", encoding="utf-8")
+    return copy
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,7 @@ def test_a_dry_run_names_its_own_tasks_and_systems(fresh: Copy, config: str) -> 
     expected = [
         (task, system, str(seed), stage)
         for task in study.tasks
+        if study.tasks[task].models_of is None
         for system in study.systems
         for seed in study.seeds
         for stage in study.stage_names(system)
@@ -152,6 +163,32 @@ BROKEN = {
     "key twice": ("study: tiny", "study: tiny\nstudy: other", "'study' stands twice"),
     "tag": ("reference: dense-6", "reference: !!python/object/apply:os.getcwd []", "not valid JSON or YAML"),
 }
+
+
+def test_a_folder_without_the_files_of_glue_gives_one_line_before_any_job(fresh: Copy) -> None:
+    dry = ("-n", "--cores", "1", "--configfile", "config/glue_cpu.yaml")
+    done = fresh.snakemake(*dry, "--config", "glue_dir=data/nowhere")
+    assert done.returncode != 0
+    assert "data/nowhere: no such folder; put GLUE there (SST-2/train.tsv, SST-2/dev.tsv)" in done.stdout + done.stderr
+    assert "Job" not in done.stdout
+    shutil.copytree(fresh.folder / "data" / "glue", fresh.folder / "data" / "elsewhere")
+    assert fresh.snakemake(*dry, "--config", "glue_dir=data/elsewhere").returncode == 0
+
+
+def test_a_command_that_fails_fails_its_job_even_though_its_output_is_there(tmp_path: Path) -> None:
+    copy = copy_project(tmp_path / FOLDER)
+    stand_in = tmp_path / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text("#!/bin/sh\necho a line of the command\nexit 7\n", encoding="utf-8")
+    stand_in.chmod(0o755)
+    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    # as one that writes all of its output and then fails
+    rules, command = copy.folder / "rules" / "prepare.smk", "python -m workflow_scripts.fetch_backbone"
+    text = rules.read_text(encoding="utf-8").replace(command, f"touch {{output:q}}; {command}")
+    rules.write_text(text, encoding="utf-8")
+    done = copy.snakemake("--cores", "1", "--configfile", "config/tiny.yaml", "--until", "fetch_backbone")
+    assert done.returncode != 0
+    assert "a line of the command" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("what", BROKEN)

@@ -40,6 +40,9 @@ NEUTRAL = [f"word{number}" for number in range(175)]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL]
 VOCABULARY = len(WORDS)  # 200
 
+UNNAMED = ["LABEL_0", "LABEL_1"]
+"""The labels of a random model."""
+
 SHAPE: dict[str, Any] = {
     "vocabulary": VOCABULARY,
     "hidden": 32,

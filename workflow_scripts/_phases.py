@@ -15,6 +15,7 @@ from eat.paths import CAPTIONS, CURVES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
+TASK = tuple(f"tasks.*.{key}" for key in ("max_length", "learning_rate", "batch_size", "epochs", "epochs_scale"))
 SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "exits.head", "last_head")
@@ -27,6 +28,7 @@ TRAINING = tuple(
     )
 )  # fmt: skip
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
+CALIBRATION = ("calibration", "systems.*.calibration")
 
 
 @dataclass(frozen=True)
@@ -51,18 +53,12 @@ class Phase:
 POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *PARTS, *RULE)
 
 PHASES: Mapping[str, Phase] = {
-    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones")),
+    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones", "glue_dir")),
     # a student's teacher is traced between two trainings
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (
-            *STUDY,
-            *(f"tasks.*.{key}" for key in ("max_length", "learning_rate", "batch_size", "epochs")),
-            *SYSTEM,
-            "systems.*.recipe",
-            *TRAINING,
-        ),
+        (*STUDY, *TASK, *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
     "trace": Phase(
@@ -70,21 +66,23 @@ PHASES: Mapping[str, Phase] = {
         ("prepare", "finetune"),
         (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS, "importance_texts"),
     ),
-    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, "calibration", "accuracy_budget")),
+    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
-        ("summarize",), ("trace", "calibrate", "time"), (*POINTS, "calibration", "accuracy_budget", "timing")
+        ("summarize",),
+        ("trace", "calibrate", "time"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "plot": Phase(
-        ("plot_frontier", "plot_curve"),
+        ("plot_frontier", "plot_curve", "plot_ablation"),
         ("summarize",),
-        ("study", "reference"),
-        files=tuple(f"report/captions/{curve}.rst" for curve in CURVES),
+        ("study", "reference", "ablation"),
+        files=tuple(f"report/captions/{name}.rst" for name in (*CURVES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
         ("prepare", "time", "summarize", "plot"),
-        (*POINTS, "calibration", "accuracy_budget", "timing"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from eat.backbones import known_depths
 from eat.config import load_study
 from eat.depths import check_depths
 from eat.errors import listed
-from eat.sources import known_depths
+from eat.sources import source_files
 from workflow_scripts._command import run
 
 
@@ -18,6 +19,8 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load_study(arguments.config)
     check_depths(study, known_depths(study.backbones))
+    for task in study.tasks.values():
+        source_files(task.source, study.glue_dir)
     print(f"study {study.study}, seeds {listed(study.seeds)}")
     print(f"tasks: {listed(study.tasks)}")
     print(f"systems: {listed(study.systems)}")

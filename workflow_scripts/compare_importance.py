@@ -27,7 +27,7 @@ def main() -> None:
     study = Study.model_validate_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task
     models = {
-        (system, seed): paths.model(task, trained, seed, stage)
+        (system, seed): paths.model(study.trained_task(task), trained, seed, stage)
         for system in (study.reference, *scoring_systems(study))
         for seed in study.seeds
         for trained, stage in study.models_of(system)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from eat.backbones import fetch_backbone
 from eat.config import Backbone
-from eat.sources import fetch_backbone
 from workflow_scripts._command import run
 
 

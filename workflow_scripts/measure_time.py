@@ -28,7 +28,7 @@ def main() -> None:
         TimedSystem(
             system,
             seed,
-            [paths.model(task, trained, seed, stage) for trained, stage in study.models_of(system)],
+            [paths.model(study.trained_task(task), trained, seed, stage) for trained, stage in study.models_of(system)],
             paths.trace(task, system, seed, "dev"),
             temperatures_of(calibration),
             threshold_of(calibration),

@@ -15,8 +15,9 @@ def main() -> None:
     parser.add_argument("--task", required=True, help="the task's name")
     parser.add_argument("--spec", required=True, help="the task's entry of the configuration, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the task's splits")
+    parser.add_argument("--glue-dir", help="the folder of GLUE files, where the task is read from there")
     arguments = parser.parse_args()
-    prepare_text(arguments.task, Task.model_validate_json(arguments.spec), arguments.out)
+    prepare_text(arguments.task, Task.model_validate_json(arguments.spec), arguments.out, arguments.glue_dir)
 
 
 if __name__ == "__main__":

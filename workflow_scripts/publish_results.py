@@ -1,54 +1,85 @@
-"""Put a study's results table into a Markdown page, between its two marker lines, with command, date and versions.
+"""Put the results of a study's finished tasks into a Markdown page, and all their rows into a CSV file.
 
 The page must hold `<!-- results:STUDY -->` and, further down, `<!-- /results:STUDY -->`; what stands between them is
-replaced. So the tables of the README and of `docs/` are copied by a program, not by hand.
+replaced: the tables, with command, date and versions. So the tables of the README and of `docs/` are copied by a
+program, not by hand. Of a study that still runs, the tasks that are traced and timed are taken.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from workflow_scripts._command import run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eat.config import Study
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--results", required=True, type=Path, help="the folder of the study's results")
-    parser.add_argument("--command", required=True, help="the command that made them")
+    parser.add_argument("--config", required=True, type=Path, help="the study's configuration")
+    parser.add_argument("--command", required=True, help="the command that made the results")
     parser.add_argument("--into", required=True, type=Path, help="the Markdown page")
+    parser.add_argument("--csv", required=True, type=Path, help="the file of all rows")
     arguments = parser.parse_args()
 
+    from eat.config import load_study
     from eat.errors import EatError
-    from eat.files import write_text
+    from eat.files import write_table, write_text
 
-    study = arguments.results.name
+    study = load_study(arguments.config)
     page = arguments.into.read_text(encoding="utf-8")
-    start, end = f"<!-- results:{study} -->", f"<!-- /results:{study} -->"
+    start, end = f"<!-- results:{study.study} -->", f"<!-- /results:{study.study} -->"
     if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
         raise EatError(f"{arguments.into}: must hold the lines {start} and {end} once each, in this order")
+    summary = finished_summary(study)
     before, after = page.split(start)[0], page.split(end)[1]
-    write_text(
-        arguments.into, before + start + "\n" + results_block(arguments.results, arguments.command) + end + after
+    block = results_block(study, summary, arguments.command)
+    write_table(arguments.csv, summary)
+    write_text(arguments.into, before + start + "\n" + block + end + after)
+
+
+def finished_summary(study: Study) -> pd.DataFrame:
+    """The rows of `summary.csv` for the tasks that are traced and timed."""
+    import pandas as pd
+
+    from eat.errors import EatError
+    from eat.paths import StudyPaths
+    from eat.summary import TaskInputs, read_results, task_summary
+
+    paths = StudyPaths(study.study)
+    finished = [
+        task for task in study.tasks if paths.timing_state(task).is_file() and paths.operating_points(task).is_file()
+    ]
+    if not finished:
+        raise EatError(f"{paths.results}: no task is traced and timed yet; run the study first")
+    return pd.concat(
+        [task_summary(read_results(study, task, TaskInputs.of(study, task))) for task in finished], ignore_index=True
     )
 
 
-def results_block(results: Path, command: str) -> str:
-    """The tables of all tasks of a study, and how they were made."""
+def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
+    """The tables of all tasks of a summary, and how they were made."""
     from eat.errors import listed
-    from eat.files import read_json, read_table
+    from eat.files import read_json
+    from eat.paths import StudyPaths
     from eat.rounding import with_percent
     from eat.tables import main_table, throughput_table, to_markdown
 
-    summary = read_table(results / "summary.csv")
+    paths = StudyPaths(study.study)
     parts = [f"Made by `{command}`.\n"]
     for task in dict.fromkeys(summary["task"]):
-        state = read_json(results / "timing" / f"{task}.json")
+        state, source = read_json(paths.timing_state(task)), read_json(paths.card(task))["source"]
         precisions = listed(dict.fromkeys(state["precisions"].values()))
         versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
         dev = int(summary.loc[summary["task"] == task, "n"].max())
+        given = f" ({source['dev']})" if "dev" in source else ""
         parts.append(
-            f"**{task}**, {dev} dev texts, {state['n_timed']} of them timed on {state['date']} "
+            f"**{task}**, {dev} dev texts{given}, {state['n_timed']} of them timed on {state['date']} "
             f"({state['machine']['cpu']}, {state['threads']} threads, {precisions}; {versions}; other processes "
             f"took {with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
         )
@@ -56,6 +87,9 @@ def results_block(results: Path, command: str) -> str:
         throughput = throughput_table(summary, task)
         if throughput is not None:
             parts += [f"Batch {int(summary['batch_size'].max())}:\n", to_markdown(throughput)]
+    unfinished = [task for task in study.tasks if task not in set(summary["task"])]
+    if unfinished:
+        parts.append(f"Not finished yet: {listed(unfinished)}.\n")
     return "\n".join(parts)
 
 

@@ -16,23 +16,11 @@ def main() -> None:
 
     from eat.buckets import bucket_rows
     from eat.config import Study
-    from eat.paths import StudyPaths
     from eat.promises import promise_rows
     from eat.summary import TaskInputs, summarize
 
     study = Study.model_validate_json(arguments.study)
-    paths = StudyPaths(study.study)
-    runs = [(system, seed) for system in study.systems for seed in study.seeds]
-    inputs = {
-        task: TaskInputs(
-            operating_points=paths.operating_points(task),
-            traces={run: paths.trace(task, *run, "dev") for run in runs},
-            calibrations={run: paths.calibration(task, *run) for run in runs},
-            timing=paths.timing(task),
-            timing_facts=paths.timing_state(task),
-        )
-        for task in study.tasks
-    }
+    inputs = {task: TaskInputs.of(study, task) for task in study.tasks}
     summarize(study, inputs, arguments.out, {"buckets": bucket_rows, "promises": promise_rows})
 
 

@@ -19,17 +19,20 @@ def main() -> None:
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--splits", required=True, type=Path, nargs="+", help="the splits' Parquet files")
+    parser.add_argument("--card", required=True, type=Path, help="the task's card")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the traces: {split}.parquet and .json")
     arguments = parser.parse_args()
 
     import torch
 
+    from eat.files import read_json
     from eat.recording import record_trace
 
+    labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        trace = record_trace(arguments.models, arguments.parts, split, arguments.max_length, name)
+        trace = record_trace(arguments.models, arguments.parts, split, labels, arguments.max_length, name)
         trace.write(arguments.out / split.name)
 
 

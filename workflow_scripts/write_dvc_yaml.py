@@ -18,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from eat.config import Study, load_study
 from eat.errors import EatError
 from eat.files import write_text
+from eat.sources import source_files
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
 
@@ -54,7 +56,7 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     for name, phase in PHASES.items():
         workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *phase.files}
         read = {path for earlier in phase.reads for path in outputs[earlier]}
-        given = _given_files(study) if name == "prepare" else set()
+        given = _given_files(load_study(study)) if name == "prepare" else set()
         stages[name] = {
             "cmd": f"python -m workflow_scripts.run_phase {name} --config {config}",
             "deps": sorted(workflow | phase.sources() | read | given),
@@ -64,9 +66,9 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     return HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120, allow_unicode=True)
 
 
-def _given_files(study: dict[str, Any]) -> set[str]:
-    """A user's own files, which can change; what lies in packages is pinned by its digest."""
-    return {task["source"]["path"] for task in study["tasks"].values() if task["source"]["kind"] == "file"}
+def _given_files(study: Study) -> set[str]:
+    """A user's own files, which can change."""
+    return {str(file) for task in study.tasks.values() for file in source_files(task.source, study.glue_dir)}
 
 
 def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:

@@ -1,0 +1,69 @@
+"""The figure of an ablation: what each variant computes, and what it wins or loses in accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from eat import style
+from eat.errors import EatError, listed
+from eat.rows import of_task
+
+TITLES = {
+    "switched_off": "Switched off: the trained system without parts, nothing retrained",
+    "retrained": "Retrained: each variant trained by itself",
+}
+COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
+
+
+def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Path | str, out_svg: Path | str) -> None:
+    """Normalised computation and difference of accuracy, side by side, a line for each variant of a task.
+
+    ablation: the table that `eat.ablation.ablation_table` made. Computation is the FLOPs over those of the reference;
+    the difference of accuracy is to the reference too, in percentage points with its 95 % interval. Raises `EatError`
+    where the table mixes kinds of ablation.
+    """
+    rows = of_task(ablation, task).iloc[::-1]
+    kinds = list(dict.fromkeys(rows["ablation"]))
+    if len(kinds) != 1 or kinds[0] not in TITLES:
+        raise EatError(f"task {task!r}: an ablation of {listed(kinds)}; a figure shows one of: {listed(TITLES)}")
+    with style.figure_style():
+        figure = Figure(figsize=(style.FULL, 0.9 + 0.26 * len(rows)))
+        computed, accuracy = figure.subplots(1, 2, sharey=True)
+        _draw_computation(computed, rows)
+        _draw_accuracy(accuracy, rows)
+        computed.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")])
+        figure.suptitle(TITLES[kinds[0]], fontsize=8)
+        style.save(figure, out_pdf, out_svg)
+
+
+def _name(row: Mapping[Hashable, Any]) -> str:
+    tau = row["tau"]
+    return style.drawable(str(row["system"])) + ("" if pd.isna(tau) else f" (τ {tau:g})")
+
+
+def _draw_computation(panel: Axes, rows: pd.DataFrame) -> None:
+    colours = [COLOURS[role] for role in rows["role"]]
+    panel.barh(np.arange(len(rows)), rows["compute"].to_numpy(float), color=colours, height=0.62)
+    panel.axvline(1.0, color="#777777", linewidth=0.8, linestyle="--")
+    panel.set_xlabel("FLOPs, over those of the reference")
+    panel.grid(visible=False, axis="y")
+
+
+def _draw_accuracy(panel: Axes, rows: pd.DataFrame) -> None:
+    for place, row in enumerate(rows.to_dict("records")):
+        middle, low, high = (100.0 * float(row[key]) for key in ("delta_accuracy", "delta_low", "delta_high"))
+        colour = COLOURS[str(row["role"])]
+        panel.plot([low, high], [place, place], color=colour, linewidth=1.4)
+        panel.plot([middle], [place], color=colour, marker="o", markersize=4.5)
+    panel.axvline(0.0, color="#777777", linewidth=0.8, linestyle="--")
+    panel.set_xlabel("Accuracy, difference to the reference (pp)")
+    panel.xaxis.set_major_locator(MaxNLocator(nbins=7))
+    panel.grid(visible=False, axis="y")

@@ -1,0 +1,37 @@
+"""Files of the Hugging Face hub, at a pinned commit, from its cache where they are there already."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from eat.errors import EatError
+
+
+def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset", "model"]) -> Path:
+    """The path of a file in the hub's cache; fetched if it is not there, unless HF_HUB_OFFLINE is set.
+
+    revision: a commit. A file of a commit cannot change: once cached, no network is asked again. Raises `EatError`
+    where it is not cached and cannot be fetched, or the repository has no such commit or file.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    here = f"{repository}: {name} of commit {revision[:12]}"
+    try:
+        return Path(hf_hub_download(repository, name, repo_type=kind, revision=revision))
+    except LocalEntryNotFoundError:
+        offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+        reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
+        remedy = "run this step once with a network, or give a folder instead (kind: glue_dir, kind: folder)"
+        raise EatError(f"{here}: not in the hub's cache, and {reason}; {remedy}") from None
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise EatError(f"{here}: the hub does not have it ({type(error).__name__}); correct name or revision") from None
+    except OSError as error:  # of the hub's own answers, and of the disk
+        raise EatError(f"{here}: {' '.join(str(error).split())[:200]}; try again later") from None
