@@ -680,13 +680,17 @@ class Study(Strict):
         return self
 
     def _check_tasks(self) -> None:
-        """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
+        """Refuse a task that runs models which no task trains, or on longer text, or that names no stage's epochs."""
         trained = [name for name, task in self.tasks.items() if task.models_of is None]
         for name, task in self.tasks.items():
             if task.models_of is not None and task.models_of not in trained:
                 raise ValueError(
                     f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
                 )
+            stages = list(dict.fromkeys(stage for system in self.systems for stage in self.stage_names(system)))
+            unknown = [stage for stage in task.epochs if stage not in stages]
+            if unknown:
+                raise ValueError(f"tasks.{name}.epochs: {listed(unknown)} is no stage; known: {listed(stages)}")
             longest = self.tasks[self.trained_task(name)].max_length
             if task.max_length > longest:
                 raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
@@ -729,6 +733,8 @@ class Study(Strict):
         promise = system.exits.promise
         if promise is None:
             return
+        from eat.statistics import examples_needed
+
         needed = examples_needed(promise.epsilon, promise.delta)
         for task, options in self.tasks.items():
             given = options.calibration_examples
@@ -829,11 +835,12 @@ class Study(Strict):
     def stretched(self, task: str, stage: Stage) -> Stage:
         """A stage as it is trained on a task: with the task's epochs, and its annealing over the same part of them."""
         options = self.tasks[task]
-        scale = options.epochs.get(stage.name, options.epochs_scale * stage.epochs) / stage.epochs
+        epochs = options.epochs.get(stage.name, options.epochs_scale * stage.epochs)
+        scale = epochs / stage.epochs
         anneal = stage.anneal and Annealing(
             start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
         )
-        return stage.model_copy(update={"epochs": scale * stage.epochs, "anneal": anneal})
+        return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
 
     def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
         """All that determines a stage's weights besides its data, its parent and its seed.
@@ -913,11 +920,6 @@ class Study(Strict):
         if spec["promise"] is not None:
             fitted |= {key: spec[key] for key in ("promise", "rule", "tau", "patience")}
         return fitted
-
-
-def examples_needed(epsilon: float, delta: float) -> int:
-    """The least n at which even no bad text among n shows a risk of at most epsilon: (1 - epsilon)^n <= delta."""
-    return math.ceil(math.log(delta) / math.log1p(-epsilon))
 
 
 def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:

@@ -203,7 +203,8 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 
 def timed_layers(system: System, layers: int) -> int:
     """The layers that the clock sees of a system: all of them at every threshold."""
-    return layers * max(1, len(system.exits.tau))
+    points = 1 if system.exits.promise is not None else max(1, len(system.exits.tau))
+    return layers * points
 
 
 def _dev_rows(study: Study, finished: Finished) -> int:

@@ -18,6 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+SELF = "self"
+"""What the configuration calls the last exit as a teacher."""
+
 
 @dataclass(frozen=True)
 class JointLoss:

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eat.config import examples_needed
 from eat.errors import EatError
 from eat.operating_points import policies, replay
+from eat.statistics import examples_needed
 from eat.trace import Trace
 
 if TYPE_CHECKING:

@@ -26,13 +26,12 @@ from torch import Tensor
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from eat.config import SELF
 from eat.depths import chosen_layers
 from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.layout import Layout
-from eat.losses import JointLoss, exit_weights
+from eat.losses import SELF, JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification, load_model
 from eat.saliency import saliency_of_texts
 from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split

@@ -730,6 +730,14 @@ def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> 
     )
 
 
+def test_epochs_of_a_stage_that_no_system_has_are_refused() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["epochs"] = {"head": 6}
+    with pytest.raises(EatError) as caught:
+        load_study(value)
+    assert str(caught.value) == "configuration: tasks.movies.epochs: head is no stage; known: finetune, heads"
+
+
 def test_annealing_stretches_with_a_task_s_epochs() -> None:
     value = yaml.safe_load(STUDY)
     value["tasks"]["movies"]["epochs"] = {"finetune": 6}

@@ -12,12 +12,12 @@ import tiny
 import torch
 from synthetic_traces import make_trace
 
-from eat.config import examples_needed
 from eat.errors import EatError
 from eat.model import EatForSequenceClassification
 from eat.operating_points import policies, replay
 from eat.promises import bad_texts, exact_interval, keep_promise, p_value
 from eat.recording import trace_texts
+from eat.statistics import examples_needed
 from eat.trace import Trace
 
 TAU = [0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
