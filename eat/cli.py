@@ -143,7 +143,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2, help="of every runtime")
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the memory of calls")
-    _add_common(parser, "engine", rounds=20, seconds=60.0)
+    _add_common(parser, "engine", rounds=20, seconds=40.0)
 
 
 def _add_growth(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +154,7 @@ def _add_growth(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-length", type=int, default=32, help="tokens of a text where the batch grows")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--memory-repeats", type=int, default=3, help="fresh processes a measurement; 0: no memory")
-    _add_common(parser, "growth", rounds=20, seconds=400.0)
+    _add_common(parser, "growth", rounds=20, seconds=240.0)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -163,7 +163,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=_numbers, default=(1, 2), help="each of these, with commas")
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--attention-dropout", type=float, default=0.0, help="the shipped studies have none")
-    _add_common(parser, "training", rounds=10, seconds=240.0)
+    _add_common(parser, "training", rounds=10, seconds=120.0)
 
 
 def _add_common(parser: argparse.ArgumentParser, name: str, rounds: int, seconds: float) -> None:

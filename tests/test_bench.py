@@ -321,6 +321,9 @@ def test_engine_measures_every_case_and_writes_whole_files(tmp_path: Path):
     write_findings(found, tmp_path / "out", "eat bench engine")
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"engine.csv", "engine.md", "engine.pdf", "engine.svg", "raw.parquet", "run.json"}
+    page = (tmp_path / "out" / "engine.md").read_text()
+    assert page.startswith("# eat bench engine\n\nMade by `")
+    assert page.endswith(found.markdown)
     assert os.listdir(tmp_path) == ["out"]
     assert len(read_table(tmp_path / "out" / "engine.csv")) == len(table)
     raw = read_table(tmp_path / "out" / "raw.parquet", required=("name", "round", "call", "ms", "case", "batch_size"))

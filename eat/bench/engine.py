@@ -62,7 +62,7 @@ class EngineOptions:
     models: Sequence[Path] = ()
     threads: int = 2
     rounds: int = 20
-    seconds: float = 60.0
+    seconds: float = 40.0
     memory: bool = True
     shape: Shape = field(default=MINILM)
     products: tuple[tuple[int, int, int], ...] = PRODUCTS

@@ -71,7 +71,7 @@ class GrowthOptions:
     batch_length: int = 32
     threads: int = 2
     rounds: int = 20
-    seconds: float = 400.0
+    seconds: float = 240.0
     memory_repeats: int = 3
     shape: Shape = field(default=MINILM)
 

@@ -121,10 +121,19 @@ def write_findings(found: Findings, out: Path, command: str) -> None:
         for name, table in found.tables.items():
             write_table(folder / f"{name}.csv", table)
         write_table(folder / "raw.parquet", found.raw)
-        write_text(folder / f"{found.bench}.md", found.markdown)
+        write_text(folder / f"{found.bench}.md", f"{_origin(run)}\n{found.markdown}")
         with style.figure_style():
             style.save(found.draw(), folder / f"{found.bench}.pdf", folder / f"{found.bench}.svg")
         write_json(folder / RUN, run)
+
+
+def _origin(run: Mapping[str, Any]) -> str:
+    """A page's heading, and how its numbers were made."""
+    made_with = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    return (
+        f"# eat bench {run['bench']}\n\nMade by `{run['command']}` on {run['date']} ({run['machine']['cpu']}; "
+        f"{made_with}; other processes took {rounding.with_percent(run['foreign_load'])} of the machine's time).\n"
+    )
 
 
 # --- tables that people read --------------------------------------------------------------------------------------

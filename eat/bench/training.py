@@ -54,7 +54,7 @@ class TrainingOptions:
     layers: int = 6
     threads: tuple[int, ...] = (1, 2)
     rounds: int = 10
-    seconds: float = 240.0
+    seconds: float = 120.0
     dropout: float = 0.1
     attention_dropout: float = 0.0
     learning_rate: float = 5e-5
