@@ -59,7 +59,7 @@ def mnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inputs = StageInputs(spec, folder / "backbone", folder / "train.parquet", folder / "card.json", seed=1)
     train_stage(inputs, folder / "model", folder / "checkpoints", "mnli")
     parts = STUDY.parts("dense")
-    trace = record_trace(folder / "model", parts, folder / "train.parquet", LABELS, 32, "mnli")
+    trace = record_trace([folder / "model"], parts, folder / "train.parquet", LABELS, 32, "mnli")
     trace.write(folder / "trace.parquet")
     assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
     return folder
@@ -86,7 +86,7 @@ def test_a_file_without_the_head_is_refused_where_transformers_fills_it_in(mnli:
     with pytest.raises(DamagedFile, match=r"model\.safetensors: lacks exit_heads\.4\.\S+, .*; train again"):
         load_model(folder)
     with pytest.raises(DamagedFile, match="lacks exit_heads"):
-        record_trace(folder, STUDY.parts("dense"), mnli / "train.parquet", LABELS, 32, "mnli")
+        record_trace([folder], STUDY.parts("dense"), mnli / "train.parquet", LABELS, 32, "mnli")
 
 
 def test_a_random_head_under_the_clock_is_not_what_was_traced(mnli: Path, tmp_path: Path) -> None:
