@@ -91,9 +91,9 @@ def test_a_file_without_the_head_is_refused_where_transformers_fills_it_in(mnli:
 
 def test_a_random_head_under_the_clock_is_not_what_was_traced(mnli: Path, tmp_path: Path) -> None:
     study = STUDY.model_copy(update={"systems": {"dense": STUDY.systems["dense"]}})
-    timed = TimedSystem("dense", 1, mnli / "model", mnli / "trace.parquet", {})
+    timed = TimedSystem("dense", 1, [mnli / "model"], mnli / "trace.parquet", {})
     time_task(study, "tiny", [timed], mnli / "train.parquet")
-    faulty = replace(timed, model=with_head(mnli, tmp_path / "model", seed=0))
+    faulty = replace(timed, models=[with_head(mnli, tmp_path / "model", seed=0)])
     with pytest.raises(
         EatError, match=r"dense, batch 1: \d+ of 24 texts were answered otherwise while timed than in the"
     ):

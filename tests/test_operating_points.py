@@ -139,7 +139,7 @@ def test_rows_of_operating_points() -> None:
 
 
 def test_f1_is_of_the_positive_class_and_only_where_there_are_two() -> None:
-    spec = {"rule": [], "tau": [], "calibration": "raw"}
+    spec = {**SPEC, "rule": [], "tau": [], "calibration": "raw"}
     two, three = (operating_points({"dev": make_trace(classes=classes)}, spec, {})[0] for classes in (2, 3))
     trace = make_trace(classes=2)
     assert two["f1"] == pytest.approx(f1_score(trace.labels, trace.logits[6].argmax(axis=1)))

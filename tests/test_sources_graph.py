@@ -168,7 +168,7 @@ def test_calibration_does_not_depend_on_the_engine() -> None:
 def test_every_rule_declares_the_sources_of_the_command_it_runs() -> None:
     rules = {}
     for path in (ROOT / "rules").glob("*.smk"):
-        for text in re.split(r"^(?=rule )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        for text in re.split(r"^(?= *rule )", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
             rules[text.split(":")[0]] = text
     assert len(rules) >= 10
     for name, text in rules.items():
