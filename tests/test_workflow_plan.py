@@ -62,7 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     for rules in (copy.folder / "rules").glob("*.smk"):
         text = rules.read_text(encoding="utf-8")
         made, count = re.subn(r'2>&1 \| tee \{log:q\}"', '2>&1 | tee {log:q} && touch {output:q}"', text)
-        assert count == len(re.findall(r"^rule ", text, flags=re.MULTILINE)), f"a rule of {rules.name} ends otherwise"
+        assert count == len(re.findall(r"^ *rule ", text, flags=re.MULTILINE)), f"a rule of {rules.name} ends otherwise"
         rules.write_text(made, encoding="utf-8")
     stand_in = copy.folder.parent / "bin" / "python"
     stand_in.parent.mkdir()
