@@ -26,7 +26,7 @@ CARD = {
     "source": {"kind": "glue_dir", "dev": "120 rows, not the 872 official rows"}, "pair": True,
     "labels": ["not_duplicate", "duplicate"],
 }  # fmt: skip
-PAGE = "# A page\n\nkept\n\n<!-- results:made-up -->\nfrom before\n<!-- /results:made-up -->\n\nkept too\n"
+PAGE = "# A page\n\nkept\n\n<!-- results:made-up -->\nold\n<!-- /results:made-up -->\n\nkept too\n"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     page = Path("page.md").read_text(encoding="utf-8")
     assert page.startswith("# A page\n\nkept\n\n<!-- results:made-up -->\nMade by `make it`.\n")
     assert page.endswith("<!-- /results:made-up -->\n\nkept too\n")
-    assert "from before" not in page
+    assert "\nold\n" not in page
     assert "**movies**, 120 dev texts (120 rows, not the 872 official rows), 20 of them timed on 2026-01-02" in page
     assert "(a processor, 2 threads, float32, int8, bfloat16; torch 2.0; other processes took 3.4 %" in page
     assert "Not finished yet: books." in page
