@@ -82,7 +82,7 @@ def theory_table(task: TaskFiles) -> Table:
             rounding.retention(reach.product),
             rounding.retention(reach.executed),
             rounding.retention(1.0 / point["flops_ratio"]),
-            rounding.retention(1.0 / point["speedup_vs_packed_dense"]),
+            or_dash(1.0 / point["speedup_vs_packed_dense"], rounding.retention),
             *(f"{rounding.signed_percent(point[name])} %" for name in MODELS),
         ]
         rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts))))
