@@ -21,9 +21,9 @@ from eat.layout import Layout
 BLOCK = 64
 """Queries of a block of the blocked path."""
 
-BLOCKED_FROM = 320
-"""The length above which blocks are faster than a band, in two threads: with 12 heads of 32 the band took 0.8 of the
-blocks' time at 224 tokens, about as long from 256 to 320 (blocks of 64 are partly empty between), 1.5 of it at 384."""
+BLOCKED_FROM = 256
+"""The length above which blocks are faster than a band, measured in two threads on a CPU: from 260 [240, 321] tokens
+(`eat bench growth`)."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +58,42 @@ class AttentionPattern:
         blocks = -(-length // BLOCK)
         return blocks * BLOCK * (1 + self.left + BLOCK + self.right) + length
 
-    def __call__(self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0) -> Tensor:
+    def __call__(
+        self, qkv: Tensor, layout: Layout, heads: int, dropout: float = 0.0, key_bias: Tensor | None = None
+    ) -> Tensor:
         """Queries, keys and values (n, 3d) of the packed rows to contexts (n, d).
 
-        dropout: the probability with which an attention weight is dropped; 0 outside training.
+        dropout: the probability with which an attention weight is dropped; 0 outside training. key_bias: (n,), added
+        to the logits of each token as a key: of merged tokens the log of their number, of tokens that training removes
+        softly a number below 0.
         """
-        contexts = [self._of_group(qkv[tokens], group, heads, dropout) for tokens, group in layout.groups]
+        contexts = [
+            self._of_group(qkv[tokens], group, heads, dropout, None if key_bias is None else key_bias[tokens])
+            for tokens, group in layout.groups
+        ]
         return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
-    def _of_group(self, qkv: Tensor, layout: Layout, heads: int, dropout: float) -> Tensor:
+    def _of_group(self, qkv: Tensor, layout: Layout, heads: int, dropout: float, key_bias: Tensor | None) -> Tensor:
         """The contexts of rows that share a padded view; (n, 3d) to (n, d)."""
         query, key, value = _split_heads(qkv, layout, heads)
         if self.covers(layout.longest) or layout.longest <= self.blocked_from:
-            mask = self.mask(layout, qkv.dtype)
+            mask = self.mask(layout, qkv.dtype, key_bias)
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         else:
-            context = self._blocked(query, key, value, layout, dropout)
+            context = self._blocked(query, key, value, layout, dropout, key_bias)
         # heads side by side again: (B, T, h, d / h) is (B, T, d)
         return layout.unpad(context.transpose(1, 2).flatten(2))
 
-    def mask(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+    def mask(self, layout: Layout, dtype: torch.dtype, key_bias: Tensor | None = None) -> Tensor | None:
         """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` where nothing is to be masked."""
+        mask = self._mask(layout, dtype)
+        if key_bias is None:
+            return mask
+        bias = layout.pad(key_bias.to(dtype))[:, None, None, :]
+        return bias if mask is None else mask + bias
+
+    def _mask(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
+        """The mask that follows from the pattern and the lengths alone."""
         length, device = layout.longest, layout.device
         if layout.is_uniform and self.covers(length):
             return None
@@ -89,20 +104,27 @@ class AttentionPattern:
         padding = padding.masked_fill_(~layout.live, float("-inf"))[:, None, None, :]
         return padding if band is None else padding + band
 
-    def received(self, qkv: Tensor, layout: Layout, heads: int) -> Tensor:
+    def received(
+        self, qkv: Tensor, layout: Layout, heads: int, key_bias: Tensor | None = None, own_query: bool = True
+    ) -> Tensor:
         """The attention each token receives, averaged over heads and the live queries of its row; (n,).
 
-        Computed from the probabilities before dropout. A row's scores sum to 1.
+        Computed from the probabilities before dropout. A row's scores sum to 1. own_query: whether what a token gives
+        to itself counts; without it the scores sum to less.
         """
         query, key, _ = _split_heads(qkv, layout, heads)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-        mask = self.mask(layout, qkv.dtype)
+        mask = self.mask(layout, qkv.dtype, key_bias)
         probabilities = torch.softmax(scores if mask is None else scores + mask, dim=-1).mean(dim=1)  # (B, T, T)
+        if not own_query:
+            probabilities = probabilities - torch.diag_embed(probabilities.diagonal(dim1=1, dim2=2))
         if not layout.is_uniform:
             probabilities = probabilities * layout.live[:, :, None]
         return layout.unpad(probabilities.sum(dim=1) / layout.lengths_tensor[:, None])
 
-    def _blocked(self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float) -> Tensor:
+    def _blocked(
+        self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float, key_bias: Tensor | None
+    ) -> Tensor:
         """The window by blocks of queries, each against its own stretch of keys and [CLS]; (B, h, T, d / h)."""
         rows, heads, length, width = query.shape
         blocks = -(-length // BLOCK)
@@ -121,11 +143,17 @@ class AttentionPattern:
             ends = layout.lengths_tensor[:, None, None, None]
             keys = _block_keys(blocks, self.left, stretch, layout.device)  # (blocks, 1 + stretch)
             mask = mask & (keys[None, :, None, :] < ends)
+        mask = mask.flatten(0, 1)[:, None]  # (B * blocks, 1, BLOCK, 1 + stretch)
+        everything = None if layout.is_uniform else layout.live[:, None, None, :]
+        if key_bias is not None:
+            bias = layout.pad(key_bias.to(query.dtype))[:, None, :, None]  # (B, 1, T, 1)
+            mask = torch.where(mask, stretches(bias).transpose(2, 3), float("-inf"))
+            every_bias = bias.transpose(2, 3)
+            everything = every_bias if everything is None else torch.where(everything, every_bias, float("-inf"))
         context = F.scaled_dot_product_attention(
-            queries, stretches(key), stretches(value), attn_mask=mask.flatten(0, 1)[:, None], dropout_p=dropout
+            queries, stretches(key), stretches(value), attn_mask=mask, dropout_p=dropout
         )
         context = context.view(rows, blocks, heads, BLOCK, width).transpose(1, 2).reshape(rows, heads, -1, width)
-        everything = None if layout.is_uniform else layout.live[:, None, None, :]
         cls = F.scaled_dot_product_attention(query[:, :, :1], key, value, attn_mask=everything, dropout_p=dropout)
         return torch.cat([cls, context[:, :, 1:length]], dim=2)
 

@@ -250,3 +250,8 @@ def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
         if not 0.0 < value < np.inf:
             raise EatError(f"temperature {value} of exit {depth}; it must be above 0: calibrate again")
     return found
+
+
+def threshold_of(calibration: Mapping[str, Any]) -> float | None:
+    """The threshold that keeps a system's promise, as a calibration file holds it; `None` where none was made."""
+    return float(calibration["promise"]["tau"]) if "promise" in calibration else None

@@ -131,6 +131,12 @@ class Task(Strict):
     calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
     dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
     learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
+    batch_size: int | None = Field(None, ge=1, description="For this task, in place of the study's.")
+    epochs: dict[Name, Positive] = Field(
+        default={},
+        description="Epochs of the stages of these names, of all systems, in place of the stages' own; annealing "
+        "stretches with them.",
+    )
     epochs_scale: Positive = Field(
         1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
     )
@@ -190,8 +196,13 @@ class Layers(Strict):
         return self
 
 
+Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens that are never removed.")]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+ReducerLayers = Annotated[Distinct[Layer], Field(min_length=1, description="The layers it works in, or after.")]
+
+
 class Reducer(Strict):
-    """Which tokens are removed, and where."""
+    """Removes a fixed part of the tokens after some layers, those of the lowest importance."""
 
     kind: Literal["none", "norm", "received", "random"] = Field(
         "none",
@@ -202,13 +213,72 @@ class Reducer(Strict):
     ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
     )
-    protect: Distinct[Literal["cls", "sep"]] = Field(default=["cls"], description="Tokens that are never removed.")
+    protect: Protected = ["cls"]
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:
         if (self.kind == "none") != (not self.after):
             raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to any kind but none")
         return self
+
+
+class LearnedThreshold(Strict):
+    """LTP: in each layer a token goes where the attention it receives is below a learned threshold."""
+
+    kind: Literal["threshold"]
+    after: ReducerLayers
+    final: NonNegative = Field(0.01, description="The threshold of layer l, from 0, begins at final l / L.")
+    temperature: Positive = Field(1e-3, description="T of the soft mask, sigmoid((score - threshold) / T).")
+    penalty: NonNegative = Field(0.05, description="lambda: weight of the mean of the soft mask, summed over layers.")
+    score: Literal["padded128", "mean"] = Field(
+        "padded128",
+        description="padded128: attention received, over 128 as in the public code, so that a threshold means the same "
+        "at every length; mean: over the queries, as printed.",
+    )
+    protect: Protected = ["cls"]
+
+
+class LearnedRetention(Strict):
+    """PoWER-BERT: in each layer a learned number of tokens stays, those that others attend to most."""
+
+    kind: Literal["retention"]
+    after: ReducerLayers
+    longest: int = Field(128, ge=2, description="N: the places for which a weight is learned; later ones share one.")
+    penalty: NonNegative = Field(1e-3, description="Weight of l x the sum of layer l's weights.")
+    protect: Protected = ["cls"]
+
+
+class ContributionPredictor(Strict):
+    """AdapLeR: before each layer a small network predicts what a token contributes; below eta / t it goes."""
+
+    kind: Literal["predictor"]
+    after: ReducerLayers
+    size: int = Field(32, ge=1, description="Width of the predictors.")
+    eta: Annotated[float, Field(ge=0.01, le=1.0)] = Field(0.25, description="eta of every layer, where it begins.")
+    saliency_weight: NonNegative = Field(0.005, description="gamma: weight of the divergence from the saliency.")
+    penalty: NonNegative = Field(0.0005, description="phi: weight of the number of tokens, summed over layers.")
+    sharpness: Positive = Field(10.0, description="Sharpness of the soft removal in the first epoch.")
+    growth: Positive = Field(10.0, description="By how much it is multiplied each epoch.")
+    softness: Positive = Field(0.1, description="b of the soft removal.")
+    protect: Protected = ["cls"]
+
+
+class TokenMerging(Strict):
+    """ToMe: in some layers the tokens that are most alike are merged, weighted by how many they stand for."""
+
+    kind: Literal["merging"]
+    after: ReducerLayers
+    ratio: Annotated[float, Field(gt=0.0, le=0.5, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens that join another each time; at most a half."
+    )
+    protect: Protected = ["cls", "sep"]
+
+
+AnyReducer = Annotated[
+    Reducer | LearnedThreshold | LearnedRetention | ContributionPredictor | TokenMerging, Field(discriminator="kind")
+]
+LEARNED = ("threshold", "retention", "predictor")
+"""Reducers with parameters, which a stage with `removal: soft` learns."""
 
 
 class Attention(Strict):
@@ -219,39 +289,83 @@ class Attention(Strict):
     right: int = Field(16, ge=0, description="Window: neighbours to the right.")
 
 
+class Promise(Strict):
+    """What a risk-controlled exit promises: with probability 1 - delta its risk is at most epsilon."""
+
+    epsilon: Fraction = Field(description="The largest risk.")
+    delta: Fraction = Field(0.1, description="The probability with which the promise may be broken.")
+    risk: Literal["disagreement", "accuracy"] = Field(
+        "disagreement",
+        description="disagreement: the part of the texts answered otherwise than by the same system without early "
+        "exits; accuracy: the part that it answers right and the early exit wrong.",
+    )
+
+
 class Exits(Strict):
     """Where the model may answer before its last layer, and by which rule it does."""
 
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
-    read: Literal["cls", "mean"] = Field("cls", description="What a head reads: [CLS], or the mean of live tokens.")
-    rule: Distinct[Literal["confidence", "entropy", "agreement"]] = Field(
-        default=[], description="All must hold to leave. Empty: nobody leaves early."
+    read: Literal["cls", "mean", "attention"] = Field(
+        "cls",
+        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
+        "(FastBERT).",
     )
+    head: Literal["linear", "bert"] = Field(
+        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
+    )
+    rule: Distinct[Literal["confidence", "entropy", "agreement", "risk_controlled"]] = Field(
+        default=[],
+        description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
+        "fastest threshold of `tau` that keeps `promise`.",
+    )
+    patience: int = Field(
+        1,
+        ge=1,
+        description="Rule agreement: how many exits in a row must agree with the one before (PABEE's patience).",
+    )
+    promise: Promise | None = Field(None, description="What the rule risk_controlled holds to.")
     tau: Distinct[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
         default=[], description="Thresholds on certainty; each is an operating point. 1 never leaves early."
     )
 
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
-        needs_tau = bool({"confidence", "entropy"} & set(self.rule))
+        needs_tau = bool({"confidence", "entropy", "risk_controlled"} & set(self.rule))
         if needs_tau != bool(self.tau):
             raise ValueError(
-                f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence and entropy need tau"
+                f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
+                "need tau, and no other rule has it"
+            )
+        if ("risk_controlled" in self.rule) != (self.promise is not None):
+            raise ValueError(
+                f"rule [{listed(self.rule)}] {'without' if self.promise is None else 'with'} a promise; "
+                "risk_controlled needs `promise`, and no other rule has it"
+            )
+        if self.promise is not None and {"confidence", "entropy"} & set(self.rule):
+            raise ValueError(
+                f"rule [{listed(self.rule)}]: risk_controlled chooses the only threshold; leave the others out"
             )
         if self.rule and not self.after:
             raise ValueError("a rule without `after`; name the layers after which a text may leave")
-        if "agreement" in self.rule and len(self.after) < 2:
+        if "agreement" in self.rule and len(self.after) < self.patience + 1:
             raise ValueError(
                 f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the one before, so "
-                "name at least two layers"
+                f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"
             )
         return self
+
+
+SELF = "self"
+"""The teacher of a model that distils its last head into the others."""
 
 
 class Distillation(Strict):
     """Equation 2 of the paper: mu T^2 KL(teacher || student)."""
 
-    teacher: Name = Field(description="A system of this study; its logits are read from its trace.")
+    teacher: Name = Field(
+        description="A system of this study, whose logits are read from its trace; or `self`: the last head teaches "
+        "the others (FastBERT)."
+    )
     mu: Positive = Field(0.5, description="Weight of the term.")
     temperature: Positive = Field(2.0, description="T, which softens both distributions.")
     onto: Literal["last", "all"] = Field(
@@ -259,6 +373,18 @@ class Distillation(Strict):
         description="The exits that learn from the teacher: the last, as in the paper, or all, each weighted by its "
         "lambda of equation 1.",
     )
+    labels: NonNegative = Field(1.0, description="Weight of equation 1 beside it; 0 learns from the teacher alone.")
+    divergence: Literal["forward", "reverse"] = Field(
+        "forward",
+        description="forward: KL(teacher || student), as in the paper and in FastBERT's code; reverse: "
+        "KL(student || teacher), as FastBERT and Magic Pyramid print it.",
+    )
+
+    @model_validator(mode="after")
+    def _others_learn(self) -> Self:
+        if self.teacher == SELF and self.onto == "last":
+            raise ValueError("teacher: self with onto: last; the last head teaches the others: set onto to all")
+        return self
 
 
 class Annealing(Strict):
@@ -300,6 +426,14 @@ class Stage(Strict):
         min_length=1,
         description="Train only the heads after these layers, on a frozen encoder. Default: train everything.",
     )
+    removal: Literal["hard", "soft"] = Field(
+        "hard",
+        description="soft: a reducer that learns weakens tokens and learns which; hard: it removes them by what it has "
+        "learned, and stays as it is.",
+    )
+    reducer_learning_rate: Positive | None = Field(
+        None, description="Peak rate of the reducer's own parameters. Default: that of the stage."
+    )
 
     @model_validator(mode="after")
     def _anneals_to_the_end(self) -> Self:
@@ -310,6 +444,11 @@ class Stage(Strict):
             )
         return self
 
+    @property
+    def teacher(self) -> str | None:
+        """The system whose logits it learns from, if any other."""
+        return self.distill.teacher if self.distill is not None and self.distill.teacher != SELF else None
+
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 CalibrationMode = Literal["fitted", "raw", "paper"]
@@ -317,7 +456,7 @@ CalibrationMode = Literal["fitted", "raw", "paper"]
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
     """A row names a backbone, or takes it over with another system's weights."""
-    schema["allOf"] = [{"anyOf": [{"required": [key]} for key in ("backbone", "weights_of")]}]
+    schema["allOf"] = [{"anyOf": [{"required": [key]} for key in ("backbone", "weights_of", "cascade")]}]
     schema["required"] = [key for key in schema["required"] if key != "backbone"]
 
 
@@ -331,9 +470,15 @@ class System(Strict):
         description="Run the weights of this system, which trains nothing. Whatever is not given is taken from it; "
         "reducer, attention, the exits used, their rule and the precision may differ.",
     )
+    cascade: Distinct[Name] | None = Field(
+        None,
+        min_length=2,
+        description="Ask these dense systems one after another, each for what those before were unsure of, by the rule "
+        "of `exits`; trains nothing. Layers count through: after a first system of 3 layers, `after: [3]`.",
+    )
     backbone: Name
     layers: Layers = Layers()
-    reducer: Reducer = Reducer()
+    reducer: AnyReducer = Reducer()
     attention: Attention = Attention()
     exits: Exits = Exits()
     last_head: Literal["bert", "distilbert", "linear"] = Field(
@@ -356,12 +501,34 @@ class System(Strict):
             raise ValueError(f"two stages of one name: {listed(names)}; give each its own `name`")
         return recipe
 
+    @property
+    def trains(self) -> bool:
+        """Whether it trains weights of its own."""
+        return self.weights_of is None and self.cascade is None
+
     @model_validator(mode="after")
     def _trained_once(self) -> Self:
-        if self.weights_of is None and not self.recipe:
+        if self.weights_of is not None and self.cascade is not None:
+            raise ValueError("weights_of and cascade; a system runs one other system's weights, or several in turn")
+        if self.trains and not self.recipe:
             raise ValueError("an empty recipe; give at least one stage, or `weights_of` another system")
-        if self.weights_of is not None and self.recipe:
-            raise ValueError("weights_of and a recipe; a system either takes another's weights or trains its own")
+        if not self.trains and self.recipe:
+            key = "weights_of" if self.cascade is None else "cascade"
+            raise ValueError(f"{key} and a recipe; a system either takes another's weights or trains its own")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit_the_reducer(self) -> Self:
+        for index, stage in enumerate(self.recipe):
+            kind = self.reducer.kind
+            if stage.removal == "soft" and kind not in LEARNED:
+                raise ValueError(f"recipe.{index}.removal: soft with the reducer {kind}; {listed(LEARNED)} learn")
+            if stage.reducer_learning_rate is not None and stage.removal == "hard":
+                raise ValueError(
+                    f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"
+                )
+            if stage.anneal is not None and kind in LEARNED:
+                raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio to raise; leave it out")
         return self
 
 
@@ -451,6 +618,9 @@ class Study(Strict):
     training: Training = Training()
     calibration: Calibration = Calibration()
     timing: Timing = Timing()
+    importance_texts: int | None = Field(
+        None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
+    )
     ablation: Ablation | None = None
 
     @model_validator(mode="before")
@@ -478,7 +648,7 @@ class Study(Strict):
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
         self._check_tasks()
         for name, system in self.systems.items():
-            if name == "backbone" or name.startswith("hf-dense"):
+            if name in ("backbone", SELF) or name.startswith("hf-dense"):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
             if system.backbone not in self.backbones:
                 raise ValueError(
@@ -488,32 +658,39 @@ class Study(Strict):
                 allowed = [
                     "backbone",
                     *(s.name for s in system.recipe[:index]),
-                    *(s for s, row in self.systems.items() if s != name and row.weights_of is None),
+                    *(s for s, row in self.systems.items() if s != name and row.trains),
                 ]
                 if stage.start_from is not None and stage.start_from not in allowed:
                     raise ValueError(
                         f"systems.{name}.recipe.{index}.from: {stage.start_from!r} is unknown; "
                         f"allowed: {listed(allowed)}"
                     )
-                if stage.distill is not None and stage.distill.teacher not in self.systems:
+                if stage.teacher is not None and stage.teacher not in self.systems:
                     raise ValueError(
-                        f"systems.{name}.recipe.{index}.distill.teacher: {stage.distill.teacher!r} is not a system; "
+                        f"systems.{name}.recipe.{index}.distill.teacher: {stage.teacher!r} is not a system; "
                         f"known: {listed(self.systems)}"
                     )
             if system.weights_of is not None:
                 self._check_taken_over(name, system)
+            if system.cascade is not None:
+                self._check_cascade(name, system)
+            self._check_promise(name, system)
         self._refuse_cycles()
         self._check_ablation()
         return self
 
     def _check_tasks(self) -> None:
-        """Refuse a task that runs models which no task trains, or on longer text than they were trained for."""
+        """Refuse a task that runs models which no task trains, or on longer text, or that names no stage's epochs."""
         trained = [name for name, task in self.tasks.items() if task.models_of is None]
         for name, task in self.tasks.items():
             if task.models_of is not None and task.models_of not in trained:
                 raise ValueError(
                     f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
                 )
+            stages = list(dict.fromkeys(stage for system in self.systems for stage in self.stage_names(system)))
+            unknown = [stage for stage in task.epochs if stage not in stages]
+            if unknown:
+                raise ValueError(f"tasks.{name}.epochs: {listed(unknown)} is no stage; known: {listed(stages)}")
             longest = self.tasks[self.trained_task(name)].max_length
             if task.max_length > longest:
                 raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
@@ -524,12 +701,48 @@ class Study(Strict):
         for key in ("backbone", "layers", "last_head"):
             if getattr(system, key) != getattr(base, key):
                 raise ValueError(f"systems.{name}.{key}: differs from {system.weights_of}, whose weights it runs")
+        learned = system.reducer.kind in LEARNED
+        if learned and (system.reducer.kind, system.reducer.after) != (base.reducer.kind, base.reducer.after):
+            raise ValueError(
+                f"systems.{name}.reducer: {system.reducer.kind} after {listed(system.reducer.after)}, which learns; "
+                f"{system.weights_of} has learned {base.reducer.kind} after [{listed(base.reducer.after)}]"
+            )
         untrained = [depth for depth in system.exits.after if depth not in base.exits.after]
-        if untrained or system.exits.read != base.exits.read:
+        if untrained or (system.exits.read, system.exits.head) != (base.exits.read, base.exits.head):
             raise ValueError(
                 f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
                 f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
             )
+
+    def _check_cascade(self, name: str, system: System) -> None:
+        """Refuse a cascade of what is not trained or not dense, without a rule, or with parts of its own."""
+        dense = [other for other, row in self.systems.items() if row.trains and row.is_dense]
+        unknown = [member for member in system.cascade or [] if member not in dense]
+        if unknown:
+            raise ValueError(
+                f"systems.{name}.cascade: {listed(unknown)} trains no weights here, or is not dense; "
+                f"known: {listed(dense)}"
+            )
+        if not system.exits.rule:
+            raise ValueError(f"systems.{name}.exits.rule: a cascade without a rule would ask its last system alone")
+        if system.reducer.kind != "none" or system.attention.kind != "dense":
+            raise ValueError(f"systems.{name}: a cascade runs dense systems; leave reducer and attention out")
+
+    def _check_promise(self, name: str, system: System) -> None:
+        """Refuse a promise that no result on so few calibration texts could keep."""
+        promise = system.exits.promise
+        if promise is None:
+            return
+        from eat.statistics import examples_needed
+
+        needed = examples_needed(promise.epsilon, promise.delta)
+        for task, options in self.tasks.items():
+            given = options.calibration_examples
+            if given is not None and given < needed:
+                raise ValueError(
+                    f"systems.{name}.exits.promise: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
+                    f"least {needed} calibration texts, but tasks.{task}.calibration_examples is {given}"
+                )
 
     def _check_ablation(self) -> None:
         """Refuse variants that are not what the ablation's kind says of them."""
@@ -566,11 +779,11 @@ class Study(Strict):
 
     def parents(self, name: str) -> list[str]:
         """The systems that must be trained before `name`: whose weights it runs or starts from, and its teachers."""
-        if self.systems[name].weights_of is not None:
-            return [str(self.systems[name].weights_of)]
+        if not self.systems[name].trains:
+            return [system for system, _ in self.models_of(name)]
         starts = [self.parent_of(name, stage) for stage in self.stage_names(name)]
         found = [start[0] for start in starts if start is not None and start[0] != name]
-        found += [stage.distill.teacher for stage in self.systems[name].recipe if stage.distill]
+        found += [stage.teacher for stage in self.systems[name].recipe if stage.teacher is not None]
         return list(dict.fromkeys(found))
 
     def stage(self, system: str, stage: str) -> Stage:
@@ -584,10 +797,13 @@ class Study(Strict):
         """The stages of a system in the order they are trained; none where it runs another's weights."""
         return [stage.name for stage in self.systems[system].recipe]
 
-    def model_of(self, system: str) -> tuple[str, str]:
-        """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's."""
-        trained = self.systems[system].weights_of or system
-        return trained, self.stage_names(trained)[-1]
+    def models_of(self, system: str) -> list[tuple[str, str]]:
+        """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's.
+
+        One, but for a cascade, which has one for each system that it asks.
+        """
+        row = self.systems[system]
+        return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
 
     def trained_task(self, task: str) -> str:
         """The task whose models a task runs: itself, unless it names another."""
@@ -616,6 +832,16 @@ class Study(Strict):
             return system, source
         return source, self.stage_names(source)[-1]
 
+    def stretched(self, task: str, stage: Stage) -> Stage:
+        """A stage as it is trained on a task: with the task's epochs, and its annealing over the same part of them."""
+        options = self.tasks[task]
+        epochs = options.epochs.get(stage.name, options.epochs_scale * stage.epochs)
+        scale = epochs / stage.epochs
+        anneal = stage.anneal and Annealing(
+            start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
+        )
+        return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
+
     def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
         """All that determines a stage's weights besides its data, its parent and its seed.
 
@@ -624,6 +850,7 @@ class Study(Strict):
         row = self.systems[system]
         chosen = self.stage(system, stage)
         rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
+        batch_size = self.tasks[task].batch_size or self.training.batch_size
         is_first = self.stage_names(system)[0] == stage
         return {
             "max_length": self.tasks[task].max_length,
@@ -631,25 +858,28 @@ class Study(Strict):
             "layers": _plain(row.layers if is_first else Layers()),
             "reducer": _plain(row.reducer),
             "attention": _plain(row.attention),
-            "exits": {"after": row.exits.after, "read": row.exits.read},
+            "exits": {"after": row.exits.after, "read": row.exits.read, "head": row.exits.head},
             "last_head": row.last_head,
-            "stage": _plain(_stretched(chosen, self.tasks[task].epochs_scale)) | {"learning_rate": rate},
+            "stage": _plain(self.stretched(task, chosen)) | {"learning_rate": rate},
             # threads are left out: more of them are no reason to train again
-            "training": self.training.model_dump(mode="json", exclude={"threads"}) | {"learning_rate": rate},
+            "training": self.training.model_dump(mode="json", exclude={"threads"})
+            | {"learning_rate": rate, "batch_size": batch_size},
         }
 
     def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        and each of `timing`, `calibration`, `accuracy_budget` and `ablation` that is not named in `keep`, are set to
-        their defaults, so that changing them leaves the job's parameters as they were.
+        and each of `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation` that is not named in
+        `keep`, are set to their defaults, so that changing them leaves the job's parameters as they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
             fixed["timing"] = Timing()
         if "calibration" not in keep:
             fixed["calibration"] = Calibration()
+        if "importance_texts" not in keep:
+            fixed["importance_texts"] = None
         if "accuracy_budget" not in keep:
             fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
         fixed["glue_dir"] = None
@@ -671,32 +901,46 @@ class Study(Strict):
         return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
 
     def operating_spec(self, system: str) -> dict[str, Any]:
-        """What turns a system's trace into operating points: rule, thresholds, calibration."""
+        """What turns a system's trace into operating points: rule, thresholds, patience, promise, calibration."""
         exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return {
             "rule": exits.rule,
             "tau": exits.tau,
-            "calibration": calibration.mode,
+            "patience": exits.patience,
+            "promise": None if exits.promise is None else _plain(exits.promise),
+            # the texts that a promise is tested on must not have fitted what is tested
+            "calibration": calibration.mode if exits.promise is None else "raw",
             "bins": calibration.bins,
         }
 
-
-def _stretched(stage: Stage, scale: float) -> Stage:
-    """The stage with `scale` times its epochs; its annealing spans the same part of them."""
-    anneal = stage.anneal and Annealing(
-        start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
-    )
-    return stage.model_copy(update={"epochs": scale * stage.epochs, "anneal": anneal})
+    def calibration_spec(self, system: str) -> dict[str, Any]:
+        """What is fitted on the calibration split: the temperatures, and the threshold that keeps a promise."""
+        spec = self.operating_spec(system)
+        fitted = {"mode": spec["calibration"], "bins": spec["bins"]}
+        if spec["promise"] is not None:
+            fitted |= {key: spec[key] for key in ("promise", "rule", "tau", "patience")}
+        return fitted
 
 
 def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
     """A row with `weights_of`, filled from the row it names; what else is wrong is said when the rows are validated.
 
+    A cascade takes backbone, layers and last head from its first system.
+
     Raises `ValueError` where that row trains no weights: without it, other keys would seem to be missing.
     """
+    if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
+        first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None
+        shared = ("backbone", "layers", "last_head")
+        taken = {key: first[key] for key in shared if key in first} if isinstance(first, Mapping) else {}
+        return {**taken, "recipe": [], **row}
     if not isinstance(row, Mapping) or not isinstance(row.get("weights_of"), str):
         return row
-    trained = [other for other, one in systems.items() if not (isinstance(one, Mapping) and one.get("weights_of"))]
+    trained = [
+        other
+        for other, one in systems.items()
+        if not (isinstance(one, Mapping) and (one.get("weights_of") or one.get("cascade")))
+    ]
     if row["weights_of"] not in trained:
         raise ValueError(
             f"systems.{_joined([name])}.weights_of: {row['weights_of']!r} trains no weights here; "
@@ -813,9 +1057,9 @@ def _joined(location: Sequence[Any]) -> str:
 
 
 def _without_tag(location: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A location without the kind that pydantic puts behind that of a backbone or of a task's source."""
-    kind = {"backbones": 2, "tasks": 3}.get(location[0]) if location else None
-    is_tag = kind == 2 or (kind == 3 and location[2:3] == ("source",))
+    """A location without the kind that pydantic puts behind that of a backbone, a task's source, or a reducer."""
+    kind = {"backbones": 2, "tasks": 3, "systems": 3}.get(location[0]) if location else None
+    is_tag = kind == 2 or (kind == 3 and location[2:3] in (("source",), ("reducer",)))
     return location[:kind] + location[kind + 1 :] if kind and is_tag else location
 
 

@@ -113,7 +113,10 @@ class Finished:
         task = self.study.trained_task(next(iter(self.study.tasks)))
         sizes: dict[int, float] = {}
         for system, depth in depths.items():
-            trained, stage = self.study.model_of(system)
+            models = self.study.models_of(system)
+            if len(models) > 1:  # a cascade has no weights of its own
+                continue
+            trained, stage = models[0]
             folder = self.paths.model(task, trained, self.study.seeds[0], stage)
             sizes[depth] = max(sizes.get(depth, 0.0), folder_bytes(folder))
         enough = [depth for depth in sizes if depth >= layers]
@@ -173,7 +176,7 @@ def tokens_of(task: Task, finished: Finished) -> float:
 def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
     """Every job whose time depends on the study."""
     depths = layers_of(study)
-    teachers = {stage.distill.teacher for row in study.systems.values() for stage in row.recipe if stage.distill}
+    teachers = {stage.teacher for row in study.systems.values() for stage in row.recipe}
     for task, options in study.tasks.items():
         texts, tokens = texts_of(study, task, finished), tokens_of(options, finished)
         held_out = texts["calibration"] + texts["dev"]
@@ -182,7 +185,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                 per_text = tokens * depths[system]
                 for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
-                    work = texts["train"] * options.epochs_scale * stage.epochs * per_text
+                    work = texts["train"] * study.stretched(task, stage).epochs * per_text
                     yield Job("finetune", kind, work, study.training.threads)
                 yield Job("trace", "trace", held_out * per_text, study.training.threads)
                 if system in teachers and options.models_of is None:
@@ -200,7 +203,8 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 
 def timed_layers(system: System, layers: int) -> int:
     """The layers that the clock sees of a system: all of them at every threshold."""
-    return layers * max(1, len(system.exits.tau))
+    points = 1 if system.exits.promise is not None else max(1, len(system.exits.tau))
+    return layers * points
 
 
 def _dev_rows(study: Study, finished: Finished) -> int:

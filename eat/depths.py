@@ -33,15 +33,18 @@ def chosen_layers(options: Mapping[str, Any], depth: int) -> list[int]:
 def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
     """The layers of each system, which takes them of its parent; `None` where the first parent is not known yet.
 
+    A cascade has those of all its systems together.
+
     backbones: the depth of each backbone that is known already. Raises `EatError` that names the key where a system
     takes layers that its parent does not have.
     """
 
     @cache
     def depth_of(name: str) -> int | None:
-        base = study.systems[name].weights_of
-        if base is not None:
-            return depth_of(base)
+        if not study.systems[name].trains:
+            depths = [depth_of(trained) for trained, _ in study.models_of(name)]
+            known = [depth for depth in depths if depth is not None]
+            return sum(known) if len(known) == len(depths) else None
         parent = study.parent_of(name, study.stage_names(name)[0])
         start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
         try:
@@ -69,6 +72,8 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
             beyond = [layer for layer in layers if layer > depth]
             if beyond:
                 raise EatError(f"systems.{name}.{key}: found layer {listed(beyond)}; the model has {depth} layers")
+        if system.cascade is not None:
+            _check_cascade(name, system.exits.after, [depths[member] or 0 for member in system.cascade])
         for index, stage in enumerate(system.recipe):
             for key, layers in (("exit_weights", [*stage.exit_weights]), ("train_heads", stage.train_heads or [])):
                 absent = [layer for layer in layers if layer not in heads]
@@ -77,3 +82,13 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
                         f"systems.{name}.recipe.{index}.{key}: found layer {listed(absent)}, after which there is no "
                         f"head; heads: {listed(heads)}"
                     )
+
+
+def _check_cascade(name: str, exits: list[int], members: list[int]) -> None:
+    """The exits of a cascade are the ends of all its systems but the last; members: the layers of each."""
+    ends = [sum(members[: index + 1]) for index in range(len(members) - 1)]
+    if exits != ends:
+        raise EatError(
+            f"systems.{name}.exits.after: found [{listed(exits)}]; the systems of the cascade have "
+            f"{listed(members)} layers, so it is [{listed(ends)}]"
+        )

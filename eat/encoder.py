@@ -56,12 +56,14 @@ class PackedBatch:
 
     order: the caller's number of each packed row, where they are not packed in the caller's order. All that a forward
     pass answers is in the caller's.
+    saliency: what each token is worth to the answer, (n,), in the training of a reducer that learns it.
     """
 
     ids: Tensor
     types: Tensor
     layout: Layout
     order: list[int] | None = None
+    saliency: Tensor | None = None
 
     @property
     def rows(self) -> list[int]:
@@ -90,8 +92,9 @@ class State:
 
     batch: as it came in. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
     reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
-    segment and position follow; `None` while all are live. received: the attention each received in the current layer
-    (n,), where the reducer asked for it.
+    segment and position follow; `None` while all are live. key_bias: what is added to the attention logits of each
+    token as a key (n,), where a reducer set it. received: the attention each received in the current layer (n,), and
+    keys: its key (n, d), where the reducer asked for them.
     """
 
     batch: PackedBatch
@@ -100,13 +103,18 @@ class State:
     rows: list[int]
     wants_margin: bool
     origin: Tensor | None = None
+    key_bias: Tensor | None = None
     received: Tensor | None = None
+    keys: Tensor | None = None
 
     def keep(self, tokens: Tensor, layout: Layout) -> None:
         """Go on with these tokens alone; indices (m,) ascending, and their layout."""
         self.hidden = self.hidden.index_select(0, tokens)
         self.origin = tokens if self.origin is None else self.origin.index_select(0, tokens)
-        self.received = None if self.received is None else self.received.index_select(0, tokens)
+        for name in ("key_bias", "received", "keys"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, values.index_select(0, tokens))
         self.layout = layout
 
     def keep_rows(self, stays: list[int]) -> None:
@@ -199,13 +207,15 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def attend(
-        self, hidden: Tensor, layout: Layout, pattern: AttentionPattern, want_received: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        """Attention, residual and norm: (n, d) to (n, d), and the attention received (n,) where it is wanted."""
-        qkv = self.qkv(hidden)
-        context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0)
-        received = pattern.received(qkv, layout, self.heads) if want_received else None
-        return self._add_and_norm(self.attention_output(context), hidden, self.attention_norm), received
+        self, hidden: Tensor, layout: Layout, pattern: AttentionPattern, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attention, residual and norm: (n, d) to (n, d), and its queries, keys and values (n, 3d).
+
+        key_bias: (n,), added to the attention logits of each token as a key.
+        """
+        qkv: Tensor = self.qkv(hidden)
+        context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0, key_bias)
+        return self._add_and_norm(self.attention_output(context), hidden, self.attention_norm), qkv
 
     def feed(self, hidden: Tensor) -> Tensor:
         """Feed-forward, residual and norm: (n, d) to (n, d)."""
@@ -242,6 +252,12 @@ class PackedEncoder(nn.Module):
         """The layers after which a head stands, ascending."""
         return [int(depth) for depth in self.exit_heads]
 
+    def head(self, depth: int) -> ExitHead:
+        """The head after a layer."""
+        head = self.exit_heads[str(depth)]
+        assert isinstance(head, ExitHead)
+        return head
+
     def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """Run the batch through the layers.
 
@@ -260,7 +276,7 @@ class PackedEncoder(nn.Module):
             if depth in heads and (policy is None or leaving or depth == last):
                 logits = heads[depth](state.hidden, state.layout)
                 if policy is None:
-                    output.exits[depth] = _in_order([(state.rows, logits)])
+                    output.exits[depth] = in_order([(state.rows, logits)])
                 if depth == last:
                     answers.append((state.rows, logits))
                 elif policy is not None:
@@ -280,7 +296,7 @@ class PackedEncoder(nn.Module):
             if depth < last:
                 self._reduce("layer_output", depth, state, output)
             output.work[-1].alive = state.layout.lengths
-        output.logits = _in_order(answers)
+        output.logits = in_order(answers)
         return output
 
     def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
@@ -290,11 +306,21 @@ class PackedEncoder(nn.Module):
         output.work.append(work)
         self._reduce("layer_input", depth, state, output)
         work.attended = state.layout.lengths
-        wanted = self.reducer.needs_received and depth in self.reducer.after
-        state.hidden, state.received = layer.attend(state.hidden, state.layout, self.pattern, wanted)
+        state.hidden, qkv = layer.attend(state.hidden, state.layout, self.pattern, state.key_bias)
+        if depth in self.reducer.after:
+            self._look_at_attention(qkv, layer.heads, state)
         self._reduce("after_attention", depth, state, output)
         work.fed = state.layout.lengths
         state.hidden = layer.feed(state.hidden)
+
+    def _look_at_attention(self, qkv: Tensor, heads: int, state: State) -> None:
+        """Set what the reducer needs of this layer's attention."""
+        if self.reducer.needs_received:
+            state.received = self.pattern.received(
+                qkv, state.layout, heads, state.key_bias, self.reducer.counts_own_query
+            )
+        if self.reducer.needs_keys:
+            state.keys = qkv.chunk(3, dim=1)[1]
 
     def _reduce(self, place: Place, depth: int, state: State, output: EncoderOutput) -> None:
         """The reducer's removal at this place, if it acts there."""
@@ -310,6 +336,9 @@ class PackedEncoder(nn.Module):
             state.received,
             self.shape.separator,
             state.wants_margin,
+            state.keys,
+            state.key_bias,
+            state.batch.saliency,
         )
         reduction = self.reducer.reduce(view)
         if reduction is None:
@@ -317,12 +346,15 @@ class PackedEncoder(nn.Module):
         output.work[-1].margin = reduction.margin
         if reduction.loss is not None:
             output.loss = reduction.loss if output.loss is None else output.loss + reduction.loss
-        state.keep(reduction.kept, reduction.layout)
-        if reduction.gate is not None:
-            state.hidden = state.hidden * reduction.gate[:, None]
+        if reduction.kept is not None:
+            state.keep(reduction.kept, reduction.layout)
+        if reduction.hidden is not None:
+            state.hidden = reduction.hidden
+        if reduction.key_bias is not None:
+            state.key_bias = reduction.key_bias
 
 
-def _in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
+def in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
     """The logits of all rows in the caller's order, from groups of (rows, logits)."""
     rows = [row for group, _ in answers for row in group]
     logits = answers[0][1] if len(answers) == 1 else torch.cat([logits for _, logits in answers])

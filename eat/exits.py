@@ -1,8 +1,9 @@
 """Early exits: the heads that read a layer's output, and the rules by which a text leaves.
 
-A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3) or from the mean of the live tokens; the
-mean costs as little and makes heads after the first layers useful where [CLS] carries nothing yet. Rules work on
-calibrated probabilities and are the same function in the engine and in the replay of a trace.
+A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3), from the mean of the live tokens, or from
+what a small self-attention of its own makes of them (FastBERT); the mean costs as little as [CLS] and makes heads after
+the first layers useful where [CLS] carries nothing yet. Rules work on calibrated probabilities and are the same
+function in the engine and in the replay of a trace.
 """
 
 from __future__ import annotations
@@ -15,14 +16,37 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from eat.attention import DENSE
+from eat.flops import Operations
 from eat.layout import Layout
+
+READER_HIDDEN, READER_HEADS = 128, 2
+
+
+class AttendingReader(nn.Module):
+    """FastBERT's reader: linear d -> 128, tanh, self-attention with two heads over the live tokens; then [CLS]."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.narrow = nn.Linear(hidden, READER_HIDDEN)
+        self.qkv = nn.Linear(READER_HIDDEN, 3 * READER_HIDDEN)
+
+    def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """Hidden states (n, d) of the packed rows to a vector a row (B, 128)."""
+        qkv = self.qkv(torch.tanh(self.narrow(hidden)))
+        return layout.first(DENSE(qkv, layout, READER_HEADS))
+
+    def operations(self) -> Operations:
+        """The linear products of every token, and scores and context of every pair."""
+        hidden = self.narrow.in_features
+        return Operations(per_token=2.0 * READER_HIDDEN * (hidden + 3 * READER_HIDDEN), per_pair=4.0 * READER_HIDDEN)
 
 
 class ExitHead(nn.Module):
     """A classifier on one vector a text.
 
     `kind` says what stands between the vector and the logits: nothing (`linear`), the pooler of BERT (linear, tanh), or
-    DistilBERT's (linear, ReLU). `read` says which vector it is: `cls`, or `mean` of the live tokens.
+    DistilBERT's (linear, ReLU). `read` says which vector it is: `cls`, `mean` of the live tokens, or `attention`.
     """
 
     def __init__(
@@ -31,13 +55,18 @@ class ExitHead(nn.Module):
         super().__init__()
         self.kind = kind
         self.read = read
-        self.projection = nn.Linear(hidden, hidden) if kind in ("bert", "distilbert") else None
+        self.reader = AttendingReader(hidden) if read == "attention" else None
+        width = READER_HIDDEN if self.reader is not None else hidden
+        self.projection = nn.Linear(width, width) if kind in ("bert", "distilbert") else None
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(hidden, classes)
+        self.classifier = nn.Linear(width, classes)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Hidden states (n, d) of the packed rows to logits (B, C)."""
-        vector = layout.first(hidden) if self.read == "cls" else layout.mean(hidden)
+        if self.reader is not None:
+            vector = self.reader(hidden, layout)
+        else:
+            vector = layout.first(hidden) if self.read == "cls" else layout.mean(hidden)
         if self.projection is not None:
             vector = self.projection(vector)
             vector = torch.tanh(vector) if self.kind == "bert" else torch.relu(vector)
@@ -46,18 +75,27 @@ class ExitHead(nn.Module):
         logits: Tensor = self.classifier(vector)
         return logits
 
+    def operations(self) -> Operations:
+        """What the head costs a text."""
+        reader = Operations() if self.reader is None else self.reader.operations()
+        width, classes = self.classifier.in_features, self.classifier.out_features
+        fixed = 2.0 * width * classes + (0.0 if self.projection is None else 2.0 * width * width)
+        return reader._replace(fixed=fixed)
+
 
 @dataclass(frozen=True)
 class ExitPolicy:
     """An operating point: which rule, at which threshold, on probabilities of which temperature.
 
     rule: names out of `confidence`, `entropy`, `agreement`; all must hold. tau: the threshold in (0, 1], or `None` for
-    rules without one. temperatures: layer -> T of its head; 1 where none is given.
+    rules without one. temperatures: layer -> T of its head; 1 where none is given. patience: how often in a row the
+    rule `agreement` must have held.
     """
 
     rule: tuple[str, ...] = ()
     tau: float | None = None
     temperatures: Mapping[int, float] = field(default_factory=dict)
+    patience: int = 1
 
     @property
     def may_leave(self) -> bool:
@@ -72,14 +110,18 @@ class ExitPolicy:
 
     def leaves(self, probabilities: Mapping[int, Tensor]) -> Tensor:
         """Which rows leave at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,)."""
-        return certain_enough(self.rule, self.tau, probabilities)
+        return certain_enough(self.rule, self.tau, probabilities, self.patience)
 
 
-def certain_enough(rule: Sequence[str], tau: float | None, probabilities: Mapping[int, Tensor]) -> Tensor:
+def certain_enough(
+    rule: Sequence[str], tau: float | None, probabilities: Mapping[int, Tensor], patience: int = 1
+) -> Tensor:
     """Whether each row may leave at the last of the exits seen so far.
 
     confidence: max_c P(c) >= tau (the paper). entropy: 1 - H(P) / ln C >= tau, which is FastBERT's uncertainty at a
-    speed of 1 - tau. agreement: the argmax equals that of the exit before (the paper's patience); never at the first.
+    speed of 1 - tau; DeeBERT leaves below S nats, which is tau = 1 - S / ln C. agreement: the argmax is that of each of
+    the `patience` exits before, and never where fewer have passed: with 1 it is the paper's patience, else PABEE's
+    counter, which rises where an exit agrees with the one before, falls to 0 where not, and must reach the patience.
     A threshold of 1 never fires, even where a probability rounds to 1. NaN compares false, so it never exits.
 
     probabilities: layer -> (B, C), in ascending order. Returns bool (B,).
@@ -95,7 +137,9 @@ def certain_enough(rule: Sequence[str], tau: float | None, probabilities: Mappin
         entropy = torch.special.entr(current).sum(dim=-1)
         conditions.append(1.0 - entropy / math.log(current.shape[-1]) >= threshold)
     if "agreement" in rule:
-        finite = current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
-        same = current.argmax(dim=-1) == before[-1].argmax(dim=-1) if before else torch.zeros_like(finite)
-        conditions.append(same & finite)
+        agree = current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
+        agree &= len(before) >= patience
+        for earlier in before[-patience:]:
+            agree &= current.argmax(dim=-1) == earlier.argmax(dim=-1)
+        conditions.append(agree)
     return reduce(torch.logical_and, conditions)

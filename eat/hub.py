@@ -33,5 +33,5 @@ def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset",
         raise EatError(f"{here}: not in the hub's cache, and {reason}; {remedy}") from None
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise EatError(f"{here}: the hub does not have it ({type(error).__name__}); correct name or revision") from None
-    except OSError as error:  # of the hub's own answers, and of the disk
+    except Exception as error:  # of the hub's answers, the network, its proxy, the disk: the client has many types
         raise EatError(f"{here}: {' '.join(str(error).split())[:200]}; try again later") from None

@@ -1,56 +1,78 @@
 """The training loss: equations 1 to 3 of the paper, of which every recipe here is a case.
 
-    L = sum over exits l of lambda_l CE(P_l, y)  +  mu T^2 KL(P_teacher^(T) || P_L^(T))
+    L = labels x sum over exits l of lambda_l CE(P_l, y)  +  mu T^2 KL(P_teacher^(T) || P_L^(T))
 
 Plain fine-tuning has one exit; distillation adds the second term, at the last exit as in the paper or, weighted by its
-lambda, at every exit; heads fitted on a frozen encoder keep the terms of those heads alone.
+lambda, at every exit; heads fitted on a frozen encoder keep the terms of those heads alone. The teacher is another
+system, or the last exit itself, which then learns nothing from the second term: with `labels` 0, mu and T 1, and every
+lambda 1 that is FastBERT's loss, the sum of the divergences of all other exits from the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+SELF = "self"
+"""What the configuration calls the last exit as a teacher."""
 
 
 @dataclass(frozen=True)
 class JointLoss:
     """lambda of each exit (`weights`: layer -> lambda); mu, T and the exits of distillation (layer -> weight).
 
-    `distilled` is by default the last exit with weight 1, which is equation 2.
+    `distilled` is by default the last exit with weight 1, which is equation 2. labels: weight of equation 1. itself:
+    whether the last exit is the teacher. divergence: `forward` is KL(teacher || student), `reverse` the other.
     """
 
     weights: Mapping[int, float]
     mu: float = 0.0
     temperature: float = 1.0
     distilled: Mapping[int, float] | None = None
+    labels: float = 1.0
+    itself: bool = False
+    divergence: Literal["forward", "reverse"] = "forward"
+
+    @property
+    def teaches(self) -> bool:
+        """Whether anything is learned from it."""
+        return bool(self.labels and any(self.weights.values())) or bool(self.mu)
 
     def __call__(self, exits: Mapping[int, Tensor], labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted parts of the loss, whose sum is the loss.
 
-        exits: layer -> logits (B, C). labels: int64 (B,). teacher: its logits (B, C), where mu > 0. The parts are named
-        `exit_{layer}` and `distillation`, each a scalar averaged over the batch.
+        exits: layer -> logits (B, C). labels: int64 (B,). teacher: its logits (B, C), where mu > 0 and the teacher is
+        another system. The parts are named `exit_{layer}` and `distillation`, each a scalar averaged over the batch.
         """
         parts = {
-            f"exit_{depth}": weight * F.cross_entropy(exits[depth].float(), labels)
+            f"exit_{depth}": self.labels * weight * F.cross_entropy(exits[depth].float(), labels)
             for depth, weight in self.weights.items()
-            if weight
+            if weight and self.labels
         }
         if self.mu:
+            last = max(exits)
+            teacher = exits[last].detach() if self.itself else teacher
             assert teacher is not None
             target = torch.log_softmax(teacher.float() / self.temperature, dim=-1)
-            distilled = {max(exits): 1.0} if self.distilled is None else self.distilled
-            divergences = [weight * self._divergence(exits[depth], target) for depth, weight in distilled.items()]
+            distilled = {last: 1.0} if self.distilled is None else self.distilled
+            divergences = [
+                weight * self._divergence(exits[depth], target)
+                for depth, weight in distilled.items()
+                if not (self.itself and depth == last)
+            ]
             parts["distillation"] = self.mu * self.temperature**2 * torch.stack(divergences).sum()
         return parts
 
     def _divergence(self, logits: Tensor, target: Tensor) -> Tensor:
-        """KL(P_teacher^(T) || P^(T)), averaged over the batch; `target` holds the teacher's log-probabilities."""
+        """The divergence at temperature T, averaged over the batch; `target` holds the teacher's log-probabilities."""
         student = torch.log_softmax(logits.float() / self.temperature, dim=-1)
-        return F.kl_div(student, target, reduction="batchmean", log_target=True)
+        first, second = (student, target) if self.divergence == "forward" else (target, student)
+        return F.kl_div(first, second, reduction="batchmean", log_target=True)
 
 
 def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int] | None) -> dict[int, float]:

@@ -22,7 +22,7 @@ from eat.encoder import EncoderOutput, PackedBatch, PackedEncoder, Shape, shorte
 from eat.errors import DamagedFile, EatError, listed
 from eat.exits import ExitHead, ExitPolicy
 from eat.layout import Layout
-from eat.reducers import build_reducer
+from eat.reducers import Dimensions, build_reducer
 from eat.weights import load_encoder, read_checkpoint
 
 
@@ -30,7 +30,8 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
     """The architecture and the parts of an adaptive encoder.
 
     shape: the fields of `eat.encoder.Shape`. reducer, attention: rows of the configuration. exits: the layers with a
-    head. read: what heads read. last_head: what the last head is. operating_point: rule, tau and temperatures.
+    head. read: what heads read. head, last_head: what the heads are, and the last. operating_point: rule, tau,
+    temperatures and patience.
     """
 
     model_type = "eat"
@@ -43,6 +44,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         exits: Sequence[int] = (),
         read: str = "cls",
         last_head: str = "linear",
+        head: str = "linear",
         operating_point: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -52,6 +54,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         self.exits = sorted({*exits, self.shape["layers"]})
         self.read = read
         self.last_head = last_head
+        self.head = head
         self.operating_point = dict(operating_point or {})
         kwargs.setdefault("num_labels", self.shape["classes"])
         super().__init__(**kwargs)
@@ -93,7 +96,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             depth: ExitHead(
                 shape.hidden,
                 shape.classes,
-                config.last_head if depth == shape.layers else "linear",
+                config.last_head if depth == shape.layers else config.head,
                 # the heads of stock classes read [CLS]
                 "cls" if depth == shape.layers and config.last_head != "linear" else config.read,
                 shape.head_dropout,
@@ -102,7 +105,8 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         }
         options = config.attention
         pattern = AttentionPattern(options.get("left", 0), options.get("right", 0), options["kind"] == "window")
-        self.encoder = PackedEncoder(shape, pattern, build_reducer(config.reducer), heads)
+        reducer = build_reducer(config.reducer, Dimensions(shape.hidden, shape.layers, shape.heads))
+        self.encoder = PackedEncoder(shape, pattern, reducer, heads)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -119,14 +123,18 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         """The operating point as the engine takes it."""
         point = self.config.operating_point
         temperatures = {int(depth): float(value) for depth, value in point.get("temperatures", {}).items()}
-        return ExitPolicy(tuple(point.get("rule", ())), point.get("tau"), temperatures)
+        return ExitPolicy(tuple(point.get("rule", ())), point.get("tau"), temperatures, point.get("patience", 1))
 
     def set_operating_point(
-        self, rule: Sequence[str], tau: float | None = None, temperatures: Mapping[int, float] | None = None
+        self,
+        rule: Sequence[str],
+        tau: float | None = None,
+        temperatures: Mapping[int, float] | None = None,
+        patience: int = 1,
     ) -> None:
         """Choose when the model leaves early; saved with it. An empty rule runs every text through all layers."""
         texts = {str(depth): value for depth, value in (temperatures or {}).items()}
-        self.config.operating_point = {"rule": list(rule), "tau": tau, "temperatures": texts}
+        self.config.operating_point = {"rule": list(rule), "tau": tau, "temperatures": texts, "patience": patience}
 
     def forward(
         self,
@@ -148,6 +156,11 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             raise EatError("the model's logits are NaN or infinite, which is no answer; its weights are damaged")
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
+
+    @property
+    def members(self) -> list[PackedEncoder]:
+        """The encoders it consists of: this one, where a cascade has several."""
+        return [self.encoder]
 
     def run(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """The forward pass on a packed batch; see `eat.encoder.PackedEncoder.forward`."""

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from eat.calibration import require_finite_logits, temperatures_of
+from eat.calibration import require_finite_logits, temperatures_of, threshold_of
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
 from eat.files import read_json
@@ -86,27 +86,39 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     )
 
 
-def policies(spec: Mapping[str, Any], temperatures: Mapping[int, float]) -> list[ExitPolicy]:
-    """One policy a threshold of `Study.operating_spec`, ascending; one with tau None where there is no threshold."""
+def policies(
+    spec: Mapping[str, Any], temperatures: Mapping[int, float], threshold: float | None = None
+) -> dict[float | None, ExitPolicy]:
+    """The operating points of `Study.operating_spec`: threshold -> policy, ascending.
+
+    A system without thresholds has one point, `None`; so has one that keeps a promise, which is confidence at the
+    `threshold` that calibration found, another one for each seed.
+    """
     taus: Sequence[float | None] = sorted(spec["tau"]) or [None]
-    return [ExitPolicy(tuple(spec["rule"]), tau, temperatures) for tau in taus]
+    if spec["promise"] is not None:
+        rule = tuple("confidence" if name == "risk_controlled" else name for name in spec["rule"])
+        return {None: ExitPolicy(rule, threshold, temperatures, spec["patience"])}
+    return {tau: ExitPolicy(tuple(spec["rule"]), tau, temperatures, spec["patience"]) for tau in taus}
 
 
 def operating_points(
-    traces: Mapping[str, Trace], spec: Mapping[str, Any], temperatures: Mapping[int, float]
+    traces: Mapping[str, Trace],
+    spec: Mapping[str, Any],
+    temperatures: Mapping[int, float],
+    threshold: float | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each threshold and split of one trained system.
 
-    traces: split -> trace. spec: `Study.operating_spec`. temperatures: layer -> T.
+    traces: split -> trace. spec: `Study.operating_spec`. temperatures: layer -> T. threshold: as in `policies`.
     Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 where there are two classes, else NaN),
     avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer: what the last head
     is computed from, and what the paper expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions
     (JSON, layer -> part of the texts).
     """
     return [
-        {"split": split, "tau": policy.tau, "calibration": spec["calibration"], **_measured(trace, policy, split)}
+        {"split": split, "tau": tau, "calibration": spec["calibration"], **_measured(trace, policy, split)}
         for split, trace in traces.items()
-        for policy in policies(spec, temperatures)
+        for tau, policy in policies(spec, temperatures, threshold).items()
     ]
 
 
@@ -160,8 +172,9 @@ def task_operating_points(
     rows: list[dict[str, Any]] = []
     for system, seed in runs:
         read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
-        temperatures = temperatures_of(read_json(calibrations[system, seed]))
-        points = operating_points(read, study.operating_spec(system), temperatures)
+        calibration = read_json(calibrations[system, seed])
+        found = temperatures_of(calibration), threshold_of(calibration)
+        points = operating_points(read, study.operating_spec(system), *found)
         rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
     table = pd.DataFrame(rows).astype({"tau": "float64"})
     table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget)

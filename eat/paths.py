@@ -100,6 +100,20 @@ class StudyPaths:
         return self.results / f"summary_ablation_{task}.csv"
 
     @property
+    def buckets(self) -> Path:
+        """Speed-up, accuracy and work by the length of the text."""
+        return self.results / "buckets.csv"
+
+    @property
+    def promises(self) -> Path:
+        """The risk that thresholds promise, and what dev shows."""
+        return self.results / "promises.csv"
+
+    def importance(self, task: str) -> Path:
+        """How each score of importance ranks tokens, against gradient saliency."""
+        return self.results / "importance" / f"{task}.csv"
+
+    @property
     def metrics(self) -> Path:
         """The headline figures."""
         return self.results / "metrics.json"

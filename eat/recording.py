@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from eat.cascade import Cascade, load_system
 from eat.encoder import PackedBatch
 from eat.errors import EatError, listed
-from eat.model import EatForSequenceClassification, load_model
+from eat.model import EatForSequenceClassification
 from eat.precision import prepare
 from eat.progress import Progress
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
@@ -19,29 +20,31 @@ from eat.trace import Trace
 
 
 def record_trace(
-    model_folder: Path, parts: Mapping[str, Any], split: Path, labels: Sequence[str], max_length: int, name: str
+    models: Sequence[Path], parts: Mapping[str, Any], split: Path, labels: Sequence[str], max_length: int, name: str
 ) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    parts: how its weights are run (`Study.parts`). labels: the task's, in order. name: says in the progress lines what
-    is traced. Raises `EatError` where the model was trained for other labels or in another order, which would count
-    right answers as wrong ones, and where a logit is NaN or infinite.
+    models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). labels: the
+    task's, in order. name: says in the progress lines what is traced. Raises `EatError` where the model was trained for
+    other labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or
+    infinite.
     """
-    model = load_model(model_folder, parts)
+    model = load_system(models, parts)
     trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
     if trained != list(labels):
-        raise EatError(f"{model_folder}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
-    parameters = sum(parameter.numel() for parameter in model.parameters())  # before the layers' become functions
-    prepare(model.encoder, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
+        raise EatError(f"{models[0]}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
+    parameters = parameters_of(model)  # before the layers' become functions
+    for member in model.members:
+        prepare(member, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
     table = read_split(split)
-    texts = encode_split(load_tokenizer(model_folder), table, max_length)
+    texts = encode_split(load_tokenizer(models[0]), table, max_length)
     trace = trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
     trace.shape.update(precision=parts["precision"], parameters=parameters)
     return trace
 
 
 def trace_texts(
-    model: EatForSequenceClassification,
+    model: EatForSequenceClassification | Cascade,
     texts: Sequence[Encoded],
     ids: Sequence[str],
     labels: np.ndarray,
@@ -102,8 +105,14 @@ def _by_length(pairs: Callable[[int], int], attended: np.ndarray) -> np.ndarray:
     return np.array([pairs(int(value)) for value in values], dtype=np.int64)[inverse].reshape(attended.shape)
 
 
-def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
-    shape = model.encoder.shape
+def parameters_of(model: EatForSequenceClassification | Cascade) -> int:
+    """The number of a model's parameters."""
+    return sum(parameter.numel() for member in model.members for parameter in member.parameters())
+
+
+def _shape_of(model: EatForSequenceClassification | Cascade) -> dict[str, Any]:
+    encoder = model.encoder
+    shape = encoder.shape
     config: Mapping[str, Any] = model.config.to_dict()
     return {
         "layers": shape.layers,
@@ -111,11 +120,14 @@ def _shape_of(model: EatForSequenceClassification) -> dict[str, Any]:
         "intermediate": shape.intermediate,
         "heads": shape.heads,
         "classes": shape.classes,
-        "exits": model.encoder.exits,
+        "exits": encoder.exits,
         "read": config["read"],
         "last_head": config["last_head"],
         "reducer": config["reducer"],
         "attention": config["attention"],
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "scoring": {str(depth): list(encoder.reducer.operations()) for depth in sorted(encoder.reducer.after)},
+        "scoring_place": encoder.reducer.place,
+        "head_operations": {str(depth): list(encoder.head(depth).operations()) for depth in encoder.exits},
+        "parameters": parameters_of(model),
         "labels": [model.config.id2label[index] for index in range(shape.classes)],
     }

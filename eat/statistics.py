@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,11 @@ def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> fl
     if only_first + only_second == 0:
         return 1.0
     return float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+
+
+def examples_needed(epsilon: float, delta: float) -> int:
+    """The least n at which even no bad text among n shows a risk of at most epsilon: (1 - epsilon)^n <= delta."""
+    return math.ceil(math.log(delta) / math.log1p(-epsilon))
 
 
 def bootstrap_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat.ablation import ablation_table
-from eat.calibration import temperatures_of
+from eat.calibration import temperatures_of, threshold_of
 from eat.cost_model import cost_curve
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
@@ -83,10 +83,16 @@ class TaskInputs:
         )
 
 
-def summarize(study: Study, inputs: Mapping[str, TaskInputs], out_folder: Path | str) -> pd.DataFrame:
+def summarize(
+    study: Study,
+    inputs: Mapping[str, TaskInputs],
+    out_folder: Path | str,
+    tables: Mapping[str, Callable[[Results], pd.DataFrame]] | None = None,
+) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. The variants of an ablation stand in its table and in no other. Raises `EatError` where
+    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task. The variants of an ablation
+    stand in its table and in no other of the summary's and the curves'. Raises `EatError` where
     files are damaged, do not belong together, or mix devices.
     """
     out = Path(out_folder)
@@ -96,6 +102,8 @@ def summarize(study: Study, inputs: Mapping[str, TaskInputs], out_folder: Path |
     for name, curve in CURVES.items():
         table = pd.concat([curve(task) for task in tasks], ignore_index=True)
         write_table(out / "curves" / f"{name}.csv", table[~table["system"].isin(variants)])
+    for name, table_of in (tables or {}).items():
+        write_table(out / f"{name}.csv", pd.concat([table_of(task) for task in tasks], ignore_index=True))
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
             write_table(out / f"summary_ablation_{task}.csv", rows)
@@ -199,8 +207,9 @@ def _replays(
     found: dict[Point, list[Replay]] = {}
     for system in study.systems:
         for trace, calibration in zip(traces[system], calibrations[system], strict=True):
-            for policy in policies(study.operating_spec(system), temperatures_of(calibration)):
-                found.setdefault((system, policy.tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
+            fitted = temperatures_of(calibration), threshold_of(calibration)
+            for tau, policy in policies(study.operating_spec(system), *fitted).items():
+                found.setdefault((system, tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
     return found
 
 
@@ -400,9 +409,9 @@ def speed_rows(results: Results) -> pd.DataFrame:
     calls = results.timing
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
-        times = {point: _by_unit(at_point(timed, point)) for point in points_of(timed)}
+        times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
         for point, own in times.items():
-            mine, dense = _paired(times, (DENSE, None), own, results.task)
+            mine, dense = paired(times, (DENSE, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
             speedup = median_ratio(dense, mine, blocks)
             rows.append(
@@ -433,7 +442,7 @@ def _texts_timed(calls: pd.DataFrame) -> int:
     return int(one.groupby("unit")["n"].first().sum() if (one["n"] == 1).all() else one["n"].max())
 
 
-def _by_unit(rows: pd.DataFrame) -> pd.DataFrame:
+def by_unit(rows: pd.DataFrame) -> pd.DataFrame:
     """Times in ms: one row a block and unit, one column a repeat and seed."""
     return rows.pivot(index=["block", "unit"], columns=["repeat", "seed"], values="ms")
 
@@ -451,7 +460,7 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
     }
 
 
-def _paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
+def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
     """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
 
     Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
@@ -467,7 +476,7 @@ def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.D
     """The median of paired ratios other / own; NaN where the other was not timed."""
     if other not in times:
         return float("nan")
-    mine, others = _paired(times, other, own, task)
+    mine, others = paired(times, other, own, task)
     return float(np.median(others / mine))
 
 
@@ -588,10 +597,15 @@ def retention_curve(results: Results) -> pd.DataFrame:
 
 
 def scheduled_retention(shape: Mapping[str, Any]) -> Floats:
-    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far."""
+    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far.
+
+    NaN for a reducer that learns how many tokens to keep.
+    """
     reducer = shape["reducer"]
     layers = np.arange(1, shape["layers"] + 1)
     removals = np.isin(layers, reducer.get("after", [])).cumsum()
+    if reducer["kind"] != "none" and "ratio" not in reducer:
+        return np.full(len(layers), np.nan)
     kept: Floats = (1.0 - float(reducer.get("ratio", 0.0))) ** removals
     return kept
 

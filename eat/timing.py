@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from eat.cascade import CascadeEncoder, load_system
 from eat.config import Study, Timing
 from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError, listed
@@ -29,7 +30,7 @@ from eat.exits import ExitPolicy
 from eat.files import sha256_of
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, quiet, versions
 from eat.model import EatForSequenceClassification, load_model
-from eat.operating_points import Replay, replay
+from eat.operating_points import Replay, policies, replay
 from eat.precision import prepare, prepare_stock
 from eat.progress import Progress
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
@@ -99,13 +100,17 @@ class TimingResult:
 
 @dataclass(frozen=True)
 class TimedSystem:
-    """A trained system: its model folder, its dev trace and the temperatures of its exits."""
+    """A trained system: its model folder (of a cascade one a member), its dev trace and what was calibrated.
+
+    temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, where it has one.
+    """
 
     system: str
     seed: int
-    model: Path
+    models: Sequence[Path]
     trace: Path
     temperatures: Mapping[int, float]
+    threshold: float | None = None
 
 
 def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path) -> TimingResult:
@@ -117,7 +122,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     device = _device(options)
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
-    texts = TimedTexts(dev, reference.model, study.tasks[task].max_length, options.texts)
+    texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)
     entries: list[Entry] = []
     for timed in systems:
         if timed.system == study.reference:
@@ -134,8 +139,8 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         "threads": options.threads,
         "n_timed": len(texts.ids),
         "texts": texts.ids,
-        "tokens_mean": float(np.mean([len(text.ids) for text in texts.encoded_for(reference.model)])),
-        "tokenization_ms_per_text": texts.tokenization_ms(reference.model),
+        "tokens_mean": float(np.mean([len(text.ids) for text in texts.encoded_for(reference.models[0])])),
+        "tokenization_ms_per_text": texts.tokenization_ms(reference.models[0]),
         "load_average": [before, load_average()],
         "foreign_load": foreign.share,
         "foreign_load_busiest_block": busiest,
@@ -160,15 +165,14 @@ def _device(options: Timing) -> torch.device:
 def _entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
     """The entries of one trained system: one a threshold."""
     row = study.systems[timed.system]
-    model = load_model(timed.model, study.parts(timed.system))
-    prepare(model.encoder, row.precision, device)
+    model = load_system(timed.models, study.parts(timed.system))
+    for member in model.members:
+        prepare(member, row.precision, device)
     trace = Trace.read(timed.trace)
-    thresholds: list[float | None] = [*row.exits.tau] or [None]
     entries = []
-    for tau in thresholds:
-        policy = ExitPolicy(tuple(row.exits.rule), tau, timed.temperatures)
+    for tau, policy in policies(study.operating_spec(timed.system), timed.temperatures, timed.threshold).items():
         run, expected = _packed(model.encoder, policy, device), _expected(trace, policy)
-        encoded = texts.encoded_for(timed.model)
+        encoded = texts.encoded_for(timed.models[0])
         entries.append(Entry(timed.system, timed.seed, tau, row.precision, encoded, run, expected))
     return entries
 
@@ -179,10 +183,10 @@ def _reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, devi
     Plain, once more (A/A) and sorted by length, in the reference's precision; in other precisions, and with more layers
     at random, for their latency alone.
     """
-    model = load_model(timed.model, study.parts(timed.system))
+    model = load_model(timed.models[0], study.parts(timed.system))
     labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
     precision = study.systems[timed.system].precision
-    encoded = texts.encoded_for(timed.model)
+    encoded = texts.encoded_for(timed.models[0])
 
     def entry(name: str, model: EatForSequenceClassification, precision: str, **how: Any) -> Entry:
         stock = to_stock(model.encoder, labels)
@@ -217,7 +221,7 @@ def _deeper(model: EatForSequenceClassification, layers: int) -> EatForSequenceC
 
 
 def _packed(
-    encoder: PackedEncoder, policy: ExitPolicy, device: torch.device
+    encoder: PackedEncoder | CascadeEncoder, policy: ExitPolicy, device: torch.device
 ) -> Callable[[list[Encoded]], Callable[[], Answers]]:
     def run(texts: list[Encoded]) -> Callable[[], Answers]:
         output = encoder(PackedBatch.of(texts, device), policy)

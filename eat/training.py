@@ -31,8 +31,9 @@ from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.layout import Layout
-from eat.losses import JointLoss, exit_weights
-from eat.model import EatConfig, EatForSequenceClassification
+from eat.losses import SELF, JointLoss, exit_weights
+from eat.model import EatConfig, EatForSequenceClassification, load_model
+from eat.saliency import saliency_of_texts
 from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 from eat.weights import load_encoder, read_checkpoint
@@ -96,22 +97,17 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     model = build_model(spec, inputs.parent, labels)
     stage = spec["stage"]
     trained = stage["train_heads"]
-    weights = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
-    distill = stage["distill"] or {"mu": 0.0, "temperature": 1.0, "onto": "last"}
-    _check_heads(model, trained or [], weights)
-    if trained is not None:
-        _freeze_all_but(model, trained)
+    loss = build_loss(stage, model.encoder.exits)
+    _set_trainable(model, trained, soft=stage["removal"] == "soft")
     tokenizer = load_tokenizer(inputs.parent)
     table = read_split(inputs.train)
-    teacher = _teacher_logits(inputs.teacher, list(table["id"])) if stage["distill"] else None
+    teaches_itself = stage["distill"] is not None and stage["distill"]["teacher"] == SELF
+    teacher = None if stage["distill"] is None or teaches_itself else _teacher_logits(inputs.teacher, list(table["id"]))
     examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
-    weights = exit_weights(weights, model.encoder.exits, trained)
-    onto = weights if distill["onto"] == "all" else None
-    loss = JointLoss(weights, distill["mu"], distill["temperature"], onto)
-    if not (any(loss.weights.values()) or loss.mu):
-        raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
+        if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
+            _add_saliency(examples, inputs.parent, name)
         for cut_short in out.parent.glob(f".{out.name}.*.part"):
             shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
@@ -126,16 +122,19 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
             loss=loss,
             text_ids=list(table["id"]),
             frozen=trained is not None,
+            reducer_learning_rate=stage["reducer_learning_rate"],
         )
         steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
         log = RunLog(trainer, folder / "train_log.jsonl", name, whole)
         trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
+        trainer.add_callback(Softening(model, steps_an_epoch))
         trainer.add_callback(log)
         trainer.add_callback(MarkComplete())
         trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
         trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
+            model.encoder.reducer.soften(False)
             model.save_pretrained(temporary)
             copy_tokenizer(inputs.parent, temporary)
             write_text(temporary / "train_log.jsonl", log.text())
@@ -166,30 +165,70 @@ def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> Eat
             attention=spec["attention"],
             exits=spec["exits"]["after"],
             read=spec["exits"]["read"],
+            head=spec["exits"]["head"],
             last_head=spec["last_head"],
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
         )
     )
     fresh = load_encoder(model.encoder, checkpoint, layers)
-    missing = [parameter for parameter in fresh if not parameter.startswith("exit_heads.")]
+    missing = [parameter for parameter in fresh if not parameter.startswith(("exit_heads.", "reducer."))]
     if missing:
         raise EatError(f"{parent}: does not hold {listed(missing[:3])}; the encoder would start at random")
     return model
 
 
-def _check_heads(model: EatForSequenceClassification, trained: list[int], weights: Mapping[int, float]) -> None:
-    exits = model.encoder.exits
+def build_loss(stage: Mapping[str, Any], exits: list[int]) -> JointLoss:
+    """The loss of a stage of a model with these exits.
+
+    Raises `EatError` where a key names a layer without a head, and where nothing would be learned.
+    """
+    trained = stage["train_heads"]
+    given = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
+    _check_heads(exits, trained or [], given)
+    weights = exit_weights(given, exits, trained)
+    distill = stage["distill"]
+    loss = JointLoss(weights)
+    if distill is not None:
+        loss = JointLoss(
+            weights,
+            distill["mu"],
+            distill["temperature"],
+            distilled=weights if distill["onto"] == "all" else None,
+            labels=distill["labels"],
+            itself=distill["teacher"] == SELF,
+            divergence=distill["divergence"],
+        )
+    if not loss.teaches:
+        raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
+    if loss.itself and not any(weight for depth, weight in weights.items() if depth != exits[-1]):
+        raise EatError(f"teacher: self, but of the heads {listed(exits)} only the last is trained; it teaches others")
+    return loss
+
+
+def _check_heads(exits: list[int], trained: list[int], weights: Mapping[int, float]) -> None:
     for key, depths in (("train_heads", trained), ("exit_weights", list(weights))):
         unknown = [depth for depth in depths if depth not in exits]
         if unknown:
             raise EatError(f"{key} names layer {listed(unknown)}, after which there is no head; heads: {listed(exits)}")
 
 
-def _freeze_all_but(model: EatForSequenceClassification, heads: list[int]) -> None:
-    model.requires_grad_(False)
-    for depth in heads:
-        model.encoder.exit_heads[str(depth)].requires_grad_(True)
+def _set_trainable(model: EatForSequenceClassification, heads: list[int] | None, soft: bool) -> None:
+    """Freeze all but these heads, where some are named; a reducer learns only while it removes softly."""
+    if heads is not None:
+        model.requires_grad_(False)
+        for depth in heads:
+            model.encoder.head(depth).requires_grad_(True)
+    model.encoder.reducer.soften(soft)
+    model.encoder.reducer.requires_grad_(soft)
+
+
+def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str) -> None:
+    """Give every training text the saliency of its tokens in the model that the stage starts from."""
+    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []})
+    texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
+    for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
+        example["saliency"] = worth
 
 
 def _teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:
@@ -207,16 +246,26 @@ def _teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:
 def _examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | None) -> list[dict[str, Any]]:
     """One dictionary a training text, as the collator takes it."""
     return [
-        {"text": text, "label": int(label), "row": row, "teacher": None if teacher is None else teacher[row]}
+        {
+            "text": text,
+            "label": int(label),
+            "row": row,
+            "teacher": None if teacher is None else teacher[row],
+            "saliency": None,
+        }
         for row, (text, label) in enumerate(zip(encoded, labels, strict=True))
     ]
 
 
 def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Texts to one packed batch, the shortest first: ids and types (n,), lengths, labels, rows (B,), teacher (B, C)."""
+    """Texts to one packed batch, the shortest first.
+
+    Gives ids, types and saliency (n,), lengths, labels and rows (B,), and teacher (B, C).
+    """
     examples = sorted(examples, key=lambda example: len(example["text"].ids))
     texts = [example["text"] for example in examples]
     teacher = [example["teacher"] for example in examples]
+    saliency = [example["saliency"] for example in examples]
     return {
         "ids": torch.cat([text.ids for text in texts]),
         "types": torch.cat([text.types for text in texts]),
@@ -224,6 +273,7 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
         "labels": torch.tensor([example["label"] for example in examples]),
         "rows": [example["row"] for example in examples],
         "teacher": None if teacher[0] is None else torch.tensor(np.stack(teacher)),
+        "saliency": None if saliency[0] is None else torch.cat(saliency),
     }
 
 
@@ -261,13 +311,35 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
 class StageTrainer(Trainer):  # type: ignore[misc]
     """A `Trainer` whose loss is the sum of named parts of the packed forward pass."""
 
-    def __init__(self, *, loss: JointLoss, text_ids: list[str], frozen: bool, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        loss: JointLoss,
+        text_ids: list[str],
+        frozen: bool,
+        reducer_learning_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.joint_loss = loss
         self.text_ids = text_ids
         self.frozen = frozen
+        self.reducer_learning_rate = reducer_learning_rate
         self.parts: dict[str, float] = {}
         self.tokens = self.steps = 0
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As the `Trainer` makes it, but with a rate of their own and no decay for a reducer's parameters."""
+        optimizer = super().create_optimizer(model)
+        own = {id(parameter) for parameter in self.model.encoder.reducer.parameters() if parameter.requires_grad}
+        if own:
+            kept = []
+            for group in optimizer.param_groups:
+                kept += [parameter for parameter in group["params"] if id(parameter) in own]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            rate = self.reducer_learning_rate or self.args.learning_rate
+            optimizer.add_param_group({"params": kept, "lr": rate, "weight_decay": 0.0})
+        return optimizer
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -275,7 +347,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         """The loss of one packed batch. Raises `EatError` with step and texts where it is not finite."""
         if self.frozen:
             model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
-        batch = PackedBatch(inputs["ids"], inputs["types"], Layout(inputs["lengths"], inputs["ids"].device))
+        layout = Layout(inputs["lengths"], inputs["ids"].device)
+        batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
         with self.accelerator.autocast():  # mixed precision wraps the model's own forward, which is not called here
             output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
         parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
@@ -311,6 +384,27 @@ class Annealing(TrainerCallback):  # type: ignore[misc]
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Set the ratio of the step that begins."""
         self.reducer.scale = self.scale(state.global_step)
+
+
+class Softening(TrainerCallback):  # type: ignore[misc]
+    """Tells a soft reducer the epoch before each step, and lets it bring its parameters into their range after it.
+
+    The epoch is a function of the global step alone, so that a resumed run continues where it was.
+    """
+
+    def __init__(self, model: EatForSequenceClassification, steps_an_epoch: int) -> None:
+        self.reducer = model.encoder.reducer
+        self.steps_an_epoch = steps_an_epoch
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which epoch the step belongs to."""
+        if self.reducer.soft:
+            self.reducer.begin_step(state.global_step / self.steps_an_epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the parameters be brought into their range, before a checkpoint holds them."""
+        if self.reducer.soft:
+            self.reducer.end_step()
 
 
 def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Callable[[int], float]:

@@ -128,7 +128,8 @@ def load_encoder(encoder: PackedEncoder, checkpoint: Checkpoint, layers: Sequenc
     """Copy a checkpoint's weights into `encoder`, whose layer i becomes the checkpoint's layer `layers[i - 1]`.
 
     Heads are taken over where all layers are, and from a stock checkpoint only for the last head of its own kind: a
-    pooler means nothing in front of another classifier. Returns the names of the parameters that the checkpoint did
+    pooler means nothing in front of another classifier. So are a reducer's parameters, where they have the same shape.
+    Returns the names of the parameters that the checkpoint did
     not give and that keep their random start. Raises `EatError` where the shapes of the encoder differ.
     """
     fresh: list[str] = []
@@ -140,6 +141,8 @@ def load_encoder(encoder: PackedEncoder, checkpoint: Checkpoint, layers: Sequenc
                 kind = encoder.exit_heads[name.split(".")[1]].kind
                 fits = tensor is not None and tensor.shape == parameter.shape
                 tensor = tensor if whole and fits and checkpoint.stock_head in (None, kind) else None
+            if name.startswith("reducer.") and tensor is not None:
+                tensor = tensor if whole and tensor.shape == parameter.shape else None
             if tensor is None:
                 fresh.append(name)
             elif tensor.shape != parameter.shape:

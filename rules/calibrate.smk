@@ -7,7 +7,7 @@ OUTPUTS: results/{study}/calibration/{task}/{system}/seed{seed}.json; results/{s
 
 
 rule calibrate:
-    """Fit a temperature for each exit on the calibration split; measure calibration before and after on dev."""
+    """Fit a temperature for each exit, or a threshold that keeps a promise, on the calibration split."""
     input:
         calibration=PATHS.trace("{task}", "{system}", "{seed}", "calibration"),
         dev=PATHS.trace("{task}", "{system}", "{seed}", "dev"),
@@ -21,7 +21,7 @@ rule calibrate:
     conda:
         "../envs/study.yaml"
     params:
-        spec=lambda wildcards: canonical_json(STUDY.calibration_of(wildcards.system).model_dump(mode="json")),
+        spec=lambda wildcards: canonical_json(STUDY.calibration_spec(wildcards.system)),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:

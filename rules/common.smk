@@ -87,15 +87,17 @@ def runs():
     return [(system, seed) for system in STUDY.systems for seed in STUDY.seeds]
 
 
-def model_folder(wildcards):
-    """The model whose weights a system runs."""
-    system, stage = STUDY.model_of(wildcards.system)
-    return PATHS.model(STUDY.trained_task(wildcards.task), system, wildcards.seed, stage)
+def model_folders(wildcards):
+    """The model whose weights a system runs; of a cascade one for each system that it asks."""
+    return [
+        PATHS.model(STUDY.trained_task(wildcards.task), trained, wildcards.seed, stage)
+        for trained, stage in STUDY.models_of(wildcards.system)
+    ]
 
 
 def model_files(wildcards):
-    """Its files."""
-    return [model_folder(wildcards) / file for file in BACKBONE_FILES]
+    """Their files."""
+    return [folder / file for folder in model_folders(wildcards) for file in BACKBONE_FILES]
 
 
 def dev_traces(wildcards):
@@ -133,9 +135,9 @@ def parent_files(wildcards):
 
 
 def teacher_trace(wildcards):
-    """What the teacher says of the training texts, where a stage distils."""
-    distill = STUDY.stage(wildcards.system, wildcards.stage).distill
-    return PATHS.trace(wildcards.task, distill.teacher, wildcards.seed, "train") if distill else []
+    """What the teacher says of the training texts, where a stage learns from another system."""
+    teacher = STUDY.stage(wildcards.system, wildcards.stage).teacher
+    return PATHS.trace(wildcards.task, teacher, wildcards.seed, "train") if teacher else []
 
 
 def tex_engine():
@@ -186,9 +188,11 @@ def report_files(wildcards):
 
 def everything_else(wildcards):
     """All results but the records of them."""
+    compared = [PATHS.importance(task) for task in STUDY.tasks] if STUDY.importance_texts else []
     return [
         PATHS.summary,
         PATHS.metrics,
+        *compared,
         *report_files(wildcards),
         *figure_files(wildcards),
         *ablation_tables(wildcards),

@@ -2,8 +2,8 @@
 Summary: accuracy, calibration, work and time in one row for each operating point.
 
 REQUIRED INPUTS: operating points, dev traces, temperatures and timing of every task.
-OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, curves/*.csv; where the study has an ablation,
-summary_ablation_{task}.csv.
+OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, buckets.csv, promises.csv, curves/*.csv; where
+the study has an ablation, summary_ablation_{task}.csv.
 """
 
 
@@ -20,6 +20,8 @@ rule summarize:
         summary=PATHS.summary,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         metrics=PATHS.metrics,
+        buckets=PATHS.buckets,
+        promises=PATHS.promises,
         curves=[PATHS.curve(curve) for curve in CURVES],
         ablation=[PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation],
     log:

@@ -12,7 +12,7 @@ rule measure_time:
         models=lambda wildcards: [
             PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"
             for seed in STUDY.seeds
-            for trained, stage in dict.fromkeys(STUDY.model_of(system) for system in STUDY.systems)
+            for trained, stage in dict.fromkeys(model for system in STUDY.systems for model in STUDY.models_of(system))
         ],
         traces=dev_traces,
         calibrations=calibrations,

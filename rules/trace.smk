@@ -26,7 +26,7 @@ rule trace:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        model=model_folder,
+        models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.dev, parent=True),
@@ -34,7 +34,7 @@ rule trace:
         "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -56,7 +56,7 @@ rule trace_teacher:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        model=model_folder,
+        models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         folder=subpath(output.train, parent=True),
@@ -64,5 +64,33 @@ rule trace_teacher:
         "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --model {params.model:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
         " --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule compare_importance:
+    """Correlate what each reducer thinks of tokens with gradient saliency; only where `importance_texts` is given."""
+    input:
+        models=lambda wildcards: [
+            PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"
+            for seed in STUDY.seeds
+            for trained, stage in dict.fromkeys(model for system in STUDY.systems for model in STUDY.models_of(system))
+        ],
+        dev=PATHS.split("{task}", "dev"),
+        sources=sources_of("workflow_scripts.compare_importance"),
+    output:
+        PATHS.importance("{task}"),
+    log:
+        PATHS.log("compare_importance", "{task}"),
+    benchmark:
+        PATHS.benchmark("compare_importance", "{task}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
+    params:
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"]),
+    message:
+        "{wildcards.task}: comparing scores of importance"
+    shell:
+        "python -m workflow_scripts.compare_importance --study {params.study:q} --task {wildcards.task:q}"
+        " --threads {threads} --out {output:q} 2>&1 | tee {log:q}"

@@ -77,6 +77,7 @@ REDUCERS = st.one_of(
         {"kind": st.sampled_from(["norm", "received", "random"]), "after": distinct(LAYERS, 1)},
         optional={"ratio": st.floats(0.0, 0.9), "protect": distinct(st.sampled_from(["cls", "sep"]))},
     ),
+    st.fixed_dictionaries({"kind": st.just("merging"), "after": distinct(LAYERS, 1)}),
 )
 
 EXITS = st.one_of(

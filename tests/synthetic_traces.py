@@ -13,6 +13,13 @@ from eat.trace import Trace
 DIMENSIONS = {"hidden": 8, "intermediate": 32, "heads": 2}
 
 
+def _head_operations(is_last: bool, classes: int, last_head: str) -> list[float]:
+    """Of a linear head, 2 d C a text; with the projection of BERT or DistilBERT 2 d^2 more."""
+    hidden = DIMENSIONS["hidden"]
+    projects = is_last and last_head != "linear"
+    return [2.0 * hidden * classes + (2.0 * hidden * hidden if projects else 0.0), 0.0, 0.0]
+
+
 def make_trace(
     rows: int = 200,
     layers: int = 6,
@@ -57,6 +64,9 @@ def make_trace(
         "last_head": last_head,
         "reducer": {"kind": "norm" if after else "none", "after": list(after), "ratio": ratio, "protect": ["cls"]},
         "attention": {"kind": "dense", "left": 16, "right": 16},
+        "scoring": {},
+        "scoring_place": "layer_output",
+        "head_operations": {str(depth): _head_operations(depth == layers, classes, last_head) for depth in exits},
         "parameters": 1000,
         "labels": [str(label) for label in range(classes)],
     }

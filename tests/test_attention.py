@@ -146,3 +146,40 @@ def test_masks_cached_by_a_trace_serve_training(lengths: list[int], blocked_from
     trained = pattern(qkv.requires_grad_(), layout, HEADS)
     trained.sum().backward()
     torch.testing.assert_close(trained, traced, **TOLERANCE)
+
+
+@pytest.mark.parametrize("lengths", [[29], [24, 24, 24], [29, 3, 17, 1, 8]], ids=str)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: f"{p.left}-{p.right}" if p.window else "dense")
+def test_a_bias_on_keys_is_added_to_every_logit_of_theirs(
+    pattern: AttentionPattern, lengths: list[int], blocked_from: int
+) -> None:
+    pattern, layout, qkv = replace(pattern, blocked_from=blocked_from), Layout(lengths), random_qkv(lengths)
+    bias = torch.randn(layout.tokens, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    exact = bias.detach().double().requires_grad_()
+    contexts, received = [], []
+    for part, own in zip(qkv.double().split(lengths), exact.split(lengths), strict=True):
+        query, key, value = part.view(len(part), 3, HEADS, WIDTH).permute(1, 2, 0, 3)
+        seen = torch.tensor([[sees(pattern, i, j) for j in range(len(part))] for i in range(len(part))])
+        scores = query @ key.transpose(1, 2) / WIDTH**0.5 + own
+        weights = scores.masked_fill(~seen, -torch.inf).softmax(dim=-1)
+        contexts.append((weights @ value).transpose(0, 1).reshape(len(part), -1))
+        received.append(weights.mean(dim=(0, 1)))
+    context = pattern(qkv, layout, HEADS, 0.0, bias)
+    torch.testing.assert_close(context.double(), torch.cat(contexts), **TOLERANCE)
+    torch.testing.assert_close(pattern.received(qkv, layout, HEADS, bias).double(), torch.cat(received), **TOLERANCE)
+    context.square().sum().backward()
+    torch.cat(contexts).square().sum().backward()
+    assert bias.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(bias.grad.double(), exact.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_what_a_token_gives_to_itself_can_be_left_out() -> None:
+    lengths = [5, 3]
+    layout, qkv = Layout(lengths), random_qkv(lengths)
+    found = DENSE.received(qkv, layout, HEADS, own_query=False)
+    for part, start in zip(qkv.split(lengths), (0, 5), strict=True):
+        query, key, _ = part.view(len(part), 3, HEADS, WIDTH).permute(1, 2, 0, 3)
+        weights = (query @ key.transpose(1, 2) / WIDTH**0.5).softmax(dim=-1).mean(dim=0)
+        expected = (weights - torch.diag(weights.diagonal())).mean(dim=0)
+        torch.testing.assert_close(found[start : start + len(part)], expected, **TOLERANCE)

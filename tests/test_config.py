@@ -179,9 +179,28 @@ def test_an_unknown_key_is_refused_at_every_level_with_those_that_are_known(
     assert str(caught.value) == f"configuration: {key}: unknown key; known here: {known}"
 
 
+OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
+    (("systems", "eat", "reducer"), {"kind": "threshold", "after": [2]}, config.LearnedThreshold),
+    (("systems", "eat", "reducer"), {"kind": "retention", "after": [2]}, config.LearnedRetention),
+    (("systems", "eat", "reducer"), {"kind": "predictor", "after": [2]}, config.ContributionPredictor),
+    (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, config.TokenMerging),
+    (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, config.Promise),
+]
+
+
+@pytest.mark.parametrize(("level", "options", "model"), OPTIONS, ids=lambda value: getattr(value, "__name__", None))
+def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
+    level: tuple[Any, ...], options: dict[str, Any], model: type[BaseModel]
+) -> None:
+    with pytest.raises(EatError) as caught:
+        changed(*level, to=options | {"treshold": 1})
+    key = ".".join(map(str, (*level, "treshold")))
+    assert str(caught.value) == f"configuration: {key}: unknown key; known here: {', '.join(model.model_fields)}"
+
+
 def test_every_part_of_a_study_stands_among_the_levels() -> None:
     parts = {value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Strict)}
-    assert parts - {config.Strict} == {model for _, model in LEVELS}
+    assert parts - {config.Strict} == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
 
 
 # --- one broken value, one line -----------------------------------------------------------------------------------
@@ -232,12 +251,15 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "unknown rule": (
         "rule: [confidence]",
         "rule: [certainty]",
-        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy' or 'agreement'",
+        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy', 'agreement' or "
+        "'risk_controlled'",
     ),
     "unknown reducer": (
         "kind: norm",
         "kind: topk",
-        "systems.eat.reducer.kind: found 'topk'; input should be 'none', 'norm', 'received' or 'random'",
+        "systems.eat.reducer: found {'kind': 'topk', 'after': [2, 4], 'ratio': 0.3}; input tag 'topk' found using "
+        "'kind' does not match any of the expected tags: 'none', 'norm', 'received', 'random', 'threshold', "
+        "'retention', 'predictor', 'merging'",
     ),
     "unknown kind of backbone": (
         "{kind: folder, path: models/mine}",
@@ -386,12 +408,14 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "no threshold": (
         "tau: [0.8, 0.9]",
         "tau: []",
-        "systems.eat.exits: rule [confidence] with tau [none]; confidence and entropy need tau",
+        "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy and risk_controlled need tau, "
+        "and no other rule has it",
     ),
     "no rule": (
         "rule: [confidence]",
         "rule: []",
-        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence and entropy need tau",
+        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy and risk_controlled need tau, "
+        "and no other rule has it",
     ),
     "no exit": (
         "after: [3, 4]",
@@ -593,6 +617,135 @@ def nodes(value: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from nodes(inner, (*above, key))
 
 
+# --- cascades, promises, learned reducers --------------------------------------------------------------------------
+
+CASCADE = {"cascade": ["student", "dense"], "exits": {"after": [3], "rule": ["confidence"], "tau": [0.9]}}
+PROMISE = {"after": [3], "rule": ["risk_controlled"], "promise": {"epsilon": 0.05}, "tau": [0.8, 0.9]}
+LTP = {"backbone": "packed", "reducer": {"kind": "threshold", "after": [1, 2]}}
+
+
+def with_system(**row: Any) -> Study:
+    value = yaml.safe_load(STUDY)
+    value["systems"]["more"] = row
+    return load_study(value)
+
+
+def test_a_cascade_trains_nothing_and_runs_its_members_weights() -> None:
+    study = with_system(**CASCADE)
+    row = study.systems["more"]
+    assert (row.trains, row.recipe, row.backbone, row.last_head) == (False, [], "packed", "distilbert")
+    assert study.models_of("more") == [("student", "finetune"), ("dense", "finetune")]
+    assert study.parents("more") == ["student", "dense"]
+    assert study.parts("more")["exits"] == [3]
+
+
+def test_a_model_that_teaches_itself_has_no_teacher_to_wait_for() -> None:
+    stage = {"from": "dense", "train_heads": [3], "distill": {"teacher": "self", "onto": "all"}}
+    study = with_system(backbone="packed", last_head="bert", exits={"after": [3]}, recipe=[stage])
+    assert study.stage("more", "finetune").teacher is None
+    assert study.parents("more") == ["dense"]
+
+
+def test_a_promise_is_calibrated_on_raw_probabilities() -> None:
+    study = with_system(weights_of="eat", exits=PROMISE)
+    spec = study.calibration_spec("more")
+    assert spec["mode"] == "raw"
+    assert spec["promise"] == {"epsilon": 0.05, "delta": 0.1, "risk": "disagreement"}
+    assert spec["tau"] == [0.8, 0.9]
+    assert study.calibration_spec("eat") == {"mode": "fitted", "bins": 15}
+
+
+def test_epochs_and_batch_size_may_be_a_task_s() -> None:
+    study = changed(
+        "tasks", "movies", to=yaml.safe_load(STUDY)["tasks"]["movies"] | {"epochs": {"heads": 7.0}, "batch_size": 64}
+    )
+    found = {
+        (task, stage): study.training_spec(task, "eat", stage)
+        for task in study.tasks
+        for stage in ("finetune", "heads")
+    }
+    assert {key: spec["stage"]["epochs"] for key, spec in found.items()} == {
+        ("movies", "finetune"): 3.0, ("movies", "heads"): 7.0, ("tickets", "finetune"): 3.0, ("tickets", "heads"): 1.0,
+    }  # fmt: skip
+    assert [found[task, "heads"]["training"]["batch_size"] for task in ("movies", "tickets")] == [64, 32]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (
+            CASCADE | {"cascade": ["student", "eat"]},
+            ".cascade: eat trains no weights here, or is not dense; known: dense, student",
+        ),
+        (CASCADE | {"exits": {"after": [3]}}, ".exits.rule: a cascade without a rule would ask its last system alone"),
+        (CASCADE | {"recipe": [{}]}, ": cascade and a recipe; a system either takes"),
+        (CASCADE | {"weights_of": "eat"}, ": weights_of and cascade; a system runs one"),
+        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; leave reducer and"),
+        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio to raise"),
+        (
+            LTP | {"recipe": [{"reducer_learning_rate": 0.1}]},
+            ": recipe.0.reducer_learning_rate: a reducer learns only in",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"removal": "soft"}]},
+            ": recipe.0.removal: soft with the reducer none; threshold,",
+        ),
+        ({"weights_of": "dense", "reducer": LTP["reducer"]}, ".reducer: threshold after 1, 2, which learns; dense has"),
+        (
+            {"weights_of": "eat", "exits": {"rule": ["risk_controlled"]}},
+            ".exits: rule [risk_controlled] without a promise; ",
+        ),
+        ({"weights_of": "eat", "exits": {"promise": {"epsilon": 0.1}}}, ".exits: rule [confidence] with a promise; "),
+        (
+            {"weights_of": "eat", "exits": PROMISE | {"rule": ["risk_controlled", "entropy"]}},
+            ".exits: rule [risk_controlled, entropy]: risk_controlled chooses",
+        ),
+        (
+            {"weights_of": "eat", "exits": {"rule": ["agreement"], "tau": [], "patience": 2}},
+            ".exits: rule agreement with exits after [3, 4]; it compares",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
+            ".recipe.0.distill: teacher: self with onto: last; the last head",
+        ),
+    ],
+)
+def test_parts_that_do_not_go_together_give_a_line(row: dict[str, Any], message: str) -> None:
+    with pytest.raises(EatError) as caught:
+        with_system(**row)
+    assert str(caught.value).startswith(f"configuration: systems.more{message}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["calibration_examples"] = 44
+    value["systems"]["more"] = {"weights_of": "eat", "exits": PROMISE}
+    with pytest.raises(EatError) as caught:
+        load_study(value)
+    # 0.95^45 = 0.0994 <= 0.1 < 0.95^44
+    assert str(caught.value) == (
+        "configuration: systems.more.exits.promise: epsilon 0.05 at delta 0.1 needs at least 45 calibration texts, but "
+        "tasks.movies.calibration_examples is 44"
+    )
+
+
+def test_epochs_of_a_stage_that_no_system_has_are_refused() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["epochs"] = {"head": 6}
+    with pytest.raises(EatError) as caught:
+        load_study(value)
+    assert str(caught.value) == "configuration: tasks.movies.epochs: head is no stage; known: finetune, heads"
+
+
+def test_annealing_stretches_with_a_task_s_epochs() -> None:
+    value = yaml.safe_load(STUDY)
+    value["tasks"]["movies"]["epochs"] = {"finetune": 6}
+    stage = load_study(value).training_spec("movies", "eat", "finetune")["stage"]
+    # from 1 to 3 of 3 epochs becomes from 2 to 6 of 6
+    assert (stage["epochs"], stage["anneal"]) == (6.0, {"start_epoch": 2.0, "end_epoch": 6.0})
+
+
 # --- round trips --------------------------------------------------------------------------------------------------
 
 
@@ -625,7 +778,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
         assert seen.stage_names(name) == study.stage_names(name)
         assert seen.systems[name].exits == system.exits
         assert seen.systems[name].weights_of == system.weights_of
-        assert seen.model_of(name) == study.model_of(name)
+        assert seen.models_of(name) == study.models_of(name)
         assert seen.parts(name) == study.parts(name)
         assert seen.operating_spec(name)["tau"] == study.operating_spec(name)["tau"]
     for key in ("timing", "calibration", "accuracy_budget"):
@@ -671,11 +824,11 @@ def test_parents_come_before_their_children_in_some_order(value: dict[str, Any])
         starts = {study.parent_of(name, stage) for stage in study.stage_names(name)} - {None}
         for system, stage in starts:
             assert study.stage(system, stage).name == stage
-        teachers = {stage.distill.teacher for stage in study.systems[name].recipe if stage.distill}
+        teachers = {stage.teacher for stage in study.systems[name].recipe if stage.teacher}
         weights_of = {study.systems[name].weights_of} - {None}
         assert set(study.parents(name)) == ({system for system, _ in starts} - {name}) | teachers | weights_of
         assert name not in study.parents(name)
-        system, stage = study.model_of(name)
+        ((system, stage),) = study.models_of(name)
         assert study.systems[system].recipe[-1] == study.stage(system, stage)
 
 
@@ -712,7 +865,8 @@ def test_a_row_is_filled_from_the_one_whose_weights_it_runs(study: Study) -> Non
 )
 def test_a_part_that_is_given_stands_in_place_of_the_other_s(study: Study, part: str, given: Any, found: Any) -> None:
     lean = derived(**{part: given}).systems["lean"].model_dump(mode="json")
-    expected = study.systems["eat"].model_dump(mode="json") | {"weights_of": "eat", "recipe": [], part: found}
+    expected = study.systems["eat"].model_dump(mode="json") | {"weights_of": "eat", "recipe": []}
+    expected[part] = expected["exits"] | found if part == "exits" else found
     assert lean == expected
 
 
@@ -720,8 +874,8 @@ def test_a_row_that_runs_another_s_weights_trains_nothing(study: Study) -> None:
     with_lean = derived(exits={"after": [4]}, precision="bfloat16")
     assert with_lean.stage_names("lean") == []
     assert with_lean.parents("lean") == ["eat"]
-    assert with_lean.model_of("lean") == with_lean.model_of("eat") == ("eat", "heads")
-    assert with_lean.model_of("dense") == ("dense", "finetune")
+    assert with_lean.models_of("lean") == with_lean.models_of("eat") == [("eat", "heads")]
+    assert with_lean.models_of("dense") == [("dense", "finetune")]
     assert with_lean.parts("lean") == {
         "reducer": {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]},
         "attention": {"kind": "window", "left": 16, "right": 16},
@@ -741,7 +895,7 @@ def test_the_reference_may_run_another_s_weights_and_teach() -> None:
     value["systems"]["student"]["recipe"][0]["distill"]["teacher"] = "half"
     study = load_study(value)
     assert study.parents("student") == ["dense", "half"]
-    assert study.model_of("half") == ("dense", "finetune")
+    assert study.models_of("half") == [("dense", "finetune")]
 
 
 def test_a_precision_is_no_matter_of_training(study: Study) -> None:

@@ -72,6 +72,20 @@ def test_a_study_by_its_own_measurements_takes_what_it_took(tiny: Study) -> None
     assert found["calibrate"].hours * 3600 == pytest.approx(6 * 2.0)
 
 
+def test_a_task_that_runs_the_models_of_another_trains_nothing_and_stretched_training_takes_longer(tiny: Study) -> None:
+    value = tiny.model_dump(mode="json", by_alias=True)
+    value["tasks"][TASK]["epochs_scale"] = 3.0
+    value["tasks"]["shifted"] = value["tasks"][TASK] | {"models_of": TASK}
+    finished, study = Finished(tiny), load_study(value | {"study": "shifted"})
+    work = {
+        kind: [sum(job.work for job in jobs_of(one, finished) if job.rule == kind) for one in (tiny, study)]
+        for kind in ("finetune", "trace", "trace_teacher")
+    }
+    assert work["finetune"][1] == pytest.approx(3.0 * work["finetune"][0])
+    assert work["trace"][1] == pytest.approx(2.0 * work["trace"][0])
+    assert work["trace_teacher"][1] == pytest.approx(work["trace_teacher"][0])
+
+
 def larger(original: Study, **changes: object) -> Study:
     return Study.model_validate(original.model_dump(mode="json", by_alias=True) | changes)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eat.config import Layers, Study, load_study
-from eat.depths import check_depths, chosen_layers
+from eat.depths import check_depths, chosen_layers, depths_of
 from eat.errors import EatError
 
 
@@ -28,7 +28,9 @@ def study_of(**systems: Mapping[str, Any]) -> Study:
             "systems": {
                 "dense": {"backbone": "packaged", "last_head": "bert"},
                 **{
-                    name: dict(system) if "weights_of" in system else {"backbone": "packaged"} | dict(system)
+                    name: dict(system)
+                    if {"weights_of", "cascade"} & set(system)
+                    else {"backbone": "packaged"} | dict(system)
                     for name, system in systems.items()
                 },
             },
@@ -183,3 +185,14 @@ def test_weights_of_unknown_depth_wait_too() -> None:
     lean = {"weights_of": "far", "reducer": {"kind": "norm", "after": [8]}}
     check_depths(study_of(far=far, lean=lean), {"packaged": 6})
     assert "systems.lean.reducer.after: found layer 8" in refusal(study_of(far=far, lean=lean), packaged=6, folder=6)
+
+
+def test_a_cascade_has_the_layers_of_all_its_systems_and_exits_at_their_ends() -> None:
+    half = {"backbone": "packaged", "layers": {"every": 2}, "last_head": "distilbert"}
+    two = {"cascade": ["half", "dense"], "exits": {"after": [3], "rule": ["confidence"], "tau": [0.9]}}
+    study = study_of(half=half, two=two)
+    assert depths_of(study, {"packaged": 6})["two"] == 9
+    check_depths(study, {"packaged": 6})
+    two["exits"]["after"] = [4]
+    message = "systems.two.exits.after: found [4]; the systems of the cascade have 3, 6 layers, so it is [3]"
+    assert message in refusal(study_of(half=half, two=two), packaged=6)

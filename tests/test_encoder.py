@@ -36,7 +36,33 @@ PARTS: dict[str, dict[str, Any]] = {
     "eat": {"reducer": NORM, "attention": {"kind": "window", "left": 3, "right": 2}, "read": "mean"},
     "received": {"reducer": {"kind": "received", "after": [1, 2], "ratio": 0.5, "protect": ["cls", "sep"]}},
     "random": {"reducer": {"kind": "random", "after": [2], "ratio": 0.5}, "read": "mean"},
+    "ltp": {
+        "reducer": {
+            "kind": "threshold",
+            "after": [1, 2, 3, 4],
+            "final": 0.0,
+            "temperature": 0.1,
+            "penalty": 0.0,
+            "score": "mean",
+        }
+    },
+    "power": {"reducer": {"kind": "retention", "after": [1, 2, 3], "longest": 8, "penalty": 0.0}, "read": "attention"},
+    "adapler": {
+        "reducer": {
+            "kind": "predictor",
+            "after": [1, 2, 3, 4],
+            "size": 4,
+            "eta": 0.9,
+            "saliency_weight": 0.0,
+            "penalty": 0.0,
+            "sharpness": 1.0,
+            "growth": 1.0,
+            "softness": 0.1,
+        }
+    },
+    "tome": {"reducer": {"kind": "merging", "after": [1, 3], "ratio": 0.5}, "read": "attention"},
 }
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "agreement")]
 
 
@@ -148,7 +174,7 @@ def test_the_engine_answers_as_the_replay_of_its_trace(adaptive: EatForSequenceC
         assert np.array_equal(np.array(output.depth)[clear], played.depth[clear])
         answered = output.logits.numpy()
         expected = np.stack([trace.logits[depth][row] for row, depth in enumerate(played.depth)])
-        np.testing.assert_allclose(answered[clear], expected[clear], atol=1e-5)
+        np.testing.assert_allclose(answered[clear], expected[clear], **TOLERANCE)
         depths.append(np.array(output.depth))
     assert all((lower <= higher).all() for lower, higher in pairwise(depths))
     assert max(depths[-1]) <= 4
@@ -206,10 +232,10 @@ def test_a_row_alone_equals_the_row_in_a_batch(adaptive: EatForSequenceClassific
             if clear[row]:
                 alone = adaptive.run(PackedBatch.of([text]))
                 for depth, logits in alone.exits.items():
-                    torch.testing.assert_close(full.exits[depth][row], logits[0], atol=1e-5, rtol=0)
+                    torch.testing.assert_close(full.exits[depth][row], logits[0], **TOLERANCE)
                 alone = adaptive.run(PackedBatch.of([text]), policy)
                 assert alone.depth == [leaving.depth[row]]
-                torch.testing.assert_close(leaving.logits[row], alone.logits[0], atol=1e-5, rtol=0)
+                torch.testing.assert_close(leaving.logits[row], alone.logits[0], **TOLERANCE)
     assert clear.mean() > 0.8
 
 
@@ -226,7 +252,7 @@ def test_depth_is_within_the_model_and_the_order_of_rows_does_not_matter(lengths
     trace = traced(model, encoded)
     for row in np.flatnonzero(tie_margin(trace, policy, replay(trace, policy)) > 1e-5):
         assert forward.depth[row] == backward.depth[-1 - row]
-        torch.testing.assert_close(forward.logits[row], backward.logits[-1 - row], atol=1e-5, rtol=0)
+        torch.testing.assert_close(forward.logits[row], backward.logits[-1 - row], **TOLERANCE)
 
 
 @pytest.mark.parametrize(

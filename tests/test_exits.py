@@ -46,6 +46,28 @@ def test_agreement_needs_the_same_class_at_the_exit_before():
     assert certain_enough(["agreement"], None, {2: first, 3: second, 4: second}).tolist() == [True, True]
 
 
+def test_patience_counts_agreements_in_a_row():
+    """PABEE's counter: of classes 0 1 1 1 0 0 it is - 0 1 2 0 1 after the second exit and on."""
+    classes = [0, 1, 1, 1, 0, 0]
+    exits = {depth: rows([0.9, 0.1] if found == 0 else [0.1, 0.9]) for depth, found in enumerate(classes, start=1)}
+    for patience, leaves in ((1, [0, 0, 1, 1, 0, 1]), (2, [0, 0, 0, 1, 0, 0]), (3, [0] * 6)):
+        found = [
+            certain_enough(["agreement"], None, dict(list(exits.items())[:depth]), patience).item()
+            for depth in range(1, 7)
+        ]
+        assert found == [bool(one) for one in leaves]
+    assert ExitPolicy(("agreement",), patience=2).leaves(dict(list(exits.items())[:4])).tolist() == [True]
+
+
+def test_deebert_s_entropy_in_nats_is_a_certainty():
+    # it leaves where H < S; S = 0.3 nats of two classes is tau = 1 - 0.3 / ln 2, with any head's probabilities
+    tau = 1 - 0.3 / math.log(2)
+    for sure, leaves in ((0.95, True), (0.90, False)):  # H = 0.1985 and 0.3251
+        assert certain_enough(["entropy"], tau, {1: rows([sure, 1 - sure])}).item() is leaves
+    # p log p at p = 0 is 0, not NaN
+    assert certain_enough(["entropy"], tau, {1: rows([1.0, 0.0])}).item() is True
+
+
 def test_all_rules_must_hold():
     first, second = rows([0.9, 0.1], [0.1, 0.9], [0.9, 0.1]), rows([0.8, 0.2], [0.8, 0.2], [0.6, 0.4])
     assert certain_enough(["confidence", "agreement"], 0.7, {3: first, 4: second}).tolist() == [True, False, False]
@@ -118,3 +140,26 @@ def test_heads_are_their_formula(kind: str, read: str):
     expected = nn.functional.linear(vector, head.classifier.weight, head.classifier.bias)
     torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-6, rtol=0)
     assert (head.projection is None) == (kind == "linear")
+
+
+@pytest.mark.parametrize("kind", ["linear", "bert"])
+def test_an_attending_head_is_fastbert_s(kind: str):
+    """Linear d -> 128, tanh, self-attention with two heads over the row, [CLS], and the classifier on that."""
+    torch.manual_seed(0)
+    head = ExitHead(8, 3, kind, "attention").eval()
+    tiny.randomise(head, 0)
+    hidden = torch.randn(7, 8)
+    assert head.reader is not None
+    vectors = []
+    for part in (hidden[:5], hidden[5:]):
+        narrow = nn.functional.linear(part, head.reader.narrow.weight, head.reader.narrow.bias).tanh()
+        qkv = nn.functional.linear(narrow, head.reader.qkv.weight, head.reader.qkv.bias)
+        query, key, value = qkv.view(len(part), 3, 2, 64).permute(1, 2, 0, 3)  # (heads, t, 64) each
+        context = (query @ key.transpose(1, 2) / 8).softmax(dim=-1) @ value
+        vectors.append(context[:, 0].flatten())
+    vector = torch.stack(vectors)
+    if kind == "bert":
+        assert head.projection is not None
+        vector = (vector @ head.projection.weight.T + head.projection.bias).tanh()
+    expected = nn.functional.linear(vector, head.classifier.weight, head.classifier.bias)
+    torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-5, rtol=1e-5)

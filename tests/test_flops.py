@@ -11,8 +11,13 @@ from synthetic_traces import make_trace
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from eat.attention import DENSE
 from eat.errors import EatError
+from eat.exits import AttendingReader, ExitHead
 from eat.flops import flops, head_flops
+from eat.layout import Layout
+from eat.reducers import Dimensions, build_reducer
+from eat.reducers.predictor import PredictorReducer
 from eat.trace import Trace
 
 
@@ -99,3 +104,49 @@ def test_pairs_of_the_pattern_are_a_column_of_their_own() -> None:
 def test_a_depth_the_model_does_not_have_is_refused(depth: int) -> None:
     with pytest.raises(EatError, match="layers 1 to 6"):
         flops(make_trace(rows=2), np.full(2, depth), [6])
+
+
+def test_scoring_is_paid_for_in_the_layers_that_score() -> None:
+    # attention logits once more: 2 d a pair, of the tokens attended; a predictor: 10 a token, of those at the input
+    trace = make_trace(rows=6, exits=(3, 6))
+    depth = np.array([3, 6] * 3)
+    plain = flops(trace, depth, [6])
+    pairs = replace(trace, shape=trace.shape | {"scoring": {"3": [0.0, 0.0, 16.0]}, "scoring_place": "after_attention"})
+    np.testing.assert_allclose(flops(pairs, depth, [6]) - plain, 16.0 * trace.attended[:, 2].astype(float) ** 2)
+    tokens = replace(trace, shape=trace.shape | {"scoring": {"5": [0.0, 10.0, 0.0]}, "scoring_place": "layer_input"})
+    np.testing.assert_allclose(flops(tokens, depth, [6]) - plain, np.where(depth >= 5, 10.0 * trace.alive[:, 3], 0.0))
+    first = replace(trace, shape=trace.shape | {"scoring": {"1": [0.0, 10.0, 0.0]}, "scoring_place": "layer_input"})
+    np.testing.assert_allclose(flops(first, depth, [6]) - plain, 10.0 * trace.lengths)
+
+
+@pytest.mark.parametrize("read", ["cls", "attention"])
+@pytest.mark.parametrize("kind", ["linear", "bert"])
+def test_a_head_costs_what_the_counter_counts(kind: str, read: str) -> None:
+    head = ExitHead(32, 3, kind, read).eval()
+    cost = head.operations()
+    if head.reader is not None:  # eagerly: the counter sees nothing inside a fused attention
+        head.reader.forward = lambda hidden, layout: eager(head.reader, hidden)  # type: ignore[assignment, arg-type]
+    with FlopCounterMode(display=False) as counter:
+        head(torch.randn(7, 32), Layout([7]))
+    assert counter.get_total_flops() == cost.fixed + 7 * cost.per_token + 49 * cost.per_pair
+
+
+def eager(reader: AttendingReader, hidden: Tensor) -> Tensor:
+    query, key, value = reader.qkv(torch.tanh(reader.narrow(hidden))).view(len(hidden), 3, 2, -1).permute(1, 2, 0, 3)
+    return ((query @ key.transpose(1, 2)).softmax(-1) @ value)[:, 0].reshape(1, -1)
+
+
+@pytest.mark.parametrize("kind", ["received", "predictor"])
+def test_a_score_costs_what_the_counter_counts(kind: str) -> None:
+    options = {"kind": "received", "after": [1], "ratio": 0.5}
+    if kind == "predictor":
+        options = {"kind": kind, "after": [1], "size": 5, "eta": 0.5, "saliency_weight": 0.0, "penalty": 0.0,
+                   "sharpness": 1.0, "growth": 1.0, "softness": 0.1}  # fmt: skip
+    reducer = build_reducer(options, Dimensions(hidden=32, layers=2, heads=4))
+    cost = reducer.operations()
+    with FlopCounterMode(display=False) as counter:
+        if isinstance(reducer, PredictorReducer):
+            reducer.predictors["1"](torch.randn(7, 32))
+        else:
+            DENSE.received(torch.randn(7, 96), Layout([7]), 4)
+    assert counter.get_total_flops() == cost.fixed + 7 * cost.per_token + 49 * cost.per_pair

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from math import log
+from typing import Literal
 
 import pytest
 import torch
 
-from eat.losses import JointLoss, exit_weights
+from eat import config
+from eat.losses import SELF, JointLoss, exit_weights
 
 # logits (0, ln 3) are the probabilities (1/4, 3/4); (0, 0) are (1/2, 1/2)
 EXITS = {4: torch.tensor([[0.0, log(3)]]), 6: torch.tensor([[0.0, 0.0]])}
@@ -83,3 +85,45 @@ def test_weights_of_exits(given: dict[int, float], trained: list[int] | None, ex
 
 def test_an_exit_of_weight_0_is_no_part():
     assert list(JointLoss({4: 0.0, 6: 1.0})(EXITS, LABEL)) == ["exit_6"]
+
+
+# --- the losses of other papers, as cases of it ---------------------------------------------------------------------
+
+
+def divergence(first: list[float], second: list[float]) -> float:
+    """KL(first || second)."""
+    return sum(p * log(p / q) for p, q in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+def test_fastbert_s_last_head_teaches_all_others(direction: Literal["forward", "reverse"]):
+    # Magic Pyramid's equation 4: the sum over the other heads of the divergence from the last, (1/2, 1/2);
+    # equation 3 prints KL(student || teacher), which is `reverse`
+    logits = {2: torch.tensor([[0.0, log(3)]]), 4: torch.tensor([[log(4), 0.0]]), 6: torch.tensor([[0.0, 0.0]])}
+    for one in logits.values():
+        one.requires_grad_()
+    every = {2: 1.0, 4: 1.0, 6: 1.0}
+    loss = JointLoss(every, 1.0, 1.0, distilled=every, labels=0.0, itself=True, divergence=direction)
+    parts = loss(logits, LABEL)
+    students, teacher = ([0.25, 0.75], [0.8, 0.2]), [0.5, 0.5]
+    pairs = [(teacher, one) if direction == "forward" else (one, teacher) for one in students]
+    assert list(parts) == ["distillation"]
+    assert parts["distillation"].item() == pytest.approx(sum(divergence(*pair) for pair in pairs), rel=1e-6)
+    parts["distillation"].backward()
+    assert logits[6].grad is None  # the teacher learns nothing
+    assert logits[2].grad is not None
+
+
+def test_the_loss_and_the_configuration_call_that_teacher_the_same():
+    assert SELF == config.SELF  # the loss does not import the configuration: a new option there trains nothing
+
+
+def test_pabee_weighs_each_exit_by_its_layer():
+    # sum_j j CE_j / sum_j j: (4 CE_4 + 6 CE_6) / 10
+    parts = JointLoss({4: 0.4, 6: 0.6})(EXITS, LABEL)
+    assert sum(part.item() for part in parts.values()) == pytest.approx((4 * log(4 / 3) + 6 * log(2)) / 10, rel=1e-6)
+
+
+def test_deebert_sums_the_cross_entropies_of_its_off_ramps():
+    parts = JointLoss(exit_weights({}, [2, 4, 6], [2, 4]))({2: EXITS[6], 4: EXITS[4], 6: EXITS[6]}, LABEL)
+    assert sum(part.item() for part in parts.values()) == pytest.approx(log(2) + log(4 / 3), rel=1e-6)

@@ -109,7 +109,14 @@ def test_nan_is_an_error_and_not_an_exit() -> None:
         replay(trace, ExitPolicy(CONFIDENCE, 0.5))
 
 
-SPEC = {"rule": ["confidence"], "tau": [0.9, 0.6], "calibration": "fitted", "bins": 15}
+SPEC = {
+    "rule": ["confidence"],
+    "tau": [0.9, 0.6],
+    "patience": 1,
+    "promise": None,
+    "calibration": "fitted",
+    "bins": 15,
+}
 
 
 def test_rows_of_operating_points() -> None:

@@ -6,15 +6,14 @@ distilbert-base-uncased, but narrow layers and a small vocabulary.
 
 from __future__ import annotations
 
+import resource
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import tiny
-import torch
 import yaml
 from glue_folder import write_glue
 from hub_cache import put_model, put_task
@@ -23,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForPreTraining, DistilBertConfig, DistilBertForMaskedLM
 
 from eat.config import HubBackbone, HubSource, Study, load_study
+from eat.files import read_json
 from eat.sources import read_source
 from eat.splits import prepare_text
 from eat.weights import read_checkpoint
@@ -39,10 +39,11 @@ def paper() -> Study:
 
 def bert_base(folder: Path) -> None:
     """BERT-base's shape but for its width, with the names its layer norms have on the hub: gamma and beta."""
-    torch.manual_seed(0)
     config = BertConfig(vocab_size=tiny.VOCABULARY, hidden_size=WIDTH, intermediate_size=4 * WIDTH)
     assert (config.num_hidden_layers, config.num_attention_heads, config.max_position_embeddings) == (12, 12, POSITIONS)
-    BertForPreTraining(config).save_pretrained(folder)
+    model = BertForPreTraining(config)
+    tiny.randomise(model, seed=0)  # as it begins, every token has the same norm, and which goes is a matter of rounding
+    model.save_pretrained(folder)
     path = folder / "model.safetensors"
     old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
     tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
@@ -55,10 +56,11 @@ def bert_base(folder: Path) -> None:
 
 def distilbert_base(folder: Path) -> None:
     """DistilBERT-base's shape but for its width."""
-    torch.manual_seed(1)
     config = DistilBertConfig(vocab_size=tiny.VOCABULARY, dim=WIDTH, hidden_dim=4 * WIDTH)
     assert (config.n_layers, config.n_heads, config.max_position_embeddings) == (6, 12, POSITIONS)
-    DistilBertForMaskedLM(config).save_pretrained(folder)
+    model = DistilBertForMaskedLM(config)
+    tiny.randomise(model, seed=1)
+    model.save_pretrained(folder)
     tiny.save_tokenizer(folder)
 
 
@@ -92,11 +94,12 @@ def _reading(source: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.slow
 def test_a_dry_run_takes_less_than_ten_seconds(tmp_path: Path) -> None:
     copy = copy_project(tmp_path / FOLDER)
-    began = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     plan = copy.dry_run("paper.yaml")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert "prepare_text" in plan
-    # design.md; twice that where the machine is busy with other tests
-    assert time.perf_counter() - began < 20.0
+    # of the processor's time, since tests may run beside others; what it waits for, it waits for them
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 10.0
 
 
 def test_the_study_is_the_papers(paper: Study) -> None:
@@ -191,11 +194,11 @@ def test_the_mismatched_task_trains_nothing(run: Copy) -> None:
     results = run.folder / "results" / "paper"
     assert sorted(path.name for path in (results / "models").iterdir()) == ["mnli"]
     assert sorted(path.name for path in (results / "traces").iterdir()) == ["mnli", "mnli-mm"]
-    temperatures = [
-        (results / "calibration" / task / "eat-12" / "seed1.json").read_text(encoding="utf-8").split('"exits"')[0]
+    fitted = [
+        read_json(results / "calibration" / task / "eat-12" / "seed1.json")["temperatures"]
         for task in ("mnli", "mnli-mm")
     ]
-    assert temperatures[0] == temperatures[1]
+    assert fitted[0] == fitted[1]
     points = pd.concat(
         pd.read_parquet(results / "operating_points" / f"{task}.parquet") for task in ("mnli", "mnli-mm")
     )
@@ -205,8 +208,7 @@ def test_the_mismatched_task_trains_nothing(run: Copy) -> None:
 
 
 @pytest.mark.workflow
-def test_without_the_hubs_cache_the_run_stops_with_one_line(paper: Study, run: Copy, tmp_path: Path) -> None:
-    shutil.copytree(run.folder / "config", tmp_path / "config")
+def test_without_the_hubs_cache_the_run_stops_with_one_line(run: Copy, tmp_path: Path) -> None:
     copy = copy_project(tmp_path / FOLDER)
     shutil.copy(run.folder / "config" / "small.yaml", copy.folder / "config")
     copy.environment |= {"HF_HOME": str(tmp_path / "empty"), "HF_HUB_OFFLINE": "1"}

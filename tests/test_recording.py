@@ -126,6 +126,10 @@ def test_the_shape_tells_what_flops_and_reports_need():
         "last_head": "bert",
         "reducer": NORM,
         "attention": WINDOW,
+        # scores of norms are no matrix products; a head on one vector costs 2 d C, the pooler 2 d^2 more
+        "scoring": {"1": [0.0, 0.0, 0.0], "3": [0.0, 0.0, 0.0]},
+        "scoring_place": "layer_output",
+        "head_operations": {"1": [192.0, 0.0, 0.0], "2": [192.0, 0.0, 0.0], "4": [192.0 + 2048.0, 0.0, 0.0]},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "labels": ["a", "b", "c"],
     }
@@ -163,7 +167,7 @@ def recorded(
     model.save_pretrained(folder / "model")
     tiny.save_tokenizer(folder / "model")
     table = tiny.split(folder / "dev.parquet", rows=16, pairs=pairs)
-    return record_trace(folder / "model", parts, folder / "dev.parquet", tiny.UNNAMED, 16, "tiny"), table
+    return record_trace([folder / "model"], parts, folder / "dev.parquet", tiny.UNNAMED, 16, "tiny"), table
 
 
 def test_a_model_for_other_labels_or_another_order_is_refused(tmp_path: Path):
@@ -174,7 +178,7 @@ def test_a_model_for_other_labels_or_another_order_is_refused(tmp_path: Path):
     tiny.save_tokenizer(tmp_path / "model")
     tiny.split(tmp_path / "dev.parquet", rows=16)
     parts = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [], "precision": "float32"}
-    arguments = tmp_path / "model", parts, tmp_path / "dev.parquet"
+    arguments = [tmp_path / "model"], parts, tmp_path / "dev.parquet"
     record_trace(*arguments, ["entailment", "contradiction"], 16, "tiny")
     for labels in (["contradiction", "entailment"], ["entailment", "contradiction", "neutral"]):
         with pytest.raises(EatError, match=r"model: answers entailment, contradiction, but the text has the labels "):

@@ -23,8 +23,14 @@ TENTHS = st.integers(1, 9)
 PLACES: list[Place] = ["layer_input", "after_attention", "layer_output"]
 
 
+def packed(encoded: list[Any]) -> PackedBatch:
+    """Texts in this order, and not the shortest first."""
+    ids, types = (torch.cat([text[part] for text in encoded]) for part in (0, 1))
+    return PackedBatch(ids, types, Layout([len(text.ids) for text in encoded]))
+
+
 def view_of(encoded: list[Any], hidden: Tensor | None = None, received: Tensor | None = None) -> TokenView:
-    batch = PackedBatch.of(encoded)
+    batch = packed(encoded)
     tokens = batch.layout.tokens
     hidden = torch.randn(tokens, 8, generator=torch.Generator().manual_seed(1)) if hidden is None else hidden
     layout = batch.layout
@@ -136,7 +142,7 @@ class EverySecond(Reducer):
         self.seen.append(view)
         kept = torch.nonzero(view.layout.positions % 2 == 0)[:, 0]
         layout = Layout([-(-length // 2) for length in view.layout.lengths])
-        return Reduction(kept, layout, gate=self.gate.expand(len(kept)), loss=3.0 * self.gate)
+        return Reduction(layout, kept, hidden=self.gate * view.hidden[kept], loss=3.0 * self.gate)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -158,7 +164,7 @@ def test_a_reducer_removes_physically_at_its_place(place: Place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_gate_and_loss_of_a_reducer_reach_the_output(place: Place):
+def test_hidden_states_and_loss_of_a_reducer_reach_the_output(place: Place):
     model = tiny.model()
     batch = tiny.batch([9, 4])
     model.encoder.reducer = EverySecond(place, after=2, gate=1.0)
@@ -180,7 +186,7 @@ def test_the_state_of_tokens_travels_with_them():
     reducer = EverySecond("layer_output", after=1)
     reducer.after = frozenset({1, 2})
     model.encoder.reducer = reducer
-    batch = tiny.batch([9, 4])
+    batch = packed(tiny.texts([9, 4]))
     model.run(batch)
     second = reducer.seen[1]
     # after every second token was kept once, the second removal sees positions 0 2 4 6 8 and 0 2 of the texts
@@ -204,7 +210,7 @@ def test_received_keeps_the_tokens_that_were_attended_to(attention: dict[str, An
     inputs: list[Tensor] = []
     layer.qkv.register_forward_hook(lambda _, __, output: inputs.append(output.detach()))
     reducer.reduce = capturing  # type: ignore[method-assign]
-    batch = tiny.batch([11, 6])
+    batch = packed(tiny.texts([11, 6]))
     model.run(batch)
     pattern = AttentionPattern(2, 1, True) if attention["kind"] == "window" else AttentionPattern()
     scores = pattern.received(inputs[0], batch.layout, 4)  # itself tested against a loop in test_attention.py

@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from synthetic_traces import make_trace
 
-from eat.calibration import calibrate
+from eat.buckets import bucket_rows
+from eat.calibration import calibrate, softmax
 from eat.config import Study, load_study
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
 from eat.operating_points import task_operating_points
+from eat.promises import keep_promise, promise_rows
 from eat.statistics import mcnemar_p, median_ratio
 from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, scheduled_retention, summarize
 from eat.trace import Trace
@@ -82,7 +84,8 @@ def timing_of(study: Study, repeats: int = 3, units: int = 20) -> pd.DataFrame:
     """Timed calls in which a unit takes its own time, the same for all but for the system's factor."""
     rows = []
     thresholds: dict[str, list[float | None]] = {name: [None] for name in MADE_MS}
-    thresholds |= {name: list(system.exits.tau) or [None] for name, system in study.systems.items()}
+    for name, system in study.systems.items():
+        thresholds[name] = [None] if system.exits.promise or not system.exits.tau else list(system.exits.tau)
     for system, taus in thresholds.items():
         for tau, seed, repeat in product(taus, study.seeds, range(repeats)):
             ms, key = MADE_MS.get(system, 5.0), (seed, system, tau)
@@ -115,7 +118,11 @@ def files_of(folder: Path, study: Study, rows: int = 120) -> TaskInputs:
         for split, trace in traces.items():
             trace.write(both[name, seed][split])
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
-        write_json(calibrations[name, seed], calibrate(traces["calibration"], traces["dev"], "fitted"))
+        spec = study.calibration_spec(name)
+        found = calibrate(traces["calibration"], traces["dev"], spec["mode"])
+        if "promise" in spec:
+            found["promise"] = keep_promise(traces["calibration"], spec)
+        write_json(calibrations[name, seed], found)
     points = task_operating_points(study, "movies", both, calibrations)
     write_table(folder / "points.parquet", points)
     write_table(folder / "timing.parquet", timing_of(study))
@@ -523,3 +530,62 @@ def test_a_study_of_real_size_takes_seconds(tmp_path: Path) -> None:
     started = time.perf_counter()
     summarize(study, {"movies": files}, tmp_path / "out")
     assert time.perf_counter() - started < 20
+
+
+# --- by length, and promises --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def promising(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Results of a study with a system that keeps a promise; buckets and promises beside its summary."""
+    study = study_of(seeds=(1, 2))
+    value = study.model_dump(mode="json", by_alias=True)
+    rule = {"rule": ["risk_controlled"], "promise": {"epsilon": 0.2, "delta": 0.1}, "tau": [0.7, 0.8, 0.9, 0.95]}
+    value["systems"]["eat"]["exits"] |= rule
+    study = load_study(value)
+    folder = tmp_path_factory.mktemp("promising")
+    summarize(
+        study, {"movies": files_of(folder, study)}, folder / "out", {"buckets": bucket_rows, "promises": promise_rows}
+    )
+    return folder
+
+
+def test_buckets_add_up_to_the_summary(promising: Path) -> None:
+    buckets, summary = (pd.read_csv(promising / "out" / f"{name}.csv") for name in ("buckets", "summary"))
+    assert list(dict.fromkeys(buckets["bucket"])) == ["1-35", "36-70"]  # no text here is longer than 60
+    for system, rows in buckets.groupby("system"):
+        whole = row_of(summary, str(system))
+        assert rows["n"].sum() == whole["n"]
+        assert rows["n_timed"].sum() == whole["n_timed"]
+        for column in ("accuracy", "delta_accuracy", "avg_depth", "avg_retention"):
+            assert np.average(rows[column], weights=rows["n"]) == pytest.approx(whole[column], abs=1e-9), column
+    # made-up times: eat takes half of hf-dense whatever the length
+    eat = buckets[buckets["system"] == "eat"]
+    assert eat[["speedup_vs_dense", "speedup_low", "speedup_high"]].to_numpy() == pytest.approx(2.0)
+    assert (eat["flops_ratio"] > 1).all()
+
+
+def test_a_promise_stands_beside_what_dev_shows(promising: Path) -> None:
+    table = pd.read_csv(promising / "out" / "promises.csv")
+    assert table[["system", "seed"]].to_numpy().tolist() == [["eat", 1], ["eat", 2]]
+    assert set(table["tau"]) <= {0.7, 0.8, 0.9, 0.95, 1.0}
+    assert ((table["observed_low"] <= table["observed"]) & (table["observed"] <= table["observed_high"])).all()
+    for row in table.to_dict("records"):
+        trace = Trace.read(promising / "traces" / "eat" / str(row["seed"]) / "dev.parquet")
+        probabilities = softmax(trace.logits[3]), softmax(trace.logits[4])
+        full = trace.logits[6].argmax(axis=1)
+        answered = full
+        for one in reversed(probabilities) if row["tau"] < 1 else ():
+            answered = np.where(one.max(axis=1) >= row["tau"], one.argmax(axis=1), answered)
+        assert row["bad_dev"] == np.sum(answered != full)
+        assert (row["n"], row["n_dev"], row["observed"]) == (120, 120, row["bad_dev"] / 120)
+
+
+def test_a_study_that_promises_nothing_has_an_empty_table(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
+    summarize(study, {"movies": inputs}, tmp_path, {"promises": promise_rows})
+    assert pd.read_csv(tmp_path / "promises.csv").empty
+
+
+def test_a_reducer_that_learns_has_no_schedule() -> None:
+    schedule = scheduled_retention({"layers": 3, "reducer": {"kind": "threshold", "after": [1], "final": 0.01}})
+    assert np.isnan(schedule).all()

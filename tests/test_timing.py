@@ -245,10 +245,10 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
             model.save_pretrained(folder / name / str(seed))
             tiny.save_tokenizer(folder / name / str(seed))
         for name in study.systems:
-            model_folder = folder / study.model_of(name)[0] / str(seed)
+            model_folder = folder / study.models_of(name)[0][0] / str(seed)
             trace = folder / "traces" / name / str(seed) / "dev.parquet"
-            record_trace(model_folder, study.parts(name), folder / "dev.parquet", tiny.UNNAMED, 32, name).write(trace)
-            systems.append(TimedSystem(name, seed, model_folder, trace, {2: 1.3}))
+            record_trace([model_folder], study.parts(name), folder / "dev.parquet", tiny.UNNAMED, 32, name).write(trace)
+            systems.append(TimedSystem(name, seed, [model_folder], trace, {2: 1.3}))
     return Prepared(study, systems, folder / "dev.parquet", folder)
 
 
@@ -334,7 +334,7 @@ def test_answers_are_compared_with_the_trace(timed: TimingResult):
 def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared):
     timed = prepared.systems[0]
     assert timed.system == "dense"
-    texts = timing.TimedTexts(prepared.dev, timed.model, 32, TEXTS)
+    texts = timing.TimedTexts(prepared.dev, timed.models[0], 32, TEXTS)
     entries = {
         entry.system: entry for entry in timing._reference_entries(prepared.study, timed, texts, torch.device("cpu"))
     }
@@ -362,11 +362,11 @@ def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
     model.save_pretrained(tmp_path / "model")
     tiny.save_tokenizer(tmp_path / "model")
     tiny.split(tmp_path / "dev.parquet", rows=12, seed=7)
-    record_trace(tmp_path / "model", study.parts("plain"), tmp_path / "dev.parquet", tiny.UNNAMED, 32, "plain").write(
+    record_trace([tmp_path / "model"], study.parts("plain"), tmp_path / "dev.parquet", tiny.UNNAMED, 32, "plain").write(
         tmp_path / "trace.parquet"
     )
-    timed = TimedSystem("plain", 1, tmp_path / "model", tmp_path / "trace.parquet", {})
-    texts = timing.TimedTexts(tmp_path / "dev.parquet", timed.model, 32, 8)
+    timed = TimedSystem("plain", 1, [tmp_path / "model"], tmp_path / "trace.parquet", {})
+    texts = timing.TimedTexts(tmp_path / "dev.parquet", timed.models[0], 32, 8)
     entries = timing._reference_entries(study, timed, texts, torch.device("cpu"))
     with torch.inference_mode():
         answers = entries[0].run(entries[0].texts)()
@@ -383,8 +383,8 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
         assert Trace.read(own.trace).shape["precision"] == prepared.study.parts(name)["precision"]
     derived = next(one for one in prepared.systems if one.system == "eat-int8")
     base = next(one for one in prepared.systems if one.system == "eat")
-    assert derived.model == base.model
-    texts = timing.TimedTexts(prepared.dev, derived.model, 32, TEXTS)
+    assert derived.models == base.models
+    texts = timing.TimedTexts(prepared.dev, derived.models[0], 32, TEXTS)
     (entry,) = timing._entries(prepared.study, derived, texts, torch.device("cpu"))
     assert (entry.precision, entry.tau) == ("int8", 0.7)
     with torch.inference_mode():
@@ -411,21 +411,21 @@ def save_letter_tokenizer(folder: Path) -> None:
 def test_each_system_gets_the_tokens_of_its_own_tokenizer(prepared: Prepared, tmp_path: Path):
     first = next(one for one in prepared.systems if one.system == "eat")
     other = tmp_path / "model"
-    shutil.copytree(first.model, other)
+    shutil.copytree(first.models[0], other)
     save_letter_tokenizer(other)
     trace = tmp_path / "dev.parquet"
-    record_trace(other, prepared.study.parts("eat"), prepared.dev, tiny.UNNAMED, 32, "eat").write(trace)
-    texts = timing.TimedTexts(prepared.dev, first.model, 32, TEXTS)
-    ours, theirs = texts.encoded_for(first.model), texts.encoded_for(other)
+    record_trace([other], prepared.study.parts("eat"), prepared.dev, tiny.UNNAMED, 32, "eat").write(trace)
+    texts = timing.TimedTexts(prepared.dev, first.models[0], 32, TEXTS)
+    ours, theirs = texts.encoded_for(first.models[0]), texts.encoded_for(other)
     table = pd.read_parquet(prepared.dev).set_index("id").loc[texts.ids].reset_index()
-    for model, found in ((first.model, ours), (other, theirs)):
+    for model, found in ((first.models[0], ours), (other, theirs)):
         expected = encode_split(load_tokenizer(model), table, 32)
         assert [text.ids.tolist() for text in found] == [text.ids.tolist() for text in expected]
     assert all(len(one.ids) < len(two.ids) for one, two in zip(ours, theirs, strict=True))
-    assert texts.encoded_for(prepared.systems[0].model) is ours  # the same tokenizer cuts once
+    assert texts.encoded_for(prepared.systems[0].models[0]) is ours  # the same tokenizer cuts once
     # and the gate lets both pass in one job, each against its own trace
     result = time_task(
-        prepared.study, "tiny", [prepared.systems[0], replace(first, model=other, trace=trace)], prepared.dev
+        prepared.study, "tiny", [prepared.systems[0], replace(first, models=[other], trace=trace)], prepared.dev
     )
     agreement = pd.DataFrame(result.state["agreement"])
     assert (agreement["different"] == 0).all()
@@ -465,7 +465,7 @@ def test_a_model_that_is_not_the_traced_one_is_refused(prepared: Prepared):
 def test_temperatures_are_part_of_the_operating_point(prepared: Prepared):
     # at a temperature of 50 all probabilities are near 1/2: nobody is certain enough, and all run to the end
     flat = replace(prepared.systems[1], temperatures={2: 50.0})
-    timed_texts = timing.TimedTexts(prepared.dev, flat.model, 32, TEXTS)
+    timed_texts = timing.TimedTexts(prepared.dev, flat.models[0], 32, TEXTS)
     entries = timing._entries(prepared.study, flat, timed_texts, torch.device("cpu"))
     texts = tiny.texts([9, 14])
     with torch.inference_mode():

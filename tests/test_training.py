@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from eat import training
-from eat.config import Study
+from eat.config import Distillation, Study
 from eat.errors import DamagedFile, EatError
 from eat.files import write_json
 from eat.model import load_model
@@ -184,7 +184,7 @@ def test_a_stage_learns(data: Path, tmp_path: Path):
     log = log_of(tmp_path)
     assert log[-1]["loss"] < 0.2 * log[0]["loss"]
     labels = ["negative", "positive"]
-    trace = record_trace(tmp_path / "model", tiny.study().parts("dense"), data / "train.parquet", labels, 32, "tiny")
+    trace = record_trace([tmp_path / "model"], tiny.study().parts("dense"), data / "train.parquet", labels, 32, "tiny")
     assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
 
 
@@ -465,6 +465,77 @@ def test_a_frozen_encoder_stays_bit_identical(
     assert hooked == [(False, torch.float32)] * STEPS  # without dropout: the head reads what it will read at inference
 
 
+# --- reducers that learn ------------------------------------------------------------------------------------------
+
+LEARNING: dict[str, dict[str, Any]] = {
+    "threshold": {"kind": "threshold", "after": [1, 2, 3, 4]},
+    "retention": {"kind": "retention", "after": [1, 2, 3, 4], "longest": 16},
+    "predictor": {"kind": "predictor", "after": [1, 2, 3, 4], "size": 4},
+}
+
+
+def learning(data: Path, kind: str, parent: Path, removal: str = "soft", **stage: Any) -> StageInputs:
+    """The inputs of a stage in which a reducer of this kind learns, or removes by what it has learned."""
+    row = {"backbone": "tiny", "last_head": "bert", "reducer": LEARNING[kind]}
+    more = {"epochs": 2, "removal": removal, **stage}
+    dense = {"backbone": "tiny", "last_head": "bert", "recipe": [{"epochs": 2}]}
+    study = tiny.study(systems={"dense": dense, "own": row | {"recipe": [more]}})
+    return replace(inputs_of(data, "own", study), parent=parent)
+
+
+@pytest.fixture(scope="module")
+def dense(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained dense model."""
+    folder = tmp_path_factory.mktemp("dense")
+    trained(inputs_of(data, "dense"), folder)
+    return folder / "model"
+
+
+@pytest.mark.parametrize("kind", sorted(LEARNING))
+def test_a_reducer_learns_softly_at_its_own_rate_and_then_stays(data: Path, dense: Path, tmp_path: Path, kind: str):
+    softly = trained(learning(data, kind, dense, reducer_learning_rate=5e-2), tmp_path / "soft")
+    own = {name: one for name, one in softly.items() if name.startswith("encoder.reducer.")}
+    begun = build_model(learning(data, kind, dense).spec, dense, ["negative", "positive"]).state_dict()
+    if kind != "predictor":  # whose networks begin at random
+        assert all(not torch.equal(one, begun[name]) for name, one in own.items())
+    assert "reducer" in log_of(tmp_path / "soft")[0]
+    hard = trained(learning(data, kind, tmp_path / "soft" / "model", removal="hard"), tmp_path / "hard")
+    require_same({name: hard[name] for name in own}, own)
+    assert not torch.equal(hard["encoder.layers.0.down.weight"], softly["encoder.layers.0.down.weight"])
+    assert "reducer" not in log_of(tmp_path / "hard")[0]
+
+
+@pytest.mark.parametrize("kind", sorted(LEARNING))
+def test_a_killed_soft_stage_resumes_to_the_same_weights(data: Path, dense: Path, tmp_path: Path, kind: str):
+    inputs = learning(data, kind, dense, reducer_learning_rate=1e-2)
+    whole = trained(inputs, tmp_path / "undisturbed")
+    train_and_kill(inputs, tmp_path / "killed", 6)
+    require_same(trained(inputs, tmp_path / "killed"), whole)
+
+
+def test_learned_numbers_stay_in_their_range_at_any_rate(data: Path, dense: Path, tmp_path: Path):
+    found = trained(learning(data, "retention", dense, reducer_learning_rate=3.0), tmp_path)
+    retention = found["encoder.reducer.retention"]
+    assert 0.0 <= retention.min() < retention.max() <= 1.0
+
+
+def test_saliency_comes_from_a_trained_model(data: Path, tmp_path: Path):
+    with pytest.raises(EatError, match=r"a bert checkpoint, not a model that a study trained; train first"):
+        trained(learning(data, "predictor", data / "backbone"), tmp_path)
+
+
+def test_a_model_can_teach_its_own_heads(data: Path, dense: Path, tmp_path: Path):
+    """FastBERT's second stage: the last head and the encoder stay as they are."""
+    distill = Distillation(teacher="self", onto="all", mu=1.0, temperature=1.0, labels=0.0).model_dump()
+    inputs = with_spec(inputs_of(data), "stage", train_heads=[2], anneal=None, distill=distill)
+    spec = {**inputs.spec, "exits": {"after": [2], "read": "attention", "head": "bert"}, "last_head": "bert"}
+    found = trained(replace(inputs, spec=spec, parent=dense), tmp_path)
+    assert all(set(line) >= {"distillation"} and "exit_2" not in line for line in log_of(tmp_path))
+    before = load_file(dense / "model.safetensors")
+    require_same({name: found[name] for name in before}, before)
+    assert {name.split(".")[3] for name in set(found) - set(before)} == {"reader", "projection", "classifier"}
+
+
 class Recorder:
     """What the collator handed to the loss: text row -> teacher's logits."""
 
@@ -484,7 +555,14 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
     """A stage that learns from a trace of the backbone's own model, whose rows stand in another order."""
     tiny.model(last_head="bert").save_pretrained(tmp_path / "teacher")
     tiny.save_tokenizer(tmp_path / "teacher")
-    trace = record_trace(tmp_path / "teacher", tiny.study().parts("dense"), data / "train.parquet", 32, "teacher")
+    trace = record_trace(
+        [tmp_path / "teacher"],
+        tiny.study().parts("dense"),
+        data / "train.parquet",
+        ["negative", "positive"],
+        32,
+        "teacher",
+    )
     order = np.random.default_rng(0).permutation(24)
     shuffled = {
         name: getattr(trace, name)[order]
@@ -492,16 +570,16 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
     }
     logits = {depth: values[order] for depth, values in trace.logits.items()}
     replace(trace, logits=logits, **shuffled).write(tmp_path / "trace.parquet")
-    inputs = with_spec(
-        inputs_of(data), "stage", distill={"teacher": "dense", "mu": 0.5, "temperature": 2.0, "onto": "last"}
-    )
+    inputs = with_spec(inputs_of(data), "stage", distill=Distillation(teacher="dense").model_dump())
     return replace(inputs, teacher=tmp_path / "trace.parquet")
 
 
 def test_a_teacher_s_logits_are_found_by_id(distilled: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recorder = Recorder(monkeypatch)
     trained(distilled, tmp_path)
-    expected = record_trace(tmp_path / "teacher", tiny.study().parts("dense"), distilled.train, 32, "teacher").logits[4]
+    expected = record_trace(
+        [tmp_path / "teacher"], tiny.study().parts("dense"), distilled.train, tiny.UNNAMED, 32, "teacher"
+    ).logits[4]
     assert sorted(recorder.teacher) == list(range(24))
     for row, logits in recorder.teacher.items():
         assert logits == pytest.approx(expected[row].tolist(), abs=1e-6)

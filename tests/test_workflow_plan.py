@@ -25,7 +25,10 @@ from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
 from eat.config import load_study
 from workflow_scripts._sources import sources_of
 
-SHIPPED = ("config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml")
+SHIPPED = (
+    "config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml",
+    "systems.yaml", "magic_pyramid.yaml",
+)  # fmt: skip
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
 pytestmark = [
@@ -41,9 +44,13 @@ printf '\\n\\0' >> calls
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A copy in which nothing was run, with a folder of GLUE files."""
+    """A copy in which nothing was run, with a folder of GLUE files, and a user's own."""
     copy = copy_project(tmp_path_factory.mktemp("fresh") / FOLDER)
     write_glue(copy.folder / "data" / "glue", examples=2)
+    for task in load_study(ROOT / "config" / "magic_pyramid.yaml").tasks.values():
+        if task.source.kind == "file":
+            (copy.folder / task.source.path).parent.mkdir(exist_ok=True)
+            (copy.folder / task.source.path).write_text("text,label\na,0\n", encoding="utf-8")
     return copy
 
 

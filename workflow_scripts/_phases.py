@@ -15,19 +15,20 @@ from eat.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
-TASK = ("tasks.*.max_length", "tasks.*.learning_rate", "tasks.*.epochs_scale")
+TASK = ("tasks.*.max_length", "tasks.*.models_of")
+TRAINED = tuple(f"tasks.*.{key}" for key in ("learning_rate", "batch_size", "epochs", "epochs_scale"))
 SYSTEM = tuple(
     f"systems.*.{key}"
-    for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "last_head")
+    for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "exits.head", "last_head")
 )
-PARTS = ("systems.*.weights_of", "systems.*.precision")
+PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision")
 TRAINING = tuple(
     f"training.{key}"
     for key in (
         "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
     )
 )  # fmt: skip
-RULE = ("systems.*.exits.rule", "systems.*.exits.tau")
+RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
 CALIBRATION = ("calibration", "systems.*.calibration")
 
 
@@ -58,10 +59,14 @@ PHASES: Mapping[str, Phase] = {
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
-        (*STUDY, *TASK, *SYSTEM, "systems.*.recipe", *TRAINING),
+        (*STUDY, *TASK, *TRAINED, *SYSTEM, "systems.*.recipe", *TRAINING),
         commands=("finetune", "trace"),
     ),
-    "trace": Phase(("trace",), ("prepare", "finetune"), (*STUDY, "tasks.*.max_length", *SYSTEM, *PARTS)),
+    "trace": Phase(
+        ("trace", "compare_importance"),
+        ("prepare", "finetune"),
+        (*STUDY, *TASK, *SYSTEM, *PARTS, "importance_texts"),
+    ),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(

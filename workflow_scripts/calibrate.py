@@ -1,4 +1,4 @@
-"""Fit a temperature for each exit on the calibration split, and measure calibration before and after on dev."""
+"""Fit temperatures, or the threshold that keeps a promise, on the calibration split; measure calibration on dev."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from pathlib import Path
 
 from eat.calibration import calibrate
 from eat.files import write_json
+from eat.promises import keep_promise
 from eat.trace import Trace
 from workflow_scripts._command import run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="mode and bins, as JSON")
+    parser.add_argument("--spec", required=True, help="mode and bins, and what keeps a promise, as JSON")
     parser.add_argument("--calibration", required=True, type=Path, help="the trace of the calibration split")
     parser.add_argument("--dev", required=True, type=Path, help="the trace of the dev split")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
     spec = json.loads(arguments.spec)
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
-    write_json(arguments.out, calibrate(*traces, mode=spec["mode"], bins=spec["bins"]))
+    found = calibrate(*traces, mode=spec["mode"], bins=spec["bins"])
+    if "promise" in spec:
+        found["promise"] = keep_promise(traces[0], spec)
+    write_json(arguments.out, found)
 
 
 if __name__ == "__main__":

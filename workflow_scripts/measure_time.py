@@ -16,9 +16,9 @@ def main() -> None:
     parser.add_argument("--state", required=True, type=Path, help="the JSON file on the machine and the comparison")
     arguments = parser.parse_args()
 
+    from eat.calibration import temperatures_of, threshold_of
     from eat.config import Study
     from eat.files import read_json, write_json, write_table
-    from eat.operating_points import temperatures_of
     from eat.paths import StudyPaths
     from eat.timing import TimedSystem, time_task
 
@@ -28,13 +28,14 @@ def main() -> None:
         TimedSystem(
             system,
             seed,
-            paths.model(study.trained_task(task), trained, seed, stage),
+            [paths.model(study.trained_task(task), trained, seed, stage) for trained, stage in study.models_of(system)],
             paths.trace(task, system, seed, "dev"),
-            temperatures_of(read_json(paths.calibration(task, system, seed))),
+            temperatures_of(calibration),
+            threshold_of(calibration),
         )
         for seed in study.seeds
         for system in study.systems
-        for trained, stage in [study.model_of(system)]
+        for calibration in [read_json(paths.calibration(task, system, seed))]
     ]
     result = time_task(study, task, systems, paths.split(task, "dev"))
     write_table(arguments.out, result.calls)

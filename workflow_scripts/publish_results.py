@@ -73,11 +73,11 @@ def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
     paths = StudyPaths(study.study)
     parts = [f"Made by `{command}`.\n"]
     for task in dict.fromkeys(summary["task"]):
-        state, source = read_json(paths.timing_state(task)), read_json(paths.card(task))["source"]
+        state, card = read_json(paths.timing_state(task)), read_json(paths.card(task))
         precisions = listed(dict.fromkeys(state["precisions"].values()))
         versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
         dev = int(summary.loc[summary["task"] == task, "n"].max())
-        given = f" ({source['dev']})" if "dev" in source else ""
+        given = f" ({card['source']['dev']})" if "dev" in card["source"] else ""
         parts.append(
             f"**{task}**, {dev} dev texts{given}, {state['n_timed']} of them timed on {state['date']} "
             f"({state['machine']['cpu']}, {state['threads']} threads, {precisions}; {versions}; other processes "
@@ -87,10 +87,22 @@ def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
         throughput = throughput_table(summary, task)
         if throughput is not None:
             parts += [f"Batch {int(summary['batch_size'].max())}:\n", to_markdown(throughput)]
+        own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
+        if card["pair"] and len(card["labels"]) == 2:
+            parts.append(f1_line(own, card["labels"][1]))
     unfinished = [task for task in study.tasks if task not in set(summary["task"])]
     if unfinished:
         parts.append(f"Not finished yet: {listed(unfinished)}.\n")
     return "\n".join(parts)
+
+
+def f1_line(rows: pd.DataFrame, label: str) -> str:
+    """F1 of one class for each system at its chosen threshold, as GLUE gives it for pairs of texts."""
+    from eat.rounding import percent
+
+    chosen = rows[rows["chosen"] & (rows["batch_size"] == 1)]
+    each = ", ".join(f"{system} {percent(value)}" for system, value in zip(chosen["system"], chosen["f1"], strict=True))
+    return f"F1 of `{label}` (%): {each}.\n"
 
 
 if __name__ == "__main__":

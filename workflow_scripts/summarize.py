@@ -14,11 +14,14 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder of the study's results")
     arguments = parser.parse_args()
 
+    from eat.buckets import bucket_rows
     from eat.config import Study
+    from eat.promises import promise_rows
     from eat.summary import TaskInputs, summarize
 
     study = Study.model_validate_json(arguments.study)
-    summarize(study, {task: TaskInputs.of(study, task) for task in study.tasks}, arguments.out)
+    inputs = {task: TaskInputs.of(study, task) for task in study.tasks}
+    summarize(study, inputs, arguments.out, {"buckets": bucket_rows, "promises": promise_rows})
 
 
 if __name__ == "__main__":

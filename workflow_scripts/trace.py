@@ -12,7 +12,9 @@ from workflow_scripts._command import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--name", required=True, help="what the progress lines call this run")
-    parser.add_argument("--model", required=True, type=Path, help="the folder of the trained model")
+    parser.add_argument(
+        "--models", required=True, type=Path, nargs="+", help="the folder of the trained model; of a cascade several"
+    )
     parser.add_argument("--parts", required=True, type=json.loads, help="how its weights are run, as JSON")
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
@@ -30,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        trace = record_trace(arguments.model, arguments.parts, split, labels, arguments.max_length, name)
+        trace = record_trace(arguments.models, arguments.parts, split, labels, arguments.max_length, name)
         trace.write(arguments.out / split.name)
 
 
