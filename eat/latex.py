@@ -205,16 +205,18 @@ def write_tables(
     reference: str,
     published: Published,
     out_folder: Path | str,
+    f1: bool = False,
 ) -> list[Path]:
     """Write every table of a task as `{kind}_{task}.tex`; returns the files.
 
-    summary: summary.csv. paper_columns: summary_{task}.csv. published: report/published.yaml. The throughput table of a
-    study that timed batch 1 only is a file that says so in a comment, so that the same files always appear.
+    summary: summary.csv. paper_columns: summary_{task}.csv. published: report/published.yaml. f1: see `main_table`. The
+    throughput table of a study that timed batch 1 only is a file that says so in a comment, so that the same files
+    always appear.
     """
     made: dict[str, Callable[[], Table | None]] = {
-        "results": lambda: tables.main_table(summary, task),
+        "results": lambda: tables.main_table(summary, task, f1),
         "throughput": lambda: tables.throughput_table(summary, task),
-        "frontier": lambda: tables.frontier_table(summary, task),
+        "frontier": lambda: tables.frontier_table(summary, task, f1),
         "calibration": lambda: tables.calibration_table(summary, task),
         "paper": lambda: tables.paper_table(paper_columns, task, reference, published),
     }

@@ -6,7 +6,7 @@ wholly on the good side of every other system's; columns without intervals are n
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -145,10 +145,18 @@ _COMPUTE = _Quantity("FLOPs", "own / dense", "compute", rounding.retention)
 _WORK = _Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
 
 
-def main_table(summary: pd.DataFrame, task: str) -> Table:
-    """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes."""
+def judged_by_f1(card: Mapping[str, Any]) -> bool:
+    """Whether F1 of the positive class stands beside the accuracy: for pairs of texts in two classes, as in GLUE."""
+    return bool(card["pair"]) and len(card["labels"]) == 2
+
+
+def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
+    """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes.
+
+    f1: whether the task is judged by F1 too (`judged_by_f1`).
+    """
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
-    quality = (_ACCURACY, _DELTA, *_f1(rows))
+    quality = (_ACCURACY, _DELTA, *((_F1,) if f1 else ()))
     quantities = (*quality, _P50, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, _WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
@@ -173,10 +181,10 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
     return _summary_table(_chosen(_of_batch(rows, task, batch)), quantities, caption, f"throughput:{task}")
 
 
-def frontier_table(summary: pd.DataFrame, task: str) -> Table:
-    """Every operating point at batch 1."""
+def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
+    """Every operating point at batch 1. f1: see `main_table`."""
     rows = _of_batch(rows_of(summary, task), task, 1)
-    quantities = (_ACCURACY, _DELTA, *_f1(rows), _MCNEMAR, _P50, _P90, _P99, _SPEEDUP, _DEPTH, _RETENTION)
+    quantities = (_ACCURACY, _DELTA, *((_F1,) if f1 else ()), _MCNEMAR, _P50, _P90, _P99, _SPEEDUP, _DEPTH, _RETENTION)
     caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
     return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
 
@@ -354,11 +362,6 @@ def _of_batch(rows: pd.DataFrame, task: str, batch: int) -> pd.DataFrame:
 
 def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[is_true(rows["chosen"]) | rows["tau"].isna()]
-
-
-def _f1(rows: pd.DataFrame) -> tuple[_Quantity, ...]:
-    """The column of F1, for a task that is judged by it."""
-    return (_F1,) if "f1" in rows and rows["f1"].notna().any() else ()
 
 
 def _summary_table(

@@ -11,6 +11,7 @@ rule render_tables:
     input:
         summary=PATHS.summary,
         paper=PATHS.paper_summary("{task}"),
+        card=PATHS.card("{task}"),
         published="report/published.yaml",
         sources=sources_of("workflow_scripts.render_tables"),
     output:
@@ -28,7 +29,7 @@ rule render_tables:
         "{wildcards.task}: writing tables"
     shell:
         "python -m workflow_scripts.render_tables --task {wildcards.task:q} --summary {input.summary:q}"
-        " --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q}"
+        " --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"
 
 

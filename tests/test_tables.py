@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
@@ -189,9 +188,9 @@ def test_decimal_points_stand_in_one_line() -> None:
 
 
 def test_f1_is_shown_where_a_task_is_judged_by_it(summary: pd.DataFrame) -> None:
-    without = tables.main_table(summary.assign(f1=np.nan), "rotten_tomatoes")
-    assert "F1" not in [column.title for column in without.columns]
-    table = tables.main_table(summary.assign(f1=summary["macro_f1"]), "rotten_tomatoes")
+    assert "F1" not in [column.title for column in tables.main_table(summary, "rotten_tomatoes").columns]
+    assert not tables.judged_by_f1({"pair": False, "labels": ["a", "b"]})
+    table = tables.main_table(summary, "rotten_tomatoes", f1=tables.judged_by_f1({"pair": True, "labels": ["a", "b"]}))
     assert "F1" in [column.title for column in table.columns]
 
 

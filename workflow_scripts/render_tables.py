@@ -13,14 +13,16 @@ def main() -> None:
     parser.add_argument("--task", required=True)
     parser.add_argument("--summary", required=True, type=Path)
     parser.add_argument("--reference", required=True, help="the dense system that plays BERT")
+    parser.add_argument("--card", required=True, type=Path, help="what the task's text is")
     parser.add_argument("--published", required=True, type=Path, help="the figures that others published")
     parser.add_argument("--paper", required=True, type=Path, help="the task's table with the paper's columns")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the tables")
     arguments = parser.parse_args()
 
-    from eat.files import read_table
+    from eat.files import read_json, read_table
     from eat.latex import write_tables
     from eat.published import read_published
+    from eat.tables import judged_by_f1
 
     write_tables(
         read_table(arguments.summary),
@@ -29,6 +31,7 @@ def main() -> None:
         arguments.reference,
         read_published(arguments.published),
         arguments.out,
+        f1=judged_by_f1(read_json(arguments.card)),
     )
 
 

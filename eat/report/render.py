@@ -182,10 +182,11 @@ def _task_report(
     trained = chosen[~chosen["system"].str.startswith(STOCK_PREFIX)]
     noise = {int(batch): noise_floor(rows, task.name, int(batch)) for batch in sorted(rows["batch_size"].unique())}
     single = trained[trained["batch_size"] == 1].to_dict("records")
+    f1 = tables.judged_by_f1(task.card)
     made = {
-        "results": tables.main_table(rows, task.name),
+        "results": tables.main_table(rows, task.name, f1),
         "throughput": tables.throughput_table(rows, task.name),
-        "frontier": tables.frontier_table(rows, task.name),
+        "frontier": tables.frontier_table(rows, task.name, f1),
         "calibration": tables.calibration_table(rows, task.name),
         "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
         "theory": theory_table(task),
