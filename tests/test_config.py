@@ -505,7 +505,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "max_length: 64",
         '"max\\nlength": 64',
         "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
-        "calibration_examples, dev_examples, learning_rate, epochs_scale, models_of",
+        "calibration_examples, dev_examples, learning_rate, batch_size, epochs, epochs_scale, models_of",
     ),
 }
 
