@@ -559,7 +559,7 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
         [tmp_path / "teacher"],
         tiny.study().parts("dense"),
         data / "train.parquet",
-        ["negative", "positive"],
+        tiny.UNNAMED,
         32,
         "teacher",
     )
