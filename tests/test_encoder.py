@@ -62,7 +62,8 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "tome": {"reducer": {"kind": "merging", "after": [1, 3], "ratio": 0.5}, "read": "attention"},
 }
-TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+TOLERANCE = {"atol": 5e-5, "rtol": 1e-5}
+"""Of logits of a few units: an attending head sums products of random weights over 128 places, in another order."""
 RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "agreement")]
 
 
