@@ -83,7 +83,7 @@ def theory_table(task: TaskFiles) -> Table:
             rounding.retention(reach.executed),
             rounding.retention(1.0 / point["flops_ratio"]),
             or_dash(1.0 / point["speedup_vs_packed_dense"], rounding.retention),
-            *(f"{rounding.signed_percent(point[name])} %" for name in MODELS),
+            *(or_dash(point[name], lambda value: f"{rounding.signed_percent(value)} %") for name in MODELS),
         ]
         rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts))))
     caption = (
