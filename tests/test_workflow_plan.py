@@ -279,7 +279,7 @@ def test_a_threshold_trains_and_traces_nothing(done: Copy, every_rule: set[str])
         study["systems"]["eat-6"]["exits"]["tau"] = [0.55, 0.91]
 
     plan = done.planned(change)
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
 
 
 def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> None:
@@ -287,7 +287,7 @@ def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> N
         study["systems"]["eat-6"]["exits"]["rule"] = ["entropy"]
 
     plan = done.planned(change)
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
 
 
 def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, every_rule: set[str]) -> None:
@@ -377,7 +377,7 @@ def test_a_precision_of_a_trained_system_trains_nothing(done: Copy, every_rule: 
 
 def test_a_threshold_of_weights_run_otherwise_traces_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study["systems"]["eat-6-half"].update(exits={"tau": [0.7]}))
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", of=every_rule)
+    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
 
 
 def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
