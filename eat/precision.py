@@ -63,7 +63,7 @@ FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu"
 
 
 def _int8(linear: nn.Linear, activation: str | None) -> Product:
-    product = Int8Linear(linear)
+    product = _rounded(Int8Linear(linear))
     return product if activation is None else _then(ACTIVATIONS[activation], product)
 
 
@@ -85,7 +85,7 @@ def _floating(linear: nn.Linear, activation: str | None) -> Product:
         product: Tensor = pointwise(x, blocks, bias, operation, [], algorithm)
         return product
 
-    return fused
+    return _rounded(fused)
 
 
 def _onednn_computes(weight: Tensor) -> bool:
@@ -97,6 +97,26 @@ def _onednn_computes(weight: Tensor) -> bool:
     if weight.dtype == torch.float16:
         return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
     return weight.dtype == torch.float32
+
+
+ROUNDED_FROM, ROUNDED_TO = 128, 32
+"""Above so many rows, a product's rows are rounded up to a multiple."""
+
+
+def _rounded(product: Product) -> Product:
+    """The product of a few sizes only, where there are many rows: the rest are rows of zeros, and cut off.
+
+    oneDNN builds a kernel for each number of rows it has not met, which takes as long as the product itself. Batches of
+    texts, of which tokens and rows leave, meet a new number nearly every time.
+    """
+
+    def rounded(x: Tensor) -> Tensor:
+        beyond = -len(x) % ROUNDED_TO
+        if not beyond or len(x) <= ROUNDED_FROM:
+            return product(x)
+        return product(F.pad(x, (0, 0, 0, beyond)))[: len(x)]
+
+    return rounded
 
 
 def _then(activation: Product, product: Product) -> Product:
