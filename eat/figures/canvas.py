@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -22,6 +25,9 @@ Output = Path | str
 PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
 
 
+Values = npt.NDArray[np.float64] | pd.Series
+
+
 def canvas(width: float, height: float) -> Figure:
     """An empty figure, in inches; its parts make room for each other."""
     return Figure(figsize=(width, height), layout="constrained")
@@ -35,6 +41,14 @@ def say(figure: Figure, sentence: str) -> None:
 def line_of(look: Look) -> Line2D:
     """How a system stands in a legend."""
     return Line2D([], [], color=look.colour, marker=look.marker, markersize=4.5)
+
+
+def points_of(axes: Axes, x: Values, y: Values, look: Look, face: str) -> None:
+    """A system's points: its marker in its colour, filled with `face`."""
+    axes.plot(
+        x, y, linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face, markersize=4.2,
+        markeredgewidth=0.8,
+    )  # fmt: skip
 
 
 def legend(

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from eat import rounding, style
 from eat.cost_model import MODELS
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of
 from eat.rows import of_task, rows_of
 from eat.style import Spot
 
@@ -38,10 +38,7 @@ def plot_cost(
             look = looks[name]
             for model, face in ((plain, "white"), (full, look.colour)):
                 own = points[(points["system"] == name) & (points["model"] == model)]
-                axes.plot(
-                    own["observed_ms"], own["predicted_ms"], linestyle="", marker=look.marker, color=look.colour,
-                    markerfacecolor=face, markersize=4.2, markeredgewidth=0.8,
-                )  # fmt: skip
+                points_of(axes, own["observed_ms"], own["predicted_ms"], look, face)
         both_ratio_axes(axes)
         axes.set(xlim=span, ylim=span, xlabel="Observed (ms a text)", ylabel="Predicted (ms a text)")
         handles = [line_of(looks[name]) for name in shown]

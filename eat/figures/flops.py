@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from eat import rounding, style
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of
 from eat.rows import in_precision_of, is_true, rows_of
 from eat.style import Spot
 
@@ -38,10 +38,7 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
             x, y = own["flops_ratio"].to_numpy(float), own["speedup_vs_packed_dense"].to_numpy(float)
             axes.plot(x, y, color=look.colour, linewidth=0.7)
             for mask, face in ((~chosen, "white"), (chosen, look.colour)):
-                axes.plot(
-                    x[mask], y[mask], linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face,
-                    markersize=4.2, markeredgewidth=0.8,
-                )  # fmt: skip
+                points_of(axes, x[mask], y[mask], look, face)
         both_ratio_axes(axes)
         axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / own", ylabel="Time, dense / own (median, same engine)")
         handles = [line_of(looks[name]) for name in shown]
