@@ -67,11 +67,22 @@ class AttentionPattern:
         to the logits of each token as a key: of merged tokens the log of their number, of tokens that training removes
         softly a number below 0.
         """
-        contexts = [
-            self._of_group(qkv[tokens], group, heads, dropout, None if key_bias is None else key_bias[tokens])
-            for tokens, group in layout.groups
-        ]
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        if qkv.is_cpu and torch.is_autocast_enabled("cpu"):
+            # mixed precision: on a CPU the backward pass of attention in bfloat16 takes ten times that in float32
+            with torch.autocast("cpu", enabled=False):
+                return self(qkv.float(), layout, heads, dropout, key_bias)
+        groups = layout.groups
+        if len(groups) == 1:
+            return self._of_group(qkv, layout, heads, dropout, key_bias)
+        sizes = [group.tokens for group in groups]
+        parts = torch.split(qkv, sizes)  # not slices: their backward pass fills a gradient of all tokens for each
+        biases = [None] * len(groups) if key_bias is None else torch.split(key_bias, sizes)
+        return torch.cat(
+            [
+                self._of_group(part, group, heads, dropout, bias)
+                for part, group, bias in zip(parts, groups, biases, strict=True)
+            ]
+        )
 
     def _of_group(self, qkv: Tensor, layout: Layout, heads: int, dropout: float, key_bias: Tensor | None) -> Tensor:
         """The contexts of rows that share a padded view; (n, 3d) to (n, d)."""

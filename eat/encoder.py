@@ -228,7 +228,9 @@ class EncoderLayer(nn.Module):
     def _add_and_norm(self, update: Tensor, hidden: Tensor, norm: nn.Module) -> Tensor:
         if self.training:
             update = self.dropout(update)
-        normed: Tensor = norm(update.add_(hidden))  # in place: the update is of no other use
+        # in place: the update is of no other use; but mixed precision keeps the sum in the precision of `hidden`
+        update = update.add_(hidden) if update.dtype == hidden.dtype else update + hidden
+        normed: Tensor = norm(update)
         return normed
 
 

@@ -84,27 +84,25 @@ class Layout:
         return torch.arange(self.tokens, device=self.device) - self.starts.index_select(0, self.row_of_token)
 
     @cached_property
-    def groups(self) -> list[tuple[slice, Layout]]:
-        """Neighbouring rows of like length that share a padded view: their tokens, and their own layout.
+    def groups(self) -> list[Layout]:
+        """Neighbouring rows of like length that share a padded view, as layouts of their own.
 
         Where rows come shortest first this leaves little padding. On a GPU, where a call costs more than padding, all
         rows are one group.
         """
-        whole = [(slice(0, self.tokens), self)]
         if self.rows <= SMALLEST_GROUP or self.is_uniform or self.device.type != "cpu":
-            return whole
-        groups: list[tuple[slice, Layout]] = []
+            return [self]
+        groups: list[Layout] = []
         group: list[int] = []
-        start = 0
         for length in [*self.lengths, None]:
             if length is None or (
                 len(group) >= SMALLEST_GROUP and (len(group) + 1) * max(length, *group) > PADDED * (sum(group) + length)
             ):
-                groups.append((slice(start, start + sum(group)), Layout(group, self.device)))
-                start, group = start + sum(group), []
+                groups.append(Layout(group, self.device))
+                group = []
             if length is not None:
                 group.append(length)
-        return groups if len(groups) > 1 else whole
+        return groups if len(groups) > 1 else [self]
 
     def pad(self, packed: Tensor) -> Tensor:
         """(n, ...) to (B, T, ...); cells beyond a row's end repeat its last token and must be masked."""
