@@ -111,10 +111,10 @@ def _rounded(product: Product) -> Product:
     """
 
     def rounded(x: Tensor) -> Tensor:
-        beyond = -len(x) % ROUNDED_TO
-        if not beyond or len(x) <= ROUNDED_FROM:
+        rows = x.shape[0]
+        if rows <= ROUNDED_FROM or rows % ROUNDED_TO == 0:
             return product(x)
-        return product(F.pad(x, (0, 0, 0, beyond)))[: len(x)]
+        return product(F.pad(x, (0, 0, 0, -rows % ROUNDED_TO)))[:rows]
 
     return rounded
 
@@ -124,9 +124,10 @@ def _then(activation: Product, product: Product) -> Product:
 
 
 def _norm(norm: nn.LayerNorm) -> Product:
-    """A layer norm as a function."""
+    """A layer norm as a function: the operation itself, without what `torch.nn.functional` checks before it."""
     weight, bias = norm.weight.detach(), norm.bias.detach()
-    return partial(F.layer_norm, normalized_shape=list(norm.normalized_shape), weight=weight, bias=bias, eps=norm.eps)
+    size, epsilon = list(norm.normalized_shape), norm.eps
+    return lambda x: torch.layer_norm(x, size, weight, bias, epsilon)
 
 
 PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear, str | None], Product]]] = {
