@@ -8,6 +8,7 @@ functions on weights laid out for inference (docs/speed.md has what each step ga
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -20,6 +21,10 @@ from transformers import PreTrainedModel
 
 from eat.encoder import ACTIVATIONS, EncoderLayer, PackedEncoder
 from eat.errors import EatError, listed
+
+# oneDNN builds a kernel for each number of rows, and keeps 1,024 of them: too few for systems of several precisions on
+# texts of all lengths, which then build theirs at every call. It reads this once, before its first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 LARGEST = 127.0
 
