@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def finished_summary(study: Study) -> pd.DataFrame:
-    """The rows of `summary.csv` for the tasks that are traced and timed."""
+    """The rows of `summary.csv` for the tasks that are traced and timed; as there, without an ablation's variants."""
     import pandas as pd
 
     from eat.errors import EatError
@@ -57,9 +57,11 @@ def finished_summary(study: Study) -> pd.DataFrame:
     ]
     if not finished:
         raise EatError(f"{paths.results}: no task is traced and timed yet; run the study first")
-    return pd.concat(
+    every = pd.concat(
         [task_summary(read_results(study, task, TaskInputs.of(study, task))) for task in finished], ignore_index=True
     )
+    variants = study.ablation.variants if study.ablation else []
+    return every[~every["system"].isin(variants)].reset_index(drop=True)
 
 
 def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
