@@ -22,10 +22,6 @@ from transformers import PreTrainedModel
 from eat.encoder import ACTIVATIONS, EncoderLayer, PackedEncoder
 from eat.errors import EatError, listed
 
-# oneDNN builds a kernel for each number of rows, and keeps 1,024 of them: too few for systems of several precisions on
-# texts of all lengths, which then build theirs at every call. It reads this once, before its first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
-
 LARGEST = 127.0
 
 Product = Callable[[Tensor], Tensor]
@@ -150,6 +146,7 @@ def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str =
     Raises `EatError` where the precision is unknown, or int8 is asked for on a GPU.
     """
     _require_known(precision)
+    _keep_kernels()
     device = torch.device(device)
     if precision == "int8" and device.type != "cpu":
         raise EatError(f"precision int8 on {device.type}; it is for the CPU: take float16 or bfloat16 on a GPU")
@@ -163,6 +160,15 @@ def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str =
             _replace(layer, name, _norm(getattr(layer, name)))
         _replace(layer, "expand", product(layer.up, encoder.shape.activation))
         del layer.up
+
+
+def _keep_kernels() -> None:
+    """Have oneDNN keep more kernels than it does by itself; in force from its first product in this process on.
+
+    It builds one for each number of rows and keeps 1,024: too few for systems of several precisions on texts of all
+    lengths, which then build theirs at every call. Training keeps to the 1,024, for its kernels take megabytes each.
+    """
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
 def _require_known(precision: str) -> None:
