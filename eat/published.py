@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,6 +53,14 @@ class Published(_Fixed):
     def task_of(self, task: str) -> str | None:
         """The paper's name of a study's task; `None` where the paper has no such task."""
         return next((name for name, others in self.task_names.items() if task in (name, *others)), None)
+
+    def also_called(self, titles: Mapping[str, str]) -> Self:
+        """The same, where a study calls some tasks otherwise: task -> what it is called."""
+        names = {
+            name: [*others, *(titles[task] for task in titles if task in (name, *others))]
+            for name, others in self.task_names.items()
+        }
+        return self.model_copy(update={"task_names": names})
 
     def beside(self, task: str) -> Mapping[str, Sequence[PublishedRow]] | None:
         """The rows of the paper's own table of a study's task, by model; `None` where there is none."""

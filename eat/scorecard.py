@@ -156,9 +156,11 @@ class AccuracyAgainst(_Test):
                 own["accuracy_high"] - own["accuracy"], other["accuracy"] - other["accuracy_low"]
             )
         verdict = accuracy_verdict(difference, low, high, int(own["seeds"]), int(own["n"]))
-        shown = verdict if verdict in ("higher", "lower") else f"no difference that {_texts(own)} can show"
+        is_shown = verdict in ("higher", "lower")
+        shown = verdict if is_shown else f"no difference that {_texts(own)} can show"
         ours = f"{rounding.points(difference)} points {rounding.interval(low, high, rounding.points)}"
-        return Finding(ours, verdict == self.expect, f"{_at(own)} against {other['system']}: {shown}.")
+        supported = verdict == self.expect if is_shown else None
+        return Finding(ours, supported, f"{_at(own)} against {other['system']}: {shown}.")
 
 
 class KeepsAccuracy(_Test):

@@ -161,7 +161,7 @@ def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
         "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
-        "against the reference in the same packed engine. Retention is the part of a text's tokens alive when it is "
+        "against the reference in the same packed engine. Retention is the share of a text's tokens alive when it is "
         "answered. FLOPs are the reference's over the system's own, so that above 1 is less work."
     )
     return _summary_table(rows, quantities, caption, f"results:{task}")

@@ -47,6 +47,14 @@ def speed_verdict(low: float, high: float, noise: NoiseFloor) -> Speed:
     return "no difference shown"
 
 
+def excludes_a_loss(low: float) -> bool:
+    """Whether an interval of differences (fractions) that begins at `low` excludes a loss of a point.
+
+    `low` counts as it is printed, in tenths of a point, so that no text excludes what its own numbers show.
+    """
+    return round(low, 3) > -LOSS_BOUND
+
+
 def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) -> Accuracy:
     """What a paired difference of accuracies (fractions) with its 95 % interval shows.
 
@@ -57,7 +65,7 @@ def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) 
         return "lower"
     if low > 0:
         return "higher"
-    if delta >= 0 and low > -LOSS_BOUND:
+    if delta >= 0 and excludes_a_loss(low):
         enough = seeds >= SEEDS_FOR_NO_LOSS and n >= EXAMPLES_FOR_NO_LOSS
         return "no loss" if enough else "no loss shown"
     return "undecided"
@@ -99,7 +107,9 @@ def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
     if verdict == "no loss":
         return f"It loses no accuracy against the dense reference ({difference})."
     if verdict == "no loss shown":
-        return f"No loss of accuracy is shown against the dense reference ({difference})."
+        return (
+            f"No loss of accuracy is shown against the dense reference, and one of a point is excluded ({difference})."
+        )
     texts = f"{rounding.count(row['n'])} texts"
     return f"For {name} neither a loss of accuracy nor its absence can be shown by {texts} ({difference})."
 

@@ -24,12 +24,13 @@ rule render_tables:
         "../envs/study.yaml"
     params:
         folder=PATHS.tables,
+        title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
     message:
         "{wildcards.task}: writing tables"
     shell:
-        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --summary {input.summary:q}"
-        " --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
+        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --title {params.title:q}"
+        " --summary {input.summary:q} --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -62,7 +63,7 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
+        study=STUDY.view(list(STUDY.tasks), keep=["titles", "timing", "calibration", "accuracy_budget", "ablation"]),
         command=lambda wildcards: rebuild_command(),
         folder=subpath(output.tex, parent=True),
     message:

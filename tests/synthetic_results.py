@@ -366,9 +366,9 @@ def cost(task: str, made: Made, table: pd.DataFrame) -> pd.DataFrame:
             observed = row["latency_ms_mean"]
             coefficients = {"alpha": 1e-6, "beta": 0.01, "gamma": gamma}
             times = {"observed_ms": observed, "predicted_ms": observed * (1 + error), "error": error, "n": 200}
-            rows.append(
-                {"task": task, "system": row["system"], "tau": row["tau"], "model": model} | coefficients | times
-            )
+            grown = {"exponent_ms": 0.4, "exponent_ms_low": 0.35, "exponent_ms_high": 0.45, "exponent_flops": 1.01}
+            point = {"task": task, "system": row["system"], "tau": row["tau"], "model": model}
+            rows.append(point | coefficients | times | grown)
     return pd.DataFrame(rows).astype({"tau": "float64"})
 
 

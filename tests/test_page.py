@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Tab, browser
 from synthetic_results import DENSE, EAT, STUDENT, Made
-from test_report import ODD_SYSTEM, ODD_TASK, rendered
+from test_report import ODD_KEY, ODD_SYSTEM, ODD_TASK, rendered
 
 from eat import typeset
 
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two tasks, one of an odd name, with an odd system."""
     root = tmp_path_factory.mktemp("page")
     made = Made(systems=(DENSE, STUDENT, EAT, replace(EAT, name=ODD_SYSTEM)))
-    rendered(root, made, (ODD_TASK, "rotten_tomatoes"), plotted=True)
+    rendered(root, made, {ODD_KEY: ODD_TASK, "rotten_tomatoes": "rotten_tomatoes"}, plotted=True)
     return root / "results" / "synthetic" / "report"
 
 

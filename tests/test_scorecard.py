@@ -43,6 +43,8 @@ KEPT = "retention_full_depth"
 FAST = Made(systems=(DENSE, STUDENT, replace(EAT, speedup=3.0)))
 SLOW = Made(systems=(DENSE, STUDENT, replace(EAT, speedup=0.5)))
 WORSE = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.05, chosen=0)))
+OPEN = "cannot be tested here"
+EVEN = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.001, chosen=0)))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +55,9 @@ WORSE = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.05, chosen=0)))
         ({"kind": "speed_against", "model": "eat", "other": "bert", "expect": "faster"}, FAST, "reproduced"),
         ({"kind": "speed_against", "model": "distilbert", "other": "eat", "expect": "faster"}, SLOW, "reproduced"),
         ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "lower"}, WORSE, "reproduced"),
-        ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "lower"}, FAST, "not reproduced"),
+        ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "higher"}, WORSE, "not reproduced"),
+        # -0.1 +- 0.9 points
+        ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "lower"}, EVEN, OPEN),
         # 2.1 +- 0.9 points below .853: 96.5 % to 98.6 % of it
         ({"kind": "keeps_accuracy", "model": "distilbert", "part": 0.97}, FAST, "cannot be tested here"),
         ({"kind": "keeps_accuracy", "model": "distilbert", "part": 0.95}, FAST, "reproduced"),

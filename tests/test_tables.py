@@ -131,7 +131,9 @@ def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> Non
     summary = pd.read_csv(results / "summary.csv")
     assert tables.throughput_table(summary, "rotten_tomatoes") is None
     columns = pd.read_csv(results / "summary_rotten_tomatoes.csv")
-    written = latex.write_tables(summary, columns, "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables")
+    written = latex.write_tables(
+        summary, columns, "rotten_tomatoes", "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables"
+    )
     assert [path.name for path in written] == [f"{kind}_rotten_tomatoes.tex" for kind in TABLES]
     assert all(path.stat().st_size for path in written)
 

@@ -51,7 +51,7 @@ def main() -> None:
     }
     render_report(
         study.study,
-        list(study.tasks),
+        study.titles(),
         paths.results,
         paths.data,
         arguments.templates,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from jinja2.runtime import Undefined
+from markupsafe import Markup
 
 from eat import latex
 from eat.errors import EatError
@@ -44,6 +47,13 @@ def html_environment(templates: Path | str) -> jinja2.Environment:
         autoescape=True,
         finalize=_text,
     )
+
+
+def style_and_script(templates: Path) -> dict[str, str]:
+    """What makes a page work by itself; by the script's digest a browser runs that script and no other."""
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
 
 
 def _text(value: Any) -> Any:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from eat.latex import Latex
 from eat.paths import CURVES, FIGURES
 from eat.published import Published, read_published
 from eat.report import prose
-from eat.report.environments import html_environment, latex_environment, render
+from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.inline import inline_svg
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.theory import theory_sentences, theory_table
@@ -61,7 +59,7 @@ class TaskReport:
 
 def render_report(
     study_name: str,
-    tasks: Sequence[str],
+    tasks: Mapping[str, str],
     results_folder: Path | str,
     data_folder: Path | str,
     templates_folder: Path | str,
@@ -70,9 +68,10 @@ def render_report(
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
-    results_folder: results/{study}. data_folder: data/{study}. templates_folder: the templates, captions/,
-    published.yaml and claims.yaml. provenance: see `Provenance`. The LaTeX names figures relative to `out_folder`,
-    which is results/{study}/report. A figure of a task whose name TeX cannot hold in a path is copied beside it.
+    tasks: the name of each in the files -> what the report calls it. results_folder: results/{study}. data_folder:
+    data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
+    `Provenance`. The LaTeX names figures relative to `out_folder`, which is results/{study}/report. A figure of a task
+    whose name TeX cannot hold in a path is copied beside it.
 
     Raises `EatError` where a file is missing, damaged or of another study, or where a template asks for what is not
     there. Nothing is written unless all of it could be rendered.
@@ -89,7 +88,7 @@ def render_report(
             f"{listed(sorted(counted))}; summarise the study again"
         )
     captions = _captions(templates / "captions")
-    published = read_published(templates / "published.yaml")
+    published = read_published(templates / "published.yaml").also_called(tasks)
     judged = judge(
         read_claims(templates / "claims.yaml"),
         [_evidence(task, published, origin.reference) for task in found],
@@ -100,13 +99,12 @@ def render_report(
     for number, task in enumerate(found, start=1):
         figures = {}
         for kind in (*FIGURES, *(["ablation"] if task.ablation is not None else [])):
-            drawn = results / "figures" / f"{kind}_{task.name}"
+            drawn = results / "figures" / f"{kind}_{task.key}"
             caption = f"{_caption(captions, kind)} {prose.sample(task)}"
             figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
             copies |= copy
         reports.append(_task_report(task, f"task-{number}", figures, origin.reference, published))
     overview, _ = _figure(results / "figures" / "overview", out / "overview.pdf", _caption(captions, "overview"))
-    names = [task.name for task in found]
     summary = pd.concat([task.summary for task in found])
     context = {
         "study": study_name,
@@ -116,12 +114,12 @@ def render_report(
         "overview": overview,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
-        "published": tables.published_table(published, summary, names),
+        "published": tables.published_table(published, summary, list(tasks.values())),
         "published_notes": [f"{_sentence_case(source.title)}: {source.note}" for source in published.sources],
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
-        "files": _files(results, data, names),
-        **_style_and_script(templates),
+        "files": _files(results, data, list(tasks)),
+        **style_and_script(templates),
     }
     texts = {
         "results_section.tex": render(latex_environment(templates), "results_section.tex.jinja", context),
@@ -148,13 +146,6 @@ def _figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path,
     if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
         return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
     return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
-
-
-def _style_and_script(templates: Path) -> dict[str, str]:
-    """What makes the page work by itself; by the script's digest a browser runs that script and no other."""
-    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
 
 
 def _captions(folder: Path) -> dict[str, str]:

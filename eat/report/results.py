@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,9 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """What a study recorded about one task."""
+    """What a study recorded about one task. key: its name in the files. name: what the report calls it."""
 
+    key: str
     name: str
     summary: pd.DataFrame
     paper_columns: pd.DataFrame
@@ -123,8 +124,11 @@ def read_provenance(given: Mapping[str, Any]) -> Provenance:
         raise EatError(f"provenance: {'; '.join(faults)}; known keys: {known}") from None
 
 
-def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, ablation: bool) -> list[TaskFiles]:
-    """The files of each task. Raises `EatError` where one is missing, damaged, of another study, or has gaps."""
+def read_tasks(study: str, tasks: Mapping[str, str], results: Path, data: Path, ablation: bool) -> list[TaskFiles]:
+    """The files of each task; tasks: its name in the files -> what the report calls it.
+
+    Raises `EatError` where one is missing, damaged, of another study, or has gaps.
+    """
     metrics = read_json(results / "metrics.json")
     if metrics.get("study") != study:
         raise EatError(f"{results}/metrics.json: of study {metrics.get('study')!r}, not {study!r}; give its own folder")
@@ -137,15 +141,16 @@ def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, abla
     retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
     cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS)
     found = []
-    for task in tasks:
+    for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")
         missing = [key for key in _TIMING_KEYS if key not in timing]
         if missing:
             raise DamagedFile(f"{results}/timing/{task}.json: lacks {listed(missing)}; delete it and run again")
         found.append(
             TaskFiles(
-                name=task,
-                summary=rows_of(summary, task),
+                key=task,
+                name=title,
+                summary=rows_of(summary, task).assign(task=title),
                 paper_columns=read_table(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
                 exits=of_task(exits, task),
                 lengths=of_task(lengths, task),
@@ -165,7 +170,8 @@ _TIMING_KEYS = (
     "threads",
     "n_timed",
     "tokenization_ms_per_text",
-    "load_average",
+    "foreign_load",
+    "foreign_load_busiest_block",
     "busy",
     "machine",
     "versions",
