@@ -107,7 +107,7 @@ class Page(HTMLParser):
         self.links += [str(values[name]) for name in ("href", "src", "xlink:href") if values.get(name)]
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.fixture(scope="module")
@@ -300,6 +300,7 @@ def test_an_ablation_is_shown_where_a_study_has_one(plain: dict[str, str], tmp_p
     text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
     assert "Ablation on rotten_tomatoes: the trained system with parts switched off, nothing retrained." in text
     assert "eat-6-no-exit" in text
+    assert "No variant's interval of accuracy lies apart from that of eat-6." in text  # the variant is a copy
     assert r"\section{Ablation}" in (tmp_path / "out" / "results_section.tex").read_text(encoding="utf-8")
 
 

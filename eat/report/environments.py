@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -45,7 +46,7 @@ def html_environment(templates: Path | str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=True,
-        finalize=_text,
+        finalize=lambda value: _unbroken(_text(value)),
     )
 
 
@@ -54,6 +55,13 @@ def style_and_script(templates: Path) -> dict[str, str]:
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     digest = b64encode(sha256(script.encode()).digest()).decode()
     return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+
+
+def _unbroken(value: Any) -> Any:
+    """Text in which no line ends between a number and its sign; what is HTML already stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", value)
 
 
 def _text(value: Any) -> Any:

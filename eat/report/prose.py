@@ -137,6 +137,31 @@ def calibration_sentence(row: Record) -> str:
     return f"{sentence}; debiased {rounding.calibration_error(row['ece_debiased'])} %, 95 % interval {within}."
 
 
+def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
+    """What a system and its variants compute and win, and whether a part's effect on accuracy is shown."""
+    (full,) = ablation[ablation["role"] == "full"].to_dict("records")
+    variants = ablation[ablation["role"] == "variant"].to_dict("records")
+
+    def told(row: Record) -> str:
+        gained = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
+        return f"{rounding.with_percent(row['compute'])} at {rounding.points(row['delta_accuracy'])} points {gained}"
+
+    others = "; ".join(f"{row['system']} {told(row)}" for row in variants)
+    sentences = [
+        f"Of the FLOPs of the dense reference, {full['system']} computes {told(full)} of accuracy against it; {others}."
+    ]
+    apart = [
+        row["system"]
+        for row in variants
+        if row["delta_low"] > full["delta_high"] or row["delta_high"] < full["delta_low"]
+    ]
+    if apart:
+        sentences.append(f"The interval of accuracy lies apart from that of {full['system']} for: {listed(apart)}.")
+    else:
+        sentences.append(f"No variant's interval of accuracy lies apart from that of {full['system']}.")
+    return sentences
+
+
 def measuring_sentences(task: TaskFiles) -> list[str]:
     """How a task was timed, and whether the timed answers agree with the trace."""
     timing = task.timing

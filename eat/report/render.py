@@ -51,6 +51,7 @@ class TaskReport:
     adaptive: tuple[str, ...]
     calibration: tuple[str, ...]
     theory: tuple[str, ...]
+    ablation: tuple[str, ...]
     measuring: tuple[str, ...]
     warning: str
     tables: dict[str, Table]
@@ -193,6 +194,7 @@ def _task_report(
         adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
         calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
         theory=tuple(theory_sentences(task, reference)),
+        ablation=() if task.ablation is None else tuple(prose.ablation_sentences(task.ablation)),
         measuring=(
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),

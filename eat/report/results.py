@@ -180,7 +180,8 @@ _TIMING_KEYS = (
 
 
 def _ablation(results: Path, task: str) -> pd.DataFrame:
-    return read_table(results / f"summary_ablation_{task}.csv", ("ablation", "role", "system", "tau", "compute"))
+    columns = ("ablation", "role", "system", "tau", "compute", "delta_accuracy", "delta_low", "delta_high")
+    return read_table(results / f"summary_ablation_{task}.csv", columns)
 
 
 def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
