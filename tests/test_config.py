@@ -514,7 +514,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "an unknown key with a line break": (
         "max_length: 64",
         '"max\\nlength": 64',
-        "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
+        "tasks.movies.'max\\nlength': unknown key; known here: source, title, splits, max_length, train_examples, "
         "calibration_examples, dev_examples, learning_rate, batch_size, epochs, epochs_scale, models_of",
     ),
 }

@@ -32,6 +32,7 @@ def main() -> None:
     from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
     from eat.report.render import render_report
+    from eat.typeset import is_installed, missing
 
     study = Study.model_validate_json(arguments.study)
     paths = StudyPaths(study.study)
@@ -58,6 +59,8 @@ def main() -> None:
         provenance,
         arguments.out,
     )
+    if not is_installed():
+        print(missing("results.pdf"))
 
 
 def durations(study: str) -> list[dict[str, Any]]:
