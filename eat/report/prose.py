@@ -23,7 +23,7 @@ def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
     if not timed:
         return "No system was timed."
     counts = Counter(verdicts.speed_verdict(row["speedup_low"], row["speedup_high"], noise) for row in timed)
-    said = {
+    said: dict[verdicts.Speed, tuple[str, str]] = {
         "faster": ("is faster", "are faster"),
         "slower": ("is slower", "are slower"),
         "no difference shown": ("shows no difference", "show no difference"),
