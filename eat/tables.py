@@ -339,6 +339,58 @@ def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence
     return Table(caption, "published", columns, tuple(groups))
 
 
+def other_papers_table(published: Published, summary: pd.DataFrame, task: str, reference: str) -> Table | None:
+    """What papers of other systems print of a task, beside the systems that stand for theirs; `None` without any.
+
+    A row that they print at a threshold stands beside ours at that threshold, any other beside the chosen one.
+    """
+    rows = _of_batch(rows_of(summary, task), task, 1)
+    systems = [str(name) for name in dict.fromkeys(rows["system"])]
+    found, name = published.others_on(task, systems, reference), published.task_of(task)
+    if not found or name is None:
+        return None
+    columns = (
+        Column("System", align="left"),
+        Column("Threshold"),
+        Column("Accuracy", "paper, %"),
+        Column("Accuracy", "ours, %", interval=True),
+        Column("Difference", "paper, pp"),
+        Column("Difference", "ours, pp", interval=True),
+        Column("FLOPs, dense / own", "paper"),
+        Column("FLOPs, dense / own", "ours"),
+        Column("Speed-up", "ours, median", interval=True),
+    )
+    groups = []
+    for source in found:
+        theirs, lines = source.tasks[name], []
+        dense = next((row.accuracy for row in theirs.get("bert", ())), None)
+        for system, model in published.models(systems, reference).items():
+            own = rows[rows["system"] == system]
+            for row in theirs.get(model, ()):
+                for ours in (_chosen(own) if row.tau is None else own[own["tau"] == row.tau]).to_dict("records"):
+                    lost = None if row.accuracy is None or dense is None else row.accuracy - dense
+                    cells = (
+                        Cell(system),
+                        Cell(or_dash(ours["tau"], rounding.threshold)),
+                        Cell(or_dash(row.accuracy, rounding.percent)),
+                        ACCURACY.cell(ours),
+                        Cell(or_dash(lost, rounding.points)),
+                        DELTA.cell(ours),
+                        Cell(or_dash(row.flops_ratio, rounding.ratio)),
+                        WORK.cell(ours),
+                        SPEEDUP.cell(ours),
+                    )
+                    lines.append(Row(cells))
+        if lines:
+            groups.append(Group(f"{source.title} ({source.machine})", tuple(lines)))
+    caption = (
+        f"Other papers' figures on {task} beside those of the systems that stand for theirs, batch size 1. Differences "
+        "are to BERT there, and to the dense reference here. Theirs is another model: compare differences and ratios, "
+        "not accuracies."
+    )
+    return Table(caption, f"other-papers:{task}", columns, tuple(groups)) if groups else None
+
+
 def _published_row(task: str, model: str, row: PublishedRow) -> Row:
     shown = (
         (row.tau, rounding.threshold),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,15 @@ def test_every_part_is_in_the_page_and_in_the_paper(tmp_path: Path) -> None:
         assert name in page.text
     assert "Magic Pyramid's figure 1 says that both together gain" in page.text
     assert "Magic Pyramid's figure 1 says that both together gain" in section
+
+
+def test_other_papers_figures_are_shown_with_their_source_where_their_systems_ran(tmp_path: Path) -> None:
+    ltp = replace(EAT, name="ltp", taus=(None,), chosen=0)
+    shown = rendered(tmp_path / "with", Made(systems=(DENSE, STUDENT, ltp)), ("mrpc",))
+    for text in shown["report.html"], shown["results_section.tex"]:
+        assert "Other papers' figures on mrpc" in text.replace("&#39;", "'")
+        assert "X. He et al., Magic Pyramid" in text
+    assert "Magic Pyramid" not in rendered(tmp_path / "without", Made(systems=(DENSE, STUDENT)))["report.html"]
 
 
 def test_a_promise_with_a_gap_is_refused(tmp_path: Path) -> None:
@@ -414,6 +424,14 @@ def test_the_table_of_correlations_has_a_column_for_each_layer() -> None:
     assert cells[0] == ["a", "norm", "0.20", "0.30", "0.25"]
     assert cells[1] == ["b", "received", "−0.30", "–", "−0.30"]  # noqa: RUF001
     assert correlation_table(task_of([])) is None
+
+
+def test_a_correlation_that_no_text_is_long_enough_for_is_a_dash() -> None:
+    task = compared({"by-norm": float("nan"), "by-attention": 0.2})
+    table = correlation_table(task)
+    assert table is not None
+    assert [cell.text for cell in table.groups[0].rows[0].cells[2:]] == ["–", "–", "–"]  # noqa: RUF001
+    assert not any("its rank correlation" in sentence for sentence in importance_sentences(task, "dense"))
 
 
 def test_a_mean_over_layers_is_no_surer_than_one_of_them() -> None:

@@ -127,7 +127,7 @@ def render_report(
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
         "published": tables.published_table(published, summary, names),
-        "published_notes": [f"{_sentence_case(source.title)}: {source.note}" for source in published.sources],
+        "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
         "files": _files(results, data, names, origin.importance),
@@ -177,6 +177,17 @@ def _caption(captions: dict[str, str], name: str) -> str:
     return captions[name]
 
 
+def _published_notes(published: Published, found: Sequence[TaskFiles], reference: str) -> list[str]:
+    """What is to be known of each source that the report shows."""
+    others = [
+        source
+        for task in found
+        for source in published.others_on(task.name, list(task.summary["system"].unique()), reference)
+    ]
+    sources = {source.title: source for source in (*published.sources, *others)}
+    return [f"{_sentence_case(source.title)} ({source.citation}): {source.note}" for source in sources.values()]
+
+
 def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence:
     rows = task.summary[task.summary["batch_size"] == 1]
     models = published.models(list(rows["system"].unique()), reference)
@@ -203,6 +214,7 @@ def _task_report(
         "promises": promises_table(task),
         "importance": correlation_table(task),
         "retention": retention_table(task, reference),
+        "others": tables.other_papers_table(published, rows, task.name, reference),
         "theory": theory_table(task),
         "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
     }
