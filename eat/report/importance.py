@@ -168,7 +168,9 @@ def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> str:
 def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> str:
     assert task.importance is not None
     norm, *others = systems
-    kinds, scored = _kinds(task), dict(list(task.importance.groupby("system")))
+    kinds, scored = _kinds(task), dict(list(task.importance.dropna(subset="rho").groupby("system")))
+    if norm not in scored:
+        return ""
     layers = set(scored[norm]["layer"])
     # equal retention means the same layers, but only those in which both score are compared
     outcomes = {}
