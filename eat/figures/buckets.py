@@ -16,7 +16,7 @@ from eat.style import Look, Spot
 
 TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
 
-_SPREAD = 0.5
+_SPREAD = 0.3
 """How far the points of a bucket lie apart, as a part of the room between two buckets."""
 
 
