@@ -63,6 +63,16 @@ def calibration_error(fraction: float) -> str:
     return _fixed("a calibration error", 100.0 * fraction, 2)
 
 
+def risk(fraction: float) -> str:
+    """A risk in per cent, two decimals: 0.0125 is `1.25`."""
+    return _fixed("a risk", 100.0 * fraction, 2)
+
+
+def correlation(value: float) -> str:
+    """A rank correlation, two decimals: `0.31`."""
+    return _fixed("a correlation", value, 2)
+
+
 def milliseconds(value: float) -> str:
     """A time in milliseconds, two decimals below 100 and one from there on."""
     return _fixed("a time", value, 2 if abs(value) < 100 else 1)

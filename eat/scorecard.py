@@ -423,7 +423,7 @@ def _published(claim: Claim, published: Published, task: str | None) -> str:
         rows = [
             row
             for name, models in tables.items()
-            if task in (None, name)
+            if name == task or task not in tables
             for row in models.get(figure.model, [])
             if figure.tau in (None, row.tau)
         ]

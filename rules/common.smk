@@ -172,6 +172,11 @@ def ablation_tables(wildcards):
     return [PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation]
 
 
+def importance_tables(wildcards):
+    """How scores of tokens compare with saliency in each task, where the study asks."""
+    return [PATHS.importance(task) for task in STUDY.tasks if STUDY.importance_texts]
+
+
 def report_files(wildcards):
     """The report in every form this machine can make."""
     forms = ["results.tex", "report.html"] + (["results.pdf"] if is_installed() else [])
@@ -180,11 +185,9 @@ def report_files(wildcards):
 
 def everything_else(wildcards):
     """All results but the records of them."""
-    compared = [PATHS.importance(task) for task in STUDY.tasks] if STUDY.importance_texts else []
     return [
         PATHS.summary,
         PATHS.metrics,
-        *compared,
         *report_files(wildcards),
         *figure_files(wildcards),
         *ablation_tables(wildcards),

@@ -470,7 +470,9 @@ def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatc
 
 def task_of(retention: list[dict[str, Any]], exits: list[dict[str, Any]]) -> TaskFiles:
     empty = pd.DataFrame()
-    return TaskFiles("t", "t", empty, empty, pd.DataFrame(exits), empty, pd.DataFrame(retention), empty, None, {}, {})
+    tables = {"exits": pd.DataFrame(exits), "retention": pd.DataFrame(retention)}
+    others = dict.fromkeys(("summary", "paper_columns", "lengths", "cost", "buckets", "promises"), empty)
+    return TaskFiles("t", "t", **tables, **others, ablation=None, importance=None, card={}, timing={})
 
 
 def test_the_reach_of_an_operating_point_by_hand() -> None:

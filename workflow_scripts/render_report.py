@@ -46,6 +46,7 @@ def main() -> None:
         "seeds": study.seeds,
         "environment": environment(),
         "ablation": study.ablation is not None,
+        "importance": study.importance_texts is not None,
         "lock": sha256_of("dvc.lock")[:16] if Path("dvc.lock").is_file() else "",
         "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ from eat.paths import CURVES, FIGURES
 from eat.published import Published, read_published
 from eat.report import prose
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
+from eat.report.importance import correlation_table, importance_sentences, retention_table
 from eat.report.inline import inline_svg
+from eat.report.lengths import lengths_sentences, lengths_table
+from eat.report.promises import promises_sentences, promises_table
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.theory import theory_sentences, theory_table
 from eat.rows import is_true
@@ -40,7 +43,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """All that the report says about one task, as text and tables ready to be placed."""
+    """All that the report says about one task, as text and tables ready to be placed.
+
+    tables: by the part of the report that they stand in; a part without a table in any task is left out.
+    """
 
     name: str
     anchor: str
@@ -50,6 +56,9 @@ class TaskReport:
     findings: tuple[tuple[str, str], ...]
     adaptive: tuple[str, ...]
     calibration: tuple[str, ...]
+    lengths: tuple[str, ...]
+    promises: tuple[str, ...]
+    importance: tuple[str, ...]
     theory: tuple[str, ...]
     ablation: tuple[str, ...]
     measuring: tuple[str, ...]
@@ -81,7 +90,7 @@ def render_report(
         Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
     )
     origin = read_provenance(provenance)
-    found = read_tasks(study_name, tasks, results, data, origin.ablation)
+    found = read_tasks(study_name, tasks, results, data, origin.ablation, origin.importance)
     counted = {int(number) for task in found for number in task.summary["seeds"]}
     if counted != {len(origin.seeds)}:
         raise EatError(
@@ -111,15 +120,16 @@ def render_report(
         "study": study_name,
         "date": origin.date,
         "tasks": reports,
+        "parts": sorted({kind for report in reports for kind in report.tables}),
         "run_facts": _run_facts(origin, found),
         "overview": overview,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
         "published": tables.published_table(published, summary, list(tasks.values())),
-        "published_notes": [f"{_sentence_case(source.title)}: {source.note}" for source in published.sources],
+        "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
-        "files": _files(results, data, list(tasks)),
+        "files": _files(results, data, list(tasks), origin.importance),
         **style_and_script(templates),
     }
     texts = {
@@ -159,6 +169,17 @@ def _caption(captions: dict[str, str], name: str) -> str:
     return captions[name]
 
 
+def _published_notes(published: Published, found: Sequence[TaskFiles], reference: str) -> list[str]:
+    """What is to be known of each source that the report shows."""
+    others = [
+        source
+        for task in found
+        for source in published.others_on(task.name, list(task.summary["system"].unique()), reference)
+    ]
+    sources = {source.title: source for source in (*published.sources, *others)}
+    return [f"{_sentence_case(source.title)} ({source.citation}): {source.note}" for source in sources.values()]
+
+
 def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence:
     rows = task.summary[task.summary["batch_size"] == 1]
     models = published.models(list(rows["system"].unique()), reference)
@@ -181,6 +202,11 @@ def _task_report(
         "frontier": tables.frontier_table(rows, task.name, f1),
         "calibration": tables.calibration_table(rows, task.name),
         "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
+        "lengths": lengths_table(task, reference),
+        "promises": promises_table(task),
+        "importance": correlation_table(task),
+        "retention": retention_table(task, reference),
+        "others": tables.other_papers_table(published, rows, task.name, reference),
         "theory": theory_table(task),
         "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
     }
@@ -193,6 +219,9 @@ def _task_report(
         findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
         adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
         calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
+        lengths=tuple(lengths_sentences(task, reference, noise[1])),
+        promises=tuple(promises_sentences(task)),
+        importance=tuple(importance_sentences(task, reference)),
         theory=tuple(theory_sentences(task, reference)),
         ablation=() if task.ablation is None else tuple(prose.ablation_sentences(task.ablation)),
         measuring=(
@@ -259,14 +288,17 @@ def _durations_table(origin: Provenance) -> Table:
     return Table(caption, "durations", columns, (Group("", tuple(rows)),))
 
 
-def _files(results: Path, data: Path, tasks: list[str]) -> list[tuple[str, str]]:
+def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> list[tuple[str, str]]:
     """The files that the numbers come from, each with the start of its sha256."""
     paths = [
         (results, "summary.csv"),
         (results, "metrics.json"),
+        (results, "buckets.csv"),
+        (results, "promises.csv"),
         *((results, f"curves/{name}.csv") for name in CURVES),
         *((results, f"timing/{task}.json") for task in tasks),
         *((results, f"summary_{task}.csv") for task in tasks),
+        *((results, f"importance/{task}.csv") for task in tasks if importance),
         *((data, f"{task}/card.json") for task in tasks),
     ]
     missing = [str(folder / name) for folder, name in paths if not (folder / name).is_file()]
