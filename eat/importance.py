@@ -118,12 +118,12 @@ def _mean_of(values: Sequence[float]) -> tuple[float, float]:
 
 
 def scoring_systems(study: Study) -> list[str]:
-    """The systems whose reducer has a score of importance; of those that score alike, the first.
+    """The systems whose reducer has a score of importance; of those that score alike, the one that was trained.
 
     Alike score rows that run the same weights with the same reducer and attention, whatever their exits and precision.
     """
     found: dict[str, str] = {}
-    for name, row in study.systems.items():
+    for name, row in sorted(study.systems.items(), key=lambda item: item[1].weights_of is not None):
         if row.reducer.kind not in ("none", "merging"):
             score = (study.models_of(name), row.reducer.model_dump(), row.attention.model_dump())
             found.setdefault(repr(score), name)

@@ -90,6 +90,8 @@ def test_rows_that_score_alike_are_asked_once():
         "eat-merging": {"weights_of": "eat", "reducer": {"kind": "merging", "after": [1, 3]}},
     }
     assert scoring_systems(tiny.study(systems=systems)) == ["eat", "eat-random"]
+    by_name = {name: systems[name] for name in sorted(systems, reverse=True)}
+    assert scoring_systems(tiny.study(systems=by_name)) == ["eat", "eat-random"]
 
 
 def test_texts_that_are_too_short_for_ranks_have_no_correlation():
