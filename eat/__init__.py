@@ -12,7 +12,7 @@ The modules in the order of the workflow, and within the forward pass in the ord
 `calibration`, `promises`, `operating_points`, `flops`  every threshold's accuracy, depth and work, from the trace
 `precision`           a trained model made ready for the clock, in float32 or fewer bits
 `timing`, `machine`   the clock, and what it ran on
-`summary`, `statistics`  one row for each operating point, with intervals
+`summary`, `points`, `statistics`  one row for each operating point, with intervals
 `buckets`, `importance`  speed by the length of texts; scores of tokens against their saliency
 `figures`, `tables`, `report`, `verdicts`, `rows`, `style`, `rounding`, `typeset`  what people read
 `paths`, `files`, `errors`, `progress`  where files lie, how they are written and read, and what a person is told

@@ -1,63 +1,74 @@
 """Speed-up by the length of the text, in the buckets of Magic Pyramid's figure 1: short, middle and long.
 
-Its finding is that token pruning gains on long texts and early exits on short ones. Here the clock is asked, at batch
-1, beside what FLOPs say.
+Its finding is that token pruning gains on long texts and early exits on short ones, counted in FLOPs. Here the clock is
+asked, at batch 1, with the FLOPs beside it. Which systems prune and which leave early is read off what they did.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from eat.statistics import median_ratio
-from eat.summary import DENSE, Results, at_point, by_unit, paired
+from eat.points import DENSE, Point, at_point, by_unit, paired
+from eat.statistics import bootstrap_means, median_ratio, percentile_interval
+
+if TYPE_CHECKING:
+    from eat.summary import Results
+
+Mask = npt.NDArray[np.bool_]
 
 BUCKETS = ((1, 35), (36, 70), (71, None))
 """Tokens of a text, [CLS] and [SEP] counted, from and to; `None` has no end."""
 
+PRUNING, EXITS, BOTH, NEITHER = "pruning", "exits", "both", "neither"
+"""What makes a system faster (column `adapts_by`): fewer tokens, fewer layers, or both of them."""
+
 COLUMNS = (
-    "task", "system", "tau", "chosen", "bucket", "n", "n_timed", "accuracy", "delta_accuracy", "avg_depth",
-    "avg_retention", "flops_ratio", "speedup_vs_dense", "speedup_low", "speedup_high",
+    "task", "system", "tau", "chosen", "adapts_by", "bucket", "n", "n_timed", "accuracy", "delta_accuracy",
+    "delta_low", "delta_high", "avg_depth", "avg_retention", "flops_ratio", "speedup_vs_dense", "speedup_low",
+    "speedup_high", "speedup_vs_packed_dense", "packed_low", "packed_high",
 )  # fmt: skip
 
 
 def bucket_rows(results: Results) -> pd.DataFrame:
     """A row for each operating point and bucket that holds a text, seeds pooled.
 
-    n counts the dev texts of the bucket, n_timed those that were timed. flops_ratio is the reference's mean FLOPs over
-    the system's, both over the bucket. speedup_vs_dense is the median of paired ratios at batch 1, as in the summary;
-    it is empty where no text of the bucket was timed.
+    n counts the dev texts of the bucket, n_timed those that were timed. delta_accuracy is the paired difference to the
+    reference over the bucket, with its interval. flops_ratio is the reference's mean FLOPs over the system's, both over
+    the bucket. speedup_vs_dense, against the stock model, and speedup_vs_packed_dense, against the reference in the
+    same engine, are medians of paired ratios at batch 1 with their intervals, empty where no text of the bucket was
+    timed. Only the second tells what the method does: what the engine gains depends on the length, too.
     """
-    trace = results.traces[results.study.reference][0]
-    lengths = {str(text): int(length) for text, length in zip(trace.ids, trace.lengths, strict=True)}
-    timed = results.timing[results.timing["batch_size"] == 1]
-    dense = by_unit(at_point(timed, (DENSE, None)))
-    reference = results.replays[results.reference]
-    rows = []
-    for point, played in results.replays.items():
-        calls = at_point(timed, point)
-        own = by_unit(calls) if len(calls) else None
-        right, expected = results.correct(point), results.correct(results.reference)
-        for low, high in BUCKETS:
-            within = (trace.lengths >= low) & (trace.lengths <= (np.inf if high is None else high))
-            if not within.any():
-                continue
-            cost = np.mean([one.flops[within].mean() for one in played])
-            row = {
+    lengths = results.traces[results.study.reference][0].lengths
+    timed = _Timed(results)
+    rows = {}
+    for number, (low, high) in enumerate(BUCKETS):
+        within = (lengths >= low) & (lengths <= (np.inf if high is None else high))
+        if not within.any():
+            continue
+        differences = _differences(results, within)
+        reference_cost = np.mean([one.flops[within].mean() for one in results.replays[results.reference]])
+        for place, (point, played) in enumerate(results.replays.items()):
+            rows[place, number] = {
                 "task": results.task,
                 "system": point[0],
                 "tau": np.nan if point[1] is None else point[1],
                 "chosen": results.is_chosen(point),
+                "adapts_by": adapts_by(results, point),
                 "bucket": name_of(low, high),
                 "n": int(within.sum()),
-                "accuracy": right[within].mean(),
-                "delta_accuracy": right[within].mean() - expected[within].mean(),
+                "accuracy": results.correct(point)[within].mean(),
+                **differences[point],
                 "avg_depth": np.mean([one.depth[within].mean() for one in played]),
                 "avg_retention": np.mean([one.retention[within].mean() for one in played]),
-                "flops_ratio": np.mean([one.flops[within].mean() for one in reference]) / cost,
+                "flops_ratio": reference_cost / np.mean([one.flops[within].mean() for one in played]),
+                **timed.speedups(point, within),
             }
-            rows.append(row | _speed(own, dense, lengths, low, high, results.task))
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS))
 
 
 def name_of(low: int, high: int | None) -> str:
@@ -65,22 +76,60 @@ def name_of(low: int, high: int | None) -> str:
     return f"{low}-{high}" if high is not None else f"over {low - 1}"
 
 
-def _speed(
-    own: pd.DataFrame | None, dense: pd.DataFrame, lengths: dict[str, int], low: int, high: int | None, task: str
-) -> dict[str, float]:
-    """The speed-up over the timed texts of a bucket."""
-    nothing = {"n_timed": 0, "speedup_vs_dense": np.nan, "speedup_low": np.nan, "speedup_high": np.nan}
-    if own is None:
-        return nothing
-    of_units = own.index.get_level_values("unit").map(lengths).to_numpy()
-    some = own[(of_units >= low) & (of_units <= (np.inf if high is None else high))]
-    if some.empty:
-        return nothing
-    mine, others = paired({(DENSE, None): dense}, (DENSE, None), some, task)
-    ratio = median_ratio(others, mine, some.index.get_level_values("block").to_numpy())
+def adapts_by(results: Results, point: Point) -> str:
+    """What makes an operating point faster, as it shows in the dev texts.
+
+    A system that attends to a part of the pairs gains on long texts by that, too: it is `both`, or `neither`, and never
+    told as pruning or exits alone.
+    """
+    traces = results.traces[point[0]]
+    prunes = any(bool((trace.fed[:, -1] < trace.lengths).any()) for trace in traces)
+    leaves = any(bool((played.depth < traces[0].shape["layers"]).any()) for played in results.replays[point])
+    if prunes and leaves:
+        return BOTH
+    if traces[0].shape["attention"]["kind"] != "dense" or not (prunes or leaves):
+        return NEITHER
+    return PRUNING if prunes else EXITS
+
+
+def _differences(results: Results, within: Mask) -> dict[Point, dict[str, float]]:
+    """The accuracy of each operating point over some texts, less the reference's, by a paired bootstrap over texts."""
+    points = list(results.replays)
+    right = np.stack([results.correct(point)[within].mean(axis=1) for point in points], axis=1)  # (texts, points)
+    right -= right[:, [points.index(results.reference)]]
+    low, high = percentile_interval(bootstrap_means(right))
     return {
-        "n_timed": len(some),
-        "speedup_vs_dense": ratio.value,
-        "speedup_low": ratio.low,
-        "speedup_high": ratio.high,
+        point: {"delta_accuracy": right[:, place].mean(), "delta_low": low[place], "delta_high": high[place]}
+        for place, point in enumerate(points)
     }
+
+
+class _Timed:
+    """The timed calls at batch 1, and which of their units lie among some dev texts."""
+
+    def __init__(self, results: Results) -> None:
+        calls = results.timing[results.timing["batch_size"] == 1]
+        self.task = results.task
+        self.ids = results.traces[results.study.reference][0].ids
+        self.against = {"dense": (DENSE, None), "packed_dense": results.reference}
+        known = {point: at_point(calls, point) for point in {*results.replays, *self.against.values()}}
+        self.times: Mapping[Point, pd.DataFrame] = {
+            point: by_unit(own) for point, own in known.items() if not own.empty
+        }
+
+    def speedups(self, point: Point, within: Mask) -> dict[str, float]:
+        """The speed-ups of an operating point over the timed ones of some texts."""
+        found = dict.fromkeys(COLUMNS[-6:], np.nan)
+        if point not in self.times:
+            return {"n_timed": 0, **found}
+        own = self.times[point]
+        some = own[own.index.get_level_values("unit").isin(self.ids[within])]
+        if some.empty:
+            return {"n_timed": 0, **found}
+        blocks = some.index.get_level_values("block").to_numpy()
+        for name, ends in (("dense", "speedup"), ("packed_dense", "packed")):
+            if self.against[name] in self.times:
+                mine, others = paired(self.times, self.against[name], some, self.task)
+                ratio = median_ratio(others, mine, blocks)
+                found |= {f"speedup_vs_{name}": ratio.value, f"{ends}_low": ratio.low, f"{ends}_high": ratio.high}
+        return {"n_timed": len(some), **found}

@@ -43,6 +43,16 @@ def _fits_a_path(name: str) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a_path)]
 """A name that becomes part of a path, of a rule's pattern (hence no braces) and of a command (no dash in front)."""
 
+
+def _stands_in_a_line(title: str) -> str:
+    if not title.isprintable() or not title.strip():
+        raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
+    return title
+
+
+Title = Annotated[str, Field(max_length=80), AfterValidator(_stands_in_a_line)]
+"""A name that is printed and nothing else, so that it may hold any sign."""
+
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 Layer = Annotated[int, Field(ge=1, description="A layer's number, counted from 1.")]
@@ -125,6 +135,7 @@ class Task(Strict):
     """A classification task: where its text comes from and how much of it is used."""
 
     source: Source
+    title: Title | None = Field(None, description="What the report calls the task, in any signs. Default: its name.")
     splits: Splits = Splits()
     max_length: int = Field(128, ge=8, description="Tokens of a text at most, with [CLS] and [SEP]; longer is cut.")
     train_examples: int | None = Field(None, ge=8, description="At most so many training texts. Default: all.")
@@ -683,7 +694,10 @@ class Study(Strict):
     def _check_tasks(self) -> None:
         """Refuse a task that runs models which no task trains, or on longer text, or that names no stage's epochs."""
         trained = [name for name, task in self.tasks.items() if task.models_of is None]
+        titles = self.titles()
         for name, task in self.tasks.items():
+            if task.title is not None and list(titles.values()).count(task.title) > 1:
+                raise ValueError(f"tasks.{name}.title: {task.title!r} is what another task is called; choose another")
             if task.models_of is not None and task.models_of not in trained:
                 raise ValueError(
                     f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
@@ -806,6 +820,10 @@ class Study(Strict):
         row = self.systems[system]
         return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
 
+    def titles(self) -> dict[str, str]:
+        """What the report calls each task."""
+        return {name: task.title or name for name, task in self.tasks.items()}
+
     def trained_task(self, task: str) -> str:
         """The task whose models a task runs: itself, unless it names another."""
         return self.tasks[task].models_of or task
@@ -871,8 +889,9 @@ class Study(Strict):
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        and each of `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation` that is not named in
-        `keep`, are set to their defaults, so that changing them leaves the job's parameters as they were.
+        and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation`
+        that is not named in `keep`, are set to their defaults, so that changing them leaves the job's parameters as
+        they were.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -888,7 +907,8 @@ class Study(Strict):
             fixed["ablation"] = None
         of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
         needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
-        fixed["tasks"] = {name: self.tasks[name] for name in needed}
+        of_tasks: dict[str, Any] = {} if "titles" in keep else {"title": None}
+        fixed["tasks"] = {name: self.tasks[name].model_copy(update=of_tasks) for name in needed}
         fixed["systems"] = {
             name: system.model_copy(
                 update={**of_systems, "recipe": [Stage(name=stage.name) for stage in system.recipe]}

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-COLUMNS = ("task", "system", "tau", "model", "alpha", "beta", "gamma", "observed_ms", "predicted_ms", "error", "n")
+COLUMNS = (
+    "task", "system", "tau", "model", "alpha", "beta", "gamma", "observed_ms", "predicted_ms", "error", "exponent_ms",
+    "exponent_ms_low", "exponent_ms_high", "exponent_flops", "n",
+)  # fmt: skip
 
 MODELS = {"equation 5": False, "with overhead": True}
 """The fitted models by name, and whether a layer costs time by itself."""
@@ -73,11 +76,25 @@ def fit_dense(lengths: npt.NDArray[np.integer], ms: Floats, layers: int, with_ov
     return CostModel(*(float(value) for value in found))
 
 
+def exponent(lengths: npt.NDArray[np.integer], values: Floats) -> tuple[float, float, float]:
+    """The power c of the length by which values grow, values = b T^c, with its 95 % interval.
+
+    By least squares of the logarithms, the interval by Student's t. lengths: tokens of each text (N,), of at least two
+    different lengths. values: above 0 (N,).
+    """
+    from scipy.stats import linregress, t
+
+    fit = linregress(np.log(lengths), np.log(values))
+    room = float(t.ppf(0.975, len(values) - 2)) * fit.stderr
+    return float(fit.slope), float(fit.slope - room), float(fit.slope + room)
+
+
 def cost_curve(results: Results) -> pd.DataFrame:
     """Predicted and observed mean time of a text at batch 1, for every packed operating point in the dense precision.
 
     One row a point and model (`equation 5`, and `with overhead`); values are means over seeds, each with coefficients
-    of its own. error = predicted / observed - 1. A text's time is the median of its repeats.
+    of its own. error = predicted / observed - 1. A text's time is the median of its repeats. The exponents are those
+    of the length by which a text's time and its FLOPs grow.
     """
     precision = results.precisions[results.study.reference]
     calls = results.timing[results.timing["batch_size"] == 1]
@@ -98,6 +115,7 @@ def cost_curve(results: Results) -> pd.DataFrame:
                 trace, own = results.traces[system][number], times[system, tau]
                 at = np.array([place[text] for text in own.index])
                 predicted = model.predict(trace.pattern_pairs[at], trace.fed[at], replays[number].depth[at])
+                grown, least, most = exponent(dense.lengths[at], own.to_numpy())
                 rows.append(
                     {
                         "system": system,
@@ -108,6 +126,10 @@ def cost_curve(results: Results) -> pd.DataFrame:
                         "gamma": model.gamma,
                         "observed_ms": own.mean(),
                         "predicted_ms": predicted.mean(),
+                        "exponent_ms": grown,
+                        "exponent_ms_low": least,
+                        "exponent_ms_high": most,
+                        "exponent_flops": exponent(dense.lengths[at], replays[number].flops[at])[0],
                         "n": len(own),
                     }
                 )

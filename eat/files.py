@@ -154,11 +154,13 @@ def write_table(path: Path | str, table: pd.DataFrame) -> None:
             table.to_csv(temporary, index=False)
 
 
-def read_table(path: Path | str, required: Sequence[str] = (), complete: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(
+    path: Path | str, required: Sequence[str] = (), complete: Sequence[str] = (), may_be_empty: bool = False
+) -> pd.DataFrame:
     """Read a table written by `write_table`.
 
-    Raises `DamagedFile` where the file is missing, cut off or not to be parsed, has no rows, lacks a column of
-    `required`, or misses a value (or holds NaN) in a column of `complete`.
+    Raises `DamagedFile` where the file is missing, cut off or not to be parsed, has no rows (unless it `may_be_empty`),
+    lacks a column of `required`, or misses a value (or holds NaN) in a column of `complete`.
     """
     import pandas as pd
 
@@ -169,7 +171,7 @@ def read_table(path: Path | str, required: Sequence[str] = (), complete: Sequenc
     except Exception as error:  # the parsers raise many types; each means the same to the reader of the message
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFile(f"{path}: not a whole table ({reason}); delete it and run again") from None
-    if table.empty:
+    if table.empty and not may_be_empty:
         raise DamagedFile(f"{path}: a table without rows; delete it and run again")
     missing = [column for column in required if column not in table.columns]
     if missing:

@@ -90,7 +90,7 @@ def compare_importance(
     """The table of a task: a row for each system that scores tokens, seed and layer.
 
     models: (system, seed) -> folder, of the reference too. texts: so many dev texts, the first. rho is a mean over n
-    texts, with a 95 % interval by the normal approximation.
+    texts, with a 95 % interval by the normal approximation; both are NaN where n is below 2.
     """
     table = read_split(dev).iloc[:texts]
     labels = [int(label) for label in table["label"]]
@@ -104,13 +104,27 @@ def compare_importance(
             model = load_model(models[system, seed], study.parts(system))
             kind = study.systems[system].reducer.kind
             for depth, found in correlations(model, encoded, worth, f"{task}/{system}").items():
-                mean = float(np.mean(found))
-                half = 1.96 * float(np.std(found, ddof=1)) / np.sqrt(len(found))
+                mean, half = _mean_of(found)
                 key = {"task": task, "system": system, "seed": seed, "kind": kind, "layer": depth}
                 rows.append(key | {"n": len(found), "rho": mean, "rho_low": mean - half, "rho_high": mean + half})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _mean_of(values: Sequence[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95 % interval."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    return float(np.mean(values)), 1.96 * float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def scoring_systems(study: Study) -> list[str]:
-    """The systems whose reducer has a score of importance."""
-    return [name for name, row in study.systems.items() if row.reducer.kind not in ("none", "merging")]
+    """The systems whose reducer has a score of importance; of those that score alike, the one that was trained.
+
+    Alike score rows that run the same weights with the same reducer and attention, whatever their exits and precision.
+    """
+    found: dict[str, str] = {}
+    for name, row in sorted(study.systems.items(), key=lambda item: item[1].weights_of is not None):
+        if row.reducer.kind not in ("none", "merging"):
+            score = (study.models_of(name), row.reducer.model_dump(), row.attention.model_dump())
+            found.setdefault(repr(score), name)
+    return list(found.values())

@@ -5,6 +5,7 @@ Tables need array, booktabs and graphicx and nothing else, so that a paper can t
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from eat import rounding, tables
 from eat.files import write_text
 from eat.paths import TABLES
 from eat.published import Published
+from eat.rows import rows_of
 from eat.tables import Column, Group, Row, Table
 
 ROWS_A_PAGE = 36
@@ -115,8 +117,10 @@ def to_latex(table: Table) -> Latex:
 
 
 def _pages(table: Table) -> list[Table]:
-    """Tables of as many rows as a page holds, groups kept in order."""
-    most = SENTENCES_A_PAGE if any(column.width for column in table.columns) else ROWS_A_PAGE
+    """Tables that each fit on a page and are about equally long, groups kept in order."""
+    limit = SENTENCES_A_PAGE if any(column.width for column in table.columns) else ROWS_A_PAGE
+    rows = sum(len(group.rows) for group in table.groups)
+    most = math.ceil(rows / math.ceil(rows / limit)) if rows else limit
     pages: list[list[Group]] = [[]]
     room = most
     for group in table.groups:
@@ -139,6 +143,8 @@ def _float(table: Table, first: bool) -> str:
     caption = escape_latex(table.caption if first else f"{table.caption} (continued)")
     lines = [
         r"\begin{table*}[!htbp]",
+        # what goes on keeps its number
+        *([] if first else [r"\addtocounter{table}{-1}"]),
         r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}}}" + (rf"\label{{tab:{_label(table.label)}}}" if first else ""),
         r"\vspace{4pt}",
@@ -202,6 +208,7 @@ def write_tables(
     summary: pd.DataFrame,
     paper_columns: pd.DataFrame,
     task: str,
+    title: str,
     reference: str,
     published: Published,
     out_folder: Path | str,
@@ -209,16 +216,17 @@ def write_tables(
 ) -> list[Path]:
     """Write every table of a task as `{kind}_{task}.tex`; returns the files.
 
-    summary: summary.csv. paper_columns: summary_{task}.csv. published: report/published.yaml. f1: see `main_table`. The
-    throughput table of a study that timed batch 1 only is a file that says so in a comment, so that the same files
-    always appear.
+    summary: summary.csv. title: what the tables call the task. paper_columns: summary_{task}.csv. published:
+    report/published.yaml. f1: see `main_table`. The throughput table of a study that timed batch 1 only is a file that
+    says so in a comment, so that the same files always appear.
     """
+    rows = rows_of(summary, task).assign(task=title)
     made: dict[str, Callable[[], Table | None]] = {
-        "results": lambda: tables.main_table(summary, task, f1),
-        "throughput": lambda: tables.throughput_table(summary, task),
-        "frontier": lambda: tables.frontier_table(summary, task, f1),
-        "calibration": lambda: tables.calibration_table(summary, task),
-        "paper": lambda: tables.paper_table(paper_columns, task, reference, published),
+        "results": lambda: tables.main_table(rows, title, f1),
+        "throughput": lambda: tables.throughput_table(rows, title),
+        "frontier": lambda: tables.frontier_table(rows, title, f1),
+        "calibration": lambda: tables.calibration_table(rows, title),
+        "paper": lambda: tables.paper_table(paper_columns, title, reference, published),
     }
     written = []
     for kind in TABLES:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 CURVES = ("exits", "retention", "lengths", "reliability", "cost")
-FIGURES = ("frontier", "latency", "flops", *CURVES)
+FIGURES = ("frontier", "latency", "flops", "buckets", *CURVES)
 """Of each task."""
 STUDY_FIGURES = ("overview",)
 """Of the whole study."""

@@ -1,10 +1,10 @@
-"""What others published: the paper's tables and later rows of its authors' logs, and what of a study they belong to."""
+"""What others published, and what of a study it belongs to: the paper's tables, its authors' logs, other papers'."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,10 @@ class _Fixed(BaseModel):
 
 
 class PublishedRow(_Fixed):
-    """A row of a published table: accuracy as a fraction, latency in ms, speed-up against BERT of the same source."""
+    """A row of a published table: accuracy as a fraction, latency in ms, speed-up against BERT of the same source.
+
+    gflops, flops_ratio: 10^9 operations a text, and BERT's over the model's own.
+    """
 
     tau: Finite | None = None
     latency_ms: Finite | None = None
@@ -27,6 +30,8 @@ class PublishedRow(_Fixed):
     speedup: Finite | None = None
     depth: Finite | None = None
     retention: Finite | None = None
+    gflops: Finite | None = None
+    flops_ratio: Finite | None = None
 
 
 class PublishedSource(_Fixed):
@@ -42,22 +47,37 @@ class PublishedSource(_Fixed):
 class Published(_Fixed):
     """All of `report/published.yaml`.
 
-    task_names: how a study may call a task of the paper. stands_for: which systems of a study play a model of the
-    paper, the first that there is; BERT is always played by the reference.
+    task_names: how a study may call a task of the papers. stands_for: which systems of a study play a model of theirs,
+    the first that there is; BERT is always played by the reference. sources: the paper's tables, then what else its
+    authors published. others: papers of other systems, of which a report shows what the study has run.
     """
 
     task_names: dict[str, list[str]]
     stands_for: dict[str, list[str]]
     sources: list[PublishedSource] = Field(min_length=1)
+    others: list[PublishedSource] = []
 
     def task_of(self, task: str) -> str | None:
-        """The paper's name of a study's task; `None` where the paper has no such task."""
+        """The papers' name of a study's task; `None` where none of them has such a task."""
         return next((name for name, others in self.task_names.items() if task in (name, *others)), None)
+
+    def also_called(self, titles: Mapping[str, str]) -> Self:
+        """The same, where a study calls some tasks otherwise: task -> what it is called."""
+        names = {
+            name: [*others, *(titles[task] for task in titles if task in (name, *others))]
+            for name, others in self.task_names.items()
+        }
+        return self.model_copy(update={"task_names": names})
 
     def beside(self, task: str) -> Mapping[str, Sequence[PublishedRow]] | None:
         """The rows of the paper's own table of a study's task, by model; `None` where there is none."""
         name = self.task_of(task)
         return None if name is None else self.sources[0].tasks.get(name)
+
+    def others_on(self, task: str, systems: Sequence[str], reference: str) -> list[PublishedSource]:
+        """The other papers' tables of a study's task, in which a system beside the reference plays a model."""
+        name, played = self.task_of(task), set(self.models(systems, reference).values()) - {"bert"}
+        return [source for source in self.others if name in source.tasks and played & set(source.tasks[name])]
 
     def models(self, systems: Sequence[str], reference: str) -> dict[str, str]:
         """Which system of a study plays which model of the paper: system -> model."""

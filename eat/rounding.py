@@ -43,6 +43,11 @@ def with_percent(fraction: float) -> str:
     return f"{percent(fraction)} %"
 
 
+def share(fraction: float) -> str:
+    """A share that somebody chose, without needless zeros: 0.3 is `30 %`, 0.125 is `12.5 %`."""
+    return f"{percent(fraction).removesuffix('.0')} %"
+
+
 def signed_percent(fraction: float) -> str:
     """An error relative to what was observed, in per cent, signed, one decimal: -0.17 is `−17.0`."""
     return _fixed("an error", 100.0 * fraction, 1, sign=True)
@@ -56,6 +61,16 @@ def points(fraction: float) -> str:
 def calibration_error(fraction: float) -> str:
     """An ECE in per cent, two decimals: 0.0213 is `2.13`."""
     return _fixed("a calibration error", 100.0 * fraction, 2)
+
+
+def risk(fraction: float) -> str:
+    """A risk in per cent, two decimals: 0.0125 is `1.25`."""
+    return _fixed("a risk", 100.0 * fraction, 2)
+
+
+def correlation(value: float) -> str:
+    """A rank correlation, two decimals: `0.31`."""
+    return _fixed("a correlation", value, 2)
 
 
 def milliseconds(value: float) -> str:
@@ -98,6 +113,11 @@ def ratio(value: float) -> str:
     return _fixed("a ratio", value, 2)
 
 
+def exponent(power: float) -> str:
+    """A power by which something grows, two decimals."""
+    return _fixed("an exponent", power, 2)
+
+
 def score(value: float) -> str:
     """A score or loss without unit (Brier, NLL), three decimals."""
     return _fixed("a score", value, 3)
@@ -123,11 +143,6 @@ def count(number: float) -> str:
 def p_value(probability: float) -> str:
     """A p-value: three decimals, and `< 0.001` below."""
     return "< 0.001" if require_finite("a p-value", float(probability)) < 0.001 else f"{probability:.3f}"
-
-
-def load(average: float) -> str:
-    """A load average, two decimals."""
-    return _fixed("a load average", average, 2)
 
 
 def gibibytes(value: float) -> str:

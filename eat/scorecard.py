@@ -89,7 +89,7 @@ def _beyond(low: float, high: float, bound: float) -> tuple[bool | None, str]:
         return True, "lies above"
     if high < bound:
         return False, "lies below"
-    return None, "holds"
+    return None, "includes"
 
 
 # --- the tests ----------------------------------------------------------------------------------------------------
@@ -110,7 +110,8 @@ class Speed(_Test):
         """Judge by the interval of the paired speed-up and by the noise floor of the clock."""
         row = seen.chosen(self.model)
         verdict = speed_verdict(row["speedup_low"], row["speedup_high"], seen.noise)
-        return Finding(_ratio(row), verdict == self.expect, f"{_at(row)}: {verdict}.")
+        reason = _compared(_at(row), verdict, "the stock dense model")
+        return Finding(_ratio(row), verdict == self.expect, reason)
 
 
 class SpeedAgainst(_Test):
@@ -131,7 +132,7 @@ class SpeedAgainst(_Test):
         else:
             verdict = "no difference shown"
         ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
-        return Finding(ours, verdict == self.expect, f"{_at(own)} against {_at(other)}: {verdict}.")
+        return Finding(ours, verdict == self.expect, _compared(_at(own), verdict, _at(other)))
 
 
 class AccuracyAgainst(_Test):
@@ -156,9 +157,12 @@ class AccuracyAgainst(_Test):
                 own["accuracy_high"] - own["accuracy"], other["accuracy"] - other["accuracy_low"]
             )
         verdict = accuracy_verdict(difference, low, high, int(own["seeds"]), int(own["n"]))
-        shown = verdict if verdict in ("higher", "lower") else f"no difference that {_texts(own)} can show"
         ours = f"{rounding.points(difference)} points {rounding.interval(low, high, rounding.points)}"
-        return Finding(ours, verdict == self.expect, f"{_at(own)} against {other['system']}: {shown}.")
+        if verdict not in ("higher", "lower"):
+            reason = f"{_texts(own)} show no difference between {_at(own)} and {_at(other)}."
+            return Finding(ours, None, reason)
+        accurate = {"higher": "more accurate", "lower": "less accurate"}[verdict]
+        return Finding(ours, verdict == self.expect, _compared(_at(own), accurate, _at(other)))
 
 
 class KeepsAccuracy(_Test):
@@ -258,8 +262,9 @@ class ShortTextsLoseMore(_Test):
             f"{rounding.retention(one['retention'])} at {rounding.count(one['length_mean'])} tokens"
             for one in (shortest, longest)
         )
-        more = "less" if shortest["retention"] < longest["retention"] else "not less"
-        reason = f"Of the shortest texts (n = {rounding.count(shortest['n'])}) {more} is kept than of the longest."
+        kept = "a smaller share" if shortest["retention"] < longest["retention"] else "no smaller share"
+        few, many = (rounding.count(one["n"]) for one in (shortest, longest))
+        reason = f"Of the shortest texts (n = {few}) {kept} is kept than of the longest (n = {many})."
         return Finding(ours, shortest["retention"] < longest["retention"], reason)
 
 
@@ -299,6 +304,13 @@ Test = Annotated[
     | ScalingHelps | NotMeasured,
     Field(discriminator="kind"),
 ]  # fmt: skip
+
+
+def _compared(own: str, verdict: str, other: str) -> str:
+    """A verdict of one against another as a sentence."""
+    if verdict == "no difference shown":
+        return f"No difference in speed is shown between {own} and {other}."
+    return f"{own} is {verdict} than {other}."
 
 
 def _ratio(row: Record) -> str:
@@ -411,7 +423,7 @@ def _published(claim: Claim, published: Published, task: str | None) -> str:
         rows = [
             row
             for name, models in tables.items()
-            if task in (None, name)
+            if name == task or task not in tables
             for row in models.get(figure.model, [])
             if figure.tau in (None, row.tau)
         ]
@@ -433,7 +445,7 @@ def counts_sentence(judged: Sequence[Judged]) -> str:
         f"{rounding.count(tally[verdict])} {verdict}" for verdict in (SUPPORTED, REFUTED, UNTESTED) if tally[verdict]
     ]
     claims = rounding.count(len({one.claim.claim for one in judged}))
-    return f"{claims} claims, each on every task it can be put to: {', '.join(parts)}."
+    return f"{claims} claims, each put to every task that can test it: {', '.join(parts)}."
 
 
 def scorecard_table(judged: Sequence[Judged]) -> Table:

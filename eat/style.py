@@ -43,7 +43,7 @@ _BLACK, _GREY = "#000000", "#767676"
 _BLUES = ("#0072B2", "#56B4E9", "#003C6B", "#7FA6C9")
 _ORANGE_LED = ("#E69F00", "#CC3D00", "#009E73", "#CC79A7", "#8C5A00", "#5E3C99", "#B8A800", "#7A0019")
 _ADAPTIVE_MARKERS = ("o", "D", "^", "v", "P", "X", "p", "<", ">", "h")
-_STOCK_MARKERS = ("X", "P", "*", "8")
+_STOCK_MARKERS = ("X", "*", "P", "8", "p", "H")
 _DENSE_MARKERS = ("s", "d", "H", "8")
 
 EXIT_COLOURS = ("#FDE3B5", "#FBC87A", "#F0A030", "#CC6F00", "#934700", "#5C2A00")

@@ -26,6 +26,7 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
 from eat.paths import StudyPaths
+from eat.points import DENSE, Point, at_point, by_unit, paired, points_of
 from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
 from eat.trace import Trace
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from eat.config import Study
 
 Floats = npt.NDArray[np.float64]
-Point = tuple[str, float | None]
-"""An operating point of a task: the system, and its threshold or None."""
 
 SUMMARY_COLUMNS = (
     "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
@@ -47,7 +46,6 @@ SUMMARY_COLUMNS = (
 )  # fmt: skip
 TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms")
 
-DENSE = "hf-dense"
 SAME_MODEL = (DENSE, "hf-dense-again", "hf-dense-sorted")
 """Reference rows that time the stock export of the reference system: they share its accuracy and its FLOPs."""
 
@@ -91,9 +89,9 @@ def summarize(
 ) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task. The variants of an ablation
-    stand in its table and in no other of the summary's and the curves'. Raises `EatError` where
-    files are damaged, do not belong together, or mix devices.
+    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task, with a column `system`. The
+    variants of an ablation stand in its table and in no other. Raises `EatError` where files are damaged, do not belong
+    together, or mix devices.
     """
     out = Path(out_folder)
     variants = list(study.ablation.variants) if study.ablation else []
@@ -103,7 +101,8 @@ def summarize(
         table = pd.concat([curve(task) for task in tasks], ignore_index=True)
         write_table(out / "curves" / f"{name}.csv", table[~table["system"].isin(variants)])
     for name, table_of in (tables or {}).items():
-        write_table(out / f"{name}.csv", pd.concat([table_of(task) for task in tasks], ignore_index=True))
+        table = pd.concat([table_of(task) for task in tasks], ignore_index=True)
+        write_table(out / f"{name}.csv", table[~table["system"].isin(variants)])
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
             write_table(out / f"summary_ablation_{task}.csv", rows)
@@ -158,19 +157,6 @@ class Results:
     def rows_of(self, point: Point) -> pd.DataFrame:
         """The rows of an operating point, one a seed."""
         return at_point(self.points, point)
-
-
-def at_point(table: pd.DataFrame, point: Point) -> pd.DataFrame:
-    """The rows of a table with columns `system` and `tau` that belong to an operating point."""
-    system, tau = point
-    same_tau = table["tau"].isna() if tau is None else table["tau"] == tau
-    return table[(table["system"] == system) & same_tau]
-
-
-def points_of(table: pd.DataFrame) -> list[Point]:
-    """The operating points that occur in a table, in its order."""
-    pairs = table[["system", "tau"]].drop_duplicates().itertuples(index=False)
-    return [(str(system), None if pd.isna(tau) else float(tau)) for system, tau in pairs]
 
 
 def read_results(study: Study, task: str, files: TaskInputs) -> Results:
@@ -442,11 +428,6 @@ def _texts_timed(calls: pd.DataFrame) -> int:
     return int(one.groupby("unit")["n"].first().sum() if (one["n"] == 1).all() else one["n"].max())
 
 
-def by_unit(rows: pd.DataFrame) -> pd.DataFrame:
-    """Times in ms: one row a block and unit, one column a repeat and seed."""
-    return rows.pivot(index=["block", "unit"], columns=["repeat", "seed"], values="ms")
-
-
 def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
     """Times of one call, of all timed calls."""
     calls = (rows["ms"] / np.ceil(rows["n"] / batch_size)).to_numpy()
@@ -458,18 +439,6 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
         "latency_ms_p99": float(p99) if batch_size == 1 else float("nan"),
         "examples_per_s": float(1000.0 * rows["n"].sum() / rows["ms"].sum()),
     }
-
-
-def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
-    """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
-
-    Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
-    """
-    both = own.columns.intersection(times[other].columns)
-    mine, others = own[both], times[other].reindex(index=own.index, columns=both)
-    if mine.empty or mine.isna().any(axis=None) or others.isna().any(axis=None):
-        raise EatError(f"task {task}: not every timed text was timed with {other[0]} as well; time again")
-    return mine.to_numpy(dtype=np.float64), others.to_numpy(dtype=np.float64)
 
 
 def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> float:

@@ -102,12 +102,12 @@ def aligned(table: Table) -> Table:
     return replace(table, groups=tuple(groups))
 
 
-# --- columns of summary.csv ---------------------------------------------------------------------------------------
+# --- columns of the results' files -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Quantity:
-    """A column of a table made from a column of summary.csv, with the columns of its interval."""
+class Quantity:
+    """A column of a table made from a column of a file of the results, with the columns of its interval."""
 
     title: str
     unit: str
@@ -116,9 +116,11 @@ class _Quantity:
     bounds: tuple[str, str] | None = None
 
     def column(self) -> Column:
+        """The head."""
         return Column(self.title, self.unit, interval=self.bounds is not None)
 
-    def cell(self, row: dict[Hashable, Any], best: bool) -> Cell:
+    def cell(self, row: Mapping[Hashable, Any], best: bool = False) -> Cell:
+        """The value of a row of the file, rounded, with its interval; a dash where it is empty."""
         text = or_dash(row[self.source], self.rounder)
         if self.bounds is None or text == rounding.DASH:
             return Cell(text)
@@ -128,21 +130,21 @@ class _Quantity:
         return Cell(text, "" if no_interval else rounding.interval(low, high, self.rounder), best)
 
 
-_ACCURACY = _Quantity("Accuracy", "%", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"))
-_DELTA = _Quantity("Difference", "pp", "delta_accuracy", rounding.points, ("delta_low", "delta_high"))
-_F1 = _Quantity("F1", "%", "f1", rounding.percent)
-_MCNEMAR = _Quantity("McNemar", "p", "mcnemar_p", rounding.p_value)
-_P50 = _Quantity("Latency", "p50, ms", "latency_ms_p50", rounding.milliseconds)
-_P90 = _Quantity("", "p90, ms", "latency_ms_p90", rounding.milliseconds)
-_P99 = _Quantity("", "p99, ms", "latency_ms_p99", rounding.milliseconds)
-_SPEEDUP = _Quantity("Speed-up", "median", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"))
-_SPEEDUP_MEAN = _Quantity("", "mean", "speedup_mean", rounding.speedup)
-_PACKED = _Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup)
-_RATE = _Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
-_DEPTH = _Quantity("Depth", "layers", "avg_depth", rounding.depth)
-_RETENTION = _Quantity("Retention", "", "avg_retention", rounding.retention)
-_COMPUTE = _Quantity("FLOPs", "own / dense", "compute", rounding.retention)
-_WORK = _Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
+ACCURACY = Quantity("Accuracy", "%", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"))
+DELTA = Quantity("Difference", "pp", "delta_accuracy", rounding.points, ("delta_low", "delta_high"))
+_F1 = Quantity("F1", "%", "f1", rounding.percent)
+_MCNEMAR = Quantity("McNemar", "p", "mcnemar_p", rounding.p_value)
+_P50 = Quantity("Latency", "p50, ms", "latency_ms_p50", rounding.milliseconds)
+_P90 = Quantity("", "p90, ms", "latency_ms_p90", rounding.milliseconds)
+_P99 = Quantity("", "p99, ms", "latency_ms_p99", rounding.milliseconds)
+SPEEDUP = Quantity("Speed-up", "median", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"))
+_SPEEDUP_MEAN = Quantity("", "mean", "speedup_mean", rounding.speedup)
+_PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup)
+_RATE = Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
+_DEPTH = Quantity("Depth", "layers", "avg_depth", rounding.depth)
+_RETENTION = Quantity("Retention", "", "avg_retention", rounding.retention)
+_COMPUTE = Quantity("FLOPs", "own / dense", "compute", rounding.retention)
+WORK = Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
 
 
 def judged_by_f1(card: Mapping[str, Any]) -> bool:
@@ -156,12 +158,12 @@ def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     f1: whether the task is judged by F1 too (`judged_by_f1`).
     """
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
-    quality = (_ACCURACY, _DELTA, *((_F1,) if f1 else ()))
-    quantities = (*quality, _P50, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, _WORK)
+    quality = (ACCURACY, DELTA, *((_F1,) if f1 else ()))
+    quantities = (*quality, _P50, SPEEDUP, _SPEEDUP_MEAN, _PACKED, _DEPTH, _RETENTION, WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
         "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
-        "against the reference in the same packed engine. Retention is the part of a text's tokens alive when it is "
+        "against the reference in the same packed engine. Retention is the share of a text's tokens alive when it is "
         "answered. FLOPs are the reference's over the system's own, so that above 1 is less work."
     )
     return _summary_table(rows, quantities, caption, f"results:{task}")
@@ -173,7 +175,7 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
     batch = int(rows["batch_size"].max())
     if batch == 1:
         return None
-    quantities = (_ACCURACY, _RATE, _SPEEDUP, _SPEEDUP_MEAN, _PACKED, _WORK)
+    quantities = (ACCURACY, _RATE, SPEEDUP, _SPEEDUP_MEAN, _PACKED, WORK)
     caption = (
         f"Throughput on {task} at batch size {rounding.count(batch)}: each system at its chosen threshold. Speed-ups "
         "are against the stock model with padding, in the order of arrival."
@@ -184,7 +186,7 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
 def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     """Every operating point at batch 1. f1: see `main_table`."""
     rows = _of_batch(rows_of(summary, task), task, 1)
-    quantities = (_ACCURACY, _DELTA, *((_F1,) if f1 else ()), _MCNEMAR, _P50, _P90, _P99, _SPEEDUP, _DEPTH, _RETENTION)
+    quantities = (ACCURACY, DELTA, *((_F1,) if f1 else ()), _MCNEMAR, _P50, _P90, _P99, SPEEDUP, _DEPTH, _RETENTION)
     caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
     return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
 
@@ -197,12 +199,12 @@ ABLATIONS = {
 
 def ablation_table(rows: pd.DataFrame, task: str) -> Table:
     """The reference, a system with all its parts, and its variants; rows: summary_ablation_{task}.csv."""
-    quantities = (_ACCURACY, _DELTA, _MCNEMAR, _COMPUTE, _P50, _SPEEDUP, _DEPTH, _RETENTION)
+    quantities = (ACCURACY, DELTA, _MCNEMAR, _COMPUTE, _P50, SPEEDUP, _DEPTH, _RETENTION)
     titles = ("System", "Reducer", "Attention", "Exits")
     lines = []
     for row in rows.to_dict("records"):
         parts = (Cell(str(row[name.lower()])) for name in titles)
-        cells = (quantity.cell(row, best=False) for quantity in quantities)
+        cells = (quantity.cell(row) for quantity in quantities)
         lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
     caption = (
         f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row stands at its chosen threshold, batch "
@@ -218,18 +220,18 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
     rows = rows[rows["ece_raw"].notna() & ~rows["system"].isin([STOCK])]
     quantities = (
-        _Quantity("ECE raw", "%", "ece_raw", rounding.calibration_error),
-        _Quantity("calibrated", "%", "ece_calibrated", rounding.calibration_error),
-        _Quantity(
+        Quantity("ECE raw", "%", "ece_raw", rounding.calibration_error),
+        Quantity("calibrated", "%", "ece_calibrated", rounding.calibration_error),
+        Quantity(
             "debiased",
             "%",
             "ece_debiased",
             rounding.calibration_error,
             ("ece_debiased_low", "ece_debiased_high"),
         ),
-        _Quantity("Brier", "", "brier", rounding.score),
-        _Quantity("NLL", "", "nll", rounding.score),
-        _Quantity("Temperature", "", "temperature", rounding.temperature),
+        Quantity("Brier", "", "brier", rounding.score),
+        Quantity("NLL", "", "nll", rounding.score),
+        Quantity("Temperature", "", "temperature", rounding.temperature),
     )
     caption = (
         f"Calibration on {task}: expected calibration error before and after temperature scaling, of the deepest exit "
@@ -337,6 +339,58 @@ def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence
     return Table(caption, "published", columns, tuple(groups))
 
 
+def other_papers_table(published: Published, summary: pd.DataFrame, task: str, reference: str) -> Table | None:
+    """What papers of other systems print of a task, beside the systems that stand for theirs; `None` without any.
+
+    A row that they print at a threshold stands beside ours at that threshold, any other beside the chosen one.
+    """
+    rows = _of_batch(rows_of(summary, task), task, 1)
+    systems = [str(name) for name in dict.fromkeys(rows["system"])]
+    found, name = published.others_on(task, systems, reference), published.task_of(task)
+    if not found or name is None:
+        return None
+    columns = (
+        Column("System", align="left"),
+        Column("Threshold"),
+        Column("Accuracy", "paper, %"),
+        Column("Accuracy", "ours, %", interval=True),
+        Column("Difference", "paper, pp"),
+        Column("Difference", "ours, pp", interval=True),
+        Column("FLOPs, dense / own", "paper"),
+        Column("FLOPs, dense / own", "ours"),
+        Column("Speed-up", "ours, median", interval=True),
+    )
+    groups = []
+    for source in found:
+        theirs, lines = source.tasks[name], []
+        dense = next((row.accuracy for row in theirs.get("bert", ())), None)
+        for system, model in published.models(systems, reference).items():
+            own = rows[rows["system"] == system]
+            for row in theirs.get(model, ()):
+                for ours in (_chosen(own) if row.tau is None else own[own["tau"] == row.tau]).to_dict("records"):
+                    lost = None if row.accuracy is None or dense is None else row.accuracy - dense
+                    cells = (
+                        Cell(system),
+                        Cell(or_dash(ours["tau"], rounding.threshold)),
+                        Cell(or_dash(row.accuracy, rounding.percent)),
+                        ACCURACY.cell(ours),
+                        Cell(or_dash(lost, rounding.points)),
+                        DELTA.cell(ours),
+                        Cell(or_dash(row.flops_ratio, rounding.ratio)),
+                        WORK.cell(ours),
+                        SPEEDUP.cell(ours),
+                    )
+                    lines.append(Row(cells))
+        if lines:
+            groups.append(Group(f"{source.title} ({source.machine})", tuple(lines)))
+    caption = (
+        f"Other papers' figures on {task} beside those of the systems that stand for theirs, batch size 1. Differences "
+        "are to BERT there, and to the dense reference here. Theirs is another model: compare differences and ratios, "
+        "not accuracies."
+    )
+    return Table(caption, f"other-papers:{task}", columns, tuple(groups)) if groups else None
+
+
 def _published_row(task: str, model: str, row: PublishedRow) -> Row:
     shown = (
         (row.tau, rounding.threshold),
@@ -365,7 +419,7 @@ def _chosen(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary_table(
-    rows: pd.DataFrame, quantities: Sequence[_Quantity], caption: str, label: str, mark: bool = True
+    rows: pd.DataFrame, quantities: Sequence[Quantity], caption: str, label: str, mark: bool = True
 ) -> Table:
     """The study's systems, and below them the stock models, those without an accuracy last."""
     best = {

@@ -7,11 +7,22 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.files import replacing
 
+ENGINES = ("latexmk", "pdflatex", "tectonic")
 SECONDS = 300
 """A compilation that takes longer is given up."""
+
+
+def is_installed() -> bool:
+    """Whether this machine has an engine that can make a PDF."""
+    return any(shutil.which(engine) for engine in ENGINES)
+
+
+def missing(name: str) -> str:
+    """What is said of a PDF that cannot be made here."""
+    return f"{name} is not made: none of {listed(ENGINES)} is installed"
 
 
 def render_pdf(tex: Path | str, out: Path | str) -> str:
@@ -25,7 +36,7 @@ def render_pdf(tex: Path | str, out: Path | str) -> str:
     with tempfile.TemporaryDirectory(prefix="typeset-") as build:
         commands = _commands(tex, Path(build))
         if not commands:
-            return f"{Path(out).name} is not made: none of latexmk, pdflatex, tectonic is installed"
+            return missing(Path(out).name)
         for command in commands:
             try:
                 done = subprocess.run(

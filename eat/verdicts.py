@@ -6,7 +6,7 @@ sentence says that no difference is shown, which is not the same as saying that 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,10 @@ from eat import rounding
 
 Speed = Literal["faster", "slower", "no difference shown"]
 Accuracy = Literal["higher", "lower", "no loss", "no loss shown", "undecided"]
+Comparison = Literal["higher", "lower", "no difference shown"]
+Kept = Literal["kept", "broken", "undecided"]
+Competitive = Literal["competitive", "not competitive", "undecided"]
+Finding = Literal["holds", "does not hold", "holds for some and not for others", "is not shown"]
 
 LOSS_BOUND = 0.01
 """A loss of this size must be excluded before a text may speak of no loss: one point."""
@@ -47,6 +51,14 @@ def speed_verdict(low: float, high: float, noise: NoiseFloor) -> Speed:
     return "no difference shown"
 
 
+def excludes_a_loss(low: float) -> bool:
+    """Whether an interval of differences (fractions) that begins at `low` excludes a loss of a point.
+
+    `low` counts as it is printed, in tenths of a point, so that no text excludes what its own numbers show.
+    """
+    return round(low, 3) > -LOSS_BOUND
+
+
 def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) -> Accuracy:
     """What a paired difference of accuracies (fractions) with its 95 % interval shows.
 
@@ -57,10 +69,53 @@ def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) 
         return "lower"
     if low > 0:
         return "higher"
-    if delta >= 0 and low > -LOSS_BOUND:
+    if delta >= 0 and excludes_a_loss(low):
         enough = seeds >= SEEDS_FOR_NO_LOSS and n >= EXAMPLES_FOR_NO_LOSS
         return "no loss" if enough else "no loss shown"
     return "undecided"
+
+
+def comparison(value: tuple[float, float], other: tuple[float, float]) -> Comparison:
+    """Whether a value is told apart from another, each given as its 95 % interval: where the two do not meet.
+
+    Of values of the same texts this is careful, since it does not use that they are paired.
+    """
+    if value[0] > other[1]:
+        return "higher"
+    if value[1] < other[0]:
+        return "lower"
+    return "no difference shown"
+
+
+def finding(comparisons: Sequence[Comparison], claimed: Comparison) -> Finding:
+    """What several comparisons say together of a finding, which claims that each of them comes out as `claimed`.
+
+    Those in which no difference is shown neither support nor contradict it.
+    """
+    told_apart = {one for one in comparisons if one != "no difference shown"}
+    if len(told_apart) == 2:
+        return "holds for some and not for others"
+    if not told_apart:
+        return "is not shown"
+    return "holds" if claimed in told_apart else "does not hold"
+
+
+def promise_verdict(epsilon: float, low: float, high: float) -> Kept:
+    """Whether a risk with the exact interval [low, high] is shown to be at most epsilon, or above it."""
+    if high <= epsilon:
+        return "kept"
+    return "broken" if low > epsilon else "undecided"
+
+
+def competitive(rivals: Sequence[Comparison], controls: Sequence[Comparison]) -> Competitive:
+    """Whether a score holds its own: no rival is shown to be better, and it is shown to be better than all controls.
+
+    rivals, controls: how the score compares with each. Without a control nothing shows that it is better than chance.
+    """
+    if "lower" in (*rivals, *controls):
+        return "not competitive"
+    is_better_than_chance = controls and all(one == "higher" for one in controls)
+    return "competitive" if rivals and is_better_than_chance else "undecided"
 
 
 def speed_sentence(row: Mapping[Hashable, Any], noise: NoiseFloor) -> str:
@@ -99,7 +154,9 @@ def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
     if verdict == "no loss":
         return f"It loses no accuracy against the dense reference ({difference})."
     if verdict == "no loss shown":
-        return f"No loss of accuracy is shown against the dense reference ({difference})."
+        return (
+            f"No loss of accuracy is shown against the dense reference, and one of a point is excluded ({difference})."
+        )
     texts = f"{rounding.count(row['n'])} texts"
     return f"For {name} neither a loss of accuracy nor its absence can be shown by {texts} ({difference})."
 

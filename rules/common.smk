@@ -8,7 +8,6 @@ GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards 
 import json
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from eat.paths import (
 )
 from eat.backbones import known_depths
 from eat.sources import source_files
+from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._records import (
     METADATA,
@@ -140,14 +140,6 @@ def teacher_trace(wildcards):
     return PATHS.trace(wildcards.task, teacher, wildcards.seed, "train") if teacher else []
 
 
-def tex_engine():
-    """The TeX engine of this machine, or `None`."""
-    return next(
-        (engine for engine in ("latexmk", "pdflatex", "tectonic") if shutil.which(engine)),
-        None,
-    )
-
-
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
     files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
@@ -180,19 +172,22 @@ def ablation_tables(wildcards):
     return [PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation]
 
 
+def importance_tables(wildcards):
+    """How scores of tokens compare with saliency in each task, where the study asks."""
+    return [PATHS.importance(task) for task in STUDY.tasks if STUDY.importance_texts]
+
+
 def report_files(wildcards):
     """The report in every form this machine can make."""
-    forms = ["results.tex", "report.html"] + (["results.pdf"] if tex_engine() else [])
+    forms = ["results.tex", "report.html"] + (["results.pdf"] if is_installed() else [])
     return [PATHS.report / form for form in forms] + table_files(wildcards)
 
 
 def everything_else(wildcards):
     """All results but the records of them."""
-    compared = [PATHS.importance(task) for task in STUDY.tasks] if STUDY.importance_texts else []
     return [
         PATHS.summary,
         PATHS.metrics,
-        *compared,
         *report_files(wildcards),
         *figure_files(wildcards),
         *ablation_tables(wildcards),

@@ -1,7 +1,7 @@
 """
 Figures, each as PDF and SVG: one of what the systems are, the others for each task.
 
-REQUIRED INPUTS: results/{study}/summary.csv, curves/*.csv and, where there is an ablation, summary_ablation_{task}.csv;
+REQUIRED INPUTS: results/{study}/summary.csv, buckets.csv, curves/*.csv and, where there is an ablation, summary_ablation_{task}.csv;
 the timed calls; the shapes beside the dev traces.
 OUTPUTS: results/{study}/figures/{figure}_{task}.pdf and .svg; overview.pdf and .svg.
 """
@@ -124,6 +124,36 @@ rule plot_flops:
     shell:
         "python -m workflow_scripts.plot_flops --task {wildcards.task:q} --reference {params.reference:q}"
         " --summary {input.summary:q} --pdf {output.pdf:q} --svg {output.svg:q} 2>&1 | tee {log:q}"
+
+
+rule plot_buckets:
+    """Speed-up by the length of the text."""
+    input:
+        summary=PATHS.summary,
+        buckets=PATHS.buckets,
+        sources=sources_of("workflow_scripts.plot_buckets"),
+    output:
+        pdf=PATHS.figure("buckets", "{task}", "pdf"),
+        svg=report(
+            PATHS.figure("buckets", "{task}", "svg"),
+            caption="../report/captions/buckets.rst",
+            category="{task}",
+            labels={"figure": "buckets"},
+        ),
+    log:
+        PATHS.log("plot_buckets", "{task}"),
+    benchmark:
+        PATHS.benchmark("plot_buckets", "{task}")
+    conda:
+        "../envs/study.yaml"
+    params:
+        reference=STUDY.reference,
+    message:
+        "{wildcards.task}: drawing the speed-up by length"
+    shell:
+        "python -m workflow_scripts.plot_buckets --task {wildcards.task:q} --reference {params.reference:q}"
+        " --summary {input.summary:q} --buckets {input.buckets:q} --pdf {output.pdf:q} --svg {output.svg:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_curve:

@@ -25,7 +25,7 @@ rule prepare_text:
     conda:
         "../envs/study.yaml"
     params:
-        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json")),
+        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
     message:

@@ -1,7 +1,8 @@
 """
 Tables and the report, in LaTeX and HTML; a PDF where a TeX engine is installed.
 
-REQUIRED INPUTS: results/{study}/summary*.csv, curves, metrics.json, figures; timing state; cards; report/.
+REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
+tokens are compared, importance/{task}.csv; timing state; cards; report/.
 OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html,results.pdf}.
 """
 
@@ -24,12 +25,13 @@ rule render_tables:
         "../envs/study.yaml"
     params:
         folder=PATHS.tables,
+        title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
     message:
         "{wildcards.task}: writing tables"
     shell:
-        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --summary {input.summary:q}"
-        " --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
+        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --title {params.title:q}"
+        " --summary {input.summary:q} --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -38,6 +40,9 @@ rule render_report:
     input:
         summary=PATHS.summary,
         metrics=PATHS.metrics,
+        buckets=PATHS.buckets,
+        promises=PATHS.promises,
+        importance=importance_tables,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         curves=[PATHS.curve(curve) for curve in CURVES],
         ablation=ablation_tables,
@@ -62,7 +67,17 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
+        study=STUDY.view(
+            list(STUDY.tasks),
+            keep=[
+                "titles",
+                "timing",
+                "calibration",
+                "accuracy_budget",
+                "ablation",
+                "importance_texts",
+            ],
+        ),
         command=lambda wildcards: rebuild_command(),
         folder=subpath(output.tex, parent=True),
     message:

@@ -10,6 +10,7 @@ import pytest
 from test_summary import files_of, study_of
 
 from eat.ablation import COLUMNS
+from eat.buckets import bucket_rows
 from eat.config import Study, canonical_json, load_study
 from eat.errors import EatError
 from eat.figures.ablation import TITLES, plot_ablation
@@ -34,7 +35,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tables of a study with an ablation."""
     folder = tmp_path_factory.mktemp("ablation")
     study = with_ablation()
-    summarize(study, {"movies": files_of(folder, study)}, folder / "results")
+    summarize(study, {"movies": files_of(folder, study)}, folder / "results", {"buckets": bucket_rows})
     return folder / "results"
 
 
@@ -48,8 +49,8 @@ def test_variants_stand_in_the_ablation_alone(results: Path) -> None:
         ["eat-raw", "variant"],
     ]
     assert set(table["ablation"]) == {"switched_off"}
-    others = ["summary.csv", *(f"curves/{path.name}" for path in (results / "curves").iterdir())]
-    assert len(others) == 1 + len(CURVES)
+    others = ["summary.csv", "buckets.csv", *(f"curves/{path.name}" for path in (results / "curves").iterdir())]
+    assert len(others) == 2 + len(CURVES)
     for name in others:
         assert not set(read_table(results / name)["system"]) & set(OFF), name
     assert not set(read_table(results / "summary_movies.csv")["model"]) & set(OFF)

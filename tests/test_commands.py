@@ -413,6 +413,8 @@ def test_what_is_missing_is_named(
             (
                 "--task",
                 "t",
+                "--title",
+                "t",
                 "--reference",
                 "r",
                 "--published",

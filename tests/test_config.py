@@ -489,6 +489,16 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         '  "a\\nb":',
         f"tasks.'a\\nb': 'a\\nb' cannot be part of a path; {DASH}",
     ),
+    "a title with a line break": (
+        "    max_length: 64",
+        '    max_length: 64\n    title: "a\\nb"',
+        "tasks.movies.title: 'a\\nb' cannot be printed in a line; letters and signs, no line break",
+    ),
+    "a title that another task has": (
+        "    max_length: 64",
+        "    max_length: 64\n    title: tickets",
+        "tasks.movies.title: 'tickets' is what another task is called; choose another",
+    ),
     "an empty name": ("  movies:", '  "":', "tasks.: found ''; string should have at least 1 character"),
     "a study that climbs": (
         "study: small",
@@ -504,7 +514,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "an unknown key with a line break": (
         "max_length: 64",
         '"max\\nlength": 64',
-        "tasks.movies.'max\\nlength': unknown key; known here: source, splits, max_length, train_examples, "
+        "tasks.movies.'max\\nlength': unknown key; known here: source, title, splits, max_length, train_examples, "
         "calibration_examples, dev_examples, learning_rate, batch_size, epochs, epochs_scale, models_of",
     ),
 }
@@ -744,6 +754,16 @@ def test_annealing_stretches_with_a_task_s_epochs() -> None:
     stage = load_study(value).training_spec("movies", "eat", "finetune")["stage"]
     # from 1 to 3 of 3 epochs becomes from 2 to 6 of 6
     assert (stage["epochs"], stage["anneal"]) == (6.0, {"start_epoch": 2.0, "end_epoch": 6.0})
+
+
+def test_a_title_may_be_what_a_name_may_not_and_only_the_report_depends_on_it() -> None:
+    value = yaml.safe_load(STUDY)
+    plain = load_study(copy.deepcopy(value))
+    value["tasks"]["movies"]["title"] = r"50%_<b>x</b>\input{a}"
+    titled = load_study(value)
+    assert titled.titles()["movies"] == r"50%_<b>x</b>\input{a}" and titled.titles()["tickets"] == "tickets"
+    assert titled.view(["movies"]) == plain.view(["movies"])
+    assert titled.view(["movies"], ["titles"]) != plain.view(["movies"], ["titles"])
 
 
 # --- round trips --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eat.cost_model import CostModel, fit_dense
+from eat.cost_model import CostModel, exponent, fit_dense
 from eat.errors import EatError
 
 LENGTHS = np.array([8, 12, 20, 33, 40, 64, 100, 128])
@@ -41,6 +41,15 @@ def test_equation_5_sums_over_the_layers_that_a_text_reaches():
     tokens = np.array([[3, 2, 2], [3, 2, 2]])
     # one layer: 10 + 0.5 * 9 + 2 * 3; two more of 10 + 0.5 * 4 + 2 * 2
     assert model.predict(pairs, tokens, np.array([1, 3])).tolist() == [20.5, 52.5]
+
+
+def test_the_exponent_that_made_the_times_is_found():
+    found, low, high = exponent(LENGTHS, 0.3 * LENGTHS**1.5)
+    assert found == pytest.approx(1.5)
+    assert low <= found <= high
+    spread = np.array([1.1, 0.9] * (len(LENGTHS) // 2))
+    found, low, high = exponent(LENGTHS, 0.3 * LENGTHS**1.5 * spread)
+    assert low < 1.5 < high and high - low > 0.05
 
 
 def test_too_few_lengths_are_refused():

@@ -10,7 +10,14 @@ import pytest
 import tiny
 import torch
 
-from eat.importance import COLUMNS, compare_importance, correlations, rank_correlation, scores_by_layer
+from eat.importance import (
+    COLUMNS,
+    compare_importance,
+    correlations,
+    rank_correlation,
+    scores_by_layer,
+    scoring_systems,
+)
 
 ADAPLER: dict[str, Any] = {
     "kind": "predictor", "after": [1, 3], "size": 4, "eta": 0.9, "saliency_weight": 0.1, "penalty": 0.0,
@@ -72,3 +79,22 @@ def test_the_table_of_a_task(tmp_path: Path):
     assert table[["system", "kind", "layer"]].to_numpy().tolist() == [["eat", "norm", 1], ["eat", "norm", 3]]
     assert (table["n"] <= 8).all()
     assert ((table["rho_low"] <= table["rho"]) & (table["rho"] <= table["rho_high"])).all()
+
+
+def test_rows_that_score_alike_are_asked_once():
+    systems = tiny.study().model_dump(mode="json", by_alias=True)["systems"]
+    systems |= {
+        "eat-surer": {"weights_of": "eat", "exits": {"tau": [0.99]}},
+        "eat-int8": {"weights_of": "eat", "precision": "int8"},
+        "eat-random": {"weights_of": "eat", "reducer": {"kind": "random", "after": [1, 3]}},
+        "eat-merging": {"weights_of": "eat", "reducer": {"kind": "merging", "after": [1, 3]}},
+    }
+    assert scoring_systems(tiny.study(systems=systems)) == ["eat", "eat-random"]
+    by_name = {name: systems[name] for name in sorted(systems, reverse=True)}
+    assert scoring_systems(tiny.study(systems=by_name)) == ["eat", "eat-random"]
+
+
+def test_texts_that_are_too_short_for_ranks_have_no_correlation():
+    model = tiny.model(reducer=REDUCERS["norm"], last_head="bert")
+    texts = tiny.texts([4, 3])
+    assert correlations(model, texts, [torch.ones(4), torch.ones(3)]) == {1: [], 3: []}

@@ -137,6 +137,19 @@ def test_the_number_of_tokens_is_the_floor_of_the_sum_and_never_rises():
     assert with_retention(False, [[0.1] * 10, [0.1] * 10]).kept(1) == 1
 
 
+def test_protected_tokens_stay_even_where_they_are_more_than_the_number():
+    reducer = built("retention", longest=3, penalty=0.0, protect=["cls", "sep"])
+    assert isinstance(reducer, RetentionReducer)
+    torch.nn.init.zeros_(reducer.retention)
+    assert reducer.kept(2) == 1
+    view = view_of([4, 3], received=torch.tensor([0.1, 0.6, 0.2, 0.1, 0.3, 0.5, 0.2]), separator=tiny.SEP)
+    ids = view.batch_ids.clone()
+    ids[[3, 6]] = tiny.SEP
+    found = reduced(reducer, replace(view, batch_ids=ids))
+    assert found.kept is not None
+    assert found.kept.tolist() == [0, 3, 4, 6]
+
+
 def test_what_a_token_gives_itself_is_not_significance():
     model = tiny.model(reducer={"kind": "retention", "after": [1], "longest": 4, "penalty": 0.0})
     seen: list[Tensor] = []

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Tab, browser
-from synthetic_results import DENSE, EAT, STUDENT, Made
-from test_report import ODD_SYSTEM, ODD_TASK, rendered
+from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+from test_report import ODD_KEY, ODD_SYSTEM, ODD_TASK, TEMPLATES, rendered
 
 from eat import typeset
+from eat.diff.render import compare
+from eat.diff.states import read_state
 
 pytestmark = pytest.mark.report
 
@@ -28,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of two tasks, one of an odd name, with an odd system."""
     root = tmp_path_factory.mktemp("page")
     made = Made(systems=(DENSE, STUDENT, EAT, replace(EAT, name=ODD_SYSTEM)))
-    rendered(root, made, (ODD_TASK, "rotten_tomatoes"), plotted=True)
+    rendered(root, made, {ODD_KEY: ODD_TASK, "rotten_tomatoes": "rotten_tomatoes"}, plotted=True)
     return root / "results" / "synthetic" / "report"
 
 
@@ -106,6 +108,22 @@ def test_a_figure_shows_its_values_under_the_pointer(tab: Tab, folder: Path) -> 
     assert re.search(r": \d\d\.\d % \[", shown)
     tab.point(1, 1)
     assert tab.value("document.querySelector('#value').hidden")
+
+
+@needs_browser
+def test_the_page_of_a_comparison_works_as_well(tab: Tab, tmp_path: Path) -> None:
+    before, after = (Made(systems=(DENSE, STUDENT, replace(EAT, speedup=ratio))) for ratio in (2.3, 4.0))
+    states = [
+        read_state(name, write_study(tmp_path / name, made=made)[0]) for name, made in [("a", before), ("b", after)]
+    ]
+    compare(*states, "dense-6", TEMPLATES, tmp_path / "out")
+    tab.errors.clear()
+    tab.open(tmp_path / "out" / "diff.html", width=390)
+    assert tab.errors == []
+    assert tab.value("document.documentElement.scrollWidth <= window.innerWidth")
+    assert tab.value("document.querySelectorAll('.values > [aria-label]').length") > 0  # the script has run
+    tab.value("document.querySelector('table').tHead.rows[0].cells[0].querySelector('button').click()")
+    assert tab.value("document.querySelector('table').tHead.rows[0].cells[0].getAttribute('aria-sort')") == "ascending"
 
 
 def printed(pdf: Path) -> str:

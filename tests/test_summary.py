@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from synthetic_traces import make_trace
 
-from eat.buckets import bucket_rows
+from eat.buckets import adapts_by, bucket_rows
 from eat.calibration import calibrate, softmax
 from eat.config import Study, load_study
 from eat.errors import DamagedFile, EatError
@@ -22,7 +22,7 @@ from eat.files import read_json, write_json, write_table
 from eat.operating_points import task_operating_points
 from eat.promises import keep_promise, promise_rows
 from eat.statistics import mcnemar_p, median_ratio
-from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, scheduled_retention, summarize
+from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, read_results, scheduled_retention, summarize
 from eat.trace import Trace
 
 MADE_MS = {
@@ -562,7 +562,34 @@ def test_buckets_add_up_to_the_summary(promising: Path) -> None:
     # made-up times: eat takes half of hf-dense whatever the length
     eat = buckets[buckets["system"] == "eat"]
     assert eat[["speedup_vs_dense", "speedup_low", "speedup_high"]].to_numpy() == pytest.approx(2.0)
+    assert eat[["speedup_vs_packed_dense", "packed_low", "packed_high"]].to_numpy() == pytest.approx(8 / 5)
     assert (eat["flops_ratio"] > 1).all()
+    assert ((eat["delta_low"] < eat["delta_accuracy"]) & (eat["delta_accuracy"] < eat["delta_high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("reducer", "tau", "attention", "expected"),
+    [
+        ("norm", 0.7, "dense", "both"),
+        ("none", 0.7, "dense", "exits"),
+        ("norm", 1.0, "dense", "pruning"),  # it has exits, by which nobody leaves
+        ("none", 1.0, "dense", "neither"),
+        ("norm", 0.7, "window", "both"),
+        ("norm", 1.0, "window", "neither"),  # a window gains on long texts by itself
+    ],
+)
+def test_what_a_system_adapts_by_is_what_it_does(
+    tmp_path: Path, reducer: str, tau: float, attention: str, expected: str
+) -> None:
+    value = study_of(seeds=(1,), tau=(tau,)).model_dump(mode="json", by_alias=True)
+    value["systems"]["eat"]["reducer"] = {"kind": reducer, "after": [2, 4] if reducer == "norm" else []}
+    study = load_study(value)
+    files = files_of(tmp_path, study, rows=60)
+    path = Path(files.traces["eat", 1]).with_suffix(".json")
+    write_json(path, read_json(path) | {"attention": {"kind": attention}})
+    results = read_results(study, "movies", files)
+    assert adapts_by(results, ("eat", tau)) == expected
+    assert adapts_by(results, results.reference) == "neither"
 
 
 def test_a_promise_stands_beside_what_dev_shows(promising: Path) -> None:

@@ -131,7 +131,9 @@ def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> Non
     summary = pd.read_csv(results / "summary.csv")
     assert tables.throughput_table(summary, "rotten_tomatoes") is None
     columns = pd.read_csv(results / "summary_rotten_tomatoes.csv")
-    written = latex.write_tables(summary, columns, "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables")
+    written = latex.write_tables(
+        summary, columns, "rotten_tomatoes", "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables"
+    )
     assert [path.name for path in written] == [f"{kind}_rotten_tomatoes.tex" for kind in TABLES]
     assert all(path.stat().st_size for path in written)
 
@@ -178,6 +180,60 @@ def test_published_values_stand_beside_the_systems_that_play_the_papers() -> Non
     assert beside[("student-3", dash)] == (f"5.57{dash}6.13", "0.9039")
     assert beside[("eat-6", "0.80")] == ("16.27", "0.9027")
     assert beside[("eat-6", "0.60")] == (dash, dash)
+
+
+def points_on(task: str, systems: dict[str, list[float | None]]) -> pd.DataFrame:
+    """Rows of summary.csv at batch 1, the first threshold of each system chosen."""
+    own = {"task": task, "batch_size": 1, "device": "cpu", "threads": 2, "calibration": "raw", "dtype": "float32"}
+    own |= {"accuracy": 0.85, "accuracy_low": 0.84, "accuracy_high": 0.86, "delta_accuracy": -0.004}
+    own |= {"delta_low": -0.009, "delta_high": 0.001, "flops_ratio": 2.5}
+    own |= {"speedup_vs_dense": 1.9, "speedup_low": 1.8, "speedup_high": 2.0}
+    rows = [
+        own | {"system": name, "tau": tau, "chosen": place == 0}
+        for name, taus in systems.items()
+        for place, tau in enumerate(taus)
+    ]
+    return pd.DataFrame(rows).astype({"tau": float})
+
+
+def test_other_papers_figures_stand_beside_the_systems_that_stand_for_theirs() -> None:
+    """QQP in table 3 of Magic Pyramid: BERT 91.3, LTP 90.6 at 1.60x, FastBERT 90.7 at 3.20x, its own 90.4 at 4.03x."""
+    systems: dict[str, list[float | None]] = {"dense-6": [None], "ltp": [None], "eat-6": [0.8], "fastbert": [0.5, 0.9]}
+    table = tables.other_papers_table(PUBLISHED, points_on("qqp", systems), "qqp", "dense-6")
+    assert table is not None
+    (group,) = table.groups
+    assert group.heading == "table 3 of Magic Pyramid (FLOPs counted, nothing timed)"
+    cells = [[cell.text for cell in row.cells] for row in group.rows]
+    # it prints nothing of EAT, and the study did not run magic-pyramid; table 4 has no QQP
+    assert [(row[0], row[2], row[4], row[6]) for row in cells] == [
+        ("dense-6", "91.3", "0.0", "1.00"),
+        ("ltp", "90.6", "−0.7", "1.60"),  # noqa: RUF001
+        ("fastbert", "90.7", "−0.6", "3.20"),  # noqa: RUF001
+    ]
+    assert cells[2][1] == "0.50"  # the chosen one
+    ours = group.rows[1].cells
+    assert [(cell.text, cell.interval) for cell in (ours[3], ours[5], ours[8])] == [
+        ("85.0", "[84.0, 86.0]"), ("−0.4", "[−0.9, +0.1]"), ("1.90", "[1.80, 2.00]"),  # noqa: RUF001
+    ]  # fmt: skip
+    assert ours[7].text == "2.50"
+
+
+def test_figures_at_a_threshold_stand_beside_that_threshold() -> None:
+    """AG News in table 4 of Magic Pyramid: at 0.5 FastBERT 10.30x, at 0.8, which is 0.2 here, 11.95x."""
+    summary = points_on("ag_news", {"dense-6": [None], "fastbert": [0.5, 0.3, 0.2]})
+    table = tables.other_papers_table(PUBLISHED, summary, "ag_news", "dense-6")
+    assert table is not None
+    rows = [[cell.text for cell in row.cells] for row in table.groups[1].rows]
+    assert [(row[0], row[1], row[2], row[6]) for row in rows] == [
+        ("fastbert", "0.50", rounding.DASH, "10.30"),
+        ("fastbert", "0.20", rounding.DASH, "11.95"),
+    ]
+
+
+@pytest.mark.parametrize(("task", "system"), [("imdb", "ltp"), ("qqp", "eat-6"), ("sst2", "ltp")])
+def test_without_their_task_or_a_system_of_theirs_nothing_stands_beside(task: str, system: str) -> None:
+    summary = points_on(task, {"dense-6": [None], system: [None]})
+    assert tables.other_papers_table(PUBLISHED, summary, task, "dense-6") is None
 
 
 def test_decimal_points_stand_in_one_line() -> None:

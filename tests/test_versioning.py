@@ -57,7 +57,7 @@ for file in "$@"; do
 done
 """
 BELOW_TIMING = {
-    "summarize", "plot_frontier", "plot_latency", "plot_flops", "plot_curve",
+    "summarize", "plot_frontier", "plot_latency", "plot_flops", "plot_buckets", "plot_curve",
     "render_tables", "render_report", "render_pdf", "record",
 }  # fmt: skip
 

@@ -75,15 +75,23 @@ PHASES: Mapping[str, Phase] = {
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "plot": Phase(
-        ("plot_overview", "plot_frontier", "plot_latency", "plot_flops", "plot_curve", "plot_ablation"),
+        (
+            "plot_overview",
+            "plot_frontier",
+            "plot_latency",
+            "plot_flops",
+            "plot_buckets",
+            "plot_curve",
+            "plot_ablation",
+        ),
         ("trace", "time", "summarize"),
         ("study", "seeds", "reference", *RULE, "ablation"),
         files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report", "render_pdf"),
-        ("prepare", "time", "summarize", "plot"),
-        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
+        ("prepare", "trace", "time", "summarize", "plot"),
+        (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation", "importance_texts"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(

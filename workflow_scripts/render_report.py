@@ -32,6 +32,7 @@ def main() -> None:
     from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
     from eat.report.render import render_report
+    from eat.typeset import is_installed, missing
 
     study = Study.model_validate_json(arguments.study)
     paths = StudyPaths(study.study)
@@ -45,19 +46,22 @@ def main() -> None:
         "seeds": study.seeds,
         "environment": environment(),
         "ablation": study.ablation is not None,
+        "importance": study.importance_texts is not None,
         "lock": sha256_of("dvc.lock")[:16] if Path("dvc.lock").is_file() else "",
         "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
     }
     render_report(
         study.study,
-        list(study.tasks),
+        study.titles(),
         paths.results,
         paths.data,
         arguments.templates,
         provenance,
         arguments.out,
     )
+    if not is_installed():
+        print(missing("results.pdf"))
 
 
 def durations(study: str) -> list[dict[str, Any]]:

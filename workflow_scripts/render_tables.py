@@ -11,6 +11,7 @@ from workflow_scripts._command import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", required=True)
+    parser.add_argument("--title", required=True, help="what the tables call the task")
     parser.add_argument("--summary", required=True, type=Path)
     parser.add_argument("--reference", required=True, help="the dense system that plays BERT")
     parser.add_argument("--card", required=True, type=Path, help="what the task's text is")
@@ -28,8 +29,9 @@ def main() -> None:
         read_table(arguments.summary),
         read_table(arguments.paper),
         arguments.task,
+        arguments.title,
         arguments.reference,
-        read_published(arguments.published),
+        read_published(arguments.published).also_called({arguments.task: arguments.title}),
         arguments.out,
         f1=judged_by_f1(read_json(arguments.card)),
     )

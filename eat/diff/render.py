@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from eat import rounding
 from eat.diff.changes import Change, Changes, changes_between
 from eat.diff.reruns import Rerun, reruns_between
@@ -15,7 +13,7 @@ from eat.diff.states import State
 from eat.errors import listed
 from eat.figures.overlay import plot_overlay
 from eat.files import write_text
-from eat.report.environments import html_environment, render
+from eat.report.environments import html_environment, render, style_and_script
 from eat.report.inline import inline_svg
 from eat.tables import Cell, Column, Group, Row, Table, to_markdown
 
@@ -46,7 +44,7 @@ def compare(before: State, after: State, reference: str, templates: Path, out: P
         "sentences": sentences,
         "tables": tables,
         "drawings": drawings,
-        "style": Markup((templates / "report.css").read_text(encoding="utf-8")),
+        **style_and_script(templates),
     }
     page = render(html_environment(templates), "diff.html.jinja", context)
     write_text(out / "diff.md", markdown)

@@ -80,11 +80,16 @@ def ratio_axis(axes: Axes) -> None:
     _plain_numbers(axes.xaxis)
 
 
+def upright_ratio_axis(axes: Axes) -> None:
+    """The same upright."""
+    axes.set_yscale("log")
+    _plain_numbers(axes.yaxis)
+
+
 def both_ratio_axes(axes: Axes) -> None:
     """The same for both axes."""
     ratio_axis(axes)
-    axes.set_yscale("log")
-    _plain_numbers(axes.yaxis)
+    upright_ratio_axis(axes)
 
 
 def _plain_numbers(axis: Axis) -> None:

@@ -17,7 +17,9 @@ from eat.style import Spot
 
 COLUMNS = 4
 """Systems beside each other."""
-LAYER_HEIGHT = 0.62
+LAYER_HEIGHT = 0.52
+LAYER_STEP = 0.28
+"""Inches from one layer to the next, with room for a line between them."""
 
 _READS = {"cls": "[CLS]", "mean": "the mean of the tokens"}
 
@@ -59,12 +61,12 @@ def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output)
     lines = -(-len(shown) // columns)
     with style.figure_style():
         width = style.COLUMN if columns <= 2 else style.FULL
-        figure = canvas(width, lines * (0.85 + 0.25 * deepest))
+        figure = canvas(width, lines * (1.0 + LAYER_STEP * deepest))
         spots: list[Spot] = []
         for axes in (grid := figure.subplots(lines, columns, squeeze=False).ravel()):
             axes.set_axis_off()
             axes.set_xlim(-0.04, 1.62)
-            axes.set_ylim(-1.4, deepest - 0.1)
+            axes.set_ylim(-1.75, deepest - 0.2)
         for axes, system in zip(grid, shown, strict=False):
             spots += _draw_system(axes, system)
         style.save(figure, out_pdf, out_svg, spots)
@@ -93,8 +95,8 @@ def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
         if layer in removed_after:
             text.append(f"then {_removal(reducer)}")
             axes.text(
-                -0.02, low + LAYER_HEIGHT + 0.19, _removal(reducer), fontsize=style.SMALL - 1, color="#934700",
-                va="center",
+                -0.02, low + (1 + LAYER_HEIGHT) / 2, _removal(reducer), fontsize=style.SMALL, color="#934700",
+                va="center_baseline",
             )  # fmt: skip
             kept = kept * (1 - ratio) if ratio else kept
         if layer in leaves or layer == layers:
@@ -103,9 +105,9 @@ def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
         spots.append(
             Spot(axes, (1 - wide) / 2, low, f"{system.name}: {listed(text)}", (1 + wide) / 2, low + LAYER_HEIGHT)
         )
-    below = ["tokens", f"heads read {_READS.get(shape['read'], shape['read'])}", *([_rule(system)] if leaves else [])]
+    below = ["tokens", f"heads read {_READS.get(shape['read'], shape['read'])}", *(_rule(system) if leaves else [])]
     for line, words in enumerate(below):
-        axes.text(0.5, -0.3 - 0.42 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL - 1)
+        axes.text(0.5, -0.3 - 0.42 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL)
     name = textwrap.fill(style.drawable(system.name), 28, break_on_hyphens=False)
     axes.set_title(name, fontsize=7, pad=2)
     return spots
@@ -120,12 +122,13 @@ def _draw_exit(axes: Axes, height: float, start: float, word: str) -> None:
 
 def _removal(reducer: Mapping[str, Any]) -> str:
     ratio = reducer.get("ratio")
-    return f"{reducer['kind']}: {rounding.with_percent(ratio)} removed" if ratio else f"{reducer['kind']} removes"
+    return f"{reducer['kind']}: {rounding.share(ratio)} removed" if ratio else f"{reducer['kind']} removes"
 
 
-def _rule(system: Drawn) -> str:
+def _rule(system: Drawn) -> list[str]:
+    """The rule of the exits and, in a line of their own, its thresholds."""
     rule = " and ".join(system.rule)
     if not system.taus:
-        return rule
+        return [rule]
     low, high = (rounding.threshold(tau) for tau in (min(system.taus), max(system.taus)))
-    return f"{rule}, \N{GREEK SMALL LETTER TAU} {low}" + (f" to {high}" if high != low else "")
+    return [rule, f"\N{GREEK SMALL LETTER TAU} {low}" + (f" to {high}" if high != low else "")]

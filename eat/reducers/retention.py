@@ -5,6 +5,8 @@ With the tokens of a text in the order of their significance, which is the atten
     soft:  the k-th is multiplied by r_l[k] in [0, 1] between attention and feed-forward part
            loss + penalty sum_l l sum_k r_l[k]
     hard:  [CLS] and the n_l - 1 most significant others stay, n_l = floor(sum_k r_l[k]), never more than before
+
+Of other protected tokens all stay, even where they are more than n_l.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from torch import Tensor, nn
 
 from eat.flops import Operations
 from eat.reducers.base import UNKNOWN, Dimensions, Place, Reducer, Reduction, TokenView
-from eat.reducers.selection import keep_most_important, ranks
+from eat.reducers.selection import keep_most_important, ranks, sum_of_rows
 
 
 class RetentionReducer(Reducer):
@@ -61,7 +63,8 @@ class RetentionReducer(Reducer):
             kept = self.kept(view.depth)
             if kept >= view.layout.longest:
                 return None
-            counts = [min(kept, length) for length in view.layout.lengths]
+            fewest = self._fewest(protected, view)
+            counts = [min(max(kept, least), length) for least, length in zip(fewest, view.layout.lengths, strict=True)]
             return keep_most_important(significance, view.layout, counts, view.wants_margin)
         own = self.retention[self.index_of(view.depth)]
         places = ranks(significance, view.layout).clamp_max(len(own) - 1)
@@ -71,6 +74,12 @@ class RetentionReducer(Reducer):
             hidden=view.hidden * weight[:, None].to(view.hidden.dtype),
             loss=self.penalty * view.depth * own[1:].sum(),
         )
+
+    def _fewest(self, protected: Tensor, view: TokenView) -> list[int]:
+        """How many tokens of each row must stay; of [CLS] alone that is known without waiting for the device."""
+        if "sep" not in self.protect:
+            return [1] * view.layout.rows
+        return [int(count) for count in sum_of_rows(protected.float(), view.layout).tolist()]
 
     def end_step(self) -> None:
         """r stays in [0, 1]."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from jinja2.runtime import Undefined
+from markupsafe import Markup
 
 from eat import latex
 from eat.errors import EatError
@@ -42,8 +46,22 @@ def html_environment(templates: Path | str) -> jinja2.Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=True,
-        finalize=_text,
+        finalize=lambda value: _unbroken(_text(value)),
     )
+
+
+def style_and_script(templates: Path) -> dict[str, str]:
+    """What makes a page work by itself; by the script's digest a browser runs that script and no other."""
+    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+
+
+def _unbroken(value: Any) -> Any:
+    """Text in which no line ends between a number and its sign; what is HTML already stays as it is."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", value)
 
 
 def _text(value: Any) -> Any:

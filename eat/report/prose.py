@@ -23,38 +23,41 @@ def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
     if not timed:
         return "No system was timed."
     counts = Counter(verdicts.speed_verdict(row["speedup_low"], row["speedup_high"], noise) for row in timed)
-    parts = [f"{rounding.count(counts[verdict])} {verdict}" for verdict in ("faster", "slower") if counts[verdict]]
-    if counts["no difference shown"]:
-        parts.append(f"{rounding.count(counts['no difference shown'])} with no difference shown")
+    said: dict[verdicts.Speed, tuple[str, str]] = {
+        "faster": ("is faster", "are faster"),
+        "slower": ("is slower", "are slower"),
+        "no difference shown": ("shows no difference", "show no difference"),
+    }
+    parts = [
+        f"{rounding.count(counts[verdict])} {one if counts[verdict] == 1 else several}"
+        for verdict, (one, several) in said.items()
+        if counts[verdict]
+    ]
     return (
-        f"Of {rounding.count(len(timed))} systems at their chosen thresholds, batch size 1, against the stock dense "
-        f"model: {', '.join(parts)}."
+        f"Of {rounding.count(len(timed))} systems at their chosen thresholds, timed at batch size 1 against the stock "
+        f"dense model, {listed(parts)}."
     )
 
 
 def best_sentences(single: Sequence[Record]) -> list[str]:
-    """The fastest systems at batch 1: of those for which no loss is shown, and of those at most one point below."""
+    """The fastest systems at batch 1: of those that exclude a loss of a point, and of those at most a point below."""
     timed = [row for row in single if not pd.isna(row["speedup_vs_dense"])]
-    kept = [row for row in timed if _loss(row) in ("higher", "no loss", "no loss shown")]
+    kept = [row for row in timed if verdicts.excludes_a_loss(row["delta_low"])]
     near = [row for row in timed if row["delta_accuracy"] >= -verdicts.LOSS_BOUND]
     sentences = []
     if kept:
-        sentences.append(f"The fastest system for which no loss of accuracy is shown is {_described(_fastest(kept))}.")
+        sentences.append(
+            "The fastest system whose interval excludes a loss of one point of accuracy is "
+            f"{_described(_fastest(kept))}."
+        )
     else:
-        sentences.append("For no system is an absence of loss shown.")
+        sentences.append("For no system does the interval exclude a loss of one point of accuracy.")
     if near and (not kept or _fastest(near) is not _fastest(kept)):
         sentences.append(
-            "The fastest whose measured accuracy is at most one point below the reference is "
+            "The fastest whose measured accuracy is at most one point below that of the dense reference is "
             f"{_described(_fastest(near))}."
         )
     return sentences
-
-
-def _loss(row: Record) -> str:
-    if pd.isna(row["delta_low"]) or pd.isna(row["delta_high"]):
-        return "undecided"
-    numbers = (row["delta_accuracy"], row["delta_low"], row["delta_high"])
-    return verdicts.accuracy_verdict(*numbers, int(row["seeds"]), int(row["n"]))
 
 
 def _fastest(rows: Sequence[Record]) -> Record:
@@ -64,10 +67,10 @@ def _fastest(rows: Sequence[Record]) -> Record:
 def _described(row: Record) -> str:
     at: str = "" if pd.isna(row["tau"]) else f" at threshold {rounding.threshold(row['tau'])}"
     within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
+    gained = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
+    ratio, points = rounding.x_times(row["speedup_vs_dense"]), rounding.points(row["delta_accuracy"])
     return (
-        f"{row['system']}{at}, with {rounding.x_times(row['speedup_vs_dense'])} {within} the speed of the stock dense "
-        f"model and a difference in accuracy of {rounding.points(row['delta_accuracy'])} points "
-        f"{rounding.interval(row['delta_low'], row['delta_high'], rounding.points)}"
+        f"{row['system']}{at}: {ratio} {within} the speed of the stock dense model, accuracy {points} points {gained}"
     )
 
 
@@ -77,7 +80,7 @@ def sample(task: TaskFiles) -> str:
     seeds = int(rows["seeds"].max())
     return (
         f"{rounding.count(rows['n'].max())} dev texts, {rounding.count(timing['n_timed'])} of them timed; "
-        f"{timing['device']}, {rounding.count(timing['threads'])} threads; "
+        f"{processor(timing)}, {rounding.count(timing['threads'])} threads; "
         f"{rounding.count(seeds)} {'seed' if seeds == 1 else 'seeds'}."
     )
 
@@ -134,6 +137,31 @@ def calibration_sentence(row: Record) -> str:
     return f"{sentence}; debiased {rounding.calibration_error(row['ece_debiased'])} %, 95 % interval {within}."
 
 
+def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
+    """What a system and its variants compute and win, and whether a part's effect on accuracy is shown."""
+    (full,) = ablation[ablation["role"] == "full"].to_dict("records")
+    variants = ablation[ablation["role"] == "variant"].to_dict("records")
+
+    def told(row: Record) -> str:
+        gained = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
+        return f"{rounding.with_percent(row['compute'])} at {rounding.points(row['delta_accuracy'])} points {gained}"
+
+    others = "; ".join(f"{row['system']} {told(row)}" for row in variants)
+    sentences = [
+        f"Of the FLOPs of the dense reference, {full['system']} computes {told(full)} of accuracy against it; {others}."
+    ]
+    apart = [
+        row["system"]
+        for row in variants
+        if row["delta_low"] > full["delta_high"] or row["delta_high"] < full["delta_low"]
+    ]
+    if apart:
+        sentences.append(f"The interval of accuracy lies apart from that of {full['system']} for: {listed(apart)}.")
+    else:
+        sentences.append(f"No variant's interval of accuracy lies apart from that of {full['system']}.")
+    return sentences
+
+
 def measuring_sentences(task: TaskFiles) -> list[str]:
     """How a task was timed, and whether the timed answers agree with the trace."""
     timing = task.timing
@@ -141,12 +169,12 @@ def measuring_sentences(task: TaskFiles) -> list[str]:
     compared, different, allowed = (
         sum(int(entry[key]) for entry in agreement) for key in ("compared", "different", "allowed")
     )
-    before, after = timing["load_average"]
     sentences = [
-        f"{rounding.count(timing['n_timed'])} texts were timed on {timing['device']} in {precisions(timing)} with "
+        f"{rounding.count(timing['n_timed'])} texts were timed on {processor(timing)} in {precisions(timing)} with "
         f"{rounding.count(timing['threads'])} threads; all systems ran in turn, in one process, over the same texts.",
         f"Tokenisation is timed apart: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms a text.",
-        f"The load average was {rounding.load(before)} before and {rounding.load(after)} after.",
+        f"Meanwhile other processes took {rounding.with_percent(timing['foreign_load'])} of the machine's time, in the "
+        f"busiest block {rounding.with_percent(timing['foreign_load_busiest_block'])}.",
     ]
     if different:
         sentences.append(
@@ -189,6 +217,12 @@ def task_facts(task: TaskFiles) -> tuple[tuple[str, str], ...]:
         ("Texts timed", rounding.count(timing["n_timed"])),
     ]
     return tuple(facts)
+
+
+def processor(timing: Mapping[str, Any]) -> str:
+    """What computed, by the name its maker gave it."""
+    machine = timing["machine"]
+    return str(machine["gpu"] if timing["device"] == "cuda" else machine["cpu"])
 
 
 def precisions(timing: Mapping[str, Any]) -> str:

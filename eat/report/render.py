@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,11 @@ from eat.latex import Latex
 from eat.paths import CURVES, FIGURES
 from eat.published import Published, read_published
 from eat.report import prose
-from eat.report.environments import html_environment, latex_environment, render
+from eat.report.environments import html_environment, latex_environment, render, style_and_script
+from eat.report.importance import correlation_table, importance_sentences, retention_table
 from eat.report.inline import inline_svg
+from eat.report.lengths import lengths_sentences, lengths_table
+from eat.report.promises import promises_sentences, promises_table
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.theory import theory_sentences, theory_table
 from eat.rows import is_true
@@ -42,7 +43,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """All that the report says about one task, as text and tables ready to be placed."""
+    """All that the report says about one task, as text and tables ready to be placed.
+
+    tables: by the part of the report that they stand in; a part without a table in any task is left out.
+    """
 
     name: str
     anchor: str
@@ -52,7 +56,11 @@ class TaskReport:
     findings: tuple[tuple[str, str], ...]
     adaptive: tuple[str, ...]
     calibration: tuple[str, ...]
+    lengths: tuple[str, ...]
+    promises: tuple[str, ...]
+    importance: tuple[str, ...]
     theory: tuple[str, ...]
+    ablation: tuple[str, ...]
     measuring: tuple[str, ...]
     warning: str
     tables: dict[str, Table]
@@ -61,7 +69,7 @@ class TaskReport:
 
 def render_report(
     study_name: str,
-    tasks: Sequence[str],
+    tasks: Mapping[str, str],
     results_folder: Path | str,
     data_folder: Path | str,
     templates_folder: Path | str,
@@ -70,9 +78,10 @@ def render_report(
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
-    results_folder: results/{study}. data_folder: data/{study}. templates_folder: the templates, captions/,
-    published.yaml and claims.yaml. provenance: see `Provenance`. The LaTeX names figures relative to `out_folder`,
-    which is results/{study}/report. A figure of a task whose name TeX cannot hold in a path is copied beside it.
+    tasks: the name of each in the files -> what the report calls it. results_folder: results/{study}. data_folder:
+    data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
+    `Provenance`. The LaTeX names figures relative to `out_folder`, which is results/{study}/report. A figure of a task
+    whose name TeX cannot hold in a path is copied beside it.
 
     Raises `EatError` where a file is missing, damaged or of another study, or where a template asks for what is not
     there. Nothing is written unless all of it could be rendered.
@@ -81,7 +90,7 @@ def render_report(
         Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
     )
     origin = read_provenance(provenance)
-    found = read_tasks(study_name, tasks, results, data, origin.ablation)
+    found = read_tasks(study_name, tasks, results, data, origin.ablation, origin.importance)
     counted = {int(number) for task in found for number in task.summary["seeds"]}
     if counted != {len(origin.seeds)}:
         raise EatError(
@@ -89,7 +98,7 @@ def render_report(
             f"{listed(sorted(counted))}; summarise the study again"
         )
     captions = _captions(templates / "captions")
-    published = read_published(templates / "published.yaml")
+    published = read_published(templates / "published.yaml").also_called(tasks)
     judged = judge(
         read_claims(templates / "claims.yaml"),
         [_evidence(task, published, origin.reference) for task in found],
@@ -100,28 +109,28 @@ def render_report(
     for number, task in enumerate(found, start=1):
         figures = {}
         for kind in (*FIGURES, *(["ablation"] if task.ablation is not None else [])):
-            drawn = results / "figures" / f"{kind}_{task.name}"
+            drawn = results / "figures" / f"{kind}_{task.key}"
             caption = f"{_caption(captions, kind)} {prose.sample(task)}"
             figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
             copies |= copy
         reports.append(_task_report(task, f"task-{number}", figures, origin.reference, published))
     overview, _ = _figure(results / "figures" / "overview", out / "overview.pdf", _caption(captions, "overview"))
-    names = [task.name for task in found]
     summary = pd.concat([task.summary for task in found])
     context = {
         "study": study_name,
         "date": origin.date,
         "tasks": reports,
+        "parts": sorted({kind for report in reports for kind in report.tables}),
         "run_facts": _run_facts(origin, found),
         "overview": overview,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
-        "published": tables.published_table(published, summary, names),
-        "published_notes": [f"{_sentence_case(source.title)}: {source.note}" for source in published.sources],
+        "published": tables.published_table(published, summary, list(tasks.values())),
+        "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
-        "files": _files(results, data, names),
-        **_style_and_script(templates),
+        "files": _files(results, data, list(tasks), origin.importance),
+        **style_and_script(templates),
     }
     texts = {
         "results_section.tex": render(latex_environment(templates), "results_section.tex.jinja", context),
@@ -150,13 +159,6 @@ def _figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path,
     return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
 
 
-def _style_and_script(templates: Path) -> dict[str, str]:
-    """What makes the page work by itself; by the script's digest a browser runs that script and no other."""
-    style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    digest = b64encode(sha256(script.encode()).digest()).decode()
-    return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
-
-
 def _captions(folder: Path) -> dict[str, str]:
     return {path.stem: " ".join(path.read_text(encoding="utf-8").split()) for path in sorted(folder.glob("*.rst"))}
 
@@ -165,6 +167,17 @@ def _caption(captions: dict[str, str], name: str) -> str:
     if name not in captions:
         raise EatError(f"no caption {name}.rst; captions found: {listed(captions)}")
     return captions[name]
+
+
+def _published_notes(published: Published, found: Sequence[TaskFiles], reference: str) -> list[str]:
+    """What is to be known of each source that the report shows."""
+    others = [
+        source
+        for task in found
+        for source in published.others_on(task.name, list(task.summary["system"].unique()), reference)
+    ]
+    sources = {source.title: source for source in (*published.sources, *others)}
+    return [f"{_sentence_case(source.title)} ({source.citation}): {source.note}" for source in sources.values()]
 
 
 def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence:
@@ -189,6 +202,11 @@ def _task_report(
         "frontier": tables.frontier_table(rows, task.name, f1),
         "calibration": tables.calibration_table(rows, task.name),
         "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
+        "lengths": lengths_table(task, reference),
+        "promises": promises_table(task),
+        "importance": correlation_table(task),
+        "retention": retention_table(task, reference),
+        "others": tables.other_papers_table(published, rows, task.name, reference),
         "theory": theory_table(task),
         "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
     }
@@ -201,7 +219,11 @@ def _task_report(
         findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
         adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
         calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
+        lengths=tuple(lengths_sentences(task, reference, noise[1])),
+        promises=tuple(promises_sentences(task)),
+        importance=tuple(importance_sentences(task, reference)),
         theory=tuple(theory_sentences(task, reference)),
+        ablation=() if task.ablation is None else tuple(prose.ablation_sentences(task.ablation)),
         measuring=(
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
@@ -266,14 +288,17 @@ def _durations_table(origin: Provenance) -> Table:
     return Table(caption, "durations", columns, (Group("", tuple(rows)),))
 
 
-def _files(results: Path, data: Path, tasks: list[str]) -> list[tuple[str, str]]:
+def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> list[tuple[str, str]]:
     """The files that the numbers come from, each with the start of its sha256."""
     paths = [
         (results, "summary.csv"),
         (results, "metrics.json"),
+        (results, "buckets.csv"),
+        (results, "promises.csv"),
         *((results, f"curves/{name}.csv") for name in CURVES),
         *((results, f"timing/{task}.json") for task in tasks),
         *((results, f"summary_{task}.csv") for task in tasks),
+        *((results, f"importance/{task}.csv") for task in tasks if importance),
         *((data, f"{task}/card.json") for task in tasks),
     ]
     missing = [str(folder / name) for folder, name in paths if not (folder / name).is_file()]

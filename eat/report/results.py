@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from eat.buckets import COLUMNS as BUCKET_COLUMNS
 from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table
@@ -57,6 +58,13 @@ _MAY_BE_EMPTY = (
 )
 
 
+_PROMISED = (
+    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "n_dev", "bad_dev", "observed",
+    "observed_low", "observed_high",
+)  # fmt: skip
+_SCORED = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
+
+
 class RuleTime(BaseModel):
     """The jobs of a rule: how many, their seconds in all, and those of the longest."""
 
@@ -91,6 +99,8 @@ class Provenance(BaseModel):
     """How long the jobs of each rule took, in the order they were run."""
     ablation: bool = False
     """Whether the study has an ablation."""
+    importance: bool = False
+    """Whether the study compares scores of importance with saliency."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
     modified: bool = False
@@ -99,8 +109,12 @@ class Provenance(BaseModel):
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """What a study recorded about one task."""
+    """What a study recorded about one task. key: its name in the files. name: what the report calls it.
 
+    promises: without rows where no system makes one.
+    """
+
+    key: str
     name: str
     summary: pd.DataFrame
     paper_columns: pd.DataFrame
@@ -108,7 +122,10 @@ class TaskFiles:
     lengths: pd.DataFrame
     retention: pd.DataFrame
     cost: pd.DataFrame
+    buckets: pd.DataFrame
+    promises: pd.DataFrame
     ablation: pd.DataFrame | None
+    importance: pd.DataFrame | None
     card: dict[str, Any]
     timing: dict[str, Any]
 
@@ -123,8 +140,15 @@ def read_provenance(given: Mapping[str, Any]) -> Provenance:
         raise EatError(f"provenance: {'; '.join(faults)}; known keys: {known}") from None
 
 
-def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, ablation: bool) -> list[TaskFiles]:
-    """The files of each task. Raises `EatError` where one is missing, damaged, of another study, or has gaps."""
+def read_tasks(
+    study: str, tasks: Mapping[str, str], results: Path, data: Path, ablation: bool = False, importance: bool = False
+) -> list[TaskFiles]:
+    """The files of each task; tasks: its name in the files -> what the report calls it.
+
+    ablation, importance: whether it has those.
+
+    Raises `EatError` where one is missing, damaged, of another study, or has gaps.
+    """
     metrics = read_json(results / "metrics.json")
     if metrics.get("study") != study:
         raise EatError(f"{results}/metrics.json: of study {metrics.get('study')!r}, not {study!r}; give its own folder")
@@ -136,22 +160,28 @@ def read_tasks(study: str, tasks: Sequence[str], results: Path, data: Path, abla
     )
     retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
     cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS)
+    buckets = read_table(results / "buckets.csv", BUCKET_COLUMNS)
+    promises = read_table(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
     found = []
-    for task in tasks:
+    for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")
         missing = [key for key in _TIMING_KEYS if key not in timing]
         if missing:
             raise DamagedFile(f"{results}/timing/{task}.json: lacks {listed(missing)}; delete it and run again")
         found.append(
             TaskFiles(
-                name=task,
-                summary=rows_of(summary, task),
+                key=task,
+                name=title,
+                summary=rows_of(summary, task).assign(task=title),
                 paper_columns=read_table(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
                 exits=of_task(exits, task),
                 lengths=of_task(lengths, task),
                 retention=of_task(retention, task),
                 cost=of_task(cost, task),
+                buckets=of_task(buckets, task),
+                promises=promises[promises["task"].astype(str) == task].astype({"system": str}),
                 ablation=_ablation(results, task) if ablation else None,
+                importance=_importance(results, task) if importance else None,
                 card=read_json(data / task / "card.json"),
                 timing=timing,
             )
@@ -165,7 +195,8 @@ _TIMING_KEYS = (
     "threads",
     "n_timed",
     "tokenization_ms_per_text",
-    "load_average",
+    "foreign_load",
+    "foreign_load_busiest_block",
     "busy",
     "machine",
     "versions",
@@ -174,7 +205,12 @@ _TIMING_KEYS = (
 
 
 def _ablation(results: Path, task: str) -> pd.DataFrame:
-    return read_table(results / f"summary_ablation_{task}.csv", ("ablation", "role", "system", "tau", "compute"))
+    columns = ("ablation", "role", "system", "tau", "compute", "delta_accuracy", "delta_low", "delta_high")
+    return read_table(results / f"summary_ablation_{task}.csv", columns)
+
+
+def _importance(results: Path, task: str) -> pd.DataFrame:
+    return read_table(results / "importance" / f"{task}.csv", _SCORED).astype({"system": str})
 
 
 def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from eat import rounding
 from eat.cost_model import MODELS
+from eat.errors import listed
 from eat.report.results import TaskFiles
 from eat.rounding import or_dash
 from eat.rows import is_true
@@ -71,6 +72,8 @@ def theory_table(task: TaskFiles) -> Table:
         Column("FLOPs", "own / dense"),
         Column("Time", "own / dense"),
         *(Column("Error", name) for name in MODELS),
+        Column("Exponent", "time", interval=True),
+        Column("", "FLOPs"),
     )
     rows = []
     for point in _chosen(task):
@@ -85,13 +88,15 @@ def theory_table(task: TaskFiles) -> Table:
             or_dash(1.0 / point["speedup_vs_packed_dense"], rounding.retention),
             *(or_dash(point[name], lambda value: f"{rounding.signed_percent(value)} %") for name in MODELS),
         ]
-        rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts))))
+        grown = Cell(rounding.exponent(point["exponent_ms"]), _of_exponent(point))
+        flops = Cell(rounding.exponent(point["exponent_flops"]))
+        rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts), grown, flops)))
     caption = (
         f"Theory and measurement on {task.name}, batch size 1, for the chosen operating points in the precision of the "
         "reference. r: the part of the tokens that enters a layer, and p: the part of the texts that reaches it, both "
         "as means over the layers. Executed: the part of the system's token layers that is computed. Time: the inverse "
         "of the median paired ratio to the reference in the same engine. Error: of the mean time that the cost model "
-        "predicts."
+        "predicts. Exponent: the power of a text's length by which its time and its FLOPs grow over the timed texts."
     )
     return Table(caption, f"theory:{task.name}", columns, (Group("", tuple(rows)),))
 
@@ -110,6 +115,17 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
             f"{rounding.retention(reach.reached.mean())}, with the product {rounding.retention(reach.product)}; of all "
             f"token layers {rounding.retention(reach.executed)} are computed."
         )
+    grown = [point for point in _chosen(task) if point["system"] == reference] + below
+    if grown:
+        each = listed(
+            f"{point['system']} {rounding.exponent(point['exponent_ms'])} {_of_exponent(point)} and "
+            f"{rounding.exponent(point['exponent_flops'])}"
+            for point in grown
+        )
+        sentences.append(
+            "For long texts Proposition 1 has the cost of a dense model grow with the square of the length, that of "
+            f"EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs are: {each}."
+        )
     for name in MODELS:
         errors = [float(point[name]) for point in points]
         if errors:
@@ -121,8 +137,17 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
     return sentences
 
 
+def _of_exponent(point: Record) -> str:
+    return rounding.interval(point["exponent_ms_low"], point["exponent_ms_high"], rounding.exponent)
+
+
 def _chosen(task: TaskFiles) -> Sequence[Record]:
-    """The chosen rows at batch 1 of all systems that the cost model predicts, with its error under the model's name."""
+    """The chosen rows at batch 1 of all systems that the cost model predicts, with its error under the model's name.
+
+    Beside it stand the exponents, which are the same for both models.
+    """
     rows = task.summary[(task.summary["batch_size"] == 1) & is_true(task.summary["chosen"])]
     errors = task.cost.pivot(index=["system", "tau"], columns="model", values="error").reset_index()
-    return rows.merge(errors, on=["system", "tau"]).to_dict("records")
+    grown = ["exponent_ms", "exponent_ms_low", "exponent_ms_high", "exponent_flops"]
+    exponents = task.cost.groupby(["system", "tau"], dropna=False)[grown].first().reset_index()
+    return rows.merge(errors, on=["system", "tau"]).merge(exponents, on=["system", "tau"]).to_dict("records")

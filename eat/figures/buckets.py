@@ -1,0 +1,89 @@
+"""Speed-up by the length of the text (figure 1 of Magic Pyramid): by pruning alone, by exits alone, by both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from eat import rounding, style
+from eat.buckets import BOTH, BUCKETS, EXITS, PRUNING, name_of
+from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, say, upright_ratio_axis
+from eat.rows import in_precision_of, is_true, of_task, rows_of
+from eat.style import Look, Spot
+
+TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
+
+_SPREAD = 0.3
+"""How far the points of a bucket lie apart, as a part of the room between two buckets."""
+
+
+def plot_buckets(
+    summary: pd.DataFrame, buckets: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
+) -> None:
+    """The speed-up against the reference in the same engine, batch 1, on short, middle and long texts.
+
+    A panel for each kind of system there is in the reference's precision, at its chosen threshold; upright bars are
+    95 % intervals. buckets: buckets.csv. Buckets without a timed text are left out.
+    """
+    rows = rows_of(summary, task)
+    looks = style.looks(rows, reference)
+    points = of_task(buckets, task)
+    points = points[is_true(points["chosen"]) & points["speedup_vs_packed_dense"].notna()]
+    points = points[points["system"].isin(in_precision_of(rows, reference)) & points["adapts_by"].isin(list(TITLES))]
+    shown = [name for name in looks if name in set(points["system"])]
+    ends = [name_of(*bucket) for bucket in BUCKETS]
+    ends = [name for name in ends if name in set(points["bucket"])]
+    kinds = [kind for kind in TITLES if kind in set(points["adapts_by"])]
+    width = style.FULL if len(kinds) > 1 else style.COLUMN
+    labels = [looks[name].label for name in shown]
+    with style.figure_style():
+        figure = canvas(width, 2.5 + style.legend_height(labels, width))
+        spots: list[Spot] = []
+        if not kinds:
+            say(figure, "No system of this study removes tokens or leaves early.")
+        else:
+            panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+            for panel, kind in zip(panels, kinds, strict=True):
+                own = points[points["adapts_by"] == kind]
+                names = [name for name in shown if name in set(own["system"])]
+                places = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(names)) if len(names) > 1 else np.zeros(1)
+                for name, aside in zip(names, places, strict=True):
+                    line = own[own["system"] == name]
+                    x = line["bucket"].map(ends.index).to_numpy(float) + aside
+                    _draw(panel, x, line, looks[name])
+                    spots += _spots(panel, x, line)
+                _finish(panel, TITLES[kind], ends)
+            panels[0].set_ylabel(f"Time, {style.drawable(reference)} / own")
+            legend(figure, [line_of(looks[name]) for name in shown], labels, width)
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+def _draw(panel: Axes, x: np.ndarray, line: pd.DataFrame, look: Look) -> None:
+    middle = line["speedup_vs_packed_dense"].to_numpy(float)
+    bars = np.stack([middle - line["packed_low"], line["packed_high"] - middle])
+    panel.errorbar(x, middle, yerr=np.abs(bars), fmt="none", ecolor=look.colour, elinewidth=0.8, alpha=0.75)
+    panel.plot(x, middle, color=look.colour, marker=look.marker, markersize=3.8, linewidth=0.9)
+
+
+def _finish(panel: Axes, title: str, ends: list[str]) -> None:
+    panel.axhline(1.0, color="#777777", linewidth=0.8, linestyle="--", zorder=1)
+    panel.set_title(title)
+    upright_ratio_axis(panel)
+    panel.set_xticks(range(len(ends)), ends)
+    panel.set_xlim(-0.5, len(ends) - 0.5)
+    panel.set_xlabel("Tokens of the text")
+    panel.grid(visible=False, axis="x")
+
+
+def _spots(panel: Axes, x: np.ndarray, line: pd.DataFrame) -> Iterator[Spot]:
+    for place, row in zip(x, line.to_dict("records"), strict=True):
+        within = rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
+        text = (
+            f"{at_threshold(row['system'], row['tau'])}, {row['bucket']} tokens: "
+            f"{rounding.x_times(row['speedup_vs_packed_dense'])} {within} on {rounding.count(row['n_timed'])} texts; "
+            f"{rounding.x_times(row['flops_ratio'])} fewer FLOPs"
+        )
+        yield Spot(panel, float(place), row["speedup_vs_packed_dense"], text)

@@ -1,0 +1,240 @@
+"""Scores of importance: how they rank tokens against saliency, and what they are worth at equal retention.
+
+The paper says that the norm of a hidden state is competitive. It is compared with other scores twice: by rank
+correlation with gradient saliency, in the layers that both score, and by the accuracy of systems that keep as many
+tokens after every layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eat import rounding, verdicts
+from eat.buckets import PRUNING
+from eat.errors import listed
+from eat.report.results import TaskFiles
+from eat.rows import in_precision_of, is_true
+from eat.tables import ACCURACY, DELTA, WORK, Cell, Column, Group, Row, Table
+from eat.verdicts import Comparison, Competitive
+
+Record = Mapping[Hashable, Any]
+
+SAME_RETENTION = 0.03
+"""How far the parts of the tokens that two systems keep may lie apart after any layer, to be called equal."""
+
+_NORM, _RANDOM = "norm", "random"
+
+
+def correlation_table(task: TaskFiles) -> Table | None:
+    """A row for each system that scores tokens, a column for each layer; `None` where the study did not ask."""
+    if task.importance is None:
+        return None
+    rows = task.importance
+    layers = sorted(int(layer) for layer in rows["layer"].unique())
+    columns = (
+        Column("System", align="left"),
+        Column("Score", align="left"),
+        *(Column(f"Layer {rounding.count(layer)}", interval=True) for layer in layers),
+        Column("All layers", "mean", interval=True),
+    )
+    lines = []
+    for system, own in rows.groupby("system", sort=False):
+        cells = [_correlation(own[own["layer"] == layer]) for layer in layers]
+        lines.append(Row((Cell(str(system)), Cell(str(own["kind"].iloc[0])), *cells, _correlation(own))))
+    caption = (
+        f"Scores of tokens on {task.name}: Spearman's rank correlation of each system's score with gradient saliency "
+        f"of the dense reference, of the tokens that may be removed, as a mean over {rounding.count(rows['n'].max())} "
+        "dev texts that run to full depth with nothing removed, with 95 % intervals. The interval of a mean over "
+        "layers is as wide as theirs on average, since all are of the same texts."
+    )
+    return Table(caption, f"importance:{task.name}", columns, (Group("", tuple(lines)),))
+
+
+def retention_table(task: TaskFiles, reference: str) -> Table | None:
+    """The accuracy of systems that differ in their score alone, group by group; `None` where there are none."""
+    groups = [] if task.importance is None else equal_retention(task, reference)
+    if not groups:
+        return None
+    kinds, rows = _kinds(task), _single(task)
+    quantities = (ACCURACY, DELTA, WORK)
+    columns = (
+        Column("System", align="left"),
+        Column("Score", align="left"),
+        Column("Retention", "full depth"),
+        *(quantity.column() for quantity in quantities),
+    )
+    parts = []
+    for systems in groups:
+        lines = []
+        for system in systems:
+            row = rows[system]
+            texts = (system, kinds.get(system, rounding.DASH), rounding.retention(row["retention_full_depth"]))
+            lines.append(Row((*map(Cell, texts), *(quantity.cell(row) for quantity in quantities))))
+        parts.append(Group(f"As many tokens as {systems[0]} keeps", tuple(lines)))
+    caption = (
+        f"Accuracy at equal retention on {task.name}: systems that only remove or merge tokens, and after every layer "
+        f"keep the same part of them to within {rounding.percent(SAME_RETENTION)} points. Differences are against the "
+        "dense reference. A dash in place of a score: the system merges tokens."
+    )
+    return Table(caption, f"equal-retention:{task.name}", columns, tuple(parts))
+
+
+def importance_sentences(task: TaskFiles, reference: str) -> list[str]:
+    """Is the norm competitive? A sentence for the correlation and one for the accuracy, in each group of equals."""
+    if task.importance is None:
+        return []
+    sentences = []
+    for systems in equal_retention(task, reference):
+        sentences += [_by_accuracy(task, systems), _by_correlation(task, systems)]
+    highest = _highest_sentence(task.importance)
+    found = [sentence for sentence in (*sentences, highest) if sentence]
+    return found or ["No score of this study is the norm, or none stands beside it: nothing is compared."]
+
+
+def equal_retention(task: TaskFiles, reference: str) -> list[list[str]]:
+    """Groups of systems of which the first scores by the norm, and the others keep as many tokens after every layer.
+
+    They do nothing but remove tokens, or merge them, in the reference's precision: no exits and no window.
+    """
+    kinds, plain = _kinds(task), in_precision_of(task.summary, reference)
+    alone = task.buckets[is_true(task.buckets["chosen"]) & (task.buckets["adapts_by"] == PRUNING)]
+    curves = {name: _alive(task, name) for name in dict.fromkeys(alone["system"]) if name in plain}
+    groups = []
+    for norm in (name for name in curves if kinds.get(name) == _NORM):
+        equals = [
+            name
+            for name, alive in curves.items()
+            if kinds.get(name) != _NORM
+            and len(alive) == len(curves[norm])
+            and bool(np.all(np.abs(alive - curves[norm]) <= SAME_RETENTION))
+        ]
+        if equals:
+            groups.append([norm, *equals])
+    return groups
+
+
+def mean_correlation(rows: pd.DataFrame) -> tuple[float, float, float]:
+    """The mean rho of some layers and seeds, with an interval as wide as theirs on average.
+
+    That is the widest it can be, where all of them err together.
+    """
+    middle, low, high = (float(rows[name].mean()) for name in ("rho", "rho_low", "rho_high"))
+    return middle, low, high
+
+
+def _alive(task: TaskFiles, system: str) -> np.ndarray:
+    """The part of the tokens alive after each layer, all texts run to full depth (L,)."""
+    own = task.retention[(task.retention["system"] == system) & task.retention["tau"].isna()]
+    alive: np.ndarray = own.sort_values("layer")["observed"].to_numpy(float)
+    return alive
+
+
+def _kinds(task: TaskFiles) -> dict[str, str]:
+    """System -> its kind of score."""
+    assert task.importance is not None
+    return dict(zip(task.importance["system"], task.importance["kind"], strict=True))
+
+
+def _single(task: TaskFiles) -> dict[str, Record]:
+    """System -> its chosen row of summary.csv at batch 1."""
+    rows = task.summary[(task.summary["batch_size"] == 1) & is_true(task.summary["chosen"])]
+    return {str(row["system"]): row for row in rows.to_dict("records")}
+
+
+def _correlation(rows: pd.DataFrame) -> Cell:
+    if rows["rho"].isna().all():  # a layer that the system does not score in
+        return Cell(rounding.DASH)
+    middle, low, high = mean_correlation(rows)
+    return Cell(rounding.correlation(middle), rounding.interval(low, high, rounding.correlation))
+
+
+# --- is the norm competitive? -------------------------------------------------------------------------------------
+
+
+def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> str:
+    norm, *others = systems
+    rows, kinds = _single(task), _kinds(task)
+    ends = {name: (float(rows[name]["delta_low"]), float(rows[name]["delta_high"])) for name in systems}
+    outcomes = {name: verdicts.comparison(ends[norm], ends[name]) for name in others}
+    own = rounding.interval(*ends[norm], rounding.points)
+    subject = f"its accuracy lies {rounding.points(rows[norm]['delta_accuracy'])} points {own} from the reference"
+    return _told("accuracy at equal retention", norm, subject, outcomes, kinds)
+
+
+def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> str:
+    assert task.importance is not None
+    norm, *others = systems
+    kinds, scored = _kinds(task), dict(list(task.importance.dropna(subset="rho").groupby("system")))
+    if norm not in scored:
+        return ""
+    layers = set(scored[norm]["layer"])
+    # equal retention means the same layers, but only those in which both score are compared
+    outcomes = {}
+    for name in others:
+        if name in scored and (common := layers & set(scored[name]["layer"])):
+            outcomes[name] = _compared(scored[norm], scored[name], common)
+    if not outcomes:
+        return ""
+    middle, low, high = mean_correlation(scored[norm])
+    own = rounding.interval(low, high, rounding.correlation)
+    subject = f"its rank correlation with saliency is {rounding.correlation(middle)} {own}"
+    return _told("rank correlation with saliency", norm, subject, outcomes, kinds)
+
+
+def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Comparison:
+    ends = [mean_correlation(rows[rows["layer"].isin(layers)])[1:] for rows in (first, second)]
+    return verdicts.comparison(ends[0], ends[1])
+
+
+def _told(measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparison], kinds: Mapping[str, str]) -> str:
+    """The verdict on a system that scores by the norm, and what it rests on."""
+    controls = [name for name in outcomes if kinds.get(name) == _RANDOM]
+    rivals = [name for name in outcomes if name not in controls]
+    verdict = verdicts.competitive([outcomes[name] for name in rivals], [outcomes[name] for name in controls])
+    said: Mapping[Competitive, str] = {
+        "competitive": f"By {measure} the norm is competitive in {norm}",
+        "not competitive": f"By {measure} the norm is not competitive in {norm}",
+        "undecided": f"By {measure} it is not shown whether the norm is competitive in {norm}",
+    }
+    words: Mapping[Comparison, str] = {
+        "higher": "above that of",
+        "lower": "below that of",
+        "no difference shown": "not told apart from that of",
+    }
+    parts = [
+        f"{words[outcome]} {listed(names)}"
+        for outcome in words
+        if (names := [_named(name, kinds) for name, found in outcomes.items() if found == outcome])
+    ]
+    return f"{said[verdict]}: {subject}, {', '.join(parts)}."
+
+
+def _named(name: str, kinds: Mapping[str, str]) -> str:
+    return f"{name} ({kinds[name]})" if name in kinds else name
+
+
+def _highest_sentence(importance: pd.DataFrame) -> str:
+    """The score with the highest correlation of all, over the layers it works in, and the highest of the norm."""
+    means = {str(name): mean_correlation(own) for name, own in importance.groupby("system", sort=False)}
+    means = {name: found for name, found in means.items() if not np.isnan(found[0])}
+    kinds = dict(zip(importance["system"], importance["kind"], strict=True))
+    norms = [name for name in means if kinds[name] == _NORM]
+    if not norms or len(norms) == len(means):
+        return ""
+    best, norm = max(means, key=lambda name: means[name][0]), max(norms, key=lambda name: means[name][0])
+
+    def told(name: str) -> str:
+        middle, low, high = means[name]
+        within = rounding.interval(low, high, rounding.correlation)
+        return f"{name} ({kinds[name]}): {rounding.correlation(middle)} {within}"
+
+    if best == norm:
+        return f"Of all scores of this study the norm has the highest rank correlation with saliency, {told(norm)}."
+    return (
+        "Of all scores of this study, each over the layers it works in, the highest rank correlation with saliency has "
+        f"{told(best)}; of the norm the highest is {told(norm)}."
+    )

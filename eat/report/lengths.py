@@ -1,0 +1,146 @@
+"""Speed-up by the length of the text: does the finding of Magic Pyramid's figure 1 hold by the clock?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from eat import rounding, verdicts
+from eat.buckets import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, name_of
+from eat.errors import listed
+from eat.report.results import TaskFiles
+from eat.rows import in_precision_of, is_true
+from eat.tables import DELTA, SPEEDUP, WORK, Cell, Column, Group, Quantity, Row, Table
+from eat.verdicts import Comparison, NoiseFloor
+
+Record = Mapping[Hashable, Any]
+
+FEWEST = 10
+"""Timed texts that a bucket must have to be compared with another: of fewer, an interval says little."""
+
+_PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup, ("packed_low", "packed_high"))
+
+_CLAIMS: Mapping[str, tuple[str, Comparison]] = {
+    PRUNING: ("pruning alone gains more on long texts than on short ones", "higher"),
+    EXITS: ("early exits alone gain more on short texts than on long ones", "lower"),
+    BOTH: ("both together gain on short and on long texts", "higher"),
+}
+"""What the figure says of each kind of system, and how the gain at the end of it compares where it is so."""
+
+
+def lengths_table(task: TaskFiles, reference: str) -> Table | None:
+    """Each bucket's chosen operating points, in the reference's precision; `None` where there is nothing to compare."""
+    rows, buckets = _chosen(task, reference), compared_buckets(task, reference)
+    if not buckets:
+        return None
+    quantities = (DELTA, SPEEDUP, _PACKED, WORK)
+    columns = (
+        Column("System", align="left"),
+        Column("Threshold"),
+        Column("Adapts by", align="left"),
+        Column("Texts"),
+        Column("Timed"),
+        *(quantity.column() for quantity in quantities),
+    )
+    groups = []
+    for name in dict.fromkeys(rows["bucket"]):
+        lines = []
+        for row in rows[rows["bucket"] == name].to_dict("records"):
+            texts = (
+                str(row["system"]),
+                rounding.or_dash(row["tau"], rounding.threshold),
+                {PRUNING: "fewer tokens", EXITS: "early exits", NEITHER: rounding.DASH}.get(row["adapts_by"], BOTH),
+                rounding.count(row["n"]),
+                rounding.count(row["n_timed"]),
+            )
+            lines.append(Row((*map(Cell, texts), *(quantity.cell(row) for quantity in quantities))))
+        groups.append(Group(f"{name} tokens", tuple(lines)))
+    caption = (
+        f"Results on {task.name} by the length of the text, [CLS] and [SEP] counted, at batch size 1, for the chosen "
+        "operating points in the precision of the reference, with 95 % intervals. Speed-ups are against the stock "
+        "export of the reference, and beside them against the reference in the same packed engine: only these are due "
+        "to the method alone. FLOPs are the reference's over the system's own."
+    )
+    return Table(caption, f"lengths:{task.name}", columns, tuple(groups))
+
+
+def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> list[str]:
+    """Of pruning alone, exits alone, and both, whether the figure's finding holds by the clock."""
+    buckets = compared_buckets(task, reference)
+    if not buckets:
+        return []
+    rows = _chosen(task, reference)
+    rows = rows[rows["bucket"].isin(buckets) & rows["speedup_vs_packed_dense"].notna()]
+    sentences = []
+    for kind, (claim, claimed) in _CLAIMS.items():
+        own = {str(name): part.to_dict("records") for name, part in rows[rows["adapts_by"] == kind].groupby("system")}
+        own = {name: own[name] for name in dict.fromkeys(rows["system"]) if name in own}
+        if not own:
+            continue
+        outcomes = {name: _outcome(kind, part, noise) for name, part in own.items()}
+        agree = sum(_outcome_in_flops(kind, part) == claimed for part in own.values())
+        sentences.append(
+            f"Magic Pyramid's figure 1 says that {claim}. By the clock this "
+            f"{verdicts.finding(list(outcomes.values()), claimed)} here. {_told(kind, outcomes, buckets, reference)} "
+            f"Counted in FLOPs it is so for {rounding.count(agree)} of {rounding.count(len(own))}."
+        )
+    return sentences
+
+
+def compared_buckets(task: TaskFiles, reference: str) -> list[str]:
+    """The buckets with enough timed texts, the shortest first; none where fewer than two, or nothing adapts."""
+    rows = _chosen(task, reference)
+    if not (rows["adapts_by"] != NEITHER).any():
+        return []
+    timed = rows.groupby("bucket")["n_timed"].max()
+    found = [name for name in (name_of(*ends) for ends in BUCKETS) if timed.get(name, 0) >= FEWEST]
+    return found if len(found) > 1 else []
+
+
+def _chosen(task: TaskFiles, reference: str) -> pd.DataFrame:
+    rows = task.buckets[is_true(task.buckets["chosen"])]
+    return rows[rows["system"].isin(in_precision_of(task.summary, reference))]
+
+
+def _outcome(kind: str, rows: Sequence[Record], noise: NoiseFloor) -> Comparison:
+    """How the gain on the longest texts compares with that on the shortest; of `BOTH`, whether there is one on each."""
+    gains = [(float(row["packed_low"]), float(row["packed_high"])) for row in rows]
+    if kind != BOTH:
+        return verdicts.comparison(gains[-1], gains[0])
+    found = {verdicts.comparison(gain, noise.band) for gain in (gains[0], gains[-1])}
+    if "lower" in found:
+        return "lower"
+    return "higher" if found == {"higher"} else "no difference shown"
+
+
+def _outcome_in_flops(kind: str, rows: Sequence[Record]) -> Comparison:
+    """The same of the ratio of FLOPs, which is counted and has no interval."""
+    short, long = (float(row["flops_ratio"]) for row in (rows[0], rows[-1]))
+    if kind == BOTH:
+        return "higher" if min(short, long) > 1 else "lower"
+    return "higher" if long > short else "lower"
+
+
+def _told(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str], reference: str) -> str:
+    """Which systems came out how."""
+    words: Mapping[Comparison, str] = {
+        "higher": "greater on long texts for",
+        "lower": "smaller on long texts for",
+        "no difference shown": "not shown to differ for",
+    }
+    subject = f"From {buckets[0]} to {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
+    if kind == BOTH:
+        words = {
+            "higher": "above 1 on both for",
+            "lower": "below 1 on one of them for",
+            "no difference shown": "not told apart from 1 on both for",
+        }
+        subject = f"On {buckets[0]} and {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
+    parts = [
+        f"{words[outcome]} {listed(names)}"
+        for outcome in words
+        if (names := [name for name, found in outcomes.items() if found == outcome])
+    ]
+    return f"{subject} {'; '.join(parts)}."

@@ -1,0 +1,91 @@
+"""Thresholds with a promise: the risk that was promised, and what the dev texts show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from eat import rounding, verdicts
+from eat.report.results import TaskFiles
+from eat.tables import Cell, Column, Group, Quantity, Row, Table
+from eat.verdicts import Kept
+
+Record = Mapping[Hashable, Any]
+
+_RISKS = {
+    "disagreement": "answered otherwise than by the same system without early exits",
+    "accuracy": "answered wrongly where the same system without early exits is right",
+}
+
+_KEPT: Mapping[Kept, str] = {"kept": "kept", "broken": "broken", "undecided": "not decided"}
+
+
+def promises_table(task: TaskFiles) -> Table | None:
+    """Each promise of a task: what it was made of, and what became of it; `None` where nobody makes one."""
+    if task.promises.empty:
+        return None
+    observed = Quantity("Observed", "%", "observed", rounding.risk, ("observed_low", "observed_high"))
+    columns = (
+        Column("System", align="left"),
+        Column("Seed"),
+        Column("Risk", align="left"),
+        Column("Promised", "at most, %"),
+        Column("Confidence", "%"),
+        Column("Texts", "calibration"),
+        Column("Bad", "calibration"),
+        Column("Threshold"),
+        Column("Texts", "dev"),
+        Column("Bad", "dev"),
+        observed.column(),
+        Column("On dev", align="left"),
+    )
+    rows = []
+    for row in task.promises.to_dict("records"):
+        texts = (
+            str(row["system"]),
+            rounding.count(row["seed"]),
+            str(row["risk"]),
+            rounding.risk(row["epsilon"]),
+            rounding.percent(1.0 - row["delta"]),
+            rounding.count(row["n"]),
+            rounding.count(row["bad"]),
+            rounding.threshold(row["tau"]),
+            rounding.count(row["n_dev"]),
+            rounding.count(row["bad_dev"]),
+        )
+        rows.append(Row((*map(Cell, texts), observed.cell(row), Cell(_KEPT[_verdict(row)]))))
+    caption = (
+        f"Promises on {task.name}: the largest risk promised and the confidence, the threshold that Learn-then-Test "
+        "took on the calibration split, and the part of the dev texts that is bad, with its exact 95 % interval. Kept: "
+        "the interval ends at or below what was promised; broken: it begins above. A threshold of 1.00 lets nobody "
+        "leave early."
+    )
+    return Table(caption, f"promises:{task.name}", columns, (Group("", tuple(rows)),))
+
+
+def promises_sentences(task: TaskFiles) -> list[str]:
+    """Of each promise, whether the dev texts show that it was kept."""
+    several = task.promises["seed"].nunique() > 1
+    return [_sentence(row, several) for row in task.promises.to_dict("records")]
+
+
+def _sentence(row: Record, several: bool) -> str:
+    seed = f" (seed {rounding.count(row['seed'])})" if several else ""
+    promised = (
+        f"{row['system']}{seed} promises with {rounding.percent(1.0 - row['delta'])} % confidence that at most "
+        f"{rounding.risk(row['epsilon'])} % of the texts are {_RISKS[row['risk']]}"
+    )
+    if row["tau"] >= 1:  # a threshold that nothing reaches
+        return f"{promised}; no threshold could be shown to keep that, so nobody leaves early."
+    within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
+    shown = f"On {rounding.count(row['n_dev'])} dev texts it is {rounding.risk(row['observed'])} % {within}"
+    said = {
+        "kept": "the promise was kept",
+        "broken": "the promise was broken",
+        "undecided": "these texts do not decide whether the promise was kept",
+    }
+    return f"{promised}. {shown}: {said[_verdict(row)]}."
+
+
+def _verdict(row: Record) -> Kept:
+    return verdicts.promise_verdict(row["epsilon"], row["observed_low"], row["observed_high"])
