@@ -189,6 +189,7 @@ def prepare_stock(model: PreTrainedModel, precision: str, device: torch.device |
     Its weights keep the layout that `transformers` gives them. Raises `EatError` as `prepare` does.
     """
     _require_known(precision)
+    _keep_kernels()
     if precision != "int8":
         model.eval().to(torch.device(device), getattr(torch, precision))
         return
