@@ -53,17 +53,15 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """Processor time of this process, of its children that run, and of those that have ended."""
+    """Processor time of this process and its children that run, and of what each of them has started and waited for."""
     own = psutil.Process()
-    times = own.cpu_times()
-    total = times.user + times.system + getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    for child in own.children(recursive=True):
+    total = 0.0
+    for process in (own, *own.children(recursive=True)):
         try:
-            spent = child.cpu_times()
+            total += sum(process.cpu_times()[:4])  # user and system, then the same of children that have ended
         except psutil.Error:  # it has just ended
             continue
-        total += spent.user + spent.system
-    return float(total)
+    return total
 
 
 def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
