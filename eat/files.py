@@ -101,7 +101,10 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
             except OSError as error:
                 print(f"{lock}: no locks here ({error.strerror}); let nothing else run that {what}", file=sys.stderr)
             # whoever held it may have removed the file: then a lock on it keeps nobody out
-            if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+            try:
+                if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                    continue
+            except FileNotFoundError:
                 continue
             file.truncate(0)
             file.write(f"process {os.getpid()} on {platform.node()}")
