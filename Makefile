@@ -45,7 +45,7 @@ lint: .venv/installed
 tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 
-# the engine at full size, into results/bench: some forty minutes by its parts; leave the machine alone meanwhile
+# the engine at full size, into results/bench: half an hour; leave the machine alone meanwhile
 bench: .venv/bench-installed
 	$(ACTIVATE) && eat bench engine --mixed-lengths
 	$(ACTIVATE) && eat bench growth
