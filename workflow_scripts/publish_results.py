@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--csv", required=True, type=Path, help="the file of all rows")
     arguments = parser.parse_args()
 
+    from eat.ablation import ablation_table
     from eat.config import load_study
     from eat.errors import EatError
     from eat.files import write_table, write_text
@@ -36,15 +37,17 @@ def main() -> None:
     start, end = f"<!-- results:{study.study} -->", f"<!-- /results:{study.study} -->"
     if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
         raise EatError(f"{arguments.into}: must hold the lines {start} and {end} once each, in this order")
-    summary = finished_summary(study)
+    every = finished_rows(study)
+    # the variants of an ablation stand in its table and in no other, as in the study's own files
+    summary = every[~every["system"].isin(study.ablation.variants if study.ablation else [])]
     before, after = page.split(start)[0], page.split(end)[1]
-    block = results_block(study, summary, arguments.command)
+    block = results_block(study, summary, arguments.command, ablation_table(study, every) if study.ablation else None)
     write_table(arguments.csv, summary)
     write_text(arguments.into, before + start + "\n" + block + end + after)
 
 
-def finished_summary(study: Study) -> pd.DataFrame:
-    """The rows of `summary.csv` for the tasks that are traced and timed; as there, without an ablation's variants."""
+def finished_rows(study: Study) -> pd.DataFrame:
+    """The rows of all systems on the tasks that are traced and timed."""
     import pandas as pd
 
     from eat.errors import EatError
@@ -57,20 +60,18 @@ def finished_summary(study: Study) -> pd.DataFrame:
     ]
     if not finished:
         raise EatError(f"{paths.results}: no task is traced and timed yet; run the study first")
-    every = pd.concat(
+    return pd.concat(
         [task_summary(read_results(study, task, TaskInputs.of(study, task))) for task in finished], ignore_index=True
     )
-    variants = study.ablation.variants if study.ablation else []
-    return every[~every["system"].isin(variants)].reset_index(drop=True)
 
 
-def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
-    """The tables of all tasks of a summary, and how they were made."""
+def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: pd.DataFrame | None) -> str:
+    """The tables of all tasks of a summary, that of an ablation's rows under them, and how they were made."""
     from eat.errors import listed
     from eat.files import read_json
     from eat.paths import StudyPaths
     from eat.rounding import with_percent
-    from eat.tables import main_table, throughput_table, to_markdown
+    from eat.tables import ABLATIONS, ablation_table, main_table, throughput_table, to_markdown
 
     paths = StudyPaths(study.study)
     parts = [f"Made by `{command}`.\n"]
@@ -89,6 +90,10 @@ def results_block(study: Study, summary: pd.DataFrame, command: str) -> str:
         throughput = throughput_table(summary, task)
         if throughput is not None:
             parts += [f"Batch {int(summary['batch_size'].max())}:\n", to_markdown(throughput)]
+        if ablation is not None:
+            rows = ablation[ablation["task"] == task]
+            parts.append(f"Ablation, batch 1: {ABLATIONS[rows['ablation'].iloc[0]]}.\n")
+            parts.append(to_markdown(ablation_table(rows, task)))
         own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
         if card["pair"] and len(card["labels"]) == 2:
             parts.append(f1_line(own, card["labels"][1]))
