@@ -21,6 +21,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
+def without_variants(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table with a column `system`, but for the ablation's variants, which have a table of their own."""
+    variants = study.ablation.variants if study.ablation else []
+    return table[~table["system"].isin(variants)].reset_index(drop=True)
+
+
 def ablation_table(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of an ablation at batch 1: the reference, the system with all its parts (`full`), and its variants.
 

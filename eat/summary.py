@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eat.ablation import ablation_table
+from eat.ablation import ablation_table, without_variants
 from eat.calibration import temperatures_of, threshold_of
 from eat.cost_model import cost_curve
 from eat.errors import DamagedFile, EatError, listed
@@ -94,19 +94,18 @@ def summarize(
     together, or mix devices.
     """
     out = Path(out_folder)
-    variants = list(study.ablation.variants) if study.ablation else []
     tasks = [read_results(study, task, files) for task, files in inputs.items()]
     every = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
     for name, curve in CURVES.items():
         table = pd.concat([curve(task) for task in tasks], ignore_index=True)
-        write_table(out / "curves" / f"{name}.csv", table[~table["system"].isin(variants)])
+        write_table(out / "curves" / f"{name}.csv", without_variants(study, table))
     for name, table_of in (tables or {}).items():
         table = pd.concat([table_of(task) for task in tasks], ignore_index=True)
-        write_table(out / f"{name}.csv", table[~table["system"].isin(variants)])
+        write_table(out / f"{name}.csv", without_variants(study, table))
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
             write_table(out / f"summary_ablation_{task}.csv", rows)
-    summary = every[~every["system"].isin(variants)].reset_index(drop=True)
+    summary = without_variants(study, every)
     for task, rows in summary.groupby("task", sort=False):
         write_table(out / f"summary_{task}.csv", paper_columns(rows))
     write_json(out / "metrics.json", metrics(study, summary))

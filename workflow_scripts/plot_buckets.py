@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from workflow_scripts._command import run
+from workflow_scripts._figures import figure_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--reference", required=True, help="the dense system that all are compared with")
-    parser.add_argument("--summary", required=True, type=Path)
+    parser = figure_parser(__doc__)
     parser.add_argument("--buckets", required=True, type=Path, help="buckets.csv")
-    parser.add_argument("--pdf", required=True, type=Path)
-    parser.add_argument("--svg", required=True, type=Path)
     arguments = parser.parse_args()
 
     from eat.figures.buckets import plot_buckets

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 from workflow_scripts._command import run
+from workflow_scripts._figures import figure_parser
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--task", required=True)
-    parser.add_argument("--reference", required=True, help="the dense system that all are compared with")
-    parser.add_argument("--summary", required=True, type=Path)
-    parser.add_argument("--pdf", required=True, type=Path)
-    parser.add_argument("--svg", required=True, type=Path)
-    arguments = parser.parse_args()
+    arguments = figure_parser(__doc__).parse_args()
 
     from eat.figures.flops import plot_flops
     from eat.files import read_table

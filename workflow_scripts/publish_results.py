@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--csv", required=True, type=Path, help="the file of all rows")
     arguments = parser.parse_args()
 
-    from eat.ablation import ablation_table
+    from eat.ablation import ablation_table, without_variants
     from eat.config import load_study
     from eat.errors import EatError
     from eat.files import write_table, write_text
@@ -38,8 +38,7 @@ def main() -> None:
     if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
         raise EatError(f"{arguments.into}: must hold the lines {start} and {end} once each, in this order")
     every = finished_rows(study)
-    # the variants of an ablation stand in its table and in no other, as in the study's own files
-    summary = every[~every["system"].isin(study.ablation.variants if study.ablation else [])]
+    summary = without_variants(study, every)
     before, after = page.split(start)[0], page.split(end)[1]
     block = results_block(study, summary, arguments.command, ablation_table(study, every) if study.ablation else None)
     write_table(arguments.csv, summary)
