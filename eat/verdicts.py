@@ -19,7 +19,13 @@ Accuracy = Literal["higher", "lower", "no loss", "no loss shown", "undecided"]
 Comparison = Literal["higher", "lower", "no difference shown"]
 Kept = Literal["kept", "broken", "undecided"]
 Competitive = Literal["competitive", "not competitive", "undecided"]
-Finding = Literal["holds", "does not hold", "holds for some and not for others", "is not shown"]
+Finding = Literal[
+    "holds",
+    "does not hold",
+    "holds for some and not for others",
+    "holds for some and is not shown for others",
+    "is not shown",
+]
 
 LOSS_BOUND = 0.01
 """A loss of this size must be excluded before a text may speak of no loss: one point."""
@@ -90,14 +96,16 @@ def comparison(value: tuple[float, float], other: tuple[float, float]) -> Compar
 def finding(comparisons: Sequence[Comparison], claimed: Comparison) -> Finding:
     """What several comparisons say together of a finding, which claims that each of them comes out as `claimed`.
 
-    Those in which no difference is shown neither support nor contradict it.
+    Those in which no difference is shown neither support nor contradict it, and are told.
     """
     told_apart = {one for one in comparisons if one != "no difference shown"}
     if len(told_apart) == 2:
         return "holds for some and not for others"
     if not told_apart:
         return "is not shown"
-    return "holds" if claimed in told_apart else "does not hold"
+    if claimed not in told_apart:
+        return "does not hold"
+    return "holds" if "no difference shown" not in comparisons else "holds for some and is not shown for others"
 
 
 def promise_verdict(epsilon: float, low: float, high: float) -> Kept:

@@ -82,8 +82,8 @@ def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> lis
         outcomes = {name: _outcome(kind, part, noise) for name, part in own.items()}
         agree = sum(_outcome_in_flops(kind, part) == claimed for part in own.values())
         sentences.append(
-            f"Magic Pyramid's figure 1 says that {claim}. By the clock this "
-            f"{verdicts.finding(list(outcomes.values()), claimed)} here. {_told(kind, outcomes, buckets, reference)} "
+            f"Magic Pyramid's figure 1 says that {claim}. By the clock here this "
+            f"{verdicts.finding(list(outcomes.values()), claimed)}. {_told(kind, outcomes, buckets, reference)} "
             f"Counted in FLOPs it is so for {rounding.count(agree)} of {rounding.count(len(own))}."
         )
     return sentences
@@ -133,9 +133,9 @@ def _told(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str],
     subject = f"From {buckets[0]} to {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
     if kind == BOTH:
         words = {
-            "higher": "above 1 on both for",
-            "lower": "below 1 on one of them for",
-            "no difference shown": "not told apart from 1 on both for",
+            "higher": "above the noise floor on both for",
+            "lower": "below the noise floor on one of them for",
+            "no difference shown": "within the noise floor on at least one of them for",
         }
         subject = f"On {buckets[0]} and {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
     parts = [
