@@ -73,9 +73,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 # --- the end of a command -----------------------------------------------------------------------------------------
 
 
+# a shell's background job inherits that SIGINT is ignored; a command in a terminal does not
 WRITING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
 from eat.files import replacing
 from workflow_scripts._command import WORKFLOW, run
