@@ -31,6 +31,9 @@ COLUMNS = (
 MODELS = {"equation 5": False, "with overhead": True}
 """The fitted models by name, and whether a layer costs time by itself."""
 
+LENGTHS_NEEDED = 3
+"""Texts of so many different lengths are needed to tell the coefficients apart."""
+
 
 @dataclass(frozen=True)
 class CostModel:
@@ -63,7 +66,7 @@ def fit_dense(lengths: npt.NDArray[np.integer], ms: Floats, layers: int, with_ov
     """
     from scipy.optimize import nnls
 
-    coefficients = 3 if with_overhead else 2
+    coefficients = LENGTHS_NEEDED if with_overhead else LENGTHS_NEEDED - 1
     if len(np.unique(lengths)) < coefficients:
         raise EatError(
             f"the timed texts have {len(np.unique(lengths))} different lengths; equation (4) needs {coefficients}: "
@@ -94,7 +97,8 @@ def cost_curve(results: Results) -> pd.DataFrame:
 
     One row a point and model (`equation 5`, and `with overhead`); values are means over seeds, each with coefficients
     of its own. error = predicted / observed - 1. A text's time is the median of its repeats. The exponents are those
-    of the length by which a text's time and its FLOPs grow.
+    of the length by which a text's time and its FLOPs grow. Empty where the timed texts have fewer than three different
+    lengths, as where all are cut to one.
     """
     precision = results.precisions[results.study.reference]
     calls = results.timing[results.timing["batch_size"] == 1]
@@ -106,6 +110,8 @@ def cost_curve(results: Results) -> pd.DataFrame:
         place = {text: row for row, text in enumerate(dense.ids)}
         reference = times[results.reference]
         timed = np.array([place[text] for text in reference.index])
+        if len(np.unique(dense.lengths[timed])) < LENGTHS_NEEDED:
+            return pd.DataFrame(columns=list(COLUMNS))
         layers = int(dense.shape["layers"])
         for name, with_overhead in MODELS.items():
             model = fit_dense(dense.lengths[timed], reference.to_numpy(), layers, with_overhead)

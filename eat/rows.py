@@ -22,10 +22,13 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
     return rows
 
 
-def of_task(table: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task of any table with a column `task`. Raises `EatError` where there are none."""
+def of_task(table: pd.DataFrame, task: str, may_be_empty: bool = False) -> pd.DataFrame:
+    """The rows of one task of any table with columns `task` and `system`.
+
+    Raises `EatError` where there are none, unless there may be none.
+    """
     rows = table[table["task"].astype(str) == task]
-    if rows.empty:
+    if rows.empty and not may_be_empty:
         tasks = sorted(set(table["task"].astype(str)))
         raise EatError(f"no row of task {task!r}; the table holds {listed(tasks)}")
     return rows.assign(task=task, system=rows["system"].astype(str))

@@ -496,6 +496,21 @@ def test_the_measured_exponents_stand_beside_those_of_proposition_1(plain: dict[
     assert "the exponents of time and of FLOPs are: dense-6 0.40 [0.35, 0.45] and 1.01, eat-6 0.40" in text
 
 
+def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_path: Path) -> None:
+    results, data = write_study(tmp_path, ("rotten_tomatoes",), SMALL)
+    costs = results / "curves" / "cost.csv"
+    pd.read_csv(costs).iloc[:0].to_csv(costs, index=False)
+    plot_all(results, ("rotten_tomatoes",), SMALL)
+    assert "Too few lengths" in (results / "figures" / "cost_rotten_tomatoes.svg").read_text(encoding="utf-8")
+    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report")
+    page, section = (
+        (results / "report" / name).read_text(encoding="utf-8") for name in ("report.html", "results_section.tex")
+    )
+    assert "The timed texts have fewer than 3 different lengths" in Page(page).text
+    assert "fewer than 3 different lengths" in section
+    assert "cost_rotten_tomatoes" not in section and "equation (5)" not in Page(page).text
+
+
 def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
     """The made-up predictions fall short by a tenth, and by a twentieth with the constant."""
     text = Page(plain["report.html"]).text

@@ -17,6 +17,7 @@ from synthetic_traces import make_trace
 from eat.buckets import adapts_by, bucket_rows
 from eat.calibration import calibrate, softmax
 from eat.config import Study, load_study
+from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
 from eat.operating_points import task_operating_points
@@ -311,6 +312,21 @@ def test_calibration_is_that_of_the_deepest_early_exit(summary: pd.DataFrame, in
     assert row_of(summary, "eat", 0.9)["ece_calibrated"] < row_of(summary, "eat", 0.9)["ece_raw"]
     last = np.mean([read_json(inputs.calibrations["dense", seed])["temperatures"]["6"] for seed in (1, 2)])
     assert row_of(summary, "dense")["temperature"] == pytest.approx(last)
+
+
+def test_texts_of_one_length_have_a_summary_and_no_cost_by_length(
+    study: Study, inputs: TaskInputs, tmp_path: Path
+) -> None:
+    table = timing_of(study)
+    dense = Trace.read(inputs.traces["dense", 1])
+    lengths = dict(zip(dense.ids, dense.lengths, strict=True))
+    single = table["batch_size"] == 1
+    common = table.loc[single, "unit"].map(lengths).mode()[0]
+    table = table[~single | (table["unit"].map(lengths) == common)]
+    found = summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
+    assert row_of(found, "eat", 0.9)["speedup_vs_dense"] > 0
+    cost = pd.read_csv(tmp_path / "out" / "curves" / "cost.csv")
+    assert len(cost) == 0 and list(cost.columns) == list(COST_COLUMNS)
 
 
 def test_one_seed_has_no_spread_and_the_exact_test(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from eat import rounding, style
 from eat.cost_model import MODELS
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of, say
 from eat.rows import of_task, rows_of
 from eat.style import Spot
 
@@ -20,15 +20,21 @@ def plot_cost(
 ) -> None:
     """Predicted against observed mean time of a text, both in ms: equation (5) open, with a constant a layer filled.
 
-    cost: curves/cost.csv. Both axes are logarithmic and alike; on the diagonal the model is right.
+    cost: curves/cost.csv, without rows of a task whose texts have too few lengths for a fit. Both axes are logarithmic
+    and alike; on the diagonal the model is right.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
-    points = of_task(cost, task)
+    points = of_task(cost, task, may_be_empty=True)
     shown = [name for name in looks if name in set(points["system"])]
     plain, full = MODELS
     entries = [*(looks[name].label for name in shown), plain, full, "they agree"]
     with style.figure_style():
+        if points.empty:
+            figure = canvas(style.COLUMN, 1.2)
+            say(figure, "Too few lengths to fit a cost to.")
+            style.save(figure, out_pdf, out_svg, [])
+            return
         figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
         axes = figure.subplots()
         ends = points[["observed_ms", "predicted_ms"]].to_numpy(float)

@@ -159,7 +159,7 @@ def read_tasks(
         results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
     )
     retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
-    cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS)
+    cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
     buckets = read_table(results / "buckets.csv", BUCKET_COLUMNS)
     promises = read_table(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
     found = []
@@ -177,9 +177,9 @@ def read_tasks(
                 exits=of_task(exits, task),
                 lengths=of_task(lengths, task),
                 retention=of_task(retention, task),
-                cost=of_task(cost, task),
+                cost=of_task(cost, task, may_be_empty=True),
                 buckets=of_task(buckets, task),
-                promises=promises[promises["task"].astype(str) == task].astype({"system": str}),
+                promises=of_task(promises, task, may_be_empty=True),
                 ablation=_ablation(results, task) if ablation else None,
                 importance=_importance(results, task) if importance else None,
                 card=read_json(data / task / "card.json"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat import rounding
-from eat.cost_model import MODELS
+from eat.cost_model import LENGTHS_NEEDED, MODELS
 from eat.errors import listed
 from eat.report.results import TaskFiles
 from eat.rounding import or_dash
@@ -60,8 +60,13 @@ def reach_of(task: TaskFiles, system: str, tau: float) -> Reach:
     return Reach(reached, entering, running)
 
 
-def theory_table(task: TaskFiles) -> Table:
-    """Each operating point chosen, in the reference's precision: what the theory multiplies, and what was measured."""
+def theory_table(task: TaskFiles) -> Table | None:
+    """Each operating point chosen, in the reference's precision: what the theory multiplies, and what was measured.
+
+    `None` where no cost could be fitted.
+    """
+    if task.cost.empty:
+        return None
     columns = (
         Column("System", align="left"),
         Column("Threshold"),
@@ -103,6 +108,11 @@ def theory_table(task: TaskFiles) -> Table:
 
 def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
     """What the measured numbers say about Proposition 1 and equation (5)."""
+    if task.cost.empty:
+        return [
+            f"The timed texts have fewer than {rounding.count(LENGTHS_NEEDED)} different lengths: no cost by length "
+            "can be fitted to their times."
+        ]
     points = [point for point in _chosen(task) if point["system"] != reference]
     below = [point for point in points if reach_of(task, point["system"], point["tau"]).executed < 1]
     sentences = []
