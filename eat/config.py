@@ -208,6 +208,16 @@ class Layers(Strict):
 
 
 Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens that are never removed.")]
+
+
+def _with_cls(protect: list[str]) -> list[str]:
+    """Refuse a reducer that may leave a text without any token."""
+    if "cls" not in protect:
+        raise ValueError(f"{protect} lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]")
+    return protect
+
+
+ProtectedWithCls = Annotated[Protected, AfterValidator(_with_cls)]
 NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 ReducerLayers = Annotated[Distinct[Layer], Field(min_length=1, description="The layers it works in, or after.")]
 
@@ -246,7 +256,7 @@ class LearnedThreshold(Strict):
         description="padded128: attention received, over 128 as in the public code, so that a threshold means the same "
         "at every length; mean: over the queries, as printed.",
     )
-    protect: Protected = ["cls"]
+    protect: ProtectedWithCls = ["cls"]
 
 
 class LearnedRetention(Strict):
@@ -256,7 +266,7 @@ class LearnedRetention(Strict):
     after: ReducerLayers
     longest: int = Field(128, ge=2, description="N: the places for which a weight is learned; later ones share one.")
     penalty: NonNegative = Field(1e-3, description="Weight of l x the sum of layer l's weights.")
-    protect: Protected = ["cls"]
+    protect: ProtectedWithCls = ["cls"]
 
 
 class ContributionPredictor(Strict):
@@ -271,7 +281,7 @@ class ContributionPredictor(Strict):
     sharpness: Positive = Field(10.0, description="Sharpness of the soft removal in the first epoch.")
     growth: Positive = Field(10.0, description="By how much it is multiplied each epoch.")
     softness: Positive = Field(0.1, description="b of the soft removal.")
-    protect: Protected = ["cls"]
+    protect: ProtectedWithCls = ["cls"]
 
 
 class TokenMerging(Strict):

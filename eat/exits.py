@@ -24,22 +24,31 @@ READER_HIDDEN, READER_HEADS = 128, 2
 
 
 class AttendingReader(nn.Module):
-    """FastBERT's reader: linear d -> 128, tanh, self-attention with two heads over the live tokens; then [CLS]."""
+    """FastBERT's reader: linear d -> 128, tanh, self-attention with two heads over the live tokens; then [CLS].
+
+    The attention ends in a product with weights of its own, as everywhere; it is computed for [CLS] alone.
+    """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.narrow = nn.Linear(hidden, READER_HIDDEN)
         self.qkv = nn.Linear(READER_HIDDEN, 3 * READER_HIDDEN)
+        self.output = nn.Linear(READER_HIDDEN, READER_HIDDEN)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Hidden states (n, d) of the packed rows to a vector a row (B, 128)."""
         qkv = self.qkv(torch.tanh(self.narrow(hidden)))
-        return layout.first(DENSE(qkv, layout, READER_HEADS))
+        vector: Tensor = self.output(layout.first(DENSE(qkv, layout, READER_HEADS)))
+        return vector
 
     def operations(self) -> Operations:
-        """The linear products of every token, and scores and context of every pair."""
+        """The products of every token, scores and context of every pair, and the product of a text's [CLS]."""
         hidden = self.narrow.in_features
-        return Operations(per_token=2.0 * READER_HIDDEN * (hidden + 3 * READER_HIDDEN), per_pair=4.0 * READER_HIDDEN)
+        return Operations(
+            fixed=2.0 * READER_HIDDEN**2,
+            per_token=2.0 * READER_HIDDEN * (hidden + 3 * READER_HIDDEN),
+            per_pair=4.0 * READER_HIDDEN,
+        )
 
 
 class ExitHead(nn.Module):
@@ -80,7 +89,7 @@ class ExitHead(nn.Module):
         reader = Operations() if self.reader is None else self.reader.operations()
         width, classes = self.classifier.in_features, self.classifier.out_features
         fixed = 2.0 * width * classes + (0.0 if self.projection is None else 2.0 * width * width)
-        return reader._replace(fixed=fixed)
+        return reader._replace(fixed=reader.fixed + fixed)
 
 
 @dataclass(frozen=True)

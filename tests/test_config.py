@@ -427,6 +427,11 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "after: []",
         "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to any kind but none",
     ),
+    "a reducer that may remove every token": (
+        "reducer: {kind: norm, after: [2, 4], ratio: 0.3}",
+        "reducer: {kind: threshold, after: [2], protect: []}",
+        "systems.eat.reducer.protect: [] lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]",
+    ),
     "two ways to take layers": (
         "{every: 2}",
         "{every: 2, first: 3}",

@@ -133,7 +133,7 @@ def test_a_head_costs_what_the_counter_counts(kind: str, read: str) -> None:
 
 def eager(reader: AttendingReader, hidden: Tensor) -> Tensor:
     query, key, value = reader.qkv(torch.tanh(reader.narrow(hidden))).view(len(hidden), 3, 2, -1).permute(1, 2, 0, 3)
-    return ((query @ key.transpose(1, 2)).softmax(-1) @ value)[:, 0].reshape(1, -1)
+    return reader.output(((query @ key.transpose(1, 2)).softmax(-1) @ value)[:, 0].reshape(1, -1))
 
 
 @pytest.mark.parametrize("kind", ["received", "predictor"])
