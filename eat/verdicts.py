@@ -35,11 +35,15 @@ EXAMPLES_FOR_NO_LOSS = 2500
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """The ratio of a system's time to its own, measured as if it were two systems (A/A), with its 95 % interval."""
+    """The ratio of a system's time to its own, measured as if it were two systems (A/A), with its 95 % interval.
+
+    mean: the same ratio of mean times, which a few stalls can move.
+    """
 
     ratio: float
     low: float
     high: float
+    mean: float
 
     @property
     def band(self) -> tuple[float, float]:
@@ -176,6 +180,7 @@ def noise_sentence(noise: NoiseFloor) -> str:
     shown = "shows" if noise.low > 1 or noise.high < 1 else "does not show"
     return (
         f"The stock dense model timed against itself gives a ratio of {rounding.x_times(noise.ratio)} (95 % interval "
-        f"{within}); the clock {shown} a difference where there is none. A speed-up counts as a difference only "
-        f"if its interval lies outside {rounding.interval(floor, ceiling, rounding.speedup)}."
+        f"{within}), {rounding.x_times(noise.mean)} in the mean; the clock {shown} a difference where there is none. A "
+        f"speed-up counts as a difference only if its interval lies outside "
+        f"{rounding.interval(floor, ceiling, rounding.speedup)}."
     )

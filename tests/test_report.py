@@ -198,7 +198,7 @@ def test_a_template_that_asks_for_what_is_not_there_writes_nothing(tmp_path: Pat
     assert not (tmp_path / "results" / "synthetic" / "report").exists()
 
 
-QUIET = NoiseFloor(1.0, 0.98, 1.02)
+QUIET = NoiseFloor(1.0, 0.98, 1.02, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,8 @@ QUIET = NoiseFloor(1.0, 0.98, 1.02)
         (0.9, 1.2, QUIET, "no difference shown"),
         (1.01, 1.05, QUIET, "no difference shown"),  # above 1, but the clock alone gives 1.02
         (1.03, 1.05, QUIET, "faster"),
-        (1.03, 1.05, NoiseFloor(0.93, 0.90, 0.96), "no difference shown"),  # 1 / 0.90 = 1.11: A/A has no direction
+        # A/A has no direction: 1 / 0.90 = 1.11
+        (1.03, 1.05, NoiseFloor(0.93, 0.90, 0.96, 0.93), "no difference shown"),
     ],
 )
 def test_speed_verdict(low: float, high: float, noise: NoiseFloor, expected: str) -> None:

@@ -29,7 +29,7 @@ from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.verdicts import Comparison, NoiseFloor
 
-QUIET = NoiseFloor(1.0, 0.98, 1.02)
+QUIET = NoiseFloor(1.0, 0.98, 1.02, 1.0)
 HEADINGS = ("Length of the text", "Promises", "Importance of tokens")
 
 

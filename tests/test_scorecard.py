@@ -27,7 +27,7 @@ def evidence(
     results, _ = write_study(root, (task,), made or Made(systems=(DENSE, STUDENT, EAT)))
     summary = pd.read_csv(results / "summary.csv")
     curves = {name: pd.read_csv(results / "curves" / f"{name}.csv") for name in ("exits", "lengths")}
-    noise = NoiseFloor(1.0, 0.98, 1.02)
+    noise = NoiseFloor(1.0, 0.98, 1.02, 1.0)
     return Evidence(
         task, summary[summary.batch_size == 1], curves["exits"], curves["lengths"], noise, players or PLAYERS
     )

@@ -41,7 +41,7 @@ def main() -> None:
     summary = without_variants(study, every)
     before, after = page.split(start)[0], page.split(end)[1]
     block = results_block(study, summary, arguments.command, ablation_table(study, every) if study.ablation else None)
-    write_table(arguments.csv, summary)
+    write_table(arguments.csv, every)
     write_text(arguments.into, before + start + "\n" + block + end + after)
 
 
@@ -69,6 +69,8 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     from eat.errors import listed
     from eat.files import read_json
     from eat.paths import StudyPaths
+    from eat.report.prose import noise_of_batch
+    from eat.report.results import noise_floor
     from eat.rounding import with_percent
     from eat.tables import ABLATIONS, ablation_table, main_table, throughput_table, to_markdown
 
@@ -78,6 +80,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         state, card = read_json(paths.timing_state(task)), read_json(paths.card(task))
         precisions = listed(dict.fromkeys(state["precisions"].values()))
         versions = ", ".join(f"{name} {number}" for name, number in state["versions"].items())
+        batches = sorted(summary.loc[summary["task"] == task, "batch_size"].unique())
         dev = int(summary.loc[summary["task"] == task, "n"].max())
         given = f" ({card['source']['dev']})" if "dev" in card["source"] else ""
         parts.append(
@@ -89,6 +92,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         throughput = throughput_table(summary, task)
         if throughput is not None:
             parts += [f"Batch {int(summary['batch_size'].max())}:\n", to_markdown(throughput)]
+        parts += [noise_of_batch(batch, noise_floor(summary, task, batch)) + "\n" for batch in batches]
         if ablation is not None:
             rows = ablation[ablation["task"] == task]
             parts.append(f"Ablation, batch 1: {ABLATIONS[rows['ablation'].iloc[0]]}.\n")

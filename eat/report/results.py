@@ -233,4 +233,6 @@ def noise_floor(rows: pd.DataFrame, task: str, batch: int) -> NoiseFloor:
             f"task {task!r}: {len(again)} rows of {STOCK_AGAIN} at batch size {batch}, not 1; time the A/A pair"
         )
     row = again.iloc[0]
-    return NoiseFloor(float(row["speedup_vs_dense"]), float(row["speedup_low"]), float(row["speedup_high"]))
+    return NoiseFloor(
+        *(float(row[name]) for name in ("speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean"))
+    )
