@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ from eat.errors import EatError
 from eat.figures import frontier, overview
 from eat.paths import FIGURES
 from eat.rows import rows_of
+from workflow_scripts import plot_curve
 
 ODD = r"50%_<b>x<b>\input{a}$y$"
 
@@ -137,6 +139,33 @@ def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int]],
     front = frontier.pareto_front(x, accuracy, low_is_good)
     assert {points[i] for i in front} == {points[i] for i in range(len(points)) if not beaten(i)}
     assert len({points[i] for i in front}) == len(front)
+
+
+def test_what_is_learned_has_no_schedule_in_the_figure(tmp_path: Path) -> None:
+    results, _ = write_study(tmp_path / "study")
+    curve = pd.read_csv(results / "curves" / "retention.csv")
+    learned = curve["system"] == "eat-6"
+    assert (curve.loc[learned, "observed"] < 1).any()
+    curve.loc[learned, "scheduled"] = float("nan")
+    curve.to_csv(results / "curves" / "retention.csv", index=False)
+    _, svg = draw("retention", results, "rotten_tomatoes", "dense-6", tmp_path)
+    titles = [title.text or "" for title in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
+    own = [title for title in titles if title.startswith("eat-6,")]
+    assert own and not any("scheduled" in title for title in own)
+
+
+def test_a_study_of_texts_of_one_length_gets_its_cost_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, _ = write_study(tmp_path / "study")
+    costs = results / "curves" / "cost.csv"
+    pd.read_csv(costs).iloc[:0].to_csv(costs, index=False)
+    options = {
+        "--summary": results / "summary.csv", "--curve": costs, "--task": "rotten_tomatoes", "--reference": "dense-6",
+        "--pdf": tmp_path / "cost.pdf", "--svg": tmp_path / "cost.svg",
+    }  # fmt: skip
+    given = [str(word) for option in options.items() for word in option]
+    monkeypatch.setattr(sys, "argv", ["plot_curve", "cost", *given])
+    plot_curve.main()
+    assert "Too few lengths" in (tmp_path / "cost.svg").read_text(encoding="utf-8")
 
 
 def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: Path) -> None:

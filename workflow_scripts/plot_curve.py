@@ -32,7 +32,7 @@ def main() -> None:
         raise EatError(f"no figure {arguments.figure!r}; known: {listed(figures)}")
     figures[arguments.figure](
         read_table(arguments.summary),
-        read_table(arguments.curve),
+        read_table(arguments.curve, may_be_empty=arguments.figure == "cost"),
         arguments.task,
         arguments.reference,
         out_pdf=arguments.pdf,

@@ -21,7 +21,8 @@ def plot_retention(
 ) -> None:
     """The part of the tokens alive after each layer: as scheduled, and as observed.
 
-    A panel for each system in the reference's precision that removes tokens. Filled markers: all examples, run to full
+    A panel for each system in the reference's precision that removes tokens; a reducer that learns how many has no
+    schedule. Filled markers: all examples, run to full
     depth; open markers: at the chosen threshold, over the examples still running at that layer.
     """
     rows = rows_of(summary, task)
@@ -64,15 +65,18 @@ def _layer_spots(panel: Axes, everyone: pd.DataFrame, system: str) -> Iterator[S
     for row in everyone.to_dict("records"):
         text = (
             f"{system}, after layer {rounding.count(row['layer'])}: {rounding.with_percent(row['observed'])} alive of "
-            f"{rounding.count(row['n'])} texts at full depth; scheduled {rounding.with_percent(row['scheduled'])}"
+            f"{rounding.count(row['n'])} texts at full depth"
         )
+        if not pd.isna(row["scheduled"]):  # what is learned has no schedule
+            text += f"; scheduled {rounding.with_percent(row['scheduled'])}"
         yield Spot(panel, row["layer"], row["observed"], text)
 
 
 def _draw_retention(panel: Axes, own: pd.DataFrame, tau: float | None, look: Look) -> None:
     everyone = own[own["tau"].isna()].sort_values("layer")
     layers = [0, *everyone["layer"].astype(int)]
-    panel.step(layers, [1.0, *everyone["scheduled"]], where="post", color="#777777", linestyle="--", linewidth=1.0)
+    if everyone["scheduled"].notna().all():
+        panel.step(layers, [1.0, *everyone["scheduled"]], where="post", color="#777777", linestyle="--", linewidth=1.0)
     panel.plot(layers, [1.0, *everyone["observed"]], color=look.colour, marker=look.marker, markersize=3.8)
     if tau is not None:
         running = own[np.isclose(own["tau"].astype(float), tau) & (own["n"] > 0)].sort_values("layer")
