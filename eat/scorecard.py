@@ -24,7 +24,7 @@ from eat.published import Published, PublishedRow
 from eat.rows import is_true
 from eat.statistics import proportion_interval
 from eat.tables import Cell, Column, Group, Row, Table
-from eat.verdicts import NoiseFloor, accuracy_verdict, speed_verdict
+from eat.verdicts import Competitive, NoiseFloor, accuracy_verdict, speed_verdict
 
 Verdict = Literal["reproduced", "not reproduced", "cannot be tested here"]
 Model = Literal["bert", "distilbert", "eat"]
@@ -42,7 +42,7 @@ class Evidence:
     """What a study measured on one task, as the tests read it.
 
     rows: the rows of summary.csv at batch 1. exits, lengths: the curves of the task. systems: the paper's model -> the
-    system that stands for it.
+    system that stands for it. norm: what comparing it with other scores of importance gave, each with its sentence.
     """
 
     task: str
@@ -51,6 +51,7 @@ class Evidence:
     lengths: pd.DataFrame
     noise: NoiseFloor
     systems: Mapping[str, str]
+    norm: Sequence[tuple[Competitive, str]] = ()
 
     def chosen(self, model: str) -> Record:
         """The row of a model at its chosen threshold. Raises `Untestable` where no system stands for it."""
@@ -111,7 +112,7 @@ class Speed(_Test):
         row = seen.chosen(self.model)
         verdict = speed_verdict(row["speedup_low"], row["speedup_high"], seen.noise)
         reason = _compared(_at(row), verdict, "the stock dense model")
-        return Finding(_ratio(row), verdict == self.expect, reason)
+        return Finding(_ratio(row), _as_expected(verdict, self.expect), reason)
 
 
 class SpeedAgainst(_Test):
@@ -132,7 +133,7 @@ class SpeedAgainst(_Test):
         else:
             verdict = "no difference shown"
         ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
-        return Finding(ours, verdict == self.expect, _compared(_at(own), verdict, _at(other)))
+        return Finding(ours, _as_expected(verdict, self.expect), _compared(_at(own), verdict, _at(other)))
 
 
 class AccuracyAgainst(_Test):
@@ -191,16 +192,21 @@ class Frontier(_Test):
     model: Model
 
     def judge(self, seen: Evidence) -> Finding:
-        """The lowest and the highest threshold must differ in speed by more than their intervals."""
+        """The lowest threshold must be faster than the highest by more than their intervals; slower refutes it."""
         own = seen.points(self.model)
         if own["tau"].nunique() < 2:
             raise Untestable(f"{seen.systems[self.model]} has fewer than two thresholds.")
         low, *_, high = own.to_dict("records")
         ours = f"{_ratio(low)} at {rounding.threshold(low['tau'])}, {_ratio(high)} at {rounding.threshold(high['tau'])}"
-        apart = low["speedup_low"] > high["speedup_high"]
+        if low["speedup_low"] > high["speedup_high"]:
+            supported, how = True, "lie apart"
+        elif low["speedup_high"] < high["speedup_low"]:
+            supported, how = False, "lie apart, the other way round"
+        else:
+            supported, how = None, "overlap"
         gained = rounding.points(high["accuracy"] - low["accuracy"])
-        reason = f"The intervals {'lie apart' if apart else 'overlap'}; accuracy changes by {gained} points on the way."
-        return Finding(ours, apart, reason)
+        reason = f"The intervals {how}; accuracy changes by {gained} points on the way."
+        return Finding(ours, supported, reason)
 
 
 class Near(_Test):
@@ -233,11 +239,12 @@ class LeavesEarly(_Test):
     at_least: float
 
     def judge(self, seen: Evidence) -> Finding:
-        """By the interval of a proportion (Wilson) over the texts."""
+        """By the interval of a proportion (Wilson) over the texts, as wide as that of one seed."""
         own = seen.exits[(seen.exits["system"] == seen.chosen(self.model)["system"]) & (seen.exits["tau"] == self.tau)]
         if own.empty:
             raise Untestable(f"{seen.systems[self.model]} has no threshold {rounding.threshold(self.tau)}.")
-        early, n = float(own.loc[own["exit"] < own["exit"].max(), "fraction"].sum()), int(own["n"].iloc[0])
+        early = float(own.loc[own["exit"] < own["exit"].max(), "fraction"].sum())
+        n = int(own["n"].iloc[0]) // int(seen.chosen(self.model)["seeds"])  # the curve counts texts times seeds
         low, high = proportion_interval(round(early * n), n)
         ours = f"{rounding.with_percent(early)} {rounding.interval(low, high, rounding.percent)}"
         supported, side = _beyond(low, high, self.at_least)
@@ -275,17 +282,41 @@ class ScalingHelps(_Test):
     model: Model
 
     def judge(self, seen: Evidence) -> Finding:
-        """The raw error must lie above the interval of the error after scaling."""
+        """The error before must lie above the interval of the error after scaling; below it refutes the claim.
+
+        Both errors are the plain ones, which chance inflates alike; the interval is the debiased one, moved to them.
+        """
         row = seen.chosen(self.model)
+        if row["calibration"] == "raw":
+            raise Untestable(f"The probabilities of {row['system']} are not scaled.")
         if pd.isna(row["ece_debiased_high"]):
             raise Untestable(f"The calibration error of {row['system']} has no interval.")
-        raw, low, high = row["ece_raw"], row["ece_debiased_low"], row["ece_debiased_high"]
-        within = rounding.interval(low, high, rounding.calibration_error)
-        after = f"{rounding.calibration_error(row['ece_debiased'])} % {within}"
-        side = "lies above" if raw > high else "does not lie above"
-        reason = f"{row['system']}: the error before {side} the interval after."
-        ours = f"{rounding.calibration_error(raw)} % before, {after} after"
-        return Finding(ours, raw > high, reason)
+        raw, after = row["ece_raw"], row["ece_calibrated"]
+        low, high = (after + row[end] - row["ece_debiased"] for end in ("ece_debiased_low", "ece_debiased_high"))
+        within = rounding.interval(max(0.0, low), high, rounding.calibration_error)
+        if raw > high:
+            supported, side = True, "above"
+        elif raw < low:
+            supported, side = False, "below"
+        else:
+            supported, side = None, "within"
+        reason = f"{row['system']}: the error before lies {side} the interval after."
+        ours = f"{rounding.calibration_error(raw)} % before, {rounding.calibration_error(after)} % {within} after"
+        return Finding(ours, supported, reason)
+
+
+class NormIsCompetitive(_Test):
+    """The norm of a hidden state is as good a score of importance as others."""
+
+    kind: Literal["norm_is_competitive"]
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By accuracy at equal retention and by correlation with saliency: all must say so, and any can refute it."""
+        if not seen.norm:
+            raise Untestable("It takes systems that differ in the score alone, as those of config/systems.yaml do.")
+        verdicts = [verdict for verdict, _ in seen.norm]
+        supported = False if "not competitive" in verdicts else True if set(verdicts) == {"competitive"} else None
+        return Finding(", ".join(dict.fromkeys(verdicts)), supported, " ".join(sentence for _, sentence in seen.norm))
 
 
 class NotMeasured(_Test):
@@ -301,9 +332,14 @@ class NotMeasured(_Test):
 
 Test = Annotated[
     Speed | SpeedAgainst | AccuracyAgainst | KeepsAccuracy | Frontier | Near | LeavesEarly | ShortTextsLoseMore
-    | ScalingHelps | NotMeasured,
+    | ScalingHelps | NormIsCompetitive | NotMeasured,
     Field(discriminator="kind"),
 ]  # fmt: skip
+
+
+def _as_expected(verdict: str, expected: str) -> bool | None:
+    """Whether a verdict on speed is the expected one; `None` where it shows no difference."""
+    return None if verdict == "no difference shown" else verdict == expected
 
 
 def _compared(own: str, verdict: str, other: str) -> str:

@@ -532,20 +532,21 @@ def exit_curve(results: Results) -> pd.DataFrame:
 def retention_curve(results: Results) -> pd.DataFrame:
     """Tokens alive after each layer over tokens at input, as the reducer schedules it and as it was observed.
 
-    With tau empty: all texts at full depth. With a tau: those still running, which at a layer that has an exit are
-    those that did not leave there, since the exit comes before the removal.
+    over `all`: all texts at full depth, tau empty. over `running`, for each operating point at which texts may leave:
+    those still running, which at a layer that has an exit are those that did not leave there, since the exit comes
+    before the removal.
     """
     rows = []
     for system, traces in results.traces.items():
         alive = np.concatenate([trace.alive / trace.lengths[:, None] for trace in traces])  # (N * seeds, L)
         layers = np.arange(1, alive.shape[1] + 1)
         scheduled = scheduled_retention(traces[0].shape)
-        running: dict[float | None, npt.NDArray[np.bool_]] = {None: np.ones_like(alive, dtype=bool)}
+        curves: list[tuple[str, float | None, npt.NDArray[np.bool_]]] = [("all", None, np.ones_like(alive, dtype=bool))]
         for (name, tau), found in results.replays.items():
-            if name == system and tau is not None:
+            if name == system and results.study.systems[system].exits.rule:
                 depth = np.concatenate([one.depth for one in found])[:, None]
-                running[tau] = (depth > layers) | (depth == layers[-1])
-        for tau, live in running.items():
+                curves.append(("running", tau, (depth > layers) | (depth == layers[-1])))
+        for over, tau, live in curves:
             counts = live.sum(axis=0)
             observed = np.where(counts > 0, (alive * live).sum(axis=0) / np.maximum(counts, 1), np.nan)
             rows.append(
@@ -554,6 +555,7 @@ def retention_curve(results: Results) -> pd.DataFrame:
                         "task": results.task,
                         "system": system,
                         "tau": np.nan if tau is None else tau,
+                        "over": over,
                         "layer": layers,
                         "scheduled": scheduled,
                         "observed": observed,

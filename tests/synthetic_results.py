@@ -257,11 +257,12 @@ def retention(task: str, made: Made) -> pd.DataFrame:
     for system in made.systems:
         layers = range(1, (3 if system.depth == 3 else LAYERS) + 1)
         for tau in (None, *(tau for tau in system.taus if tau is not None)):
+            over = "all" if tau is None else "running"
             for layer in layers:
                 scheduled = 0.7 ** (int(layer >= 2) + int(layer >= 4)) if system.retention < 1 else 1.0
                 observed = scheduled + 0.035 * (1 - scheduled) + (0.02 if tau and scheduled < 1 else 0.0)
-                rows.append((task, system.name, tau, layer, tidy(scheduled), tidy(observed), made.n))
-    return pd.DataFrame(rows, columns=["task", "system", "tau", "layer", "scheduled", "observed", "n"])
+                rows.append((task, system.name, tau, over, layer, tidy(scheduled), tidy(observed), made.n))
+    return pd.DataFrame(rows, columns=["task", "system", "tau", "over", "layer", "scheduled", "observed", "n"])
 
 
 def lengths(task: str, made: Made) -> pd.DataFrame:

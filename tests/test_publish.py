@@ -80,6 +80,20 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     assert Path("page.md").read_text(encoding="utf-8") == page
 
 
+def test_each_task_has_its_own_tables_and_noise(half_done: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = StudyPaths(half_done.study)
+    for path in list(paths.timing("movies").parents[1].rglob("*movies*")):
+        copy = path.with_name(path.name.replace("movies", "books"))
+        shutil.copytree(path, copy) if path.is_dir() else shutil.copy(path, copy)
+    put(paths.card("movies"), paths.card("books"))
+    Path("page.md").write_text(PAGE, encoding="utf-8")
+    publish(monkeypatch)
+    page = Path("page.md").read_text(encoding="utf-8")
+    assert page.count("Batch 32:") == page.count("Batch size 32. The stock dense model timed against itself") == 2
+    assert "in the mean; the clock does not show" in page
+    assert "Not finished yet" not in page
+
+
 def test_nothing_finished_and_a_page_without_marks_are_refused(
     half_done: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

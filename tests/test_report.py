@@ -26,6 +26,7 @@ from eat.errors import DamagedFile, EatError
 from eat.paths import FIGURES, STUDY_FIGURES
 from eat.report.environments import html_environment, latex_environment
 from eat.report.inline import inline_svg
+from eat.report.prose import best_sentences
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.report.theory import reach_of
@@ -479,7 +480,10 @@ def task_of(retention: list[dict[str, Any]], exits: list[dict[str, Any]]) -> Tas
 def test_the_reach_of_an_operating_point_by_hand() -> None:
     """Three layers; after layer 1 half of the tokens is removed, after layer 2 40 % of the texts leave."""
     alive = {(None, 1): 0.5, (None, 2): 0.5, (None, 3): 0.5, (0.9, 1): 0.5, (0.9, 2): 0.6, (0.9, 3): 0.6}
-    retention = [{"system": "s", "tau": tau, "layer": layer, "observed": part} for (tau, layer), part in alive.items()]
+    retention = [
+        {"system": "s", "tau": tau, "over": "running" if tau else "all", "layer": layer, "observed": part}
+        for (tau, layer), part in alive.items()
+    ]
     exits = [
         {"system": "s", "tau": 0.9, "exit": 2, "fraction": 0.4},
         {"system": "s", "tau": 0.9, "exit": 3, "fraction": 0.6},
@@ -495,6 +499,16 @@ def test_the_reach_of_an_operating_point_by_hand() -> None:
 def test_the_measured_exponents_stand_beside_those_of_proposition_1(plain: dict[str, str]) -> None:
     text = Page(plain["report.html"]).text
     assert "the exponents of time and of FLOPs are: dense-6 0.40 [0.35, 0.45] and 1.01, eat-6 0.40" in text
+
+
+def test_the_reference_is_not_the_fastest_that_loses_nothing_to_itself() -> None:
+    row = {
+        "system": "dense-6", "tau": None, "speedup_vs_dense": 3.0, "speedup_low": 2.9, "speedup_high": 3.1,
+        "delta_accuracy": 0.0, "delta_low": 0.0, "delta_high": 0.0,
+    }  # fmt: skip
+    worse = row | {"system": "eat-6", "delta_accuracy": -0.02, "delta_low": -0.03, "delta_high": -0.01}
+    (sentence,) = best_sentences([row, worse], "dense-6")
+    assert sentence == "For no system does the interval exclude a loss of one point of accuracy."
 
 
 def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_path: Path) -> None:

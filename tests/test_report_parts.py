@@ -344,7 +344,7 @@ def alive(systems: Mapping[str, float]) -> pd.DataFrame:
     """The part of the tokens that each system keeps after the last of two layers."""
     return pd.DataFrame(
         [
-            {"task": "t", "system": name, "tau": None, "layer": layer, "observed": part}
+            {"task": "t", "system": name, "tau": None, "over": "all", "layer": layer, "observed": part}
             for name, kept in systems.items()
             for layer, part in ((1, 1.0), (2, kept))
         ]

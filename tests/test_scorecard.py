@@ -43,6 +43,7 @@ KEPT = "retention_full_depth"
 FAST = Made(systems=(DENSE, STUDENT, replace(EAT, speedup=3.0)))
 SLOW = Made(systems=(DENSE, STUDENT, replace(EAT, speedup=0.5)))
 WORSE = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.05, chosen=0)))
+LEVEL = Made(systems=(DENSE, STUDENT, replace(EAT, speedup=1.0)))
 OPEN = "cannot be tested here"
 EVEN = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.001, chosen=0)))
 
@@ -52,6 +53,8 @@ EVEN = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.001, chosen=0)))
     [
         ({"kind": "speed", "model": "eat", "expect": "slower"}, FAST, "not reproduced"),
         ({"kind": "speed", "model": "eat", "expect": "slower"}, SLOW, "reproduced"),
+        # the interval includes 1
+        ({"kind": "speed", "model": "eat", "expect": "slower"}, LEVEL, OPEN),
         ({"kind": "speed_against", "model": "eat", "other": "bert", "expect": "faster"}, FAST, "reproduced"),
         ({"kind": "speed_against", "model": "distilbert", "other": "eat", "expect": "faster"}, SLOW, "reproduced"),
         ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "lower"}, WORSE, "reproduced"),
@@ -72,12 +75,50 @@ EVEN = Made(systems=(DENSE, STUDENT, replace(EAT, delta=-0.001, chosen=0)))
         ({"kind": "short_texts_lose_more", "model": "eat"}, FAST, "not reproduced"),
         # raw .061, after scaling at most .0185
         ({"kind": "scaling_helps", "model": "eat"}, FAST, "reproduced"),
+        ({"kind": "norm_is_competitive"}, FAST, OPEN),
     ],
 )  # fmt: skip
 def test_verdicts_by_hand(tmp_path: Path, test: dict[str, Any], made: Made, expected: str) -> None:
     judged = verdict_of(test, evidence(tmp_path, made))
     assert judged.verdict == expected, judged
     assert judged.reason.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (["competitive", "competitive"], "reproduced"),
+        (["competitive", "undecided"], OPEN),
+        (["competitive", "not competitive"], "not reproduced"),
+    ],
+)
+def test_the_norm_is_judged_by_all_that_was_compared(tmp_path: Path, found: list[Any], expected: str) -> None:
+    seen = replace(evidence(tmp_path), norm=[(verdict, f"It is {verdict}.") for verdict in found])
+    judged = verdict_of({"kind": "norm_is_competitive"}, seen)
+    assert (judged.verdict, judged.reason) == (expected, " ".join(f"It is {verdict}." for verdict in found))
+
+
+def scaled(seen: Evidence, **values: Any) -> Evidence:
+    return replace(seen, rows=seen.rows.assign(**values))
+
+
+def test_scaling_is_judged_by_errors_of_one_kind(tmp_path: Path) -> None:
+    """The plain error after is .03, the debiased one .02 [.01, .035]: before, .046 is above .045, .019 below .02."""
+    seen = evidence(tmp_path)
+    after = {"ece_calibrated": 0.03, "ece_debiased": 0.02, "ece_debiased_low": 0.01, "ece_debiased_high": 0.035}
+    for before, expected in ((0.046, "reproduced"), (0.04, OPEN), (0.019, "not reproduced")):
+        judged = verdict_of({"kind": "scaling_helps", "model": "eat"}, scaled(seen, ece_raw=before, **after))
+        assert judged.verdict == expected, judged
+    unscaled = verdict_of({"kind": "scaling_helps", "model": "eat"}, scaled(seen, calibration="raw"))
+    assert (unscaled.verdict, unscaled.reason) == (OPEN, "The probabilities of eat-6 are not scaled.")
+
+
+def test_texts_are_counted_once_however_many_the_seeds(tmp_path: Path) -> None:
+    test = {"kind": "leaves_early", "model": "eat", "tau": 0.9, "at_least": 0.1}
+    seen = evidence(tmp_path)
+    once = verdict_of(test, seen)
+    thrice = replace(seen, rows=seen.rows.assign(seeds=3), exits=seen.exits.assign(n=3 * seen.exits["n"]))
+    assert verdict_of(test, thrice).ours == once.ours
 
 
 def test_a_model_that_nobody_plays_cannot_be_tested(tmp_path: Path) -> None:

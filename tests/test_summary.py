@@ -390,8 +390,9 @@ def test_exits_add_up(out: Path, summary: pd.DataFrame) -> None:
 
 def test_retention_as_scheduled_and_as_observed(out: Path) -> None:
     table = pd.read_csv(out / "curves" / "retention.csv")
-    assert list(table.columns) == ["task", "system", "tau", "layer", "scheduled", "observed", "n"]
-    everyone = table[(table["system"] == "eat") & table["tau"].isna()]
+    assert list(table.columns) == ["task", "system", "tau", "over", "layer", "scheduled", "observed", "n"]
+    everyone = table[(table["system"] == "eat") & (table["over"] == "all")]
+    assert everyone["tau"].isna().all() and (table.loc[table["tau"].notna(), "over"] == "running").all()
     assert everyone["scheduled"].to_numpy() == pytest.approx([1, 0.7, 0.7, 0.49, 0.49, 0.49])
     assert (everyone["observed"] >= everyone["scheduled"]).all()  # rounding up, and [CLS]
     assert (everyone["n"] == 2 * 120).all()

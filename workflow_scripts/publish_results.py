@@ -91,7 +91,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         parts.append(to_markdown(main_table(summary, task)))
         throughput = throughput_table(summary, task)
         if throughput is not None:
-            parts += [f"Batch {int(summary['batch_size'].max())}:\n", to_markdown(throughput)]
+            parts += [f"Batch {int(max(batches))}:\n", to_markdown(throughput)]
         parts += [noise_of_batch(batch, noise_floor(summary, task, batch)) + "\n" for batch in batches]
         if ablation is not None:
             rows = ablation[ablation["task"] == task]

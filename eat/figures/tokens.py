@@ -45,7 +45,7 @@ def plot_retention(
         for panel, name in zip(panels, shown, strict=False):
             own = curves[curves["system"] == name]
             _draw_retention(panel, own, chosen.get(name), looks[name])
-            spots += _layer_spots(panel, own[own["tau"].isna()], name)
+            spots += _layer_spots(panel, own[own["over"] == "all"], name)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
         if shown:
@@ -73,13 +73,13 @@ def _layer_spots(panel: Axes, everyone: pd.DataFrame, system: str) -> Iterator[S
 
 
 def _draw_retention(panel: Axes, own: pd.DataFrame, tau: float | None, look: Look) -> None:
-    everyone = own[own["tau"].isna()].sort_values("layer")
+    everyone, still = (own[own["over"] == over].sort_values("layer") for over in ("all", "running"))
     layers = [0, *everyone["layer"].astype(int)]
     if everyone["scheduled"].notna().all():
         panel.step(layers, [1.0, *everyone["scheduled"]], where="post", color="#777777", linestyle="--", linewidth=1.0)
     panel.plot(layers, [1.0, *everyone["observed"]], color=look.colour, marker=look.marker, markersize=3.8)
-    if tau is not None:
-        running = own[np.isclose(own["tau"].astype(float), tau) & (own["n"] > 0)].sort_values("layer")
+    running = still[(still["tau"].isna() if tau is None else np.isclose(still["tau"], tau)) & (still["n"] > 0)]
+    if not running.empty:
         panel.plot(
             running["layer"],
             running["observed"],

@@ -87,12 +87,19 @@ def importance_sentences(task: TaskFiles, reference: str) -> list[str]:
     """Is the norm competitive? A sentence for the correlation and one for the accuracy, in each group of equals."""
     if task.importance is None:
         return []
-    sentences = []
-    for systems in equal_retention(task, reference):
-        sentences += [_by_accuracy(task, systems), _by_correlation(task, systems)]
+    sentences = [sentence for _, sentence in norm_verdicts(task, reference)]
     highest = _highest_sentence(task.importance)
     found = [sentence for sentence in (*sentences, highest) if sentence]
     return found or ["No score of this study is the norm, or none stands beside it: nothing is compared."]
+
+
+def norm_verdicts(task: TaskFiles, reference: str) -> list[tuple[Competitive, str]]:
+    """Whether the norm is competitive, by accuracy and by correlation in each group of equals, with the sentences."""
+    found = []
+    for systems in [] if task.importance is None else equal_retention(task, reference):
+        by_correlation = _by_correlation(task, systems)
+        found += [_by_accuracy(task, systems), *([by_correlation] if by_correlation else [])]
+    return found
 
 
 def equal_retention(task: TaskFiles, reference: str) -> list[list[str]]:
@@ -128,7 +135,7 @@ def mean_correlation(rows: pd.DataFrame) -> tuple[float, float, float]:
 
 def _alive(task: TaskFiles, system: str) -> np.ndarray:
     """The part of the tokens alive after each layer, all texts run to full depth (L,)."""
-    own = task.retention[(task.retention["system"] == system) & task.retention["tau"].isna()]
+    own = task.retention[(task.retention["system"] == system) & (task.retention["over"] == "all")]
     alive: np.ndarray = own.sort_values("layer")["observed"].to_numpy(float)
     return alive
 
@@ -155,7 +162,7 @@ def _correlation(rows: pd.DataFrame) -> Cell:
 # --- is the norm competitive? -------------------------------------------------------------------------------------
 
 
-def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> str:
+def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, str]:
     norm, *others = systems
     rows, kinds = _single(task), _kinds(task)
     ends = {name: (float(rows[name]["delta_low"]), float(rows[name]["delta_high"])) for name in systems}
@@ -165,12 +172,13 @@ def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> str:
     return _told("accuracy at equal retention", norm, subject, outcomes, kinds)
 
 
-def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> str:
+def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, str] | None:
+    """`None` where no layer is scored by the norm and by another."""
     assert task.importance is not None
     norm, *others = systems
     kinds, scored = _kinds(task), dict(list(task.importance.dropna(subset="rho").groupby("system")))
     if norm not in scored:
-        return ""
+        return None
     layers = set(scored[norm]["layer"])
     # equal retention means the same layers, but only those in which both score are compared
     outcomes = {}
@@ -178,7 +186,7 @@ def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> str:
         if name in scored and (common := layers & set(scored[name]["layer"])):
             outcomes[name] = _compared(scored[norm], scored[name], common)
     if not outcomes:
-        return ""
+        return None
     middle, low, high = mean_correlation(scored[norm])
     own = rounding.interval(low, high, rounding.correlation)
     subject = f"its rank correlation with saliency is {rounding.correlation(middle)} {own}"
@@ -190,7 +198,9 @@ def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Co
     return verdicts.comparison(ends[0], ends[1])
 
 
-def _told(measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparison], kinds: Mapping[str, str]) -> str:
+def _told(
+    measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparison], kinds: Mapping[str, str]
+) -> tuple[Competitive, str]:
     """The verdict on a system that scores by the norm, and what it rests on."""
     controls = [name for name in outcomes if kinds.get(name) == _RANDOM]
     rivals = [name for name in outcomes if name not in controls]
@@ -210,7 +220,7 @@ def _told(measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparis
         for outcome in words
         if (names := [_named(name, kinds) for name, found in outcomes.items() if found == outcome])
     ]
-    return f"{said[verdict]}: {subject}, {', '.join(parts)}."
+    return verdict, f"{said[verdict]}: {subject}, {', '.join(parts)}."
 
 
 def _named(name: str, kinds: Mapping[str, str]) -> str:

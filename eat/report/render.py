@@ -20,7 +20,7 @@ from eat.paths import CURVES, FIGURES
 from eat.published import Published, read_published
 from eat.report import prose
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
-from eat.report.importance import correlation_table, importance_sentences, retention_table
+from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.inline import inline_svg
 from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
@@ -184,7 +184,8 @@ def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence
     rows = task.summary[task.summary["batch_size"] == 1]
     models = published.models(list(rows["system"].unique()), reference)
     systems = {model: system for system, model in models.items()}
-    return Evidence(task.name, rows, task.exits, task.lengths, noise_floor(rows, task.name, 1), systems)
+    norm = norm_verdicts(task, reference)
+    return Evidence(task.name, rows, task.exits, task.lengths, noise_floor(rows, task.name, 1), systems, norm)
 
 
 def _task_report(
@@ -215,7 +216,7 @@ def _task_report(
         anchor=anchor,
         facts=prose.task_facts(task),
         overview=prose.overview(single, noise[1]),
-        best=tuple(prose.best_sentences(single)),
+        best=tuple(prose.best_sentences(single, reference)),
         findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
         adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
         calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),

@@ -158,7 +158,7 @@ def read_tasks(
     lengths = read_table(
         results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
     )
-    retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "layer", "observed"))
+    retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "over", "layer", "observed"))
     cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
     buckets = read_table(results / "buckets.csv", BUCKET_COLUMNS)
     promises = read_table(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
@@ -227,7 +227,7 @@ def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
 
 def noise_floor(rows: pd.DataFrame, task: str, batch: int) -> NoiseFloor:
     """The A/A ratio of a task at one batch size, from the row `hf-dense-again`. Raises `EatError` without it."""
-    again = rows[(rows["system"] == STOCK_AGAIN) & (rows["batch_size"] == batch)]
+    again = rows[(rows["task"] == task) & (rows["system"] == STOCK_AGAIN) & (rows["batch_size"] == batch)]
     if len(again) != 1:
         raise EatError(
             f"task {task!r}: {len(again)} rows of {STOCK_AGAIN} at batch size {batch}, not 1; time the A/A pair"

@@ -48,8 +48,9 @@ class Reach:
 def reach_of(task: TaskFiles, system: str, tau: float) -> Reach:
     """The reach of an operating point, from the curves. tau: NaN where the system has no threshold."""
     kept = task.retention[task.retention["system"] == system].sort_values("layer")
-    everyone = kept[kept["tau"].isna()]
-    here = everyone if pd.isna(tau) else kept[kept["tau"] == tau]
+    everyone, still = (kept[kept["over"] == over] for over in ("all", "running"))
+    here = still[still["tau"].isna() if pd.isna(tau) else still["tau"] == tau]
+    here = everyone if here.empty else here  # where nobody may leave
     # what enters a layer is what was alive after the one before; a layer that nobody reaches computes nothing
     entering = np.concatenate([[1.0], everyone["observed"].to_numpy(float)[:-1]])
     running = np.concatenate([[1.0], here["observed"].fillna(0.0).to_numpy(float)[:-1]])
