@@ -80,8 +80,10 @@ def adapts_by(results: Results, point: Point) -> str:
     """What makes an operating point faster, as it shows in the dev texts.
 
     A system that attends to a part of the pairs gains on long texts by that, too: it is `both`, or `neither`, and never
-    told as pruning or exits alone.
+    told as pruning or exits alone. A cascade is `neither`: a text that goes on begins again with another model.
     """
+    if results.study.systems[point[0]].cascade:
+        return NEITHER
     traces = results.traces[point[0]]
     prunes = any(bool((trace.fed[:, -1] < trace.lengths).any()) for trace in traces)
     leaves = any(bool((played.depth < traces[0].shape["layers"]).any()) for played in results.replays[point])

@@ -376,6 +376,9 @@ class Exits(Strict):
         return self
 
 
+RULES = ("rule", "patience", "promise", "tau")
+"""The keys of `Exits` that say when a text leaves, and not where: no trace depends on them."""
+
 SELF = "self"
 """The teacher of a model that distils its last head into the others."""
 
@@ -895,13 +898,13 @@ class Study(Strict):
             | {"learning_rate": rate, "batch_size": batch_size},
         }
 
-    def view(self, tasks: Sequence[str], keep: Sequence[str] = ()) -> str:
+    def view(self, tasks: Sequence[str], keep: Sequence[str] = (), rules: bool = True) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
         and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation`
         that is not named in `keep`, are set to their defaults, so that changing them leaves the job's parameters as
-        they were.
+        they were. So are the rules by which texts leave, their thresholds, patience and promises, unless `rules`.
         """
         fixed: dict[str, Any] = {"training": Training()}
         if "timing" not in keep:
@@ -919,9 +922,14 @@ class Study(Strict):
         needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
         of_tasks: dict[str, Any] = {} if "titles" in keep else {"title": None}
         fixed["tasks"] = {name: self.tasks[name].model_copy(update=of_tasks) for name in needed}
+        no_rules = {name: Exits.model_fields[name].get_default(call_default_factory=True) for name in RULES}
         fixed["systems"] = {
             name: system.model_copy(
-                update={**of_systems, "recipe": [Stage(name=stage.name) for stage in system.recipe]}
+                update={
+                    **of_systems,
+                    "recipe": [Stage(name=stage.name) for stage in system.recipe],
+                    "exits": system.exits if rules else system.exits.model_copy(update=no_rules),
+                }
             )
             for name, system in self.systems.items()
         }

@@ -88,7 +88,7 @@ rule compare_importance:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"]),
+        study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"], rules=False),
     message:
         "{wildcards.task}: comparing scores of importance"
     shell:

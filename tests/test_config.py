@@ -824,6 +824,23 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(value=studies())
+def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str, Any]) -> None:
+    study = load_study(value)
+    task = next(iter(study.tasks))
+    seen = load_study(json.loads(study.view([task], rules=False)))
+    other = copy.deepcopy(value)
+    for name, system in study.systems.items():
+        exits = seen.systems[name].exits
+        assert (exits.rule, exits.tau, exits.patience, exits.promise) == ([], [], 1, None)
+        assert (exits.after, exits.read, exits.head) == (system.exits.after, system.exits.read, system.exits.head)
+        assert seen.parts(name) == study.parts(name)
+        if system.exits.tau:
+            other["systems"][name]["exits"]["tau"] = [0.123]
+    assert load_study(other).view([task], rules=False) == study.view([task], rules=False)
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(value=studies(), tau=st.lists(st.floats(0.01, 1.0), min_size=1, max_size=3, unique=True))
 def test_training_does_not_depend_on_thresholds_and_rules(value: dict[str, Any], tau: list[float]) -> None:
     study = load_study(value)

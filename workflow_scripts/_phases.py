@@ -65,7 +65,7 @@ PHASES: Mapping[str, Phase] = {
     "trace": Phase(
         ("trace", "compare_importance"),
         ("prepare", "finetune"),
-        (*STUDY, *TASK, *SYSTEM, *PARTS, "importance_texts"),
+        (*STUDY, *TASK, *SYSTEM, *PARTS, "reference", "importance_texts"),
     ),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
