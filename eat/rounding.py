@@ -113,6 +113,11 @@ def ratio(value: float) -> str:
     return _fixed("a ratio", value, 2)
 
 
+def gflops(billions: float) -> str:
+    """10^9 operations of a text, three decimals below 1 and two from there on: `0.592`, `4.87`."""
+    return _fixed("a number of operations", billions, 3 if abs(billions) < 1 else 2)
+
+
 def exponent(power: float) -> str:
     """A power by which something grows, two decimals."""
     return _fixed("an exponent", power, 2)

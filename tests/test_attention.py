@@ -125,6 +125,7 @@ def test_computed_pairs_are_those_given_to_the_kernel(
 @pytest.mark.parametrize("lengths", [[29], [12, 12], [29, 3, 17, 1]], ids=str)
 @pytest.mark.parametrize("pattern", PATTERNS[:3], ids=str)
 def test_attention_received_sums_to_one_a_row(pattern: AttentionPattern, lengths: list[int]) -> None:
+    """Magic Pyramid (arXiv:2111.00230), equation 7, after LTP (arXiv:2107.00910): the mean over heads and queries."""
     qkv, layout = random_qkv(lengths), Layout(lengths)
     received = pattern.received(qkv, layout, HEADS)
     assert [part.sum().item() for part in received.split(lengths)] == pytest.approx([1.0] * len(lengths), abs=1e-5)
@@ -153,6 +154,7 @@ def test_masks_cached_by_a_trace_serve_training(lengths: list[int], blocked_from
 def test_a_bias_on_keys_is_added_to_every_logit_of_theirs(
     pattern: AttentionPattern, lengths: list[int], blocked_from: int
 ) -> None:
+    """What soft removal in AdapLeR (arXiv:2203.08991) and proportional attention in ToMe (arXiv:2210.09461) ask for."""
     pattern, layout, qkv = replace(pattern, blocked_from=blocked_from), Layout(lengths), random_qkv(lengths)
     bias = torch.randn(layout.tokens, generator=torch.Generator().manual_seed(2)).requires_grad_()
     exact = bias.detach().double().requires_grad_()
@@ -175,6 +177,7 @@ def test_a_bias_on_keys_is_added_to_every_logit_of_theirs(
 
 
 def test_what_a_token_gives_to_itself_can_be_left_out() -> None:
+    """As in the significance score of PoWER-BERT (arXiv:2001.08950)."""
     lengths = [5, 3]
     layout, qkv = Layout(lengths), random_qkv(lengths)
     found = DENSE.received(qkv, layout, HEADS, own_query=False)

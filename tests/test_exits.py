@@ -23,10 +23,12 @@ def rows(*values: list[float]) -> Tensor:
 
 
 def test_confidence_leaves_at_the_threshold_and_above():
+    """EAT (arXiv:2510.12856), section 3.3: max_c P(y = c) >= tau."""
     assert certain_enough(["confidence"], 0.75, {2: rows([0.75, 0.25], [0.7, 0.3])}).tolist() == [True, False]
 
 
 def test_entropy_is_fastbert_s_uncertainty():
+    """FastBERT (arXiv:2004.02178), equation 7; Magic Pyramid (arXiv:2111.00230), equation 5: 1 - u is the certainty."""
     # H(0.9, 0.1) / ln 2 = 0.468996 (-(0.9 log2 0.9 + 0.1 log2 0.1)): certainty 0.531004
     probabilities = {2: rows([0.9, 0.1])}
     assert certain_enough(["entropy"], 0.5310, probabilities).tolist() == [True]
@@ -38,6 +40,7 @@ def test_entropy_is_fastbert_s_uncertainty():
 
 
 def test_agreement_needs_the_same_class_at_the_exit_before():
+    """EAT (arXiv:2510.12856), section 3.3, its "patience" variant: the same argmax at the exit before."""
     first = rows([0.9, 0.1], [0.9, 0.1])
     second = rows([0.6, 0.4], [0.4, 0.6])
     assert certain_enough(["agreement"], None, {2: first}).tolist() == [False, False]
@@ -47,7 +50,10 @@ def test_agreement_needs_the_same_class_at_the_exit_before():
 
 
 def test_patience_counts_agreements_in_a_row():
-    """PABEE's counter: of classes 0 1 1 1 0 0 it is - 0 1 2 0 1 after the second exit and on."""
+    """The patience counter of PABEE (arXiv:2006.04152): one more where a head answers as the one before it, else 0.
+
+    Of classes 0 1 1 1 0 0 it is - 0 1 2 0 1 after the second exit and on.
+    """
     classes = [0, 1, 1, 1, 0, 0]
     exits = {depth: rows([0.9, 0.1] if found == 0 else [0.1, 0.9]) for depth, found in enumerate(classes, start=1)}
     for patience, leaves in ((1, [0, 0, 1, 1, 0, 1]), (2, [0, 0, 0, 1, 0, 0]), (3, [0] * 6)):
@@ -60,7 +66,8 @@ def test_patience_counts_agreements_in_a_row():
 
 
 def test_deebert_s_entropy_in_nats_is_a_certainty():
-    # it leaves where H < S; S = 0.3 nats of two classes is tau = 1 - 0.3 / ln 2, with any head's probabilities
+    """DeeBERT (arXiv:2004.12993), its rule at inference: a text leaves where the entropy is below S."""
+    # S = 0.3 nats of two classes is tau = 1 - 0.3 / ln 2, with any head's probabilities
     tau = 1 - 0.3 / math.log(2)
     for sure, leaves in ((0.95, True), (0.90, False)):  # H = 0.1985 and 0.3251
         assert certain_enough(["entropy"], tau, {1: rows([sure, 1 - sure])}).item() is leaves
@@ -146,7 +153,8 @@ def test_heads_are_their_formula(kind: str, read: str):
 def test_an_attending_head_is_fastbert_s(kind: str):
     """Linear d -> 128, tanh, self-attention (its four products) with two heads over the row, [CLS], the classifier.
 
-    FastBERT counts 16.8 million operations for the attention of 128 tokens: four products of 2 x 128 x 128 each.
+    FastBERT (arXiv:2004.02178), the classifiers of section 3.1. Its table 1 counts 16.8 million operations for their
+    self-attention on 128 tokens: four products of 2 x 128 x 128 each.
     """
     torch.manual_seed(0)
     head = ExitHead(8, 3, kind, "attention").eval()

@@ -19,6 +19,7 @@ from synthetic_results import DENSE, EAT, STUDENT, SYSTEMS, Made, plot, shape_of
 from eat import style
 from eat.errors import EatError
 from eat.figures import frontier, overview
+from eat.figures.canvas import ratio_axis
 from eat.paths import FIGURES
 from eat.rows import rows_of
 from workflow_scripts import plot_curve
@@ -173,10 +174,43 @@ def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: P
     titles = [title.text for title in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
     summary = pd.read_csv(results / "summary.csv")
     drawn = summary[summary.accuracy.notna() & (summary.system != "hf-dense-again")]
-    assert len(titles) == len(drawn)
+    assert len(titles) == len(drawn) + sum(drawn.batch_size == 1)  # FLOPs are drawn once, of the rows at batch 1
     row = drawn[(drawn.system == "eat-6") & (drawn.tau == 0.9) & (drawn.batch_size == 1)].iloc[0]
     expected = f"eat-6, τ = 0.90: {100 * row.accuracy:.1f} % "
-    assert sum(title is not None and title.startswith(expected) for title in titles) == 2  # batch 1 and 32
+    found = [str(title) for title in titles if str(title).startswith(expected)]
+    assert len(found) == 3  # batch 1, batch 32, FLOPs
+    assert found[2].endswith(f", {row.gflops:.3f} GFLOPs, {1 / row.flops_ratio:.2f} of dense-6's")
+
+
+def test_a_point_of_the_frontier_stands_at_one_height_by_the_clock_and_by_flops(tmp_path: Path) -> None:
+    """So that a reader sees across where the two disagree: here FLOPs rank two systems the other way round."""
+    results, _ = write_study(tmp_path, made=Made(systems=(DENSE, STUDENT, EAT)))
+    summary = pd.read_csv(results / "summary.csv")
+    summary.loc[summary.system == "student-3", "gflops"] = 0.6  # fast for its FLOPs
+    summary.to_csv(results / "summary.csv", index=False)
+    _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path)
+    places: dict[str, list[tuple[float, float]]] = {}
+    for circle in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}circle"):
+        name = str(circle[0].text).split(":")[0]
+        places.setdefault(name, []).append((float(str(circle.get("cx"))), float(str(circle.get("cy")))))
+    student, adaptive = places["student-3"], places["eat-6, τ = 0.95"]
+    assert len({y for _, y in student}) == len({y for _, y in adaptive}) == 1
+    latency, _, flops = range(3)
+    assert student[latency][0] < adaptive[latency][0] and student[flops][0] > adaptive[flops][0]
+
+
+@pytest.mark.parametrize(
+    ("ends", "numbers"),
+    [((1.0, 10.0), [1, 2, 3, 5, 10]), ((4.0, 8.0), [5, 7]), ((0.1, 100.0), [0.1, 1, 10, 100])],
+)
+def test_numbers_of_a_logarithmic_axis_are_as_dense_as_there_is_room(
+    ends: tuple[float, float], numbers: list[float]
+) -> None:
+    axes = Figure().subplots()
+    ratio_axis(axes, most=6)
+    axes.set_xlim(*ends)
+    low, high = ends
+    assert [round(tick, 6) for tick in axes.get_xticks() if low * 0.999 <= tick <= high * 1.001] == numbers
 
 
 def test_a_spot_lies_where_its_point_is_drawn(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""LTP, PoWER-BERT, AdapLeR and ToMe: their defining equations on cases worked out by hand."""
+"""LTP, PoWER-BERT, AdapLeR and ToMe: their defining equations on cases worked out by hand.
+
+LTP is Learned Token Pruning (arXiv:2107.00910), whose score and masks are equations 7 to 10 of Magic Pyramid
+(arXiv:2111.00230). Equations of the others are named by what they define.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +51,7 @@ RECEIVED = torch.tensor([0.3, 0.5, 0.2, 0.6, 0.4])  # of two rows, 3 and 2 token
 
 
 def test_thresholds_rise_linearly_from_0_and_are_learned():
+    """LTP's thresholds Delta: linear in the layer, plus a learned part."""
     reducer = built("threshold", **LTP)
     assert isinstance(reducer, ThresholdReducer)
     with torch.no_grad():
@@ -56,7 +61,8 @@ def test_thresholds_rise_linearly_from_0_and_are_learned():
 
 
 def test_a_soft_mask_weighs_the_layer_s_output():
-    # Magic Pyramid's equations 8 and 9: M = sigmoid((s - Delta) / T), Delta = 0.2 in layer 2; [CLS] is protected
+    """LTP's soft mask and its L1 term; the mask is Magic Pyramid's equations 8 and 9."""
+    # M = sigmoid((s - Delta) / T), Delta = 0.2 in layer 2; [CLS] is protected
     reducer = built("threshold", soft=True, **LTP)
     found = reduced(reducer, view_of([3, 2], received=RECEIVED))
     mask = [1.0, 1 / (1 + exp(-3)), 1 / 2, 1.0, 1 / (1 + exp(-2))]
@@ -71,7 +77,8 @@ def test_a_soft_mask_weighs_the_layer_s_output():
 
 
 def test_hard_removal_takes_what_is_below_the_threshold():
-    # equation 10 read as M > 0.5, which is s > Delta = 0.2: of the others 0.5 and 0.4 stay, 0.2 - 0.001 goes
+    """LTP's hard mask; Magic Pyramid's equation 10, which prints s - Delta > 0.5, read as M > 0.5."""
+    # which is s > Delta = 0.2: of the others 0.5 and 0.4 stay, 0.2 - 0.001 goes
     reducer = built("threshold", **LTP)
     assert reducer.place == "after_attention"
     received = torch.tensor([0.1, 0.5, 0.199, 0.1, 0.4])
@@ -85,6 +92,7 @@ def test_hard_removal_takes_what_is_below_the_threshold():
 
 
 def test_the_lowest_threshold_is_1e_5():
+    """LTP's hard mask in the lowest layer: a token goes where s < max(1e-5, Delta)."""
     reducer = built("threshold", **LTP)  # Delta is 0 in layer 1
     found = reduced(reducer, view_of([3], depth=1, received=torch.tensor([0.5, 2e-5, 5e-6])))
     assert found.kept is not None
@@ -92,6 +100,7 @@ def test_the_lowest_threshold_is_1e_5():
 
 
 def test_scores_of_the_public_code_do_not_depend_on_the_length():
+    """LTP's score (Magic Pyramid's equation 7) as its public code computes it, on texts padded to 128 tokens."""
     # divided by 128 and not by t: a token with an average share, 1 / t, has 1 / 128 whatever t is
     reducer = built("threshold", **{**LTP, "score": "padded128"})
     assert isinstance(reducer, ThresholdReducer)
@@ -116,6 +125,7 @@ def with_retention(soft: bool, rows: list[list[float]], penalty: float = 0.0) ->
 
 
 def test_the_kth_most_significant_token_is_weighted_by_the_kth_retention():
+    """PoWER-BERT (arXiv:2001.08950), its soft-extract layer, and the mass of the retention parameters in its loss."""
     reducer = with_retention(True, [[1.0, 1.0, 1.0], [1.0, 0.8, 0.3]], penalty=0.1)
     # row 0: [CLS], then 0.5 before 0.2; row 1 has 4 places, and its last shares r[2]
     received = torch.tensor([0.3, 0.2, 0.5, 0.1, 0.2, 0.3, 0.4])
@@ -127,6 +137,7 @@ def test_the_kth_most_significant_token_is_weighted_by_the_kth_retention():
 
 
 def test_the_number_of_tokens_is_the_floor_of_the_sum_and_never_rises():
+    """PoWER-BERT, its retention configuration: a layer's number of tokens from its mass."""
     reducer = with_retention(False, [[1.0, 0.9, 0.7, 0.0], [1.0, 1.0, 1.0, 0.5]])
     assert (reducer.kept(1), reducer.kept(2)) == (2, 2)  # floor(2.6); floor(3.5), but no more than before
     found = reduced(reducer, view_of([4, 1, 3], received=torch.tensor([0.1, 0.2, 0.4, 0.3, 1.0, 0.1, 0.5, 0.4])))
@@ -151,6 +162,7 @@ def test_protected_tokens_stay_even_where_they_are_more_than_the_number():
 
 
 def test_what_a_token_gives_itself_is_not_significance():
+    """PoWER-BERT, its significance score: the attention that a token receives, the diagonal left out."""
     model = tiny.model(reducer={"kind": "retention", "after": [1], "longest": 4, "penalty": 0.0})
     seen: list[Tensor] = []
     reduce = model.encoder.reducer.reduce
@@ -205,6 +217,7 @@ def numbered(lengths: list[int], **values: Tensor | None) -> TokenView:
 
 
 def test_soft_removal_is_its_formula():
+    """AdapLeR (arXiv:2203.08991), its soft-removal function m(x), with k for lambda."""
     # k = 10, b = 0.1, delta = 0.25: at 0 -k - b/k = -10.01; at delta -b/k = -0.01; halfway to 1 half of that; at 1 0
     shares = torch.tensor([0.0, 0.125, 0.25, 0.625, 1.0])
     found = soft_removal(shares, torch.tensor(0.25), sharpness=10.0, softness=0.1)
@@ -213,6 +226,7 @@ def test_soft_removal_is_its_formula():
 
 
 def test_tokens_below_eta_over_n_go():
+    """AdapLeR, its threshold delta = eta / n for the predicted contributions, with n live tokens."""
     # softmax of ln (1, 1, 6, 2) is 0.1 0.1 0.6 0.2; delta = eta / n = 0.5 / 4 = 0.125
     reducer = predicting([log(1), log(1), log(6), log(2)], soft=False)
     found = reduced(reducer, numbered([4]))
@@ -235,6 +249,7 @@ def test_the_share_of_cls_is_scaled_and_the_shares_sum_to_1_again():
 
 
 def test_soft_removal_accumulates_and_both_losses_are_their_formula():
+    """AdapLeR, what its two losses add to the cross entropy: phi times the length, and gamma times the divergence."""
     saliency = torch.tensor([0.25, 0.25, 0.5])
     reducer = predicting([log(2), log(1), log(1)], soft=True)
     before = torch.tensor([0.0, -log(2.0), 0.0])
@@ -254,6 +269,7 @@ def test_soft_removal_accumulates_and_both_losses_are_their_formula():
 
 
 def test_the_length_term_teaches_eta_alone():
+    """AdapLeR, its second loss, which tunes the speed: of eta and the factor of [CLS] alone."""
     torch.manual_seed(0)
     reducer = built("predictor", True, **{**ADAPLER, "saliency_weight": 0.0})
     hidden = torch.randn(6, 4, requires_grad=True)
@@ -311,6 +327,7 @@ MERGING: dict[str, Any] = {"ratio": 0.25, "protect": ["cls"]}
 
 
 def test_the_pair_that_is_most_alike_becomes_its_mean():
+    """ToMe (arXiv:2210.09461), its bipartite soft matching by the cosine of keys."""
     # behind [CLS] alternately in A and B: 0 | 90 | 80 | 20 degrees. 80 is nearest to 90 (10 degrees), 0 to 20 (20)
     view = view_of([5], keys=keys_at(0, 0, 90, 80, 20), hidden=torch.arange(20.0).view(5, 4))
     found = reduced(built("merging", **MERGING), view)  # a quarter of four: one pair
@@ -329,6 +346,7 @@ def test_the_pair_that_is_most_alike_becomes_its_mean():
 
 
 def test_means_are_weighted_by_the_tokens_that_each_stands_for():
+    """ToMe, its tracking of token sizes."""
     sizes = torch.tensor([1.0, 1.0, 1.0, 3.0, 1.0])
     view = view_of([5], keys=keys_at(0, 0, 90, 80, 20), hidden=torch.arange(20.0).view(5, 4), key_bias=sizes.log())
     found = reduced(built("merging", **MERGING), view)
@@ -363,7 +381,8 @@ def test_protected_tokens_neither_join_nor_are_joined():
 
 
 def test_merged_tokens_count_as_often_as_they_stand_for_in_attention():
-    # two equal tokens, and one of their kind with log 2 on its logits, attend alike: proportional attention
+    """ToMe, its proportional attention: softmax(Q K^T / sqrt d + log s)."""
+    # two equal tokens, and one of their kind with log 2 on its logits, attend alike
     model = tiny.model()
     layer, layout = model.encoder.layers[0], Layout([4])
     hidden = torch.randn(4, 32, generator=torch.Generator().manual_seed(5))

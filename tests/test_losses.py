@@ -1,4 +1,4 @@
-"""Equations 1 to 3 on two classes, by hand."""
+"""Equations 1 to 3 of the paper (EAT, arXiv:2510.12856) on two classes, by hand, and the losses of other systems."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ LABEL = torch.tensor([1])
 
 
 def test_equation_1_sums_weighted_cross_entropies():
+    """EAT, equation 1."""
     parts = JointLoss({4: 0.3, 6: 1.0})(EXITS, LABEL)
     # CE after 4: -ln 3/4; after 6: -ln 1/2
     assert {name: part.item() for name, part in parts.items()} == pytest.approx(
@@ -25,6 +26,7 @@ def test_equation_1_sums_weighted_cross_entropies():
 
 
 def test_equation_2_adds_the_divergence_from_the_teacher_at_the_last_exit():
+    """EAT, equation 2."""
     # T = 2 halves the teacher's logits (0, 2 ln 3) to (0, ln 3): KL((1/4, 3/4) || (1/2, 1/2)), times mu T^2 = 2
     teacher = torch.tensor([[0.0, 2 * log(3)]])
     parts = JointLoss({6: 1.0}, mu=0.5, temperature=2.0)(EXITS, LABEL, teacher)
@@ -45,6 +47,7 @@ def test_a_teacher_may_teach_every_exit_by_its_lambda():
 
 
 def test_equation_3_is_their_sum_averaged_over_the_batch():
+    """EAT, equation 3."""
     two = {depth: torch.cat([logits, logits.flip(1)]) for depth, logits in EXITS.items()}
     teacher = torch.tensor([[0.0, 2 * log(3)], [0.0, 2 * log(3)]])
     parts = JointLoss({4: 0.3, 6: 1.0}, mu=0.5, temperature=2.0)(two, torch.tensor([1, 1]), teacher)
@@ -97,8 +100,12 @@ def divergence(first: list[float], second: list[float]) -> float:
 
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_fastbert_s_last_head_teaches_all_others(direction: Literal["forward", "reverse"]):
-    # Magic Pyramid's equation 4: the sum over the other heads of the divergence from the last, (1/2, 1/2);
-    # equation 3 prints KL(student || teacher), which is `reverse`
+    """FastBERT (arXiv:2004.02178), equations 5 and 6; Magic Pyramid (arXiv:2111.00230), equations 3 and 4.
+
+    The sum over the other heads of the divergence from the last. Both papers print KL(student || teacher), which is
+    `reverse`; FastBERT's public code computes the other, `forward`.
+    """
+    # the last head says (1/2, 1/2), the others (1/4, 3/4) and (4/5, 1/5)
     logits = {2: torch.tensor([[0.0, log(3)]]), 4: torch.tensor([[log(4), 0.0]]), 6: torch.tensor([[0.0, 0.0]])}
     for one in logits.values():
         one.requires_grad_()
@@ -119,11 +126,13 @@ def test_the_loss_and_the_configuration_call_that_teacher_the_same():
 
 
 def test_pabee_weighs_each_exit_by_its_layer():
+    """PABEE (arXiv:2006.04152), its training loss: the mean over all heads, that of layer j with weight j."""
     # sum_j j CE_j / sum_j j: (4 CE_4 + 6 CE_6) / 10
     parts = JointLoss({4: 0.4, 6: 0.6})(EXITS, LABEL)
     assert sum(part.item() for part in parts.values()) == pytest.approx((4 * log(4 / 3) + 6 * log(2)) / 10, rel=1e-6)
 
 
 def test_deebert_sums_the_cross_entropies_of_its_off_ramps():
+    """DeeBERT (arXiv:2004.12993), the loss of its second stage: the sum over the off-ramps that it trains."""
     parts = JointLoss(exit_weights({}, [2, 4, 6], [2, 4]))({2: EXITS[6], 4: EXITS[4], 6: EXITS[6]}, LABEL)
     assert sum(part.item() for part in parts.values()) == pytest.approx(log(2) + log(4 / 3), rel=1e-6)

@@ -1,4 +1,4 @@
-"""Token reducers: algorithm 1 by exact arithmetic, and any reducer's place in a layer."""
+"""Token reducers: algorithm 1 of the paper (EAT, arXiv:2510.12856) exactly, and any reducer's place in a layer."""
 
 from __future__ import annotations
 
@@ -196,6 +196,7 @@ def test_the_state_of_tokens_travels_with_them():
 
 @pytest.mark.parametrize("attention", [{"kind": "dense"}, {"kind": "window", "left": 2, "right": 1}], ids=str)
 def test_received_keeps_the_tokens_that_were_attended_to(attention: dict[str, Any]):
+    """Algorithm 1 with LTP's score (arXiv:2107.00910; equation 7 of Magic Pyramid, arXiv:2111.00230) for the norm."""
     model = tiny.model(reducer={"kind": "received", "after": [2], "ratio": 0.5}, attention=attention)
     captured: list[tuple[Tensor, Tensor]] = []
     reducer, layer = model.encoder.reducer, model.encoder.layers[1]

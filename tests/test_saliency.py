@@ -9,6 +9,7 @@ from eat.saliency import saliency, saliency_of_texts
 
 
 def test_saliency_is_the_gradient_times_the_embedding():
+    """AdapLeR (arXiv:2203.08991), the target of its predictors: the L2 norm of gradient x input as shares."""
     model = tiny.model(last_head="bert").double()
     batch = tiny.batch([3, 4])
     labels = torch.tensor([1, 0])

@@ -74,16 +74,16 @@ def at_threshold(system: str, tau: float | None) -> str:
     return f"{system}, \N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
 
 
-def ratio_axis(axes: Axes) -> None:
-    """A logarithmic horizontal axis, on which equal speed-ups are equally wide, with plain numbers."""
+def ratio_axis(axes: Axes, most: int = 12) -> None:
+    """A logarithmic horizontal axis, on which equal speed-ups are equally wide, with at most so many plain numbers."""
     axes.set_xscale("log")
-    _plain_numbers(axes.xaxis)
+    _plain_numbers(axes.xaxis, most)
 
 
-def upright_ratio_axis(axes: Axes) -> None:
+def upright_ratio_axis(axes: Axes, most: int = 12) -> None:
     """The same upright."""
     axes.set_yscale("log")
-    _plain_numbers(axes.yaxis)
+    _plain_numbers(axes.yaxis, most)
 
 
 def both_ratio_axes(axes: Axes) -> None:
@@ -92,7 +92,23 @@ def both_ratio_axes(axes: Axes) -> None:
     upright_ratio_axis(axes)
 
 
-def _plain_numbers(axis: Axis) -> None:
-    axis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 5.0, 7.0)))
+def _plain_numbers(axis: Axis, most: int) -> None:
+    axis.set_major_locator(_RoundNumbers(most))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+class _RoundNumbers(LogLocator):
+    """Ticks at round numbers of each power of ten, as dense as `most` of them allow."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        for digits in ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0,)):
+            self.set_params(subs=digits)
+            ticks = list(super().tick_values(vmin, vmax))
+            if sum(vmin <= tick <= vmax for tick in ticks) <= self.most:
+                break
+        return ticks

@@ -1,10 +1,11 @@
-"""Accuracy against latency and throughput (figure 4 of the paper), with intervals, thresholds and the Pareto front."""
+"""Accuracy against latency, throughput and FLOPs (figure 4 of the paper), with intervals, thresholds and the front."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,10 @@ from eat.rows import in_precision_of, is_true, rows_of
 from eat.style import Look, Spot
 
 MANY = 12
-"""Of more systems than this, panels stand below each other, and crosses at chosen points alone."""
+"""Of more systems than this, crosses stand at chosen points alone, and thresholds at these and at the ends."""
+
+TICKS = 6
+"""As many numbers stand below a third of a page's width without touching."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class _Axis:
     column: str
     title: str
     low_is_good: bool
+    is_timed: bool = True
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,13 @@ class _Panel:
 
 
 def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Accuracy against latency at batch 1, and against throughput at the largest batch where one was timed.
+    """Accuracy against latency at batch 1, throughput at the largest batch where one was timed, and FLOPs a text.
 
-    The upper panels hold the systems in the reference's precision, the lower ones those in any other. Crosses are 95 %
-    intervals: upright that of the accuracy, across that of the paired speed-up, relative to the point. Points of one
-    system are joined in order of the threshold, which stands beside them; the filled ones were chosen on the
-    calibration split. The grey step is the Pareto front over all precisions.
+    All panels share the axis of accuracy: a point stands at one height in all of them, so that where the clock and the
+    FLOPs disagree is seen across. The upper panels hold the systems in the reference's precision, the lower ones those
+    in any other. Crosses are 95 % intervals: upright that of the accuracy, across that of the paired speed-up, relative
+    to the point. Points of one system are joined in order of the threshold, which stands beside them where there is
+    room; the filled ones were chosen on the calibration split. The grey step is the Pareto front over all precisions.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -61,46 +67,51 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     lines = [line for line in lines if line.any()]
     shown = [name for name in looks if name in set(rows["system"])]
     is_many = len(shown) > MANY
-    width = style.FULL if len(columns) == 2 or is_many else style.COLUMN
-    across = 1 if is_many else len(columns)
-    down = len(lines) * len(columns) // across
+    heights = [_height(rows.loc[line, "system"].nunique()) for line in lines]
     entries = [*(looks[name].label for name in shown), "chosen on the calibration split", "Pareto front"]
     with style.figure_style():
-        figure = canvas(width, 0.3 + (3.4 if is_many else 2.6) * down + style.legend_height(entries, width))
-        grid = figure.subplots(down, across, sharex="none" if is_many else "col", sharey=True, squeeze=False)
-        # line by line: the batches beside each other, or below each other where there is much to show
+        figure = canvas(style.FULL, 0.3 + sum(heights) + style.legend_height(entries, style.FULL))
+        grid = figure.subplots(
+            len(lines), len(columns), sharex="col", sharey=True, squeeze=False, height_ratios=heights
+        )
         panels = []
-        places = iter(grid.ravel())
-        for line in lines:
-            for points, axis in columns:
-                panel = _Panel(next(places), points[line.loc[points.index]], axis)
+        for line, places in zip(lines, grid, strict=True):
+            for axes, (points, axis) in zip(places, columns, strict=True):
+                panel = _Panel(axes, points[line.loc[points.index]], axis)
                 _draw_front(panel, points)
                 _draw_points(panel, looks, all_crosses=not is_many)
-                if is_many or line is lines[-1]:
-                    panel.axes.set_xlabel(axis.title)
                 panels.append(panel)
             if len(lines) == 2:
-                panels[-len(columns)].axes.set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
-        for axes in grid[:, 0]:
-            axes.set_ylabel("Accuracy (%)")
+                places[0].set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
+            places[0].set_ylabel("Accuracy (%)")
+        for axes, (_, axis) in zip(grid[-1], columns, strict=True):
+            axes.set_xlabel(axis.title)
         grid[0, 0].set_ylim(*_range_of_accuracy(rows))
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
         handles.append(Line2D([], [], color="#B0B0B0", linewidth=2.2))
-        legend(figure, handles, entries, width)
-        _label_thresholds(figure, panels, looks)
-        style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel)])
+        legend(figure, handles, entries, style.FULL)
+        _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
+        style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel, reference)])
+
+
+def _height(systems: int) -> float:
+    """Inches of a panel with so many systems: room for their thresholds, and at most so much that a page holds two."""
+    return min(1.6 + 0.3 * systems, 4.0)
 
 
 def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
-    """The rows at batch 1 with their axis, and those at the largest batch where one was timed."""
+    """Rows and axis of each column: latency at batch 1, throughput at the largest batch beyond 1, FLOPs of a text."""
     batches = sorted(int(size) for size in rows["batch_size"].unique())
     if 1 not in batches:
         raise EatError(f"task {task!r}: no row of batch size 1 for the frontier; found {listed(batches)}")
-    columns = [(rows[rows["batch_size"] == 1], _Axis("latency_ms_p50", "Latency, median (ms, batch 1)", True))]
+    alone = rows[rows["batch_size"] == 1]
+    columns = [(alone, _Axis("latency_ms_p50", "Latency, median (ms, batch 1)", True))]
     if batches[-1] > 1:
         title = f"Throughput (texts/s, batch {batches[-1]})"
         columns.append((rows[rows["batch_size"] == batches[-1]], _Axis("examples_per_s", title, False)))
+    # a text has the same FLOPs at every batch size
+    columns.append((alone[alone["gflops"].notna()], _Axis("gflops", "GFLOPs a text", True, is_timed=False)))
     return columns
 
 
@@ -127,12 +138,14 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
     for name, own in panel.points.sort_values("tau").groupby("system", sort=False):
         look = looks[str(name)]
         x, y = own[axis.column].to_numpy(float), own["accuracy"].to_numpy(float)
-        across = _relative_bars(own, x, axis.low_is_good)
+        across = _relative_bars(own, x, axis.low_is_good) if axis.is_timed else np.zeros((2, len(own)))
         upright = np.abs(np.stack([y - own["accuracy_low"], own["accuracy_high"] - y]))
         axes.plot(x, y, color=look.colour, linewidth=0.9, zorder=3)
         chosen = is_true(own["chosen"]).to_numpy()
         # crosses of all points at full strength would hide the points
         faint = 0.22 if all_crosses else 0.0
+        # an export of the reference has its FLOPs: the reference's own point covers the export's
+        front = 4 if look.role == "stock" else 5
         for mask, face, size, strength in ((~chosen, "white", 3.4, faint), (chosen, look.colour, 5.5, 0.75)):
             bars = {"xerr": across[:, mask], "yerr": upright[:, mask]}
             if strength:
@@ -148,9 +161,9 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
                 markerfacecolor=face,
                 markeredgewidth=0.9,
                 markersize=size,
-                zorder=5 if size > 4 else 4,
+                zorder=front if size > 4 else 4,
             )
-    ratio_axis(axes)
+    ratio_axis(axes, TICKS)
     axes.yaxis.set_major_formatter(PER_CENT)
     axes.margins(x=0.08)
 
@@ -177,25 +190,34 @@ def pareto_front(x: np.ndarray, accuracy: np.ndarray, low_is_good: bool = True) 
     return front
 
 
-def _spots(panel: _Panel) -> Iterator[Spot]:
+def _spots(panel: _Panel, reference: str) -> Iterator[Spot]:
     for row in panel.points.to_dict("records"):
         accuracy = f"{rounding.with_percent(row['accuracy'])} "
         accuracy += rounding.interval(row["accuracy_low"], row["accuracy_high"], rounding.percent)
-        if panel.axis.low_is_good:
-            cost = f"{rounding.milliseconds(row['latency_ms_p50'])} ms"
-        else:
-            cost = f"{rounding.throughput(row['examples_per_s'])} texts/s"
-        ratio = rounding.x_times(row["speedup_vs_dense"])
-        within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
-        text = f"{at_threshold(row['system'], row['tau'])}: {accuracy}, {cost}, {ratio} {within} of {style.STOCK}"
+        text = f"{at_threshold(row['system'], row['tau'])}: {accuracy}, {_cost(row, panel.axis, reference)}"
         yield Spot(panel.axes, row[panel.axis.column], row["accuracy"], text)
+
+
+def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
+    """A point's place on the horizontal axis in words, and what it is against the model that it is compared with."""
+    if not axis.is_timed:
+        return f"{rounding.gflops(row['gflops'])} GFLOPs, {rounding.ratio(1 / row['flops_ratio'])} of {reference}'s"
+    if axis.low_is_good:
+        cost = f"{rounding.milliseconds(row['latency_ms_p50'])} ms"
+    else:
+        cost = f"{rounding.throughput(row['examples_per_s'])} texts/s"
+    within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
+    return f"{cost}, {rounding.x_times(row['speedup_vs_dense'])} {within} of {style.STOCK}"
 
 
 # --- thresholds beside their points -------------------------------------------------------------------------------
 
 
-def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Look]) -> None:
-    """Write each threshold beside its point where there is room: chosen points first, then the ends of each system."""
+def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Look], all_thresholds: bool) -> None:
+    """Write thresholds beside their points where there is room: of chosen points first, then of each system's ends.
+
+    all_thresholds: then those between too.
+    """
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
     scale = figure.dpi / 72.0
@@ -209,7 +231,10 @@ def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Loo
         labelled = points.assign(first=is_true(points["chosen"]))
         labelled = labelled[labelled["tau"].notna()]
         ends = labelled.groupby("system")["tau"].transform(lambda tau: (tau == tau.min()) | (tau == tau.max()))
-        for _, row in labelled.assign(end=ends).sort_values(["first", "end", "tau"], ascending=False).iterrows():
+        labelled = labelled.assign(end=ends)
+        if not all_thresholds:
+            labelled = labelled[labelled["first"] | labelled["end"]]
+        for _, row in labelled.sort_values(["first", "end", "tau"], ascending=False).iterrows():
             label = panel.axes.annotate(
                 rounding.threshold(row["tau"]).removeprefix("0"),
                 (row[panel.axis.column], row["accuracy"]),
