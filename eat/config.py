@@ -610,6 +610,15 @@ class Timing(Strict):
         12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
     )
 
+    @field_validator("batch_sizes")
+    @classmethod
+    def _holds_one(cls, batch_sizes: list[int]) -> list[int]:
+        if 1 not in batch_sizes:
+            raise ValueError(
+                f"{batch_sizes} lacks 1, at which tables and figures compare systems; give {[1, *batch_sizes]}"
+            )
+        return batch_sizes
+
 
 class Ablation(Strict):
     """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
