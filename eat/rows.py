@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
-from eat.errors import EatError, listed
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import read_table
+
+NAMES = ("task", "system", "model")
+"""The columns of a table of results that hold names which a study gives; `model` is a system's, or a cost model's."""
+
+
+def read_rows(
+    path: Path | str, required: Sequence[str] = (), complete: Sequence[str] = (), may_be_empty: bool = False
+) -> pd.DataFrame:
+    """Read a table of results with its names as text: a task may be called `NA`, `007`, `1e3` or `true`.
+
+    Raises `DamagedFile` as `read_table` does, and where a row has no name.
+    """
+    table = read_table(path, required, [column for column in complete if column not in NAMES], may_be_empty)
+    if Path(path).suffix != ".parquet":
+        # in a CSV file nothing tells a name from a gap, a number or a truth value, so the columns are read once more
+        names = pd.read_csv(
+            path, usecols=lambda column: column in NAMES, dtype=str, keep_default_na=False, na_values=[""]
+        )
+        table[names.columns] = names
+    gaps = [column for column in NAMES if column in table and table[column].isna().any()]
+    if gaps:
+        raise DamagedFile(f"{path}: misses values in the column {listed(gaps)}; delete it and run again")
+    return table
 
 
 def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:

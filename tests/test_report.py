@@ -539,3 +539,8 @@ def test_systems_of_two_calibrations_stand_in_one_report(tmp_path: Path) -> None
     assert told in texts["report.html"]
     assert told in texts["results_section.tex"]
     assert "Calibration is" not in rendered(tmp_path / "alike")["report.html"]
+
+
+def test_names_that_look_like_gaps_and_numbers_stand_in_the_report(tmp_path: Path) -> None:
+    texts = rendered(tmp_path, Made(systems=(DENSE, replace(EAT, name="null"))), tasks=("NA", "007"))
+    assert ">NA<" in texts["report.html"] and ">007<" in texts["report.html"] and ">null<" in texts["report.html"]
