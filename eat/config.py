@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from eat.errors import EatError, listed
 
@@ -1037,6 +1046,29 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     return _validated(read_mapping(source), str(source))
 
 
+def study_of_json(text: str) -> Study:
+    """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
+    return _parsed(TypeAdapter(Study), text, "--study", ())
+
+
+def task_of_json(name: str, text: str) -> Task:
+    """The same for one task's entry of the configuration."""
+    return _parsed(TypeAdapter(Task), text, "--spec", ("tasks", name))
+
+
+def backbone_of_json(name: str, text: str) -> Backbone:
+    """The same for one backbone's entry."""
+    return _parsed(TypeAdapter(Backbone), text, "--spec", ("backbones", name))
+
+
+def _parsed(adapter: TypeAdapter[_Item], text: str, option: str, key: tuple[str, ...]) -> _Item:
+    """What an option of a command holds as JSON; in a configuration it stands at `key`."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise EatError("\n".join(f"{option}: {line}" for line in _lines(error, key))) from None
+
+
 def read_mapping(path: Path | str) -> dict[str, Any]:
     """The keys of a YAML file, not yet validated.
 
@@ -1081,12 +1113,14 @@ def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
             yield from _truth_values(below, (*key, index))
 
 
-def _lines(error: ValidationError) -> Iterator[str]:
+def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for each mistake. within: the key at which that which was validated stands in a study."""
     for fault in error.errors(include_url=False):
-        key = _joined(_without_tag(fault["loc"])) or "study"
+        location = within + fault["loc"]
+        key = _joined(_without_tag(location)) or "study"
         found = fault.get("input")
         if fault["type"] == "extra_forbidden":
-            yield f"{key}: unknown key; {_known_keys(fault['loc'])}"
+            yield f"{key}: unknown key; {_known_keys(location)}"
         elif fault["type"] == "missing":
             yield f"{key}: missing"
         elif fault["type"] == "value_error":
