@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from eat.errors import EatError, listed
 
@@ -610,6 +619,15 @@ class Timing(Strict):
         12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
     )
 
+    @field_validator("batch_sizes")
+    @classmethod
+    def _holds_one(cls, batch_sizes: list[int]) -> list[int]:
+        if 1 not in batch_sizes:
+            raise ValueError(
+                f"{batch_sizes} lacks 1, at which tables and figures compare systems; give {[1, *batch_sizes]}"
+            )
+        return batch_sizes
+
 
 class Ablation(Strict):
     """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
@@ -1028,6 +1046,29 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     return _validated(read_mapping(source), str(source))
 
 
+def study_of_json(text: str) -> Study:
+    """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
+    return _parsed(TypeAdapter(Study), text, "--study", ())
+
+
+def task_of_json(name: str, text: str) -> Task:
+    """The same for one task's entry of the configuration."""
+    return _parsed(TypeAdapter(Task), text, "--spec", ("tasks", name))
+
+
+def backbone_of_json(name: str, text: str) -> Backbone:
+    """The same for one backbone's entry."""
+    return _parsed(TypeAdapter(Backbone), text, "--spec", ("backbones", name))
+
+
+def _parsed(adapter: TypeAdapter[_Item], text: str, option: str, key: tuple[str, ...]) -> _Item:
+    """What an option of a command holds as JSON; in a configuration it stands at `key`."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise EatError("\n".join(f"{option}: {line}" for line in _lines(error, key))) from None
+
+
 def read_mapping(path: Path | str) -> dict[str, Any]:
     """The keys of a YAML file, not yet validated.
 
@@ -1072,12 +1113,14 @@ def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
             yield from _truth_values(below, (*key, index))
 
 
-def _lines(error: ValidationError) -> Iterator[str]:
+def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str]:
+    """A line for each mistake. within: the key at which that which was validated stands in a study."""
     for fault in error.errors(include_url=False):
-        key = _joined(_without_tag(fault["loc"])) or "study"
+        location = within + fault["loc"]
+        key = _joined(_without_tag(location)) or "study"
         found = fault.get("input")
         if fault["type"] == "extra_forbidden":
-            yield f"{key}: unknown key; {_known_keys(fault['loc'])}"
+            yield f"{key}: unknown key; {_known_keys(location)}"
         elif fault["type"] == "missing":
             yield f"{key}: missing"
         elif fault["type"] == "value_error":

@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
-from eat.errors import EatError, listed
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import read_table
+
+NAMES = ("task", "system", "model")
+"""The columns of a table of results that hold names which a study gives; `model` is a system's, or a cost model's."""
+
+
+def read_rows(
+    path: Path | str, required: Sequence[str] = (), complete: Sequence[str] = (), may_be_empty: bool = False
+) -> pd.DataFrame:
+    """Read a table of results with its names as text: a task may be called `NA`, `007`, `1e3` or `true`.
+
+    Raises `DamagedFile` as `read_table` does, and where a row has no name.
+    """
+    table = read_table(path, required, [column for column in complete if column not in NAMES], may_be_empty)
+    if Path(path).suffix != ".parquet":
+        # in a CSV file nothing tells a name from a gap, a number or a truth value, so the columns are read once more
+        names = pd.read_csv(
+            path, usecols=lambda column: column in NAMES, dtype=str, keep_default_na=False, na_values=[""]
+        )
+        table[names.columns] = names
+    gaps = [column for column in NAMES if column in table and table[column].isna().any()]
+    if gaps:
+        raise DamagedFile(f"{path}: misses values in the column {listed(gaps)}; delete it and run again")
+    return table
 
 
 def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task, refused with `EatError` where they were not all measured in one setting."""
+    """The rows of one task, each system with the calibration of its own.
+
+    Raises `EatError` where they were not all measured in one setting, or a system's not all calibrated in one way.
+    """
     rows = of_task(summary, task)
     for column in ("device", "threads"):
         found = sorted(str(value) for value in rows[column].dropna().unique())
         if len(found) > 1:
             raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each by itself")
-    calibrations = sorted(str(value) for value in rows.loc[rows["tau"].notna(), "calibration"].dropna().unique())
-    if len(calibrations) > 1:
-        raise EatError(
-            f"task {task!r}: rows of calibration {listed(calibrations)} in one summary; report each by itself"
-        )
+    for system, own in rows.groupby("system", sort=False):
+        # systems may differ in this; what one system's thresholds mean may not
+        calibrations = sorted(str(mode) for mode in own["calibration"].dropna().unique())
+        if len(calibrations) > 1:
+            raise EatError(
+                f"task {task!r}: rows of {system} with calibration {listed(calibrations)} in one summary; "
+                "run the workflow again, or report each by itself"
+            )
     return rows
 
 

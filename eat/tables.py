@@ -216,7 +216,10 @@ def ablation_table(rows: pd.DataFrame, task: str) -> Table:
 
 
 def calibration_table(summary: pd.DataFrame, task: str) -> Table:
-    """Calibration of each system at its chosen threshold: ECE before and after scaling, debiased, Brier score, NLL."""
+    """Calibration of each system at its chosen threshold: ECE before and after scaling, debiased, Brier score, NLL.
+
+    Where the systems are calibrated in more than one way, the caption tells which is in which.
+    """
     rows = _chosen(_of_batch(rows_of(summary, task), task, 1))
     rows = rows[rows["ece_raw"].notna() & ~rows["system"].isin([STOCK])]
     quantities = (
@@ -237,6 +240,9 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
         f"Calibration on {task}: expected calibration error before and after temperature scaling, of the deepest exit "
         "from which texts may leave early (the last head where there is none)."
     )
+    modes = {str(mode): own["system"] for mode, own in rows.groupby("calibration", sort=False)}
+    if len(modes) > 1:
+        caption += f" Calibration is {'; '.join(f'{mode} for {listed(systems)}' for mode, systems in modes.items())}."
     return _summary_table(rows, quantities, caption, f"calibration:{task}", mark=False)
 
 

@@ -13,7 +13,7 @@ rule calibrate:
         dev=PATHS.trace("{task}", "{system}", "{seed}", "dev"),
         sources=sources_of("workflow_scripts.calibrate"),
     output:
-        PATHS.calibration("{task}", "{system}", "{seed}"),
+        calibration=PATHS.calibration("{task}", "{system}", "{seed}"),
     log:
         PATHS.log("calibrate", "{task}", "{system}", "seed{seed}"),
     benchmark:
@@ -26,7 +26,7 @@ rule calibrate:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.calibrate --spec {params.spec:q} --calibration {input.calibration:q}"
-        " --dev {input.dev:q} --out {output:q} 2>&1 | tee {log:q}"
+        " --dev {input.dev:q} --out {output.calibration:q} 2>&1 | tee {log:q}"
 
 
 rule find_operating_points:
@@ -37,7 +37,7 @@ rule find_operating_points:
         calibrations=calibrations,
         sources=sources_of("workflow_scripts.find_operating_points"),
     output:
-        PATHS.operating_points("{task}"),
+        points=PATHS.operating_points("{task}"),
     log:
         PATHS.log("find_operating_points", "{task}"),
     benchmark:
@@ -50,4 +50,4 @@ rule find_operating_points:
         "{wildcards.task}: finding operating points"
     shell:
         "python -m workflow_scripts.find_operating_points --study {params.study:q} --task {wildcards.task:q}"
-        " --out {output:q} 2>&1 | tee {log:q}"
+        " --out {output.points:q} 2>&1 | tee {log:q}"

@@ -7,6 +7,7 @@ GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards 
 
 import json
 import os
+import re
 import shlex
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ rule record:
         results=everything_else,
         sources=sources_of("workflow_scripts.record"),
     output:
-        PATHS.records,
+        records=PATHS.records,
     log:
         PATHS.log("record"),
     benchmark:
@@ -28,4 +28,4 @@ rule record:
     message:
         "recording how the results were made"
     shell:
-        "python -m workflow_scripts.record --study {params.study:q} --out {output:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.record --study {params.study:q} --out {output.records:q} 2>&1 | tee {log:q}"

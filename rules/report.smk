@@ -16,7 +16,7 @@ rule render_tables:
         published="report/published.yaml",
         sources=sources_of("workflow_scripts.render_tables"),
     output:
-        [PATHS.table(kind, "{task}") for kind in TABLES],
+        tables=[PATHS.table(kind, "{task}") for kind in TABLES],
     log:
         PATHS.log("render_tables", "{task}"),
     benchmark:
@@ -95,7 +95,7 @@ rule render_pdf:
         figures=figure_files,
         sources=sources_of("workflow_scripts.render_pdf"),
     output:
-        PATHS.report / "results.pdf",
+        pdf=PATHS.report / "results.pdf",
     log:
         PATHS.log("render_pdf"),
     benchmark:
@@ -105,4 +105,4 @@ rule render_pdf:
     message:
         "typesetting the report"
     shell:
-        "python -m workflow_scripts.render_pdf {input.tex:q} {output:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.render_pdf {input.tex:q} {output.pdf:q} 2>&1 | tee {log:q}"

@@ -79,7 +79,7 @@ rule compare_importance:
         dev=PATHS.split("{task}", "dev"),
         sources=sources_of("workflow_scripts.compare_importance"),
     output:
-        PATHS.importance("{task}"),
+        importance=PATHS.importance("{task}"),
     log:
         PATHS.log("compare_importance", "{task}"),
     benchmark:
@@ -93,4 +93,4 @@ rule compare_importance:
         "{wildcards.task}: comparing scores of importance"
     shell:
         "python -m workflow_scripts.compare_importance --study {params.study:q} --task {wildcards.task:q}"
-        " --threads {threads} --out {output:q} 2>&1 | tee {log:q}"
+        " --threads {threads} --out {output.importance:q} 2>&1 | tee {log:q}"

@@ -176,7 +176,7 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
             calibration=some(mode=st.sampled_from(["fitted", "raw", "paper"]), bins=st.integers(2, 50)),
             timing=some(
                 texts=st.integers(8, 500),
-                batch_sizes=distinct(st.integers(1, 64), 1),
+                batch_sizes=distinct(st.integers(2, 64)).map(lambda larger: [1, *larger]),
                 block_texts=st.integers(1, 50),
                 stock=distinct(st.sampled_from(["float32", "bfloat16", "int8"])),
             ),

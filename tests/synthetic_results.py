@@ -95,6 +95,7 @@ class Row:
     taus: tuple[float | None, ...] = (None,)
     exits: tuple[int, ...] = (LAYERS,)
     chosen: int = 0
+    calibration: str = "fitted"
 
 
 DENSE = Row("dense-6", 1.35, 0.0)
@@ -200,6 +201,7 @@ def summary(task: str, made: Made, generator: np.random.Generator) -> pd.DataFra
                 kept = max(system.retention - 0.02 * step, 0.49) if system.retention < 1 else 1.0
                 rows.append(
                     common(system.name, tau, step == system.chosen)
+                    | {"calibration": system.calibration}
                     | judged(delta, system.name == made.reference)
                     | timed(ratio * float(generator.normal(1, 0.004)), made.half_width)
                     | {

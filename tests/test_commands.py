@@ -70,6 +70,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return line
 
 
+@pytest.fixture
+def study() -> Study:
+    return load_study(ROOT / "config" / "tiny.yaml")
+
+
 # --- the end of a command -----------------------------------------------------------------------------------------
 
 
@@ -209,6 +214,55 @@ def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None
     assert refused("check_study", "deep.yaml") == message
 
 
+def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
+    line = "none.yaml: no configuration file that can be read: No such file or directory"
+    assert refused("versioning", "repair", "--config", "none.yaml") == line
+    assert refused("write_dvc_yaml", "--config", "none.yaml") == line
+
+
+# --- configuration as JSON ----------------------------------------------------------------------------------------
+
+OF_A_STUDY = {
+    "find_operating_points": ("--task", "rotten_tomatoes", "--out", "points.parquet"),
+    "measure_time": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
+    "compare_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
+    "summarize": ("--out", "results/tiny"),
+    "render_report": ("--command", "make", "--templates", "report", "--out", "results/tiny/report"),
+}
+
+
+@pytest.mark.parametrize("command", OF_A_STUDY)
+def test_a_study_that_is_no_json_or_wrong(refused: Refused, study: Study, command: str) -> None:
+    line = refused(command, "--study", '{"study": ', *OF_A_STUDY[command])
+    assert line.startswith("--study: study: found '{\"study\": '; invalid JSON: ")
+    wrong = json.loads(study.view(["rotten_tomatoes"])) | {"seeds": []}
+    line = refused(command, "--study", json.dumps(wrong), *OF_A_STUDY[command])
+    assert line == "--study: seeds: found []; list should have at least 1 item after validation, not 0"
+
+
+@pytest.mark.parametrize(
+    ("spec", "line"),
+    [
+        ("{", "tasks.tickets: found '{'; invalid JSON: EOF while parsing an object at line 1 column 1"),
+        ('{"source": {"kind": "file", "text": ["a"], "label": "b"}}', "tasks.tickets.source.path: missing"),
+        (
+            '{"source": {"kind": "packaged", "name": "imdb", "part": 1}}',
+            "tasks.tickets.source.part: unknown key; known here: kind, name",
+        ),
+    ],
+)
+def test_a_task_that_is_no_json_or_wrong(refused: Refused, spec: str, line: str) -> None:
+    found = refused("prepare_text", "--task", "tickets", "--spec", spec, "--out", "data/tickets")
+    assert found.startswith(f"--spec: {line}")
+
+
+def test_a_backbone_that_is_no_json_or_wrong(refused: Refused) -> None:
+    options = ("--out", "data/backbones/mine")
+    assert refused("fetch_backbone", "--spec", "{", *options).startswith("--spec: backbones.mine: found '{'; invalid")
+    line = refused("fetch_backbone", "--spec", '{"kind": "folder", "path": "a", "name": "b"}', *options)
+    assert line == "--spec: backbones.mine.name: unknown key; known here: kind, path"
+
+
 # --- a user's own text --------------------------------------------------------------------------------------------
 
 GOOD = "subject,urgent\nhello,yes\nbye,no\n"
@@ -316,11 +370,6 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, tmp_path: Path) -> None:
     line = refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/cut")
     assert line.startswith("cut/model.safetensors: not a whole safetensors file")
     assert line.endswith("copy it again")
-
-
-@pytest.fixture
-def study() -> Study:
-    return load_study(ROOT / "config" / "tiny.yaml")
 
 
 def finetune_options(study: Study) -> list[str]:

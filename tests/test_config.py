@@ -395,6 +395,11 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "batch_sizes: []",
         "timing.batch_sizes: found []; list should have at least 1 item after validation, not 0",
     ),
+    "no batch size 1": (
+        "batch_sizes: [1, 32]",
+        "batch_sizes: [8, 32]",
+        "timing.batch_sizes: [8, 32] lacks 1, at which tables and figures compare systems; give [1, 8, 32]",
+    ),
     "no text column": (
         "text: [subject, body]",
         "text: []",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
@@ -14,7 +15,8 @@ from eat import cli
 from eat.diff.changes import Change, changes_between
 from eat.diff.render import compare
 from eat.diff.reruns import reruns_between
-from eat.diff.states import State, read_state
+from eat.diff.states import COLUMNS, State, read_state
+from eat.errors import EatError
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 ODD = r"50%_<b>x</b>\input{a}"
@@ -80,6 +82,32 @@ def test_systems_that_one_state_lacks_are_named(tmp_path: Path) -> None:
     found = changes_between(before, after)
     assert found.added == ("rotten_tomatoes: eat-6",)
     assert found.removed == ("rotten_tomatoes: student-3",)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_results_older_than_the_code_are_one_line(tmp_path: Path, column: str) -> None:
+    results, _ = write_study(tmp_path, made=MADE)
+    pd.read_csv(results / "summary.csv").drop(columns=column).to_csv(results / "summary.csv", index=False)
+    with pytest.raises(EatError) as caught:
+        read_state("v0.1", results)
+    assert str(caught.value) == (
+        f"v0.1: summary.csv lacks {column}; these results are older than this code: compare a later revision, or run "
+        "the study again"
+    )
+
+
+def test_timing_facts_older_than_the_code_are_one_line(tmp_path: Path) -> None:
+    results, _ = write_study(tmp_path, made=MADE)
+    (results / "timing" / "rotten_tomatoes.json").write_text('{"device": "cpu"}', encoding="utf-8")
+    with pytest.raises(EatError, match=r"^v0\.1: timing/rotten_tomatoes\.json lacks busy; these results are older"):
+        read_state("v0.1", results)
+
+
+def test_a_comparison_reads_no_other_column(tmp_path: Path) -> None:
+    results, _ = write_study(tmp_path / "study", made=MADE)
+    pd.read_csv(results / "summary.csv")[list(COLUMNS)].to_csv(results / "summary.csv", index=False)
+    small = read_state("small", results)
+    assert "0 changed beyond the noise" in compare(small, small, "dense-6", TEMPLATES, tmp_path / "out")
 
 
 # --- what was rerun -----------------------------------------------------------------------------------------------

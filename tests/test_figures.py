@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from synthetic_results import DENSE, EAT, STUDENT, SYSTEMS, Made, plot, shape_of, write_study
+from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, SYSTEMS, Made, plot, shape_of, write_study
 
 from eat import style
 from eat.errors import EatError
@@ -100,11 +100,19 @@ def test_rows_of_two_settings_are_refused(results: Path, column: str, value: obj
         rows_of(summary, "rotten_tomatoes")
 
 
-def test_rows_of_two_calibrations_are_refused(results: Path) -> None:
+def test_rows_of_one_system_in_two_calibrations_are_refused(results: Path) -> None:
     summary = pd.read_csv(results / "summary.csv")
     summary.loc[3, "calibration"] = "raw"
-    with pytest.raises(EatError, match="calibration fitted, raw"):
+    with pytest.raises(EatError, match="rows of eat-6 with calibration fitted, raw in one summary"):
         rows_of(summary, "rotten_tomatoes")
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_systems_of_two_calibrations_stand_in_one_figure(tmp_path: Path, kind: str) -> None:
+    systems = (DENSE, EAT, replace(PATIENCE, calibration="raw"))
+    results, _ = write_study(tmp_path, made=Made(systems=systems))
+    _, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path)
+    assert PATIENCE.name in svg.read_text(encoding="utf-8").replace("&#45;", "-")
 
 
 def test_an_unknown_task_is_refused_and_nothing_is_written(results: Path, tmp_path: Path) -> None:

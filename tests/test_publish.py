@@ -94,9 +94,13 @@ def test_each_task_has_its_own_tables_and_noise(half_done: Study, monkeypatch: p
     assert "Not finished yet" not in page
 
 
-def test_nothing_finished_and_a_page_without_marks_are_refused(
+def test_nothing_finished_and_no_page_or_one_without_marks_are_refused(
     half_done: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with pytest.raises(
+        EatError, match=r"^page\.md: No such file or directory; make the page, with <!-- results:made-up"
+    ):
+        publish(monkeypatch)
     Path("page.md").write_text("# A page\n", encoding="utf-8")
     with pytest.raises(EatError, match=r"page\.md: must hold the lines <!-- results:made-up -->"):
         publish(monkeypatch)

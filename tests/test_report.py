@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 import pytest
-from synthetic_results import DENSE, EAT, STUDENT, Made, plot, plot_systems, write_study
+from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, Made, plot, plot_systems, write_study
 
 from eat import rounding, typeset, verdicts
 from eat.ablation import COLUMNS as ABLATION_COLUMNS
@@ -531,3 +531,16 @@ def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
     text = Page(plain["report.html"]).text
     assert f"equation (5) as the paper has it errs by {rounding.MINUS}10.0 % of the observed mean times" in text
     assert f"with a constant for each executed layer errs by {rounding.MINUS}5.0 %" in text
+
+
+def test_systems_of_two_calibrations_stand_in_one_report(tmp_path: Path) -> None:
+    told = "Calibration is fitted for dense-6, eat-6; raw for eat-6-patience."
+    texts = rendered(tmp_path, Made(systems=(DENSE, EAT, replace(PATIENCE, calibration="raw"))))
+    assert told in texts["report.html"]
+    assert told in texts["results_section.tex"]
+    assert "Calibration is" not in rendered(tmp_path / "alike")["report.html"]
+
+
+def test_names_that_look_like_gaps_and_numbers_stand_in_the_report(tmp_path: Path) -> None:
+    texts = rendered(tmp_path, Made(systems=(DENSE, replace(EAT, name="null"))), tasks=("NA", "007"))
+    assert ">NA<" in texts["report.html"] and ">007<" in texts["report.html"] and ">null<" in texts["report.html"]

@@ -224,6 +224,20 @@ def test_the_rules_are_formatted() -> None:
     assert done.returncode == 0, f"run: snakefmt Snakefile rules\n{done.stdout}{done.stderr}"
 
 
+def test_every_input_and_output_of_a_rule_has_a_name() -> None:
+    """The rules are formatted, so that each begins a line, four places behind the word above it."""
+    files = [*(ROOT / "rules").glob("*.smk")]
+    blocks = [
+        match
+        for file in files
+        for match in re.finditer(r"^( +)(?:input|output):\n((?:\1 .*\n)+)", file.read_text(), re.M)
+    ]
+    assert len(blocks) > 30
+    for block in blocks:
+        entries = re.findall(rf"^{block[1]}    ([^ #)\]].*)", block[2], re.M)
+        assert entries and [entry for entry in entries if not re.match(r"\w+=", entry)] == []
+
+
 # --- a run --------------------------------------------------------------------------------------------------------
 
 

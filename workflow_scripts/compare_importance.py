@@ -18,13 +18,13 @@ def main() -> None:
 
     import torch
 
-    from eat.config import Study
+    from eat.config import study_of_json
     from eat.files import write_table
     from eat.importance import compare_importance, scoring_systems
     from eat.paths import StudyPaths
 
     torch.set_num_threads(arguments.threads)
-    study = Study.model_validate_json(arguments.study)
+    study = study_of_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task
     models = {
         (system, seed): paths.model(study.trained_task(task), trained, seed, stage)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from eat.backbones import fetch_backbone
-from eat.config import Backbone
+from eat.config import backbone_of_json
 from workflow_scripts._command import run
 
 
@@ -17,7 +15,7 @@ def main() -> None:
     parser.add_argument("--spec", required=True, help="the backbone's entry of the configuration, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="the folder to make")
     arguments = parser.parse_args()
-    fetch_backbone(TypeAdapter(Backbone).validate_json(arguments.spec), arguments.out)
+    fetch_backbone(backbone_of_json(arguments.out.name, arguments.spec), arguments.out)
 
 
 if __name__ == "__main__":

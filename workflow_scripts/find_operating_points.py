@@ -15,12 +15,12 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the Parquet file to write")
     arguments = parser.parse_args()
 
-    from eat.config import Study
+    from eat.config import study_of_json
     from eat.files import write_table
     from eat.operating_points import task_operating_points
     from eat.paths import StudyPaths
 
-    study = Study.model_validate_json(arguments.study)
+    study = study_of_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task
     runs = [(system, seed) for system in study.systems for seed in study.seeds]
     traces = {run: {split: paths.trace(task, *run, split) for split in ("calibration", "dev")} for run in runs}

@@ -17,12 +17,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.calibration import temperatures_of, threshold_of
-    from eat.config import Study
+    from eat.config import study_of_json
     from eat.files import read_json, write_json, write_table
     from eat.paths import StudyPaths
     from eat.timing import TimedSystem, time_task
 
-    study = Study.model_validate_json(arguments.study)
+    study = study_of_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task
     systems = [
         TimedSystem(

@@ -17,9 +17,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.figures.ablation import plot_ablation
-    from eat.files import read_table
+    from eat.rows import read_rows
 
-    plot_ablation(read_table(arguments.ablation), arguments.task, out_pdf=arguments.pdf, out_svg=arguments.svg)
+    plot_ablation(read_rows(arguments.ablation), arguments.task, out_pdf=arguments.pdf, out_svg=arguments.svg)
 
 
 if __name__ == "__main__":

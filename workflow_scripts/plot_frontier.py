@@ -10,9 +10,9 @@ def main() -> None:
     arguments = figure_parser(__doc__).parse_args()
 
     from eat.figures.frontier import plot_frontier
-    from eat.files import read_table
+    from eat.rows import read_rows
 
-    summary = read_table(arguments.summary)
+    summary = read_rows(arguments.summary)
     plot_frontier(summary, arguments.task, arguments.reference, out_pdf=arguments.pdf, out_svg=arguments.svg)
 
 

@@ -15,9 +15,10 @@ def main() -> None:
 
     from eat.figures.latency import plot_latency
     from eat.files import read_table
+    from eat.rows import read_rows
 
     plot_latency(
-        read_table(arguments.summary),
+        read_rows(arguments.summary),
         read_table(arguments.calls),
         arguments.task,
         arguments.reference,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.config import Task
+from eat.config import task_of_json
 from eat.splits import prepare_text
 from workflow_scripts._command import run
 
@@ -17,7 +17,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder of the task's splits")
     parser.add_argument("--glue-dir", help="the folder of GLUE files, where the task is read from there")
     arguments = parser.parse_args()
-    prepare_text(arguments.task, Task.model_validate_json(arguments.spec), arguments.out, arguments.glue_dir)
+    task = task_of_json(arguments.task, arguments.spec)
+    prepare_text(arguments.task, task, arguments.out, arguments.glue_dir)
 
 
 if __name__ == "__main__":

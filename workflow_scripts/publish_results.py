@@ -33,8 +33,11 @@ def main() -> None:
     from eat.files import write_table, write_text
 
     study = load_study(arguments.config)
-    page = arguments.into.read_text(encoding="utf-8")
     start, end = f"<!-- results:{study.study} -->", f"<!-- /results:{study.study} -->"
+    try:
+        page = arguments.into.read_text(encoding="utf-8")
+    except OSError as error:
+        raise EatError(f"{arguments.into}: {error.strerror}; make the page, with {start} and {end} in it") from None
     if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
         raise EatError(f"{arguments.into}: must hold the lines {start} and {end} once each, in this order")
     every = finished_rows(study)

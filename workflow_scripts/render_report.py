@@ -28,13 +28,13 @@ def main() -> None:
     arguments = parser.parse_args()
 
     import eat
-    from eat.config import Study
+    from eat.config import study_of_json
     from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
     from eat.report.render import render_report
     from eat.typeset import is_installed, missing
 
-    study = Study.model_validate_json(arguments.study)
+    study = study_of_json(arguments.study)
     paths = StudyPaths(study.study)
     commit, modified = commit_state()
     provenance = {

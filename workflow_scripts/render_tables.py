@@ -20,14 +20,15 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder of the tables")
     arguments = parser.parse_args()
 
-    from eat.files import read_json, read_table
+    from eat.files import read_json
     from eat.latex import write_tables
     from eat.published import read_published
+    from eat.rows import read_rows
     from eat.tables import judged_by_f1
 
     write_tables(
-        read_table(arguments.summary),
-        read_table(arguments.paper),
+        read_rows(arguments.summary),
+        read_rows(arguments.paper),
         arguments.task,
         arguments.title,
         arguments.reference,

@@ -15,11 +15,11 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.buckets import bucket_rows
-    from eat.config import Study
+    from eat.config import study_of_json
     from eat.promises import promise_rows
     from eat.summary import TaskInputs, summarize
 
-    study = Study.model_validate_json(arguments.study)
+    study = study_of_json(arguments.study)
     inputs = {task: TaskInputs.of(study, task) for task in study.tasks}
     summarize(study, inputs, arguments.out, {"buckets": bucket_rows, "promises": promise_rows})
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from eat.config import load_study
 from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
 from eat.paths import StudyPaths
@@ -138,7 +139,7 @@ def _record_the_records(records: Path, config: Path) -> None:
 
 
 def _paths(config: Path = CONFIG) -> StudyPaths:
-    return StudyPaths(str(yaml.safe_load(config.read_text(encoding="utf-8"))["study"]))
+    return StudyPaths(load_study(config).study)
 
 
 def _require_repository() -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from eat.config import Study, load_study
+from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError
 from eat.files import write_text
 from eat.sources import source_files
@@ -46,7 +46,7 @@ def main() -> None:
 
 def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     """The text of `dvc.yaml` for a study. records_are_lost: see `plan`."""
-    study = yaml.safe_load(config.read_text(encoding="utf-8"))
+    study = read_mapping(config)
     outputs: dict[str, set[str]] = defaultdict(set)
     for row in plan(config, records_are_lost):
         phase = phase_of(row["rule"])

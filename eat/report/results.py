@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from eat.buckets import COLUMNS as BUCKET_COLUMNS
 from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError, listed
-from eat.files import read_json, read_table
-from eat.rows import of_task, rows_of
+from eat.files import read_json
+from eat.rows import of_task, read_rows, rows_of
 from eat.style import STOCK_AGAIN, STOCK_PREFIX
 from eat.verdicts import NoiseFloor
 
@@ -152,16 +152,16 @@ def read_tasks(
     metrics = read_json(results / "metrics.json")
     if metrics.get("study") != study:
         raise EatError(f"{results}/metrics.json: of study {metrics.get('study')!r}, not {study!r}; give its own folder")
-    summary = read_table(results / "summary.csv", (*_KEYS, *NEVER_EMPTY, *TIMED, *_MAY_BE_EMPTY))
+    summary = read_rows(results / "summary.csv", (*_KEYS, *NEVER_EMPTY, *TIMED, *_MAY_BE_EMPTY))
     _refuse_gaps(summary, results / "summary.csv")
-    exits = read_table(results / "curves" / "exits.csv", ("task", "system", "tau", "chosen", "exit", "fraction", "n"))
-    lengths = read_table(
+    exits = read_rows(results / "curves" / "exits.csv", ("task", "system", "tau", "chosen", "exit", "fraction", "n"))
+    lengths = read_rows(
         results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
     )
-    retention = read_table(results / "curves" / "retention.csv", ("task", "system", "tau", "over", "layer", "observed"))
-    cost = read_table(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
-    buckets = read_table(results / "buckets.csv", BUCKET_COLUMNS)
-    promises = read_table(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
+    retention = read_rows(results / "curves" / "retention.csv", ("task", "system", "tau", "over", "layer", "observed"))
+    cost = read_rows(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
+    buckets = read_rows(results / "buckets.csv", BUCKET_COLUMNS)
+    promises = read_rows(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
     found = []
     for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")
@@ -173,7 +173,7 @@ def read_tasks(
                 key=task,
                 name=title,
                 summary=rows_of(summary, task).assign(task=title),
-                paper_columns=read_table(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
+                paper_columns=read_rows(results / f"summary_{task}.csv", ("model", "tau", "latency_ms", "accuracy")),
                 exits=of_task(exits, task),
                 lengths=of_task(lengths, task),
                 retention=of_task(retention, task),
@@ -206,16 +206,14 @@ _TIMING_KEYS = (
 
 def _ablation(results: Path, task: str) -> pd.DataFrame:
     columns = ("ablation", "role", "system", "tau", "compute", "delta_accuracy", "delta_low", "delta_high")
-    return read_table(results / f"summary_ablation_{task}.csv", columns)
+    return read_rows(results / f"summary_ablation_{task}.csv", columns)
 
 
 def _importance(results: Path, task: str) -> pd.DataFrame:
-    return read_table(results / "importance" / f"{task}.csv", _SCORED).astype({"system": str})
+    return read_rows(results / "importance" / f"{task}.csv", _SCORED)
 
 
 def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
-    if summary[["task", "system"]].isna().any(axis=None):
-        raise DamagedFile(f"{path}: a row without a task or a system; delete it and run again")
     trained = summary[~summary["system"].astype(str).str.startswith(STOCK_PREFIX)]
     timed = summary[summary["n_timed"] > 0]
     for rows, columns in ((trained, NEVER_EMPTY), (timed, TIMED)):
