@@ -126,14 +126,18 @@ def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
         elif name == reference:
             found[name] = Look("reference", _BLACK, "s", drawable(name))
         elif _is_adaptive(rows):
-            marker = _ADAPTIVE_MARKERS[orange % len(_ADAPTIVE_MARKERS)]
-            found[name] = Look("adaptive", _ORANGE_LED[orange % len(_ORANGE_LED)], marker, drawable(name))
+            found[name] = Look("adaptive", *_pair(orange, _ORANGE_LED, _ADAPTIVE_MARKERS), drawable(name))
             orange += 1
         else:
-            marker = _DENSE_MARKERS[blue % len(_DENSE_MARKERS)]
-            found[name] = Look("dense", _BLUES[blue % len(_BLUES)], marker, drawable(name))
+            found[name] = Look("dense", *_pair(blue, _BLUES, _DENSE_MARKERS), drawable(name))
             blue += 1
     return found
+
+
+def _pair(number: int, colours: Sequence[str], markers: Sequence[str]) -> tuple[str, str]:
+    """A colour and a marker; no pair comes again before each colour has had each marker."""
+    turn, place = divmod(number, len(colours))
+    return colours[place], markers[(place + turn) % len(markers)]
 
 
 def _is_adaptive(rows: pd.DataFrame) -> bool:

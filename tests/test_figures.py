@@ -65,6 +65,17 @@ def test_a_character_the_font_lacks_is_spelt_out() -> None:
     assert style.drawable("tau τ, 中") == "tau τ, [U+4E2D]"
 
 
+def test_thirty_systems_are_told_apart() -> None:
+    rows = pd.DataFrame(
+        {
+            "task": "t", "system": [f"s{number}" for number in range(30)], "batch_size": 1, "avg_retention": 1.0,
+            "tau": [0.9 if number % 3 else None for number in range(30)], "gflops": 1.0, "gflops_pattern": 1.0,
+        }
+    )  # fmt: skip
+    looks = style.looks(rows, "s0").values()
+    assert len({(look.colour, look.marker) for look in looks}) == 30
+
+
 def test_colours_follow_the_roles_and_the_order(results: Path) -> None:
     summary = pd.read_csv(results / "summary.csv")
     looks = style.looks(summary, "dense-6")

@@ -19,7 +19,7 @@ def main() -> None:
     from eat.figures.exits import plot_exits
     from eat.figures.reliability import plot_reliability
     from eat.figures.tokens import plot_lengths, plot_retention
-    from eat.files import read_table
+    from eat.rows import read_rows
 
     figures = {
         "retention": plot_retention,
@@ -31,8 +31,8 @@ def main() -> None:
     if arguments.figure not in figures:
         raise EatError(f"no figure {arguments.figure!r}; known: {listed(figures)}")
     figures[arguments.figure](
-        read_table(arguments.summary),
-        read_table(arguments.curve, may_be_empty=arguments.figure == "cost"),
+        read_rows(arguments.summary),
+        read_rows(arguments.curve, may_be_empty=arguments.figure == "cost"),
         arguments.task,
         arguments.reference,
         out_pdf=arguments.pdf,

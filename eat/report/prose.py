@@ -129,7 +129,12 @@ def adaptive_sentences(single: Sequence[Record], exits: pd.DataFrame) -> list[st
 
 
 def calibration_sentence(row: Record) -> str:
-    """The calibration error of a system before and after scaling."""
+    """The calibration error of a system before and after scaling; of one without scaling, its error."""
+    if row["calibration"] == "raw":
+        return (
+            f"The expected calibration error of {row['system']}, whose probabilities are not scaled, is "
+            f"{rounding.calibration_error(row['ece_raw'])} %."
+        )
     sentence = (
         f"The expected calibration error of {row['system']} is {rounding.calibration_error(row['ece_raw'])} % with raw "
         f"and {rounding.calibration_error(row['ece_calibrated'])} % with calibrated probabilities"
