@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from eat.points import DENSE, Point, at_point, by_unit, paired
+from eat.points import Point, at_point, by_unit, paired
 from eat.statistics import bootstrap_means, median_ratio, percentile_interval
+from eat.stock import STOCK
 
 if TYPE_CHECKING:
     from eat.summary import Results
@@ -113,7 +114,7 @@ class _Timed:
         calls = results.timing[results.timing["batch_size"] == 1]
         self.task = results.task
         self.ids = results.traces[results.study.reference][0].ids
-        self.against = {"dense": (DENSE, None), "packed_dense": results.reference}
+        self.against = {"dense": (STOCK, None), "packed_dense": results.reference}
         known = {point: at_point(calls, point) for point in {*results.replays, *self.against.values()}}
         self.times: Mapping[Point, pd.DataFrame] = {
             point: by_unit(own) for point, own in known.items() if not own.empty

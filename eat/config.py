@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from eat.errors import EatError, listed
+from eat.stock import STOCK_PREFIX
 
 _Item = TypeVar("_Item")
 
@@ -691,7 +692,7 @@ class Study(Strict):
             raise ValueError(f"reference {self.reference!r} runs in int8; its stock export needs a float format")
         self._check_tasks()
         for name, system in self.systems.items():
-            if name in ("backbone", SELF) or name.startswith("hf-dense"):
+            if name in ("backbone", SELF) or name.startswith(STOCK_PREFIX):
                 raise ValueError(f"systems.{name}: the name means something else here; choose another")
             if system.backbone not in self.backbones:
                 raise ValueError(

@@ -14,9 +14,6 @@ Floats = npt.NDArray[np.float64]
 Point = tuple[str, float | None]
 """An operating point of a task: the system, and its threshold or None."""
 
-DENSE = "hf-dense"
-"""The stock export of the reference system, which speed-ups are against."""
-
 
 def at_point(table: pd.DataFrame, point: Point) -> pd.DataFrame:
     """The rows of a table with columns `system` and `tau` that belong to an operating point."""

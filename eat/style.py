@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 
 from eat.errors import EatError, listed
 from eat.files import replacing, write_text
+from eat.stock import STOCK_PREFIX
 
 COLUMN = 3.3
 """Width of a journal's column, in inches."""
@@ -32,10 +33,6 @@ FULL = 6.9
 """Width of a page's text, in inches."""
 SMALL = 6.5
 """Points of the smallest text; still readable in print."""
-
-STOCK_PREFIX = "hf-dense"
-"""The stock reference rows of a timing file: hf-dense, hf-dense-again, hf-dense-sorted, hf-dense-12."""
-STOCK, STOCK_AGAIN, STOCK_SORTED = "hf-dense", "hf-dense-again", "hf-dense-sorted"
 
 Role = Literal["stock", "reference", "dense", "adaptive"]
 

@@ -26,8 +26,9 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
 from eat.paths import StudyPaths
-from eat.points import DENSE, Point, at_point, by_unit, paired, points_of
+from eat.points import Point, at_point, by_unit, paired, points_of
 from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
+from eat.stock import SAME_MODEL, STOCK, stock_variant
 from eat.trace import Trace
 
 if TYPE_CHECKING:
@@ -45,9 +46,6 @@ SUMMARY_COLUMNS = (
     "ece_debiased_high", "brier", "nll", "temperature",
 )  # fmt: skip
 TIMING_COLUMNS = ("seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms")
-
-SAME_MODEL = (DENSE, "hf-dense-again", "hf-dense-sorted")
-"""Reference rows that time the stock export of the reference system: they share its accuracy and its FLOPs."""
 
 LENGTH_BINS = 8
 
@@ -246,8 +244,8 @@ def _require_known_points(path: Path | str, timing: pd.DataFrame, replays: Mappi
     if unknown:
         raise EatError(f"{path}: {_named(unknown[0])} is not an operating point of the study; time again")
     for batch_size, rows in timing.groupby("batch_size"):
-        if DENSE not in set(rows["system"]):
-            raise EatError(f"{path}: no rows of {DENSE} at batch {batch_size} to compare with; time again")
+        if STOCK not in set(rows["system"]):
+            raise EatError(f"{path}: no rows of {STOCK} at batch {batch_size} to compare with; time again")
 
 
 def _named(point: Point) -> str:
@@ -396,7 +394,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
     for batch_size, timed in calls.groupby("batch_size", sort=True):
         times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
         for point, own in times.items():
-            mine, dense = paired(times, (DENSE, None), own, results.task)
+            mine, dense = paired(times, (STOCK, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
             speedup = median_ratio(dense, mine, blocks)
             rows.append(
@@ -418,7 +416,8 @@ def speed_rows(results: Results) -> pd.DataFrame:
 
 
 def _deep(study: Study) -> Point:
-    return f"{DENSE}-{study.timing.deep_layers}", None
+    """The deeper stock model; a point that no call belongs to where none is timed."""
+    return stock_variant(study.timing.deep_layers or "none"), None
 
 
 def _texts_timed(calls: pd.DataFrame) -> int:

@@ -17,7 +17,7 @@ from eat.errors import EatError, listed
 from eat.published import Published, PublishedRow
 from eat.rounding import Rounder, or_dash
 from eat.rows import is_true, rows_of
-from eat.style import STOCK, STOCK_AGAIN, STOCK_PREFIX
+from eat.stock import STOCK, STOCK_AGAIN, STOCK_PREFIX
 
 
 @dataclass(frozen=True)

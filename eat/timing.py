@@ -33,6 +33,7 @@ from eat.model import EatForSequenceClassification, load_model
 from eat.operating_points import Replay, policies, replay
 from eat.precision import prepare, prepare_stock
 from eat.progress import Progress
+from eat.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
 from eat.weights import STOCK_ATTENTION, to_stock
@@ -193,16 +194,16 @@ def _reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, devi
         prepare_stock(stock, precision, device)
         return Entry(name, timed.seed, None, precision, encoded, _padded(stock, device), **how)
 
-    plain = entry("hf-dense", model, precision, expected=_expected(Trace.read(timed.trace), ExitPolicy()))
+    plain = entry(STOCK, model, precision, expected=_expected(Trace.read(timed.trace), ExitPolicy()))
     entries = [
         plain,
-        replace(plain, system="hf-dense-again"),
-        replace(plain, system="hf-dense-sorted", sort=True, only_batches=True),
+        replace(plain, system=STOCK_AGAIN),
+        replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
     ]
-    entries += [entry(f"hf-dense-{other}", model, other) for other in study.timing.stock]
+    entries += [entry(stock_variant(other), model, other) for other in study.timing.stock]
     if study.timing.deep_layers:
         deep = _deeper(model, study.timing.deep_layers)
-        entries.append(entry(f"hf-dense-{study.timing.deep_layers}", deep, precision))
+        entries.append(entry(stock_variant(study.timing.deep_layers), deep, precision))
     return entries
 
 

@@ -13,7 +13,7 @@ from eat import rounding
 from eat.diff.states import State
 from eat.rounding import Rounder
 from eat.rows import is_true
-from eat.style import STOCK_AGAIN, STOCK_PREFIX
+from eat.stock import STOCK_AGAIN, STOCK_PREFIX
 
 Verdict = Literal["beyond the noise", "within the noise", "changed", "unchanged"]
 Record = Mapping[Hashable, Any]

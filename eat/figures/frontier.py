@@ -20,6 +20,7 @@ from eat import rounding, style
 from eat.errors import EatError, listed
 from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
 from eat.rows import in_precision_of, is_true, rows_of
+from eat.stock import STOCK, STOCK_AGAIN
 from eat.style import Look, Spot
 
 MANY = 12
@@ -60,7 +61,7 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     drawn = rows["accuracy"].notna() & rows["latency_ms_p50"].notna()  # not: latency only, or not timed
-    rows = rows[drawn & (rows["system"] != style.STOCK_AGAIN)]
+    rows = rows[drawn & (rows["system"] != STOCK_AGAIN)]
     columns = _columns(rows, task)
     plain = in_precision_of(rows, reference)
     lines = [rows["system"].isin(plain), ~rows["system"].isin(plain)]
@@ -207,7 +208,7 @@ def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
     else:
         cost = f"{rounding.throughput(row['examples_per_s'])} texts/s"
     within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
-    return f"{cost}, {rounding.x_times(row['speedup_vs_dense'])} {within} of {style.STOCK}"
+    return f"{cost}, {rounding.x_times(row['speedup_vs_dense'])} {within} of {STOCK}"
 
 
 # --- thresholds beside their points -------------------------------------------------------------------------------

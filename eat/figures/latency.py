@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 from eat import rounding, style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, ratio_axis, wrapped
 from eat.rows import is_true, rows_of
+from eat.stock import STOCK_AGAIN
 from eat.style import Spot
 
 _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
@@ -25,7 +26,7 @@ def plot_latency(
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
-    single = rows[(rows["batch_size"] == 1) & (rows["n_timed"] > 0) & (rows["system"] != style.STOCK_AGAIN)]
+    single = rows[(rows["batch_size"] == 1) & (rows["n_timed"] > 0) & (rows["system"] != STOCK_AGAIN)]
     points = single[is_true(single["chosen"])].sort_values("latency_ms_p50", kind="stable").to_dict("records")
     timed = calls[calls["batch_size"] == 1].assign(system=calls["system"].astype(str))
     times = [_times_of(timed, str(point["system"]), point["tau"]) for point in points]

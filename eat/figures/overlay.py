@@ -12,6 +12,7 @@ from eat import rounding, style
 from eat.diff.states import State
 from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
 from eat.rows import is_true, rows_of
+from eat.stock import STOCK, STOCK_AGAIN
 from eat.style import Spot
 
 
@@ -40,7 +41,7 @@ def plot_overlay(before: State, after: State, task: str, reference: str, *, out_
             spots += _spots(axes, rows, name)
         ratio_axis(axes)
         axes.yaxis.set_major_formatter(PER_CENT)
-        axes.set(xlabel=f"Speed-up against {style.STOCK}, median (batch 1)", ylabel="Accuracy (%)")
+        axes.set(xlabel=f"Speed-up against {STOCK}, median (batch 1)", ylabel="Accuracy (%)")
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":"))
         handles.append(Line2D([], [], color="#444444", marker="o"))
@@ -50,7 +51,7 @@ def plot_overlay(before: State, after: State, task: str, reference: str, *, out_
 
 def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
     is_drawn = (rows["batch_size"] == 1) & rows["accuracy"].notna() & rows["speedup_vs_dense"].notna()
-    return rows[is_drawn & (rows["system"] != style.STOCK_AGAIN)]
+    return rows[is_drawn & (rows["system"] != STOCK_AGAIN)]
 
 
 def _spots(axes: Axes, rows: pd.DataFrame, state: str) -> Iterator[Spot]:

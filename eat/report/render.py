@@ -28,7 +28,7 @@ from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenan
 from eat.report.theory import theory_sentences, theory_table
 from eat.rows import is_true
 from eat.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
-from eat.style import STOCK_PREFIX
+from eat.stock import STOCK_PREFIX
 from eat.tables import Cell, Column, Group, Row, Table
 
 

@@ -15,7 +15,7 @@ from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json
 from eat.rows import of_task, read_rows, rows_of
-from eat.style import STOCK_AGAIN, STOCK_PREFIX
+from eat.stock import STOCK_AGAIN, STOCK_PREFIX
 from eat.verdicts import NoiseFloor
 
 NEVER_EMPTY = (
