@@ -41,7 +41,7 @@ lint: .venv/installed
 	$(ACTIVATE) && snakemake --lint
 	$(ACTIVATE) && mypy
 
-# the embedded study made tiny: every rule on real text and weights, in about two minutes
+# the embedded study made tiny: the whole workflow on real text and weights, in about two minutes
 tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 

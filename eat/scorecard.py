@@ -24,7 +24,7 @@ from eat.published import Published, PublishedRow
 from eat.rows import is_true
 from eat.statistics import proportion_interval
 from eat.tables import Cell, Column, Group, Row, Table
-from eat.verdicts import Competitive, NoiseFloor, accuracy_verdict, speed_verdict
+from eat.verdicts import Comparison, Competitive, NoiseFloor, accuracy_verdict, comparison, speed_verdict
 
 Verdict = Literal["reproduced", "not reproduced", "cannot be tested here"]
 Model = Literal["bert", "distilbert", "eat"]
@@ -126,12 +126,7 @@ class SpeedAgainst(_Test):
     def judge(self, seen: Evidence) -> Finding:
         """Both are measured against the stock dense model; they differ where their intervals lie apart."""
         own, other = seen.chosen(self.model), seen.chosen(self.other)
-        if own["speedup_low"] > other["speedup_high"]:
-            verdict = "faster"
-        elif own["speedup_high"] < other["speedup_low"]:
-            verdict = "slower"
-        else:
-            verdict = "no difference shown"
+        verdict = _FASTER[_compared_speed(own, other)]
         ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
         return Finding(ours, _as_expected(verdict, self.expect), _compared(_at(own), verdict, _at(other)))
 
@@ -198,15 +193,10 @@ class Frontier(_Test):
             raise Untestable(f"{seen.systems[self.model]} has fewer than two thresholds.")
         low, *_, high = own.to_dict("records")
         ours = f"{_ratio(low)} at {rounding.threshold(low['tau'])}, {_ratio(high)} at {rounding.threshold(high['tau'])}"
-        if low["speedup_low"] > high["speedup_high"]:
-            supported, how = True, "lie apart"
-        elif low["speedup_high"] < high["speedup_low"]:
-            supported, how = False, "lie apart, the other way round"
-        else:
-            supported, how = None, "overlap"
+        verdict = _FASTER[_compared_speed(low, high)]
         gained = rounding.points(high["accuracy"] - low["accuracy"])
-        reason = f"The intervals {how}; accuracy changes by {gained} points on the way."
-        return Finding(ours, supported, reason)
+        reason = f"{_compared(_at(low), verdict, _at(high))} Accuracy changes by {gained} points on the way."
+        return Finding(ours, _as_expected(verdict, "faster"), reason)
 
 
 class Near(_Test):
@@ -294,15 +284,10 @@ class ScalingHelps(_Test):
         raw, after = row["ece_raw"], row["ece_calibrated"]
         low, high = (after + row[end] - row["ece_debiased"] for end in ("ece_debiased_low", "ece_debiased_high"))
         within = rounding.interval(max(0.0, low), high, rounding.calibration_error)
-        if raw > high:
-            supported, side = True, "above"
-        elif raw < low:
-            supported, side = False, "below"
-        else:
-            supported, side = None, "within"
-        reason = f"{row['system']}: the error before lies {side} the interval after."
+        is_worse, side = _beyond(low, high, raw)
+        reason = f"{row['system']}: the interval after {side} the error before."
         ours = f"{rounding.calibration_error(raw)} % before, {rounding.calibration_error(after)} % {within} after"
-        return Finding(ours, supported, reason)
+        return Finding(ours, None if is_worse is None else not is_worse, reason)
 
 
 class NormIsCompetitive(_Test):
@@ -314,9 +299,13 @@ class NormIsCompetitive(_Test):
         """By accuracy at equal retention and by correlation with saliency: all must say so, and any can refute it."""
         if not seen.norm:
             raise Untestable("It takes systems that differ in the score alone, as those of config/systems.yaml do.")
-        verdicts = [verdict for verdict, _ in seen.norm]
-        supported = False if "not competitive" in verdicts else True if set(verdicts) == {"competitive"} else None
-        return Finding(", ".join(dict.fromkeys(verdicts)), supported, " ".join(sentence for _, sentence in seen.norm))
+        found = list(dict.fromkeys(verdict for verdict, _ in seen.norm))
+        supported: bool | None = None
+        if "not competitive" in found:
+            supported = False
+        elif found == ["competitive"]:
+            supported = True
+        return Finding(", ".join(found), supported, " ".join(sentence for _, sentence in seen.norm))
 
 
 class NotMeasured(_Test):
@@ -335,6 +324,18 @@ Test = Annotated[
     | ScalingHelps | NormIsCompetitive | NotMeasured,
     Field(discriminator="kind"),
 ]  # fmt: skip
+
+
+_FASTER: Mapping[Comparison, str] = {
+    "higher": "faster",
+    "lower": "slower",
+    "no difference shown": "no difference shown",
+}
+
+
+def _compared_speed(own: Record, other: Record) -> Comparison:
+    """Of two systems, each measured against the stock dense model."""
+    return comparison((own["speedup_low"], own["speedup_high"]), (other["speedup_low"], other["speedup_high"]))
 
 
 def _as_expected(verdict: str, expected: str) -> bool | None:

@@ -389,7 +389,8 @@ def speed_rows(results: Results) -> pd.DataFrame:
     over units, repeats and seeds, with the interval of `median_ratio` over blocks and texts; speedup_mean is the ratio
     of mean times.
     """
-    calls = results.timing
+    calls, layers = results.timing, results.study.timing.deep_layers
+    deep = None if layers is None else (stock_variant(layers), None)
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
         times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
@@ -409,15 +410,10 @@ def speed_rows(results: Results) -> pd.DataFrame:
                     "speedup_high": speedup.high,
                     "speedup_mean": dense.sum() / mine.sum(),
                     "speedup_vs_packed_dense": _median_speedup(times, results.reference, own, results.task),
-                    "speedup_vs_deep": _median_speedup(times, _deep(results.study), own, results.task),
+                    "speedup_vs_deep": _median_speedup(times, deep, own, results.task),
                 }
             )
     return pd.DataFrame(rows).astype({"tau": "float64"})
-
-
-def _deep(study: Study) -> Point:
-    """The deeper stock model; a point that no call belongs to where none is timed."""
-    return stock_variant(study.timing.deep_layers or "none"), None
 
 
 def _texts_timed(calls: pd.DataFrame) -> int:
@@ -439,9 +435,9 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
     }
 
 
-def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> float:
-    """The median of paired ratios other / own; NaN where the other was not timed."""
-    if other not in times:
+def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point | None, own: pd.DataFrame, task: str) -> float:
+    """The median of paired ratios other / own; NaN where there is no other or it was not timed."""
+    if other is None or other not in times:
         return float("nan")
     mine, others = paired(times, other, own, task)
     return float(np.median(others / mine))

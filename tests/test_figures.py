@@ -65,17 +65,6 @@ def test_a_character_the_font_lacks_is_spelt_out() -> None:
     assert style.drawable("tau τ, 中") == "tau τ, [U+4E2D]"
 
 
-def test_thirty_systems_are_told_apart() -> None:
-    rows = pd.DataFrame(
-        {
-            "task": "t", "system": [f"s{number}" for number in range(30)], "batch_size": 1, "avg_retention": 1.0,
-            "tau": [0.9 if number % 3 else None for number in range(30)], "gflops": 1.0, "gflops_pattern": 1.0,
-        }
-    )  # fmt: skip
-    looks = style.looks(rows, "s0").values()
-    assert len({(look.colour, look.marker) for look in looks}) == 30
-
-
 def test_colours_follow_the_roles_and_the_order(results: Path) -> None:
     summary = pd.read_csv(results / "summary.csv")
     looks = style.looks(summary, "dense-6")
@@ -86,15 +75,16 @@ def test_colours_follow_the_roles_and_the_order(results: Path) -> None:
     assert adaptive[0] == "#E69F00"
 
 
-def test_any_number_of_systems_can_be_told_apart() -> None:
-    """Forty adaptive systems: no two share both colour and marker."""
-    names = [f"s{number}" for number in range(40)]
-    columns = {"tau": 0.9, "avg_retention": 1.0, "gflops": 1.0, "gflops_pattern": 1.0}
+@pytest.mark.parametrize(("tau", "number"), [(0.9, 40), (None, 16)])
+def test_any_number_of_systems_can_be_told_apart(tau: float | None, number: int) -> None:
+    """Forty adaptive systems, or sixteen dense ones: no two share both colour and marker."""
+    names = [f"s{place}" for place in range(number)]
+    columns = {"tau": tau, "avg_retention": 1.0, "gflops": 1.0, "gflops_pattern": 1.0}
     rows = pd.DataFrame(
         [{"system": "dense"} | columns | {"tau": None}] + [{"system": name} | columns for name in names]
     )
     looks = style.looks(rows, "dense")
-    assert len({(looks[name].colour, looks[name].marker) for name in names}) == 40
+    assert len({(looks[name].colour, looks[name].marker) for name in names}) == number
 
 
 def test_a_reference_without_a_row_is_refused(results: Path) -> None:

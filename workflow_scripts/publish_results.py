@@ -75,7 +75,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     from eat.report.prose import noise_of_batch
     from eat.report.results import noise_floor
     from eat.rounding import with_percent
-    from eat.tables import ABLATIONS, ablation_table, main_table, throughput_table, to_markdown
+    from eat.tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table, to_markdown
 
     paths = StudyPaths(study.study)
     parts = [f"Made by `{command}`.\n"]
@@ -101,7 +101,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
             parts.append(f"Ablation, batch 1: {ABLATIONS[rows['ablation'].iloc[0]]}.\n")
             parts.append(to_markdown(ablation_table(rows, task)))
         own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
-        if card["pair"] and len(card["labels"]) == 2:
+        if judged_by_f1(card):
             parts.append(f1_line(own, card["labels"][1]))
     unfinished = [task for task in study.tasks if task not in set(summary["task"])]
     if unfinished:
