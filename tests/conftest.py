@@ -16,7 +16,7 @@ from packages import install  # noqa: F401, a fixture
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
 set_hypothesis_home_dir(os.path.join(tempfile.gettempdir(), "eat-hypothesis"))
-# The same examples every time, so that a failure belongs to the change that shows it; `--hypothesis-profile=search` draws others.
+# The same examples every time: a failure belongs to the change that shows it. `--hypothesis-profile=search` draws anew.
 settings.register_profile("search", database=None, deadline=None)
 settings.register_profile("tests", settings.get_profile("search"), derandomize=True)
 settings.load_profile("tests")

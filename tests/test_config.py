@@ -840,7 +840,7 @@ def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str,
         assert (exits.rule, exits.tau, exits.patience, exits.promise) == ([], [], 1, None)
         assert (exits.after, exits.read, exits.head) == (system.exits.after, system.exits.read, system.exits.head)
         assert seen.parts(name) == study.parts(name)
-        own = other["systems"][name].get("exits", {})  # a system that takes another's weights may take its exits as well
+        own = other["systems"][name].get("exits", {})  # one with another's weights may have its exits as well
         if own.get("tau"):
             own["tau"] = [0.123]
     assert load_study(other).view([task], rules=False) == study.view([task], rules=False)
