@@ -72,6 +72,9 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     assert "**movies**, 120 dev texts (120 rows, not the 872 official rows), 20 of them timed on 2026-01-02" in page
     assert "(a processor, 2 threads, float32, int8, bfloat16; torch 2.0; other processes took 3.4 %" in page
     assert "Not finished yet: books." in page
+    assert re.search(
+        r"^(The fastest system whose interval|For no system does the interval) excludes? a loss", page, re.MULTILINE
+    )
     assert re.search(r"^F1 of `duplicate` \(%\): dense [\d.]+, eat [\d.]+\.$", page, re.MULTILINE)
     rows = pd.read_csv("rows.csv")
     assert tuple(rows.columns) == SUMMARY_COLUMNS

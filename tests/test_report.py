@@ -511,6 +511,21 @@ def test_the_reference_is_not_the_fastest_that_loses_nothing_to_itself() -> None
     assert sentence == "For no system does the interval exclude a loss of one point of accuracy."
 
 
+def test_the_fastest_of_several_is_told_with_how_many_there_were() -> None:
+    equal = {
+        "system": "equal", "tau": None, "speedup_vs_dense": 2.0, "speedup_low": 1.9, "speedup_high": 2.1,
+        "delta_accuracy": 0.0, "delta_low": -0.005, "delta_high": 0.005,
+    }  # fmt: skip
+    near = equal | {"system": "near", "speedup_vs_dense": 3.0, "delta_accuracy": -0.005, "delta_low": -0.02}
+    worse = equal | {"system": "worse", "speedup_vs_dense": 9.0, "delta_accuracy": -0.02, "delta_low": -0.03}
+    without, within, count = best_sentences([equal, near, worse], "dense-6")
+    assert "excludes a loss of one point of accuracy is equal: 2.00" in without
+    assert "at most one point below that of the dense reference is near: 3.00" in within
+    assert count.startswith("This looks at 3 systems on the same dev texts")
+    (alone,) = best_sentences([equal], "dense-6")
+    assert alone == without
+
+
 def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_path: Path) -> None:
     results, data = write_study(tmp_path, ("rotten_tomatoes",), SMALL)
     costs = results / "curves" / "cost.csv"

@@ -72,7 +72,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     from eat.errors import listed
     from eat.files import read_json
     from eat.paths import StudyPaths
-    from eat.report.prose import noise_of_batch
+    from eat.report.prose import best_sentences, noise_of_batch
     from eat.report.results import noise_floor
     from eat.rounding import with_percent
     from eat.tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table, to_markdown
@@ -96,24 +96,25 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         if throughput is not None:
             parts += [f"Batch {int(max(batches))}:\n", to_markdown(throughput)]
         parts += [noise_of_batch(batch, noise_floor(summary, task, batch)) + "\n" for batch in batches]
+        own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
+        chosen = own[own["chosen"] & (own["batch_size"] == 1)]
+        parts.append(" ".join(best_sentences(chosen.to_dict("records"), study.reference)) + "\n")
         if ablation is not None:
             rows = ablation[ablation["task"] == task]
             parts.append(f"Ablation, batch 1: {ABLATIONS[rows['ablation'].iloc[0]]}.\n")
             parts.append(to_markdown(ablation_table(rows, task)))
-        own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
         if judged_by_f1(card):
-            parts.append(f1_line(own, card["labels"][1]))
+            parts.append(f1_line(chosen, card["labels"][1]))
     unfinished = [task for task in study.tasks if task not in set(summary["task"])]
     if unfinished:
         parts.append(f"Not finished yet: {listed(unfinished)}.\n")
     return "\n".join(parts)
 
 
-def f1_line(rows: pd.DataFrame, label: str) -> str:
+def f1_line(chosen: pd.DataFrame, label: str) -> str:
     """F1 of one class for each system at its chosen threshold, as GLUE gives it for pairs of texts."""
     from eat.rounding import percent
 
-    chosen = rows[rows["chosen"] & (rows["batch_size"] == 1)]
     each = ", ".join(f"{system} {percent(value)}" for system, value in zip(chosen["system"], chosen["f1"], strict=True))
     return f"F1 of `{label}` (%): {each}.\n"
 
