@@ -248,6 +248,26 @@ def test_the_frontier_puts_other_precisions_below(tmp_path: Path) -> None:
     assert "eat-6-int8" not in svg.read_text(encoding="utf-8")
 
 
+def test_a_point_far_below_stands_at_the_lower_edge_of_the_frontier_with_its_accuracy(tmp_path: Path) -> None:
+    """At 49 % it would squeeze the others into a corner: they keep the places that they have without it."""
+    heights = []
+    for broken in (False, True):
+        results, _ = write_study(tmp_path / str(broken), made=Made(systems=(DENSE, STUDENT, EAT)))
+        summary = pd.read_csv(results / "summary.csv")
+        columns = ["accuracy", "accuracy_low", "accuracy_high"]
+        summary.loc[summary.system == "student-3", columns] = (
+            [0.49, 0.47, 0.51] if broken else summary.loc[summary.system == "dense-6", columns].iloc[0].to_list()
+        )
+        summary.to_csv(results / "summary.csv", index=False)
+        _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path / str(broken))
+        circles = ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}circle")
+        heights.append({str(one[0].text).split(":")[0]: float(str(one.get("cy"))) for one in circles})
+    whole, cut = heights
+    assert cut.pop("student-3") >= max(cut.values())
+    assert "49.0\N{DOWNWARDS ARROW}" in frontier._label(pd.Series({"below": True, "accuracy": 0.49, "tau": None}))
+    assert cut == pytest.approx({name: height for name, height in whole.items() if name != "student-3"}, abs=1.0)
+
+
 def test_systems_built_alike_are_drawn_once(tmp_path: Path) -> None:
     shape = shape_of(EAT)
     systems = [

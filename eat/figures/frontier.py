@@ -26,6 +26,9 @@ from eat.style import Look, Spot
 MANY = 12
 """Of more systems than this, crosses stand at chosen points alone, and thresholds at these and at the ends."""
 
+FAR = 0.12
+"""A point this far below the most accurate would squeeze all others into a corner: it stands at the lower edge."""
+
 TICKS = 6
 """As many numbers stand below a third of a page's width without touching."""
 
@@ -57,11 +60,14 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     in any other. Crosses are 95 % intervals: upright that of the accuracy, across that of the paired speed-up, relative
     to the point. Points of one system are joined in order of the threshold, which stands beside them where there is
     room; the filled ones were chosen on the calibration split. The grey step is the Pareto front over all precisions.
+    Points far below (`FAR`) stand at the lower edge, with their accuracy and an arrow.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     drawn = rows["accuracy"].notna() & rows["latency_ms_p50"].notna()  # not: latency only, or not timed
     rows = rows[drawn & (rows["system"] != STOCK_AGAIN)]
+    low, high = _range_of_accuracy(rows)
+    rows = rows.assign(height=rows["accuracy"].clip(lower=low), below=rows["accuracy"] < low)
     columns = _columns(rows, task)
     plain = in_precision_of(rows, reference)
     lines = [rows["system"].isin(plain), ~rows["system"].isin(plain)]
@@ -87,7 +93,8 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
             places[0].set_ylabel("Accuracy (%)")
         for axes, (_, axis) in zip(grid[-1], columns, strict=True):
             axes.set_xlabel(axis.title)
-        grid[0, 0].set_ylim(*_range_of_accuracy(rows))
+        room = 0.06 * (high - low)
+        grid[0, 0].set_ylim(low - room, high + room)
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
         handles.append(Line2D([], [], color="#B0B0B0", linewidth=2.2))
@@ -117,12 +124,15 @@ def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
 
 
 def _range_of_accuracy(rows: pd.DataFrame) -> tuple[float, float]:
-    """From the lowest to the highest point, with the intervals of chosen ones; the others' bars may be cut off."""
-    chosen = rows[is_true(rows["chosen"])]
-    low = min(rows["accuracy"].min(), chosen["accuracy_low"].min())
-    high = max(rows["accuracy"].max(), chosen["accuracy_high"].max())
-    room = 0.06 * (high - low)
-    return float(low - room), float(high + room)
+    """From the lowest to the highest point, with the intervals of chosen ones; the others' bars may be cut off.
+
+    Points more than `FAR` below the highest are left out.
+    """
+    near = rows[rows["accuracy"] >= rows["accuracy"].max() - FAR]
+    chosen = near[is_true(near["chosen"])]
+    low = np.nanmin([near["accuracy"].min(), chosen["accuracy_low"].min()])
+    high = np.nanmax([near["accuracy"].max(), chosen["accuracy_high"].max()])
+    return float(low), float(high)
 
 
 def _draw_front(panel: _Panel, points: pd.DataFrame) -> None:
@@ -138,9 +148,9 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
     axes, axis = panel.axes, panel.axis
     for name, own in panel.points.sort_values("tau").groupby("system", sort=False):
         look = looks[str(name)]
-        x, y = own[axis.column].to_numpy(float), own["accuracy"].to_numpy(float)
+        x, y = own[axis.column].to_numpy(float), own["height"].to_numpy(float)
         across = _relative_bars(own, x, axis.low_is_good) if axis.is_timed else np.zeros((2, len(own)))
-        upright = np.abs(np.stack([y - own["accuracy_low"], own["accuracy_high"] - y]))
+        upright = np.abs(np.stack([y - own["accuracy_low"], own["accuracy_high"] - y])) * ~own["below"].to_numpy()
         axes.plot(x, y, color=look.colour, linewidth=0.9, zorder=3)
         chosen = is_true(own["chosen"]).to_numpy()
         # crosses of all points at full strength would hide the points
@@ -196,7 +206,7 @@ def _spots(panel: _Panel, reference: str) -> Iterator[Spot]:
         accuracy = f"{rounding.with_percent(row['accuracy'])} "
         accuracy += rounding.interval(row["accuracy_low"], row["accuracy_high"], rounding.percent)
         text = f"{at_threshold(row['system'], row['tau'])}: {accuracy}, {_cost(row, panel.axis, reference)}"
-        yield Spot(panel.axes, row[panel.axis.column], row["accuracy"], text)
+        yield Spot(panel.axes, row[panel.axis.column], row["height"], text)
 
 
 def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
@@ -224,21 +234,21 @@ def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Loo
     scale = figure.dpi / 72.0
     for panel in panels:
         points = panel.points
-        spots = panel.axes.transData.transform(points[[panel.axis.column, "accuracy"]].to_numpy(float))
+        spots = panel.axes.transData.transform(points[[panel.axis.column, "height"]].to_numpy(float))
         taken = [Bbox.from_bounds(x - 3 * scale, y - 3 * scale, 6 * scale, 6 * scale) for x, y in spots]
         for _, own in points.assign(x=spots[:, 0], y=spots[:, 1]).sort_values("tau").groupby("system"):
             taken += _along(own[["x", "y"]].to_numpy(float), scale)
         frame = panel.axes.get_window_extent(renderer)
-        labelled = points.assign(first=is_true(points["chosen"]))
-        labelled = labelled[labelled["tau"].notna()]
+        labelled = points.assign(first=is_true(points["chosen"]) | points["below"])
+        labelled = labelled[labelled["tau"].notna() | labelled["below"]]
         ends = labelled.groupby("system")["tau"].transform(lambda tau: (tau == tau.min()) | (tau == tau.max()))
         labelled = labelled.assign(end=ends)
         if not all_thresholds:
             labelled = labelled[labelled["first"] | labelled["end"]]
-        for _, row in labelled.sort_values(["first", "end", "tau"], ascending=False).iterrows():
+        for _, row in labelled.sort_values(["below", "first", "end", "tau"], ascending=False).iterrows():
             label = panel.axes.annotate(
-                rounding.threshold(row["tau"]).removeprefix("0"),
-                (row[panel.axis.column], row["accuracy"]),
+                _label(row),
+                (row[panel.axis.column], row["height"]),
                 (0, 0),
                 textcoords="offset points",
                 fontsize=style.SMALL,
@@ -260,6 +270,13 @@ def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Loo
                     break
             else:
                 label.remove()
+
+
+def _label(row: pd.Series) -> str:
+    """The threshold, without its leading zero; of a point at the lower edge its accuracy, for it lies further down."""
+    if row["below"]:
+        return f"{rounding.percent(row['accuracy'])}\N{DOWNWARDS ARROW}"
+    return rounding.threshold(row["tau"]).removeprefix("0")
 
 
 def _along(corners: np.ndarray, scale: float) -> list[Bbox]:

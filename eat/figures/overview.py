@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,13 +16,13 @@ from eat.errors import listed
 from eat.figures.canvas import Output, canvas
 from eat.style import Spot
 
-COLUMNS = 4
-"""Systems beside each other."""
+MANY = 8
+"""Of more drawings than this, five stand in a line, and closer."""
 LAYER_HEIGHT = 0.52
-LAYER_STEP = 0.28
-"""Inches from one layer to the next, with room for a line between them."""
+BELOW, ABOVE = 1.9, 1.9
+"""Layers' room for the lines below a drawing, and for a name of two lines above it."""
 
-_READS = {"cls": "[CLS]", "mean": "the mean of the tokens"}
+_READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention": "heads attend"}
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,24 @@ def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output)
     named beside its layer. A hatched layer attends within a window. An arrow is an exit.
     """
     shown = alike(systems)
-    deepest = max(int(system.shape["layers"]) for system in shown)
-    columns = min(COLUMNS, len(shown))
-    lines = -(-len(shown) // columns)
+    most, step = (
+        (4, 0.28) if len(shown) <= MANY else (5, 0.24)
+    )  # inches from one layer to the next, with a line between
+    columns = min(most, len(shown))
+    rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    tall = [max(int(system.shape["layers"]) for system in row) + BELOW + ABOVE - 1 for row in rows]
     with style.figure_style():
         width = style.COLUMN if columns <= 2 else style.FULL
-        figure = canvas(width, lines * (1.0 + LAYER_STEP * deepest))
+        figure = canvas(width, step * sum(tall))
+        grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall)
         spots: list[Spot] = []
-        for axes in (grid := figure.subplots(lines, columns, squeeze=False).ravel()):
-            axes.set_axis_off()
-            axes.set_xlim(-0.04, 1.62)
-            axes.set_ylim(-1.75, deepest - 0.2)
-        for axes, system in zip(grid, shown, strict=False):
-            spots += _draw_system(axes, system)
+        for places, row, units in zip(grid, rows, tall, strict=True):
+            for axes, system in zip_longest(places, row):
+                axes.set_axis_off()
+                axes.set_xlim(-0.04, 1.62)
+                axes.set_ylim(-BELOW, units - BELOW)
+                if system is not None:
+                    spots += _draw_system(axes, system)
         style.save(figure, out_pdf, out_svg, spots)
 
 
@@ -105,11 +111,13 @@ def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
         spots.append(
             Spot(axes, (1 - wide) / 2, low, f"{system.name}: {listed(text)}", (1 + wide) / 2, low + LAYER_HEIGHT)
         )
-    below = ["tokens", f"heads read {_READS.get(shape['read'], shape['read'])}", *(_rule(system) if leaves else [])]
+    below = ["tokens", _READS.get(shape["read"], f"heads read {shape['read']}"), *(_rule(system) if leaves else [])]
     for line, words in enumerate(below):
-        axes.text(0.5, -0.3 - 0.42 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL)
-    name = textwrap.fill(style.drawable(system.name), 28, break_on_hyphens=False)
-    axes.set_title(name, fontsize=7, pad=2)
+        axes.text(0.5, -0.3 - 0.46 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL)
+    name = textwrap.fill(style.drawable(system.name), 26)
+    # directly above its own layers, or above what is removed after the last of them
+    top = layers - 1 + LAYER_HEIGHT + (0.7 if layers in removed_after else 0.2)
+    axes.text(0.5, top, name, fontsize=7, ha="center", va="bottom")
     return spots
 
 

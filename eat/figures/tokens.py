@@ -45,6 +45,7 @@ def plot_retention(
         for panel, name in zip(panels, shown, strict=False):
             own = curves[curves["system"] == name]
             _draw_retention(panel, own, chosen.get(name), looks[name])
+            panel.set_title(wrapped(looks[name].label, 22 if columns > 3 else 30))
             spots += _layer_spots(panel, own[own["over"] == "all"], name)
         for panel in panels[len(shown) :]:
             panel.set_axis_off()
@@ -89,7 +90,6 @@ def _draw_retention(panel: Axes, own: pd.DataFrame, tau: float | None, look: Loo
             markersize=3.8,
             linestyle=":",
         )
-    panel.set_title(wrapped(look.label, 30))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
     panel.yaxis.set_major_formatter(PER_CENT)
     panel.set_ylim(0, 1.05)
