@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from eat.errors import EatError
 from workflow_scripts import publish_measured
 
+ROOT = Path(__file__).parents[1]
 PAGE = """# Systems
 
 ### One: `a`
@@ -43,7 +46,7 @@ ROWS = pd.DataFrame(
         row("a", -0.02, 7.0, batch_size=32),
         row("a", 0.0, 2.0, task="books"),
         row("b", -0.03, 3.0),
-        row("c", 0.004, 1.0),
+        row("c", 0.0, 1.0, delta_low=0.0, delta_high=0.0),
     ]
 )
 
@@ -56,7 +59,7 @@ def test_each_system_of_a_section_has_a_line_of_its_chosen_rows_at_batch_1() -> 
     ]
     assert page.split("\n\n")[4].splitlines() == [
         "* Measured, `b`: movies −3.0 [−4.0, −2.0] at 3.00× [2.90, 3.10].",  # noqa: RUF001
-        "* Measured, `c`: movies +0.4 [−0.6, +1.4] at 1.00× [0.90, 1.10].",  # noqa: RUF001
+        "* Measured, `c`: movies 0.0 at 1.00× [0.90, 1.10].",  # noqa: RUF001
     ]
     assert page.endswith("### None\n\ntext\n")
     assert publish_measured.with_measured(page, ROWS) == page
@@ -69,3 +72,14 @@ def test_a_system_without_a_row_a_line_without_a_system_and_a_page_without_lines
         publish_measured.with_measured(PAGE + "* Measured: x\n", ROWS)
     with pytest.raises(EatError, match="no line that begins with"):
         publish_measured.with_measured("# Systems\n", ROWS)
+
+
+def test_the_page_of_the_systems_tells_what_the_published_table_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "systems.md"
+    page.write_text((ROOT / "docs/systems.md").read_text(encoding="utf-8"), encoding="utf-8")
+    table = str(ROOT / "docs/results/systems.csv")
+    monkeypatch.setattr("sys.argv", ["publish_measured", "--csv", table, "--into", str(page)])
+    publish_measured.main()
+    assert page.read_text(encoding="utf-8") == (ROOT / "docs/systems.md").read_text(encoding="utf-8")

@@ -82,7 +82,8 @@ def measured_line(rows: pd.DataFrame, system: str, named: bool) -> str:
     each = []
     for row in own.to_dict("records"):
         delta, speed = DELTA.cell(row), SPEEDUP.cell(row)
-        each.append(f"{row['task']} {delta.text} {delta.interval} at {speed.text}{TIMES} {speed.interval}")
+        words = (row["task"], delta.text, delta.interval, "at", f"{speed.text}{TIMES}", speed.interval)
+        each.append(" ".join(word for word in words if word))  # no interval where all answers are the reference's
     return f"{MEASURED}{f', `{system}`' if named else ''}: {'; '.join(each)}."
 
 
