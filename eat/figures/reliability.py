@@ -51,7 +51,7 @@ def plot_reliability(
                 _draw_reliability(panel, own, looks[name])
                 spots += _spots(panel, own, name)
                 is_first = place == 0 or line[place - 1][0] != name
-                room = 14 * columns if line[-1][0] == name else 19
+                room = max(19, 14 * (columns - place)) if line[-1][0] == name else 19
                 title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
                 panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
                 panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
