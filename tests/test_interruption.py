@@ -362,14 +362,19 @@ LATER = [
 RECORD_POWER = Point("record, power", job_begins("record", "records.json"), signal.SIGKILL, lose_records)
 
 
+def is_locked(run: Run) -> bool:
+    """Whether Snakemake works in the folder, or was killed while it did."""
+    return any((run.folder / ".snakemake" / "locks").glob("*.lock"))
+
+
 def interrupt(run: Run, point: Point) -> None:
-    run.until(lambda: point.moment(run), point.name)
+    # the lock: what the run before has left half-written is not this run's moment
+    run.until(lambda: is_locked(run) and point.moment(run), point.name)
     begun = time.monotonic()
     status = run.end(point.number)
     assert status != 0
     assert time.monotonic() - begun < 30
-    locked = list((run.folder / ".snakemake" / "locks").glob("*.lock"))
-    assert bool(locked) == (point.number == signal.SIGKILL)  # after SIGTERM Snakemake tidies up by itself
+    assert is_locked(run) == (point.number == signal.SIGKILL)  # after SIGTERM Snakemake tidies up by itself
     point.lose(run)
 
 
@@ -382,7 +387,7 @@ def test_a_job_alone_is_killed(run: Run) -> None:
     (job, *_) = run.until(lambda: checkpoint_is_whole(run) and run.jobs("finetune"), "training")
     job.kill()
     assert run.finish() != 0
-    assert not list((run.folder / ".snakemake" / "locks").glob("*.lock"))
+    assert not is_locked(run)
 
 
 def test_an_orphan_ends_by_itself(run: Run) -> None:
@@ -426,7 +431,7 @@ def test_a_late_write_of_an_orphan_does_not_mix_in(copy: Copy, run: Run) -> None
         )
     try:
         end = time.monotonic() + LIMIT_SECONDS
-        while not list(locks.glob("*.lock")):
+        while not any(lock.stat().st_size for lock in locks.glob("*.lock")):  # who holds it writes its name into it
             assert orphan.poll() is None and time.monotonic() < end, printed.read_text(encoding="utf-8")
             time.sleep(0.002)
         orphan.send_signal(signal.SIGSTOP)  # so that it is the slower one for certain

@@ -23,8 +23,11 @@ NAME_MAX = 255
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's outputs that Snakemake has now: output -> record."""
-    found = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
+    """The records of a study's outputs that Snakemake has now: output -> record.
+
+    A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
+    """
+    found = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file() and _is_whole(path)}
     roots = (f"data/{study}/", f"results/{study}/")
     return {output: read_json(found[output]) for output in sorted(found) if output.startswith(roots)}
 
