@@ -9,10 +9,10 @@ the end the results of both copies are compared.
 
 Equal, byte for byte: data, weights, tokenizers, traces, temperatures, operating points, curves and the figures of
 curves, the table of calibration. Equal but for what a clock wrote: logs of training (`tokens_per_s`), `summary.csv`
-(the columns `TIMED`). Not compared, because the clock or the machine writes them or they are made from what it wrote:
-benchmarks, logs, `timing/`, `summary_{task}.csv`, `metrics.json`, the curve of cost, the figures of frontier, latency,
-cost and FLOPs, all tables but that of calibration, the report; and `records.json`, which holds dates and those files'
-digests: of it the outputs, rules and parameters are compared.
+and `buckets.csv` (the columns `TIMED`). Not compared, because the clock or the machine writes them or they are made
+from what it wrote: benchmarks, logs, `timing/`, `summary_{task}.csv`, `metrics.json`, the curve of cost, the figures of
+frontier, latency, cost, FLOPs and buckets, all tables but that of calibration, the report; and `records.json`, which
+holds dates and those files' digests: of it the outputs, rules and parameters are compared.
 
 The tests of the disturbed copy run in their order, each from where the one before left the copy; each may also run
 alone. `make test-interruption` runs this file, in some six minutes on two cores.
@@ -50,13 +50,15 @@ LOCKED = "It can be removed with the --unlock argument"
 
 TIMED = (
     "latency_ms_mean", "latency_ms_p50", "latency_ms_p90", "latency_ms_p99", "examples_per_s", "speedup_vs_dense",
-    "speedup_low", "speedup_high", "speedup_mean", "speedup_vs_packed_dense", "speedup_vs_deep",
+    "speedup_low", "speedup_high", "speedup_mean", "speedup_vs_packed_dense", "speedup_vs_deep", "packed_low",
+    "packed_high",
 )  # fmt: skip
-"""The columns of `summary.csv` that are read off the clock."""
+"""The columns of `summary.csv` and `buckets.csv` that are read off the clock."""
 
 NOT_COMPARED = (
     "benchmarks/**", "logs/**", "timing/*", "summary_*.csv", "metrics.json", "report/*", "curves/cost.csv",
     "figures/frontier_*", "figures/latency_*", "figures/cost_*", "figures/flops_*",
+    "figures/buckets_*",
     "tables/results_*", "tables/throughput_*", "tables/frontier_*", "tables/paper_*",
 )  # fmt: skip
 
@@ -223,8 +225,8 @@ def content(path: Path) -> str:
     if path.name == "train_log.jsonl":
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return digest([{key: value for key, value in line.items() if key != "tokens_per_s"} for line in lines])
-    if path.name == "summary.csv":
-        return digest(pd.read_csv(path, dtype=str).drop(columns=list(TIMED)).to_csv(index=False))
+    if path.name in ("summary.csv", "buckets.csv"):
+        return digest(pd.read_csv(path, dtype=str).drop(columns=list(TIMED), errors="ignore").to_csv(index=False))
     return sha256_of(path)
 
 
