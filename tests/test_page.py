@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -97,14 +98,19 @@ def test_dashes_stay_last_when_a_table_sorts(tab: Tab, folder: Path) -> None:
 @needs_browser
 def test_a_figure_shows_its_values_under_the_pointer(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html")
-    tab.value("document.querySelector('#frontier svg').scrollIntoView()")
+    tab.value("document.querySelector('#frontier svg').scrollIntoView({behavior: 'instant'})")
     place = "[...document.querySelectorAll('#frontier .values > *')].find((one) => one.ariaLabel.startsWith('eat-6, '))"
-    x, y = (tab.value(f"{place}.getBoundingClientRect().{side}") + 2 for side in ("x", "y"))
+    sides = (("x", "width"), ("y", "height"))
+    x, y = (tab.value(f"((box) => box.{at} + box.{size} / 2)({place}.getBoundingClientRect())") for at, size in sides)
     label = tab.value(f"{place}.ariaLabel")
     assert re.match(r"eat-6, τ = 0\.\d\d: \d\d\.\d %", label)
-    tab.point(x, y)
-    # where markers overlap, one of them answers
-    shown = tab.value("document.querySelector('#value').hidden ? '' : document.querySelector('#value').textContent")
+    for _ in range(100):
+        tab.point(x, y)
+        # where markers overlap, one of them answers; the scrolling above is told to the page later, and hides it once
+        shown = tab.value("document.querySelector('#value').hidden ? '' : document.querySelector('#value').textContent")
+        if shown:
+            break
+        time.sleep(0.05)
     assert re.search(r": \d\d\.\d % \[", shown)
     tab.point(1, 1)
     assert tab.value("document.querySelector('#value').hidden")
