@@ -145,7 +145,7 @@ def start(copy: Copy) -> Run:
     """The documented recovery: the same command, after `--unlock` where it says that the folder is locked."""
     # a log that exists then tells that its job has begun in this run
     shutil.rmtree(copy.folder / RESULTS / "logs", ignore_errors=True)
-    if list((copy.folder / ".snakemake" / "locks").glob("*.lock")):
+    if is_locked(copy.folder):
         refused = copy.snakemake("--cores", "2")
         assert refused.returncode != 0
         assert LOCKED in refused.stdout + refused.stderr
@@ -364,19 +364,19 @@ LATER = [
 RECORD_POWER = Point("record, power", job_begins("record", "records.json"), signal.SIGKILL, lose_records)
 
 
-def is_locked(run: Run) -> bool:
+def is_locked(folder: Path) -> bool:
     """Whether Snakemake works in the folder, or was killed while it did."""
-    return any((run.folder / ".snakemake" / "locks").glob("*.lock"))
+    return any((folder / ".snakemake" / "locks").glob("*.lock"))
 
 
 def interrupt(run: Run, point: Point) -> None:
     # the lock: what the run before has left half-written is not this run's moment
-    run.until(lambda: is_locked(run) and point.moment(run), point.name)
+    run.until(lambda: is_locked(run.folder) and point.moment(run), point.name)
     begun = time.monotonic()
     status = run.end(point.number)
     assert status != 0
     assert time.monotonic() - begun < 30
-    assert is_locked(run) == (point.number == signal.SIGKILL)  # after SIGTERM Snakemake tidies up by itself
+    assert is_locked(run.folder) == (point.number == signal.SIGKILL)  # after SIGTERM Snakemake tidies up by itself
     point.lose(run)
 
 
@@ -389,7 +389,7 @@ def test_a_job_alone_is_killed(run: Run) -> None:
     (job, *_) = run.until(lambda: checkpoint_is_whole(run) and run.jobs("finetune"), "training")
     job.kill()
     assert run.finish() != 0
-    assert not is_locked(run)
+    assert not is_locked(run.folder)
 
 
 def test_an_orphan_ends_by_itself(run: Run) -> None:

@@ -508,7 +508,7 @@ def test_the_reference_is_not_the_fastest_that_loses_nothing_to_itself() -> None
     }  # fmt: skip
     worse = row | {"system": "eat-6", "delta_accuracy": -0.02, "delta_low": -0.03, "delta_high": -0.01}
     (sentence,) = best_sentences([row, worse], "dense-6")
-    assert sentence == "For no system does the interval exclude a loss of one point of accuracy."
+    assert sentence == "For no system of the main table does the interval exclude a loss of one point of accuracy."
 
 
 def test_the_fastest_of_several_is_told_with_how_many_there_were() -> None:

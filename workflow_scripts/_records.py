@@ -27,9 +27,10 @@ def read_records(study: str) -> dict[str, dict[str, Any]]:
 
     A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
     """
-    found = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file() and _is_whole(path)}
+    places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    return {output: read_json(found[output]) for output in sorted(found) if output.startswith(roots)}
+    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
+    return {output: record for output, record in found.items() if record is not None}
 
 
 def gather_records(study: str) -> dict[str, dict[str, Any]]:
@@ -67,10 +68,10 @@ def distrust_damaged_records() -> list[str]:
     """
     damaged = []
     for path in METADATA.rglob("*"):
-        if path.is_file() and not _is_whole(path):
+        if path.is_file() and _whole(path) is None:
             output = _output_of(path)
             # a Snakemake at work in this folder may be writing it: then there is a mark, or the record is whole by now
-            if Path(output).exists() and not _place(MARKS, output).exists() and not _is_whole(path):
+            if Path(output).exists() and not _place(MARKS, output).exists() and _whole(path) is None:
                 damaged.append(output)
     mark_incomplete(damaged)
     return sorted(damaged)
@@ -105,11 +106,13 @@ def remedy_for_lost_records(paths: StudyPaths, config: str) -> str:
     return f"nothing here can restore them; delete {paths.results}, or move it away, and run again"
 
 
-def _is_whole(record: Path) -> bool:
+def _whole(path: Path) -> dict[str, Any] | None:
+    """The record in a file, or nothing where it is damaged."""
     try:
-        return isinstance(read_json(record), dict)
+        record = read_json(path)
     except DamagedFile:
-        return False
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _place(root: Path, output: str) -> Path:

@@ -55,7 +55,7 @@ def best_sentences(single: Sequence[Record], reference: str) -> list[str]:
             f"{_described(_fastest(kept))}."
         )
     else:
-        sentences.append("For no system does the interval exclude a loss of one point of accuracy.")
+        sentences.append("For no system of the main table does the interval exclude a loss of one point of accuracy.")
     if near and (not kept or _fastest(near) is not _fastest(kept)):
         sentences.append(
             "The fastest whose measured accuracy is at most one point below that of the dense reference is "
