@@ -52,6 +52,17 @@ def fetch_backbone(backbone: Backbone, folder: Path) -> None:
             shutil.copyfile(path, temporary / path.name)
 
 
+def given_files(backbone: Backbone) -> list[Path]:
+    """The files of the user's own that a backbone is copied from, which can change; empty for one that is pinned.
+
+    Those that every backbone has are named even if they are not there.
+    """
+    if not isinstance(backbone, FolderBackbone):
+        return []
+    files = [Path(backbone.path) / name for name in MINILM_SHA256]
+    return [file for file in files if file.name in BACKBONE_FILES or file.is_file()]
+
+
 def known_depths(backbones: Mapping[str, Backbone]) -> dict[str, int]:
     """The number of layers of each backbone that can be known without fetching it."""
     depths: dict[str, int] = {}

@@ -2,7 +2,7 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, code_of, content_of, and the functions from wildcards to input files.
 """
 
 import json
@@ -29,17 +29,19 @@ from eat.paths import (
     TEMPLATES,
     StudyPaths,
 )
-from eat.backbones import known_depths
+from eat.backbones import given_files, known_depths
 from eat.sources import source_files
 from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
+from workflow_scripts._content import content_of
 from workflow_scripts._records import (
-    METADATA,
     distrust_damaged_records,
-    holds_results,
-    remedy_for_lost_records,
+    files_of,
+    records_may_be_lost,
+    refusal,
+    without_record,
 )
-from workflow_scripts._sources import sources_of
+from workflow_scripts._sources import code_of, sources_of
 
 try:
     for file in workflow.configfiles:
@@ -56,17 +58,30 @@ PATHS = StudyPaths(STUDY.study)
 # replaces Snakemake's own, by which a command that fails before `| tee` fails its job
 shell.prefix(f"set -euo pipefail; export {WORKFLOW}=$PPID; ")
 
-if "EAT_RECORDS_ARE_LOST" not in os.environ:
-    # without its records Snakemake would miss a changed parameter in silence
-    if holds_results(PATHS) and not any(METADATA.rglob("*")):
-        raise WorkflowError(
-            f"{PATHS.results} holds results, but .snakemake has no records of how they were made: "
-            + remedy_for_lost_records(PATHS, os.path.relpath(workflow.configfiles[0]))
-        )
+if workflow.is_main_process and not records_may_be_lost():
     # as a power loss leaves them
-    if workflow.is_main_process:
-        for result in distrust_damaged_records():
-            print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+    for result in distrust_damaged_records():
+        print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+
+
+def require_records():
+    """Refuse to run if a result has no record: Snakemake would then miss a changed parameter in silence."""
+    if not workflow.is_main_process or records_may_be_lost():
+        return
+    outputs = [output for rule in workflow.rules for output in rule.output]
+    made = [file for file in files_of(PATHS) if any(output.match(file) for output in outputs)]
+    lost = without_record(PATHS, made)
+    if lost:
+        raise WorkflowError(refusal(PATHS, lost, given_configuration()))
+
+
+def given_configuration():
+    """The options of the command line that configure this study, for a command that makes or repairs the same."""
+    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
+    overrides = workflow.config_settings.config_args or []
+    if files == ["config/config.yaml"]:
+        files = []
+    return [*(["--configfile", *files] if files else []), *(["--config", *overrides] if overrides else [])]
 
 
 def one_of(names):
@@ -116,12 +131,6 @@ def all_cores(wildcards):
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
-def backbone_files(backbone):
-    """A backbone's files, where they lie in a user's folder."""
-    source = STUDY.backbones[backbone]
-    return [Path(source.path) / file for file in BACKBONE_FILES] if source.kind == "folder" else []
-
-
 def parent_folder(wildcards):
     """The model, or the backbone, that a stage starts from."""
     parent = STUDY.parent_of(wildcards.system, wildcards.stage)
@@ -143,10 +152,7 @@ def teacher_trace(wildcards):
 
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
-    files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
-    if files == [Path("config/config.yaml")]:
-        return "snakemake --cores all"
-    return shlex.join(["snakemake", "--cores", "all", "--configfile", *map(str, files)])
+    return shlex.join(["snakemake", "--cores", "all", *given_configuration()])
 
 
 def first_task():

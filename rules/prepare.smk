@@ -25,6 +25,8 @@ rule prepare_text:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.prepare_text"),
+        content=lambda wildcards: content_of(SOURCE_FILES[wildcards.task]),
         spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
@@ -38,7 +40,7 @@ rule prepare_text:
 rule fetch_backbone:
     """Put a pretrained model's files in place, with their digests checked."""
     input:
-        weights=lambda wildcards: backbone_files(wildcards.backbone),
+        weights=lambda wildcards: given_files(STUDY.backbones[wildcards.backbone]),
         sources=sources_of("workflow_scripts.fetch_backbone"),
     output:
         config=PATHS.backbone("{backbone}") / "config.json",
@@ -52,6 +54,8 @@ rule fetch_backbone:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.fetch_backbone"),
+        content=lambda wildcards: content_of(given_files(STUDY.backbones[wildcards.backbone])),
         spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
         folder=subpath(output.config, parent=True),
     message:

@@ -24,6 +24,8 @@ rule render_tables:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.render_tables"),
+        content=content_of(["report/published.yaml"]),
         folder=PATHS.tables,
         title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
@@ -67,6 +69,8 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.render_report"),
+        content=content_of(f"report/{file}" for file in [*TEMPLATES, *(f"captions/{name}.rst" for name in CAPTIONS)]),
         study=STUDY.view(
             list(STUDY.tasks),
             keep=[
@@ -79,12 +83,13 @@ rule render_report:
             ],
         ),
         command=lambda wildcards: rebuild_command(),
+        configfiles=[os.path.relpath(file) for file in workflow.configfiles],
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"
     shell:
         "python -m workflow_scripts.render_report --study {params.study:q} --command {params.command:q}"
-        " --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --configfiles {params.configfiles:q} --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule render_pdf:
@@ -102,6 +107,8 @@ rule render_pdf:
         PATHS.benchmark("render_pdf")
     conda:
         "../envs/study.yaml"
+    params:
+        code=code_of("workflow_scripts.render_pdf"),
     message:
         "typesetting the report"
     shell:

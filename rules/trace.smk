@@ -26,6 +26,7 @@ rule trace:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.trace"),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
@@ -56,6 +57,7 @@ rule trace_teacher:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.trace"),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
@@ -88,6 +90,7 @@ rule compare_importance:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.compare_importance"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"], rules=False),
     message:
         "{wildcards.task}: comparing scores of importance"

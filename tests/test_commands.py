@@ -216,7 +216,8 @@ def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None
 
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
     line = "none.yaml: no configuration file that can be read: No such file or directory"
-    assert refused("versioning", "repair", "--config", "none.yaml") == line
+    assert refused("versioning", "repair", "--configfile", "none.yaml") == line
+    assert refused("versioning", "repair", "--config", "none.yaml").endswith("; a file is given by --configfile FILE")
     assert refused("write_dvc_yaml", "--config", "none.yaml") == line
 
 
@@ -227,7 +228,7 @@ OF_A_STUDY = {
     "measure_time": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
     "compare_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
     "summarize": ("--out", "results/tiny"),
-    "render_report": ("--command", "make", "--templates", "report", "--out", "results/tiny/report"),
+    "render_report": ("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
 }
 
 

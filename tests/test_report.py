@@ -349,8 +349,10 @@ def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: 
 
 
 def test_optional_provenance_is_printed_where_given(tmp_path: Path) -> None:
-    text = Page(rendered(tmp_path, provenance=PROVENANCE | {"modified": True})["report.html"]).text
-    assert "changes that are not committed" in text
+    files = [f"config/{number}.yaml" for number in range(7)]
+    text = Page(rendered(tmp_path, provenance=PROVENANCE | {"differing": files})["report.html"]).text
+    assert "Files that are not those of the commit" in text
+    assert "7: config/0.yaml, config/1.yaml, config/2.yaml, config/3.yaml, config/4.yaml and 2 more" in text
 
 
 @pytest.mark.parametrize(

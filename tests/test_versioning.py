@@ -25,8 +25,8 @@ from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
 from synthetic_results import DENSE, EAT, Made, write_study
 
 from eat.paths import CURVES, FIGURES, STUDY_FIGURES
+from workflow_scripts._records import DATE_SECONDS
 from workflow_scripts._sources import sources_of
-from workflow_scripts.versioning import SLACK_SECONDS
 
 pytestmark = [
     pytest.mark.workflow,
@@ -385,7 +385,7 @@ def test_a_damaged_record_is_not_trusted(repository: Repository) -> None:
 
 def test_a_result_edited_by_hand_is_not_recorded(repository: Repository) -> None:
     path = "results/small/report/report.html"
-    time.sleep(SLACK_SECONDS + 1.0)
+    time.sleep(DATE_SECONDS + 1.0)
     repository.edit(path, "better\n")
     assert "report" in repository.dirty()
     full_run(repository)  # makes the records anew, which read the page

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 from glue_folder import write_glue
-from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
+from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
 from eat.config import load_study
 from workflow_scripts._sources import sources_of
@@ -35,11 +35,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python"),
 ]
-
-CALLED = """#!/bin/sh
-for word in "$@"; do printf '%s\\0' "$word"; done >> calls
-printf '\\n\\0' >> calls
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +61,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     study["systems"]["eat-6-half"] = {"weights_of": "eat-6", "precision": "bfloat16"}
     study["tasks"][ODD_TASK] = dict(study["tasks"]["rotten_tomatoes"])
     (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
-    for rules in (copy.folder / "rules").glob("*.smk"):
-        text = rules.read_text(encoding="utf-8")
-        made, count = re.subn(r'2>&1 \| tee \{log:q\}"', '2>&1 | tee {log:q} && touch {output:q}"', text)
-        assert count == len(re.findall(r"^ *rule ", text, flags=re.MULTILINE)), f"a rule of {rules.name} ends otherwise"
-        rules.write_text(made, encoding="utf-8")
-    stand_in = copy.folder.parent / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text(CALLED, encoding="utf-8")
-    stand_in.chmod(0o755)
-    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    stand_in(copy)
     run = copy.snakemake("--cores", "1", "--configfile", "config/study.yaml")
     assert run.returncode == 0, run.stderr[-3000:]
     return copy
@@ -181,11 +167,11 @@ def test_a_folder_without_the_files_of_glue_gives_one_line_before_any_job(fresh:
 
 def test_a_command_that_fails_fails_its_job_even_though_its_output_is_there(tmp_path: Path) -> None:
     copy = copy_project(tmp_path / FOLDER)
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text("#!/bin/sh\necho a line of the command\nexit 7\n", encoding="utf-8")
-    stand_in.chmod(0o755)
-    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    failing = tmp_path / "bin" / "python"
+    failing.parent.mkdir()
+    failing.write_text("#!/bin/sh\necho a line of the command\nexit 7\n", encoding="utf-8")
+    failing.chmod(0o755)
+    copy.environment["PATH"] = f"{failing.parent}{os.pathsep}{copy.environment['PATH']}"
     # as one that writes all of its output and then fails
     rules, command = copy.folder / "rules" / "prepare.smk", "python -m workflow_scripts.fetch_backbone"
     text = rules.read_text(encoding="utf-8").replace(command, f"touch {{output:q}}; {command}")
@@ -272,9 +258,9 @@ def test_every_command_of_the_run_exists(done: Copy) -> None:
 
 
 def test_a_command_that_fails_ends_the_run_with_its_line(fresh: Copy, tmp_path: Path) -> None:
-    stand_in = tmp_path / "python"
-    stand_in.write_text("#!/bin/sh\necho 'error: no column urgent' >&2\nexit 1\n", encoding="utf-8")
-    stand_in.chmod(0o755)
+    command = tmp_path / "python"
+    command.write_text("#!/bin/sh\necho 'error: no column urgent' >&2\nexit 1\n", encoding="utf-8")
+    command.chmod(0o755)
     failing = Copy(fresh.folder, fresh.environment | {"PATH": f"{tmp_path}{os.pathsep}{fresh.environment['PATH']}"})
     run = failing.snakemake("--cores", "1", "--configfile", "config/tiny.yaml", "--until", "prepare_text")
     assert run.returncode == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from eat.errors import EatError
 from workflow_scripts._command import run
+from workflow_scripts._records import RECORDS_ARE_LOST
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def jobs_of(config: Path) -> dict[str, int]:
     """The jobs of each rule that Snakemake would run for the whole study, by its own dry run."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1", "--quiet", "rules"]
     # jobs are counted, whatever results there are
-    environment = os.environ | {"EAT_RECORDS_ARE_LOST": "1"}
+    environment = os.environ | RECORDS_ARE_LOST
     done = subprocess.run(
         [*command, "--configfile", str(config)], capture_output=True, text=True, check=False, env=environment
     )

@@ -103,8 +103,8 @@ class Provenance(BaseModel):
     """Whether the study compares scores of importance with saliency."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
-    modified: bool = False
-    """Whether files differed from the commit."""
+    differing: list[str] = []
+    """The files that the run could read and that were not those of the commit."""
 
 
 @dataclass(frozen=True)
