@@ -16,6 +16,7 @@ from typing import Any
 from eat.errors import DamagedFile
 from eat.files import read_json, sha256_of, write_text
 from eat.paths import StudyPaths
+from eat.progress import counted
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
@@ -35,10 +36,10 @@ def read_records(study: str) -> dict[str, dict[str, Any]]:
 
 def gather_records(study: str) -> dict[str, dict[str, Any]]:
     """The same with the content each record speaks of: output -> record and sha256; for outputs that exist."""
+    records = [(output, record) for output, record in read_records(study).items() if Path(output).is_file()]
     return {
         output: {"sha256": sha256_of(output), "record": record}
-        for output, record in read_records(study).items()
-        if Path(output).is_file()
+        for output, record in counted("gathered records of", records, "results")
     }
 
 

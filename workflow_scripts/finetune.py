@@ -26,6 +26,7 @@ def main() -> None:
     import torch
 
     from eat.files import digest, sha256_of
+    from eat.progress import Progress
     from eat.training import StageInputs, train_stage
     from workflow_scripts._sources import ROOT, sources_of
 
@@ -39,7 +40,8 @@ def main() -> None:
         arguments.teacher,
         code=digest({file: sha256_of(ROOT / file) for file in sources_of("workflow_scripts.finetune")}),
     )
-    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
+    with Progress("reading the model and the texts", name=arguments.name):
+        train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
 
 
 if __name__ == "__main__":
