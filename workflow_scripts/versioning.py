@@ -22,7 +22,9 @@ import yaml
 from eat.config import load_study
 from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
+from eat.interrupts import output_of
 from eat.paths import StudyPaths
+from eat.progress import counted
 from workflow_scripts._command import run
 from workflow_scripts._records import is_versioned, mark_incomplete, marked_incomplete, read_records, restore_records
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
@@ -114,7 +116,8 @@ def restore(config: Path) -> str:
             f"were made; delete {paths.results}, or move it away, and run again"
         )
     known = {output: entry for output, entry in read_json(paths.records).items() if output in lost}
-    whole = [output for output, entry in known.items() if sha256_of(output) == entry["sha256"]]
+    compared = counted("compared", list(known.items()), "results")
+    whole = [output for output, entry in compared if sha256_of(output) == entry["sha256"]]
     for output in whole:
         os.utime(output, (OLD_DATE, OLD_DATE))
     restore_records({output: known[output]["record"] for output in whole})
@@ -172,7 +175,7 @@ def _changed_by_hand() -> list[str]:
         for path, made in records.items()
         if Path(path).exists() and Path(path).stat().st_mtime > made["endtime"] + SLACK_SECONDS
     ]
-    return [path for path in late if locked.get(path) != _md5(Path(path))]
+    return [path for path in counted("compared", late, "results") if locked.get(path) != _md5(Path(path))]
 
 
 def _md5(path: Path) -> str:
@@ -203,13 +206,8 @@ def _dirty_stages() -> list[str]:
 
 def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {}),
-    )
+    environment = os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {})
+    done = output_of(command, "Snakemake makes records anew", env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
     return done
@@ -220,7 +218,7 @@ def _dvc(*arguments: str) -> None:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[Any]:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    done = output_of([sys.executable, "-m", *command], " ".join(command))
     if done.returncode != 0:
         raise EatError(f"{' '.join(command)} failed: {' '.join(done.stderr.split()[-60:])}")
     return done
