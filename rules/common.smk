@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -37,6 +39,7 @@ from workflow_scripts._records import (
     METADATA,
     distrust_damaged_records,
     holds_results,
+    is_left_locked,
     remedy_for_lost_records,
 )
 from workflow_scripts._sources import sources_of
@@ -67,6 +70,14 @@ if "EAT_RECORDS_ARE_LOST" not in os.environ:
     if workflow.is_main_process:
         for result in distrust_damaged_records():
             print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+
+
+if workflow.is_main_process and threading.current_thread() is threading.main_thread():
+    # Snakemake removes its lock when it gets Ctrl-C, and SIGTERM once jobs run; before, and when the terminal is
+    # closed, it would leave the lock behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def one_of(names):
@@ -147,6 +158,14 @@ def rebuild_command():
     if files == [Path("config/config.yaml")]:
         return "snakemake --cores all"
     return shlex.join(["snakemake", "--cores", "all", "--configfile", *map(str, files)])
+
+
+if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
+    print(
+        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
+        f"Remove the lock with {rebuild_command().replace('--cores all', '--unlock')}, then run the same command again",
+        file=sys.stderr,
+    )
 
 
 def first_task():

@@ -20,6 +20,7 @@ from eat.progress import counted
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
+LOCKS = Path(".snakemake/locks")
 NAME_MAX = 255
 
 
@@ -76,6 +77,32 @@ def distrust_damaged_records() -> list[str]:
                 damaged.append(output)
     mark_incomplete(damaged)
     return sorted(damaged)
+
+
+def is_left_locked(paths: StudyPaths) -> bool:
+    """Whether Snakemake's lock keeps a study from running, and no other Snakemake of this machine is at work here.
+
+    The lock lists the files of the run that took it, and not its process.
+    """
+    below = (f"{paths.data.as_posix()}/", f"{paths.results.as_posix()}/")
+    locked = [line for lock in LOCKS.glob("*.lock") for line in lock.read_text(encoding="utf-8").splitlines()]
+    return any(line.startswith(below) for line in locked) and not _works_here()
+
+
+def _works_here() -> bool:
+    """Whether a Snakemake of this machine, other than this one and its parents, works in the current folder."""
+    import psutil
+
+    own = psutil.Process()
+    ours = {own.pid, *(parent.pid for parent in own.parents())}
+    for process in psutil.process_iter():
+        try:
+            named = any(Path(part).name == "snakemake" for part in process.cmdline()[:4])
+            if named and process.pid not in ours and Path(process.cwd()).samefile("."):
+                return True
+        except (psutil.Error, OSError):  # it has just ended, or is another user's
+            continue
+    return False
 
 
 def holds_results(paths: StudyPaths) -> bool:
