@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ def is_left_locked(paths: StudyPaths) -> bool:
     The lock lists the files of the run that took it, and not its process.
     """
     below = (f"{paths.data.as_posix()}/", f"{paths.results.as_posix()}/")
-    locked = [line for lock in LOCKS.glob("*.lock") for line in lock.read_text(encoding="utf-8").splitlines()]
+    locked: list[str] = []
+    for lock in LOCKS.glob("*.lock"):
+        with suppress(FileNotFoundError):  # a run that holds it may end now
+            locked += lock.read_text(encoding="utf-8").splitlines()
     return any(line.startswith(below) for line in locked) and not _works_here()
 
 
