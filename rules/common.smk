@@ -9,7 +9,9 @@ import json
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -37,6 +39,7 @@ from workflow_scripts._content import content_of
 from workflow_scripts._records import (
     distrust_damaged_records,
     files_of,
+    is_left_locked,
     records_may_be_lost,
     refusal,
     without_record,
@@ -82,6 +85,14 @@ def given_configuration():
     if files == ["config/config.yaml"]:
         files = []
     return [*(["--configfile", *files] if files else []), *(["--config", *overrides] if overrides else [])]
+
+
+if workflow.is_main_process and threading.current_thread() is threading.main_thread():
+    # Snakemake removes its lock when it gets Ctrl-C, and SIGTERM once jobs run; before, and when the terminal is
+    # closed, it would leave the lock behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def one_of(names):
@@ -153,6 +164,15 @@ def teacher_trace(wildcards):
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
     return shlex.join(["snakemake", "--cores", "all", *given_configuration()])
+
+
+if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
+    print(
+        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
+        f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_configuration()])}, then run the same "
+        "command again",
+        file=sys.stderr,
+    )
 
 
 def first_task():

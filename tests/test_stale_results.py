@@ -73,7 +73,9 @@ def wanted(copy: Copy, *arguments: str) -> set[str]:
     """The jobs of preparation that a run would do, as they call themselves."""
     done = copy.snakemake(*STUDY, "--dry-run", *PREPARED, *arguments)
     assert done.returncode == 0, done.stderr
-    return set(re.findall(r"^Job \d+: (.+): (?:preparing text|fetching pretrained weights)$", done.stdout, re.MULTILINE))
+    return set(
+        re.findall(r"^Job \d+: (.+): (?:preparing text|fetching pretrained weights)$", done.stdout, re.MULTILINE)
+    )
 
 
 # --- content ------------------------------------------------------------------------------------------------------
@@ -115,7 +117,11 @@ REPLACED: dict[str, tuple[Callable[[Path], None], str, set[str]]] = {
     "a backbone, of its size and date": (same_size_and_date, f"{MODEL}/model.safetensors", {"minilm-6"}),
     "a backbone, a file it may lack": (older, f"{MODEL}/tokenizer_config.json", {"minilm-6"}),
     "a backbone, a file it lacked": (older, f"{MODEL}/vocab.txt", {"minilm-6"}),
-    "code of a command": (lambda path: (path.write_text("# other\n"), older(path))[1], "eat/splits.py", {"own", "sst2"}),
+    "code of a command": (
+        lambda path: (path.write_text("# other\n"), older(path))[1],
+        "eat/splits.py",
+        {"own", "sst2"},
+    ),
 }
 
 

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from eat import training
+from eat import progress, training
 from eat.config import Distillation, Study
 from eat.errors import DamagedFile, EatError
 from eat.files import write_json
@@ -298,6 +299,18 @@ def test_a_checkpoint_cut_short_is_skipped(
     require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
     assert f"skipping {checkpoints / 'checkpoint-6'}: it was not written to its end" in capsys.readouterr().err
     assert [line["step"] for line in log_of(tmp_path)] == [3, 6, 9, 12]
+
+
+def test_each_step_of_training_says_what_is_left(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Ten steps, after which the log gets a line, may take minutes."""
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    trained(inputs_of(data), tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"tiny/run: step 2 of 12, \d+ s left", line) for line in said)
+    assert any(re.fullmatch(r"tiny/run: step 5 of 12, loss [\d.]+, \d+ tokens/s, \d+ s left", line) for line in said)
+    assert any(re.fullmatch(r"tiny/run: step 12 of 12, loss .*, 0 s left", line) for line in said)
 
 
 KILL_ITSELF = """

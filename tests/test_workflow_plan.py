@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -506,3 +507,43 @@ def test_a_lost_result_is_made_again_and_nothing_before_it(done: Copy, every_rul
     finally:
         path.write_bytes(kept)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# --- a lock -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(copy: Copy, *files: str) -> Iterator[None]:
+    """Snakemake's lock on some files, as a run leaves it that was killed."""
+    lock = copy.folder / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("".join(f"{file}\n" for file in files), encoding="utf-8")
+    try:
+        yield
+    finally:
+        shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def test_a_lock_that_was_left_is_named_with_the_command_that_removes_it(fresh: Copy) -> None:
+    tiny = ("--cores", "1", "--configfile", "config/tiny.yaml")
+    with locked(fresh, "results/tiny/summary.csv"):
+        refused = fresh.snakemake(*tiny)
+        assert refused.returncode != 0
+        (line,) = [line for line in refused.stderr.splitlines() if "left Snakemake's lock" in line]
+        remedy = line.partition("Remove the lock with ")[2].partition(", then")[0]
+        assert remedy == "snakemake --unlock --configfile config/tiny.yaml"
+        other = fresh.snakemake("-n", "--cores", "1")  # another study, which the lock does not concern
+        assert "left Snakemake's lock" not in other.stderr
+        unlocked = fresh.snakemake(*remedy.split()[1:])
+        assert unlocked.returncode == 0 and "left Snakemake's lock" not in unlocked.stderr
+        assert "left Snakemake's lock" not in fresh.snakemake("-n", *tiny).stderr
+
+
+def test_a_lock_that_is_held_is_not_to_be_removed(fresh: Copy) -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)", "snakemake"]
+    with locked(fresh, "results/tiny/summary.csv"), subprocess.Popen(sleeping, cwd=fresh.folder) as held:
+        try:
+            other = fresh.snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml")
+            assert "left Snakemake's lock" not in other.stderr
+        finally:
+            held.kill()

@@ -26,13 +26,15 @@ def main() -> None:
     import torch
 
     from eat.files import read_json
+    from eat.progress import Progress
     from eat.recording import record_trace
 
     labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        trace = record_trace(arguments.models, arguments.parts, split, labels, arguments.max_length, name)
+        with Progress("reading the model and the texts", name=name):
+            trace = record_trace(arguments.models, arguments.parts, split, labels, arguments.max_length, name)
         trace.write(arguments.out / split.name)
 
 

@@ -7,7 +7,6 @@ and seed as the reference system, but the stock model on padded batches with the
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,9 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     from eat.errors import EatError, listed
     from eat.files import read_json
     from eat.paths import StudyPaths
+    from eat.progress import Progress
     from eat.tokens import copy_tokenizer, read_split
+    from eat.training import CountedSteps
 
     study = load_study(config)
     if task not in study.tasks:
@@ -95,15 +96,18 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
             seed=seed,
             save_strategy="no",
             report_to=[],
-            disable_tqdm=not sys.stderr.isatty(),
+            disable_tqdm=True,
         ),
         train_dataset=train,
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     began = time.perf_counter()
-    trainer.train()
+    with Progress("step", steps, name=task) as progress:
+        trainer.add_callback(CountedSteps(progress))
+        trainer.train()
     seconds = time.perf_counter() - began
-    predictions = trainer.predict(dev).predictions.argmax(axis=1)
+    with Progress("answering the dev texts", name=task):
+        predictions = trainer.predict(dev).predictions.argmax(axis=1)
     correct = sum(int(predicted) == row["labels"] for predicted, row in zip(predictions, dev, strict=True))
     tokens = sum(len(row["input_ids"]) for row in train) * epochs
     return {
