@@ -232,7 +232,11 @@ def test_what_no_text_needs_is_not_asked_for(tmp_path: Path) -> None:
 
 def test_pairs_are_known_of_every_kind_of_source() -> None:
     glue = {"kind": "glue_dir", "task": "rte"}
-    for source, pairs in ((glue, True), (glue | {"task": "sst2"}, False), ({"kind": "packaged", "name": "imdb"}, False)):
+    for source, pairs in (
+        (glue, True),
+        (glue | {"task": "sst2"}, False),
+        ({"kind": "packaged", "name": "imdb"}, False),
+    ):
         assert needs_of(tiny.study(tasks={"task": {"source": source}})) == (128, pairs)
 
 
