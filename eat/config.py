@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from eat.errors import EatError, listed
+from eat.rules import WITH_THRESHOLD, Rule
 from eat.stock import STOCK_PREFIX
 
 _Item = TypeVar("_Item")
@@ -344,7 +345,7 @@ class Exits(Strict):
     head: Literal["linear", "bert"] = Field(
         "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
     )
-    rule: Distinct[Literal["confidence", "entropy", "agreement", "risk_controlled"]] = Field(
+    rule: Distinct[Literal[Rule, "risk_controlled"]] = Field(
         default=[],
         description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
         "fastest threshold of `tau` that keeps `promise`.",
@@ -361,7 +362,7 @@ class Exits(Strict):
 
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
-        needs_tau = bool({"confidence", "entropy", "risk_controlled"} & set(self.rule))
+        needs_tau = bool({*WITH_THRESHOLD, "risk_controlled"} & set(self.rule))
         if needs_tau != bool(self.tau):
             raise ValueError(
                 f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "

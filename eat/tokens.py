@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -22,6 +22,10 @@ from eat.progress import Progress
 
 TOGETHER = 2000
 """Texts that the tokenizer is given in one call, which tells nothing of how far it is."""
+
+if TYPE_CHECKING:
+    from eat.checkpoints import Sizes
+    from eat.encoder import Shape
 
 
 class Encoded(NamedTuple):
@@ -56,6 +60,36 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
             f"{path}: puts {added} special tokens around a text, not [CLS] and [SEP]; take one of BERT's kind"
         )
     return tokenizer
+
+
+def require_embeddings(
+    tokenizer: Tokenizer, folder: Path | str, model: Sizes | Shape, max_length: int, pairs: bool
+) -> None:
+    """Refuse a tokenizer and texts for which a model lacks embeddings.
+
+    folder: that of the model, for the message. max_length: of the longest text in tokens. pairs: whether there are
+    pairs of texts. Raises `EatError` where a token's number, a segment or a position is beyond the model's table, or
+    the tokenizer does not put [CLS], [SEP] and [SEP] around a pair.
+    """
+    known = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if known > model.vocabulary:
+        raise EatError(
+            f"{folder}: the tokenizer has {known} tokens, but the model embeds {model.vocabulary}; take the tokenizer "
+            f"it was trained with, or resize the model with transformers: model.resize_token_embeddings({known})"
+        )
+    if pairs and (added := tokenizer.num_special_tokens_to_add(True)) < 3:
+        raise EatError(
+            f"{folder}: the tokenizer puts {added} special tokens around a pair of texts, not [CLS], [SEP] and [SEP]; "
+            "take one of BERT's kind, or a task of single texts"
+        )
+    segments = 1 + max(tokenizer.encode("a", "a" if pairs else None).type_ids)
+    if 0 < model.token_types < segments:  # a DistilBERT has no segments, and is told of none
+        raise EatError(
+            f"{folder}: the tokenizer gives {'a pair of texts' if pairs else 'a text'} {segments} segments, but the "
+            f"model embeds {model.token_types} (type_vocab_size); take another backbone"
+        )
+    if max_length > model.positions:
+        raise EatError(f"max_length is {max_length}, but {folder} has {model.positions} positions; lower it")
 
 
 def encode(

@@ -35,7 +35,7 @@ from eat.losses import SELF, JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification, load_model
 from eat.progress import Progress
 from eat.saliency import saliency_of_texts
-from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split
+from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split, require_embeddings
 from eat.trace import Trace
 from eat.weights import load_encoder, read_checkpoint
 
@@ -94,13 +94,13 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
-    model = build_model(spec, inputs.parent, labels)
+    table = read_split(inputs.train)
+    model = build_model(spec, inputs.parent, labels, pairs="text_b" in table.columns)
     stage = spec["stage"]
     trained = stage["train_heads"]
     loss = build_loss(stage, model.encoder.exits)
     _set_trainable(model, trained, soft=stage["removal"] == "soft")
     tokenizer = load_tokenizer(inputs.parent)
-    table = read_split(inputs.train)
     teaches_itself = stage["distill"] is not None and stage["distill"]["teacher"] == SELF
     teacher = None if stage["distill"] is None or teaches_itself else _teacher_logits(inputs.teacher, list(table["id"]))
     examples = _examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
@@ -144,15 +144,19 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         shutil.rmtree(of_this_model)
 
 
-def build_model(spec: Mapping[str, Any], parent: Path, labels: list[str]) -> EatForSequenceClassification:
-    """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere."""
+def build_model(
+    spec: Mapping[str, Any], parent: Path, labels: list[str], pairs: bool = False
+) -> EatForSequenceClassification:
+    """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere.
+
+    pairs: whether it is to read pairs of texts. Raises `EatError` where the parent cannot take such texts, or has not
+    the layers that the stage takes.
+    """
     checkpoint = read_checkpoint(parent)
     layers = chosen_layers(spec["layers"], checkpoint.shape.layers)
-    if spec["max_length"] > checkpoint.shape.positions:
-        raise EatError(
-            f"max_length is {spec['max_length']}, but {parent} has {checkpoint.shape.positions} positions; lower it"
-        )
-    separator = int(encode(load_tokenizer(parent), [""], None, spec["max_length"])[0].ids[-1])
+    tokenizer = load_tokenizer(parent)
+    require_embeddings(tokenizer, parent, checkpoint.shape, spec["max_length"], pairs)
+    separator = int(encode(tokenizer, [""], None, spec["max_length"])[0].ids[-1])
     given = spec["training"]["attention_dropout"]
     shape = replace(
         checkpoint.shape,
@@ -312,6 +316,9 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
     """A `Trainer` whose loss is the sum of named parts of the packed forward pass."""
+
+    loss_is_scaled_for_ga = False
+    """The loss is a mean over the batch, which the `Trainer` divides by the batches that make a step."""
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, code_of, content_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, sources_of, code_of, content_of, and the functions from wildcards to input files.
 """
 
 import json
@@ -33,6 +33,7 @@ from eat.paths import (
 )
 from eat.backbones import given_files, known_depths
 from eat.sources import source_files
+from eat.suitability import check_lengths, needs_of
 from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
@@ -51,11 +52,16 @@ try:
         read_mapping(file)  # Snakemake would take the last of two equal keys in silence
     STUDY = load_study(config)
     check_depths(STUDY, known_depths(STUDY.backbones))
+    check_lengths(STUDY)
     SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
 except EatError as error:
     raise WorkflowError(str(error)) from None
 
 PATHS = StudyPaths(STUDY.study)
+
+# what the texts ask of a backbone, as `fetch_backbone` takes it
+longest, pairs = needs_of(STUDY)
+NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
 # a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. A prefix
 # replaces Snakemake's own, by which a command that fails before `| tee` fails its job

@@ -513,7 +513,7 @@ def write_checkpoint(folder: Path, model_type: str = "bert", weights: str = "mod
 def test_a_checkpoint_of_another_architecture(refused: Refused, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "gpt", "gpt2")
     spec = json.dumps({"kind": "folder", "path": "gpt"})
-    message = "gpt: model_type is 'gpt2'; allowed: bert, distilbert; take another backbone"
+    message = "gpt: model_type is 'gpt2'; allowed: bert, distilbert; take another checkpoint"
     assert refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/gpt") == message
 
 
@@ -551,7 +551,7 @@ def test_training_on_what_is_no_model(refused: Refused, tmp_path: Path, study: S
     options = finetune_options(study)
     assert refused("finetune", *options) == "parent: no config.json; give a folder that `save_pretrained` wrote"
     write_checkpoint(tmp_path / "parent", "gpt2")
-    message = "parent: a checkpoint of the architecture 'gpt2'; supported: bert, distilbert, eat"
+    message = "parent: model_type is 'gpt2'; allowed: bert, distilbert, eat; take another checkpoint"
     assert refused("finetune", *options) == message
     (tmp_path / "parent" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     (tmp_path / "parent" / "model.safetensors").write_bytes(b"cut")

@@ -148,6 +148,11 @@ def test_a_dry_run_makes_no_files(fresh: Copy) -> None:
 BROKEN = {
     "unknown key": ("train_examples: 96", "trian_examples: 96", "tasks.rotten_tomatoes.trian_examples: unknown key"),
     "threshold": ("tau: [0.55, 0.90]", "tau: [0.55, 1.9]", "systems.eat-6.exits.tau.1: found 1.9"),
+    "length": (
+        "max_length: 32",
+        "max_length: 513",
+        "tasks.rotten_tomatoes.max_length: found 513; the backbone minilm-6 has 512 positions",
+    ),
     "layer": ("after: [2, 4]", "after: [2, 8]", "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"),
     "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems train from each other in a circle: dense-6"),
     "reference": ("reference: dense-6", "reference: eat-6", "reference 'eat-6' is not dense"),
