@@ -31,7 +31,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
 
     shape: the fields of `eat.encoder.Shape`. reducer, attention: rows of the configuration. exits: the layers with a
     head. read: what heads read. head, last_head: what the heads are, and the last. operating_point: rule, tau,
-    temperatures and patience.
+    temperatures and patience. trained: on which device and in which precision the weights were trained, if they were.
     """
 
     model_type = "eat"
@@ -46,6 +46,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         last_head: str = "linear",
         head: str = "linear",
         operating_point: Mapping[str, Any] | None = None,
+        trained: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.shape = asdict(Shape(**(shape or {})))
@@ -56,6 +57,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         self.last_head = last_head
         self.head = head
         self.operating_point = dict(operating_point or {})
+        self.trained = dict(trained or {})
         kwargs.setdefault("num_labels", self.shape["classes"])
         super().__init__(**kwargs)
 
