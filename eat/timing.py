@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from eat.cascade import CascadeEncoder, load_system
 from eat.config import Study, Timing
+from eat.devices import resolve_device
 from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
@@ -120,7 +121,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     Raises `EatError` where an answer differs from the trace by more than rounding can explain.
     """
     options = study.timing
-    device = _device(options)
+    device = resolve_device(options.device, "timing.device")
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
     texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)
@@ -137,7 +138,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     state = {
         "task": task,
         "date": datetime.now(UTC).date().isoformat(),
-        "device": options.device,
+        "device": device.type,
         "precisions": {entry.system: entry.precision for entry in entries},
         "threads": options.threads,
         "n_timed": len(texts.ids),
@@ -157,12 +158,6 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
 
 
 # --- what is timed ------------------------------------------------------------------------------------------------
-
-
-def _device(options: Timing) -> torch.device:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise EatError("timing.device is cuda, but torch finds no GPU here; set it to cpu")
-    return torch.device(options.device)
 
 
 def _entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:

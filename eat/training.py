@@ -27,6 +27,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging as transformers_logging
 
 from eat.depths import chosen_layers
+from eat.devices import resolve_device
 from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
@@ -68,13 +69,14 @@ class StageInputs:
     code: str = ""
 
     def fingerprint(self) -> str:
-        """A hash of what determines the weights: recipe, data, parent, seed, code, and the libraries' versions."""
+        """A hash of what determines the weights: recipe, data, parent, seed, device, code, the libraries' versions."""
         parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
         files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
         return digest(
             {
                 "spec": dict(self.spec),
                 "seed": self.seed,
+                "device": device_of(self.spec).type,
                 "files": [sha256_of(file) for file in files],
                 "code": self.code,
                 "libraries": [version(name) for name in ("torch", "transformers", "accelerate")],
@@ -91,6 +93,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     does not fit the model, and where the loss is not finite.
     """
     spec = inputs.spec
+    device = device_of(spec)
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
@@ -107,7 +110,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
         if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
-            _add_saliency(examples, inputs.parent, name)
+            _add_saliency(examples, inputs.parent, name, device)
         for cut_short in out.parent.glob(f".{out.name}.*.part"):
             shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
@@ -138,10 +141,16 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
             model.encoder.reducer.soften(False)
+            model.config.trained = {"device": device.type}
             model.save_pretrained(temporary)
             copy_tokenizer(inputs.parent, temporary)
             write_text(temporary / "train_log.jsonl", log.text())
         shutil.rmtree(of_this_model)
+
+
+def device_of(spec: Mapping[str, Any]) -> torch.device:
+    """Where a stage is trained here. Raises `EatError` if the device that the study names is not there."""
+    return resolve_device(spec["training"]["device"], "training.device")
 
 
 def build_model(
@@ -230,9 +239,9 @@ def _set_trainable(model: EatForSequenceClassification, heads: list[int] | None,
     model.encoder.reducer.requires_grad_(soft)
 
 
-def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str) -> None:
+def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: torch.device) -> None:
     """Give every training text the saliency of its tokens in the model that the stage starts from."""
-    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []})
+    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []}).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
     for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
         example["saliency"] = worth
@@ -287,7 +296,7 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
 def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) -> TrainingArguments:
     training = spec["training"]
     steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=training["batch_size"],
         num_train_epochs=spec["stage"]["epochs"],
@@ -299,7 +308,7 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         optim="adamw_torch_fused",
         fp16=training["precision"] == "float16",
         bf16=training["precision"] == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device_of(spec).type == "cpu",
         seed=seed,
         data_seed=seed,
         logging_steps=10,
@@ -312,6 +321,9 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         disable_tqdm=True,
         log_level="error",
     )
+    # of several GPUs the Trainer would take all, and split a packed batch, which has no rows to split
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]

@@ -508,12 +508,11 @@ def test_a_block_longer_than_the_texts_is_all_of_them(prepared: Prepared):
     assert (calls["n"] > 0).all()
 
 
-def test_a_gpu_that_is_not_there(prepared: Prepared):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+def test_a_gpu_that_is_not_there(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     options = prepared.study.timing.model_copy(update={"device": "cuda"})
     study = prepared.study.model_copy(update={"timing": options})
-    with pytest.raises(EatError, match=r"timing\.device is cuda, but torch finds no GPU here; set it to cpu"):
+    with pytest.raises(EatError, match=r"timing\.device is cuda, but torch finds no GPU here; set it to cpu or auto"):
         time_task(study, "tiny", prepared.systems, prepared.dev)
 
 

@@ -414,6 +414,7 @@ def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path
         replace(same, code="an edit"),
         with_spec(same, "", max_length=31),
         with_spec(same, "reducer", ratio=0.2),
+        with_spec(same, "training", device="cpu"),
     ]
     fingerprints = [one.fingerprint() for one in (same, *changed)]
     assert len(set(fingerprints)) == len(fingerprints)

@@ -418,6 +418,24 @@ def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[
     assert rules_of(plan) == below("measure_time", "summarize", of=every_rule)
 
 
+def test_another_device_of_the_clock_traces_there_and_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study["timing"].update(device="auto"))
+    assert trained(plan) == set()
+    assert "trace_teacher" not in rules_of(plan)
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+def test_another_device_of_the_traces_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study.update(trace={"device": "auto"}))
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule) | {"trace"}
+    assert done.planned(lambda study: study.update(trace={"device": "cpu"})) == []  # where it is traced anyway
+
+
+def test_another_device_of_the_training_trains_and_traces_the_teachers(done: Copy) -> None:
+    plan = done.planned(lambda study: study["training"].update(device="cpu"))
+    assert {"finetune", "trace_teacher", "trace", "measure_time"} <= rules_of(plan)
+
+
 def test_calibration_starts_from_the_traces(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(calibration={"mode": "raw"}))
     steps = ("calibrate", "find_operating_points", "measure_time", "summarize")

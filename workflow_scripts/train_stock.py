@@ -45,6 +45,7 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     )
 
     from eat.config import load_study
+    from eat.devices import resolve_device
     from eat.errors import EatError, listed
     from eat.files import read_json
     from eat.paths import StudyPaths
@@ -92,7 +93,7 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
             warmup_steps=round(steps * training["warmup"]),
             max_grad_norm=training["max_grad_norm"],
             optim="adamw_torch_fused",
-            use_cpu=True,
+            use_cpu=resolve_device(training["device"], "training.device").type == "cpu",
             seed=seed,
             save_strategy="no",
             report_to=[],
