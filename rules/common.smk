@@ -2,7 +2,8 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, sources_of, code_of, content_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, sources_of, code_of, and the functions
+from wildcards to input files.
 """
 
 import json
@@ -54,6 +55,8 @@ try:
     check_depths(STUDY, known_depths(STUDY.backbones))
     check_lengths(STUDY)
     SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
+    CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
+    CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
 except EatError as error:
     raise WorkflowError(str(error)) from None
 

@@ -26,7 +26,7 @@ rule prepare_text:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.prepare_text"),
-        content=lambda wildcards: content_of(SOURCE_FILES[wildcards.task]),
+        content=lambda wildcards: CONTENT_OF_TASK[wildcards.task],
         spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
@@ -55,7 +55,7 @@ rule fetch_backbone:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.fetch_backbone"),
-        content=lambda wildcards: content_of(given_files(STUDY.backbones[wildcards.backbone])),
+        content=lambda wildcards: CONTENT_OF_BACKBONE[wildcards.backbone],
         spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
         folder=subpath(output.config, parent=True),
     message:

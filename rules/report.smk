@@ -24,8 +24,7 @@ rule render_tables:
     conda:
         "../envs/study.yaml"
     params:
-        code=code_of("workflow_scripts.render_tables"),
-        content=content_of(["report/published.yaml"]),
+        code=code_of("workflow_scripts.render_tables", "report/published.yaml"),
         folder=PATHS.tables,
         title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
@@ -69,8 +68,11 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
-        code=code_of("workflow_scripts.render_report"),
-        content=content_of(f"report/{file}" for file in [*TEMPLATES, *(f"captions/{name}.rst" for name in CAPTIONS)]),
+        code=code_of(
+            "workflow_scripts.render_report",
+            *(f"report/{file}" for file in TEMPLATES),
+            *(f"report/captions/{file}.rst" for file in CAPTIONS),
+        ),
         study=STUDY.view(
             list(STUDY.tasks),
             keep=[

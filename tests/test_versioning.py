@@ -354,8 +354,8 @@ def test_another_study_is_repaired_by_its_own_file(repository: Repository) -> No
     without_versions(repository)
     shutil.move(repository.folder / "config" / "config.yaml", repository.folder / "config" / "other.yaml")
     said = refusal(repository, "--configfile", "config/other.yaml")
-    assert "python -m workflow_scripts.versioning repair --config config/other.yaml restores them" in said
-    repository.run(sys.executable, "-m", "workflow_scripts.versioning", "repair", "--config", "config/other.yaml")
+    assert "python -m workflow_scripts.versioning repair --configfile config/other.yaml restores them" in said
+    repository.run(sys.executable, "-m", "workflow_scripts.versioning", "repair", "--configfile", "config/other.yaml")
     # the report prints the command that makes it, which names the file
     assert {rule for rule, _ in repository.pending("other.yaml")} == {"render_report", "render_pdf", "record"}
 
@@ -363,7 +363,7 @@ def test_another_study_is_repaired_by_its_own_file(repository: Repository) -> No
 def test_where_nothing_can_restore_the_records(repository: Repository) -> None:
     without_versions(repository)
     (repository.folder / "results" / "small" / "records.json").unlink()
-    assert "nothing here can restore them; delete results/small, or move it away" in refusal(repository)
+    assert "nothing here can restore them; delete data/small and results/small, or move" in refusal(repository)
     refused = repository.versioning("repair", check=False)
     assert refused.returncode == 1
     assert "there is neither a dvc.lock nor results/small/records.json" in refused.stderr
@@ -388,13 +388,50 @@ def test_a_result_edited_by_hand_is_not_recorded(repository: Repository) -> None
     time.sleep(DATE_SECONDS + 1.0)
     repository.edit(path, "better\n")
     assert "report" in repository.dirty()
-    full_run(repository)  # makes the records anew, which read the page
+    assert path in refusal(repository)
     refused = repository.versioning("record", check=False)
     assert refused.returncode == 1 and path in refused.stderr
     (repository.folder / path).unlink()
     full_run(repository)
     assert repository.versioning("record").returncode == 0
     assert repository.dirty() == set()
+
+
+def test_an_older_result_in_the_place_of_another_is_not_recorded(repository: Repository) -> None:
+    """As put back from a backup, with its date: Snakemake's own comparison passes over it."""
+    path = "results/small/curves/exits.csv"
+    repository.edit(path, "all,1\n")
+    os.utime(repository.folder / path, (1e9, 1e9))
+    assert path in refusal(repository)
+    assert "not repaired" in repository.versioning("repair", check=False).stderr
+    assert path in repository.versioning("record", check=False).stderr
+    repository.versioning("sync")
+    assert repository.wanted() == set()
+    assert repository.dirty() == set()
+
+
+def test_an_older_source_in_the_place_of_another_is_seen(repository: Repository) -> None:
+    """As of another version that was unpacked over this one."""
+    repository.edit("workflow_scripts/plot_frontier.py")
+    os.utime(repository.folder / "workflow_scripts" / "plot_frontier.py", (1e9, 1e9))
+    repository.edit("report/published.yaml")
+    os.utime(repository.folder / "report" / "published.yaml", (1e9, 1e9))
+    assert {"plot_frontier", "render_tables", "render_report", "record"} <= repository.wanted()
+    assert repository.wanted().isdisjoint({"finetune", "trace", "measure_time", "summarize"})
+    assert repository.dirty() == {"plot", "report"}
+    assert "plot_frontier" in repository.versioning("record", check=False).stderr
+
+
+def test_what_a_result_was_made_from_is_what_is_recorded(repository: Repository) -> None:
+    """A result that Snakemake's own record says was made from other content than its input has now."""
+    result, read = "results/small/figures/overview.pdf", "eat/style.py"
+    name = base64.urlsafe_b64encode(result.encode()).decode()
+    place = repository.folder / ".snakemake" / "metadata" / name
+    record = json.loads(place.read_text(encoding="utf-8"))
+    assert read in record["input_checksums"]
+    record["input_checksums"][read] = "sha256:" + "0" * 64
+    place.write_text(json.dumps(record), encoding="utf-8")
+    assert f"{result} was made from another {read}" in repository.versioning("record", check=False).stderr
 
 
 def test_a_partial_target_leaves_the_rest_honestly_dirty(repository: Repository) -> None:

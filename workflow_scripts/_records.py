@@ -211,7 +211,7 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
     if read_records(paths.study):
         return f"{found}{repair} lets Snakemake make these results again"
     roots = [str(root) for root in (paths.data, paths.results) if any(Path(one).is_relative_to(root) for one in lost)]
-    return f"{found}nothing here can restore them; delete {' and '.join(roots)}, or move it away, and run again"
+    return f"{found}nothing here can restore them; delete {' and '.join(roots)}, or move them away, and run again"
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

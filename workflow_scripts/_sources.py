@@ -34,13 +34,13 @@ def sources_of(module: str) -> list[str]:
     return sorted(str(file.relative_to(ROOT)) for file in files if file is not None)
 
 
-def code_of(module: str) -> str:
+def code_of(module: str, *others: str) -> str:
     """The content of these files as a rule's parameter: `{"code": sha256}`.
 
     Snakemake compares a source by content only if it is newer than the outputs; one unpacked or copied with an older
-    date it would pass over.
+    date it would pass over. others: further files of the project that the command reads, such as templates.
     """
-    return json.dumps({"code": digest({file: _sha256(file) for file in sources_of(module)})})
+    return json.dumps({"code": digest({file: _sha256(file) for file in (*sources_of(module), *others)})})
 
 
 @cache
