@@ -1,4 +1,4 @@
-"""One line on stderr for whoever waits: at once, or not more often than every few seconds."""
+"""Lines on stderr for whoever waits: what a long job does, and what may be wrong with its input."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ class Progress:
         if now - self._shown >= every_seconds:
             print(f"{self.name}: {text}", file=sys.stderr, flush=True)
             self._shown = now
+
+
+def warn(text: str) -> None:
+    """Print a line on what may be a mistake in the input and stops nothing."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
