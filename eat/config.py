@@ -55,6 +55,18 @@ Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a
 """A name that becomes part of a path, of a rule's pattern (hence no braces) and of a command (no dash in front)."""
 
 
+def _holds_no_wildcard(path: str) -> str:
+    if set("{}") & set(path):
+        raise ValueError(
+            f"{path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or give a link to it"
+        )
+    return path
+
+
+OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildcard)]
+"""A path of the user's own, which becomes an input of a rule: Snakemake fills in wildcards there, and escapes none."""
+
+
 def _stands_in_a_line(title: str) -> str:
     if not title.isprintable() or not title.strip():
         raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
@@ -89,7 +101,7 @@ class FileSource(Strict):
     """A user's own table: CSV, Parquet or JSONL with one or two text columns and a label column."""
 
     kind: Literal["file"]
-    path: str = Field(description="The file, relative to the folder the command runs in.")
+    path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
     text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
     label: str = Field(description="The label column.")
     labels: Distinct[str] | None = Field(
@@ -189,7 +201,7 @@ class FolderBackbone(Strict):
     """A folder with `config.json`, `model.safetensors` and a tokenizer, as Hugging Face saves them."""
 
     kind: Literal["folder"]
-    path: str
+    path: OutsidePath
 
 
 class HubBackbone(Strict):
@@ -664,9 +676,8 @@ class Study(Strict):
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
     )
-    glue_dir: str | None = Field(
+    glue_dir: OutsidePath | None = Field(
         None,
-        min_length=1,
         description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
     )
     backbones: dict[Name, Backbone] = Field(min_length=1)
@@ -1134,6 +1145,9 @@ def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
             yield from _truth_values(below, (*key, index))
 
 
+_UNQUOTED = "without them YAML takes yes, no, on and off for truth values, and a number, a date or null for itself"
+
+
 def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str]:
     """A line for each mistake. within: the key at which that which was validated stands in a study."""
     for fault in error.errors(include_url=False):
@@ -1150,6 +1164,8 @@ def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str
         else:
             shown = "NaN" if isinstance(found, float) and math.isnan(found) else repr(found)
             text = fault["msg"] if fault["msg"].isprintable() else repr(fault["msg"])[1:-1]
+            if fault["type"] == "string_type" and not isinstance(found, list | dict):
+                text += f"; put quotes around it: {_UNQUOTED}"
             yield f"{key}: found {shown[:80]}; {text[:1].lower()}{text[1:]}"
 
 

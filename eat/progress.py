@@ -1,4 +1,4 @@
-"""What a job does and what is left of it, on stderr: a line at least every ten seconds.
+"""Lines on stderr for whoever waits: what a job does, and what is left of it, at least every ten seconds; warnings.
 
 A job describes its work as steps (`Progress`), one inside the other. A step that counts its items prints a line while
 it counts. Within one long call of a library nothing counts; there the thread of `reporting` prints the line. A quick
@@ -108,6 +108,11 @@ def reporting(name: str) -> Iterator[None]:
         finally:
             over.set()
             thread.join()
+
+
+def warn(text: str) -> None:
+    """Print a line on what may be a mistake in the input and stops nothing."""
+    _line.print(f"warning: {text}")
 
 
 class _Line:

@@ -60,6 +60,10 @@ try:
 except EatError as error:
     raise WorkflowError(str(error)) from None
 
+if set("{}") & set(workflow.basedir):
+    # Snakemake fills in wildcards in the path of an environment, and escapes none
+    raise WorkflowError(f"{workflow.basedir}: a brace in the project's path; rename the folder, or go there by a link")
+
 PATHS = StudyPaths(STUDY.study)
 
 # what the texts ask of a backbone, as `fetch_backbone` takes it

@@ -257,6 +257,15 @@ def test_no_crossing_where_one_is_always_the_faster():
     assert (always.value, always.low, always.high) == (0.0, 0.0, 0.0)
 
 
+def test_what_follows_from_one_round_has_no_interval():
+    once = SIZES[None, :] ** 1.5
+    found = [exponent(SIZES, once), power_law(SIZES, once).c, crossing(SIZES, once, 30.0 * SIZES[None, :])]
+    for estimate in found:
+        assert estimate is not None
+        assert estimate.value > 0
+        assert np.isnan([estimate.low, estimate.high]).all()
+
+
 def test_too_few_sizes_are_refused():
     with pytest.raises(EatError, match="at least two sizes"):
         exponent(SIZES[:1], np.ones((3, 1)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from safetensors.numpy import save_file
 from synthetic_traces import make_trace
 
@@ -368,6 +370,35 @@ def test_a_study_that_is_whole_is_said_to_be(tmp_path: Path) -> None:
     assert done.stdout.startswith("study tiny")
     study = load_study(ROOT / "config" / "tiny.yaml")
     assert all(name in done.stdout for name in (*study.tasks, *study.systems))
+
+
+def own_text(folder: Path, rows: str) -> Path:
+    """A study on a CSV file with these rows."""
+    (folder / "own.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    study = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    source = {"kind": "file", "path": "own.csv", "text": ["text"], "label": "label"}
+    study["tasks"] = {"own": {"source": source}}
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return path
+
+
+def test_a_study_on_text_that_may_hold_a_mistake_is_whole_with_a_warning(tmp_path: Path) -> None:
+    rows = "".join(f"text {number},{('neg', 'pos', 'Neg')[number % 3]}\n" for number in range(600))
+    path = own_text(tmp_path, rows)
+    done = as_process("check_study", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("study tiny")
+    assert re.fullmatch(r"warning: own\.csv: labels .*'Neg' \(200 rows\) and 'neg' \(200 rows\).*\n", done.stderr)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_study_on_text_that_cannot_be_divided(refused: Refused, tmp_path: Path) -> None:
+    rows = "".join(f"text {number},pos\n" for number in range(200)) + "one,neg\n"
+    own_text(tmp_path, rows)
+    assert refused("check_study", "own.yaml").startswith("task 'own': a split has no text of a label ('neg': ")
+    (tmp_path / "own.csv").unlink()
+    assert refused("check_study", "own.yaml").startswith("own.csv: no such file")
 
 
 def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -285,6 +286,15 @@ def test_without_an_a_a_run_nothing_is_claimed(tmp_path: Path) -> None:
     summary[summary.system != "hf-dense-again"].to_csv(results / "summary.csv", index=False)
     with pytest.raises(EatError, match="0 rows of hf-dense-again at batch size 1"):
         render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+
+
+def test_what_is_doubtful_about_the_text_is_told(tmp_path: Path) -> None:
+    doubt = "own_{1}.csv: labels in 'y' that differ only in case: 'Neg' (3 rows) & 'neg' (90 rows)"
+    texts = rendered(tmp_path, replace(SMALL, busy=True, warnings=(doubt,)))
+    page = html.unescape(texts["report.html"])
+    assert "machine was busy" in page
+    assert f"Of the text: {doubt}." in page
+    assert r"(3 rows) \& 'neg' (90 rows)" in texts["results_section.tex"]
 
 
 def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:

@@ -201,6 +201,14 @@ def test_a_bad_configuration_gives_one_line_before_any_job(fresh: Copy, what: st
     assert len([found for found in printed.splitlines() if line in found]) == 1
 
 
+def test_a_project_in_a_folder_with_braces_gives_one_line_before_any_job(tmp_path: Path) -> None:
+    done = copy_project(tmp_path / "a {1} project").snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "a {1} project: a brace in the project's path; rename the folder" in printed
+    assert "Traceback" not in printed
+
+
 def test_lint_finds_nothing(fresh: Copy) -> None:
     done = fresh.snakemake("--lint")
     assert done.returncode == 0, done.stdout + done.stderr

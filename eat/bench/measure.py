@@ -7,6 +7,7 @@ A speed-up is the median over rounds of the ratio of two turns' medians; its int
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -167,12 +168,14 @@ def crossing(sizes: Floats, first: Floats, second: Floats, seed: int = 0) -> Est
 
     sizes: (S,) ascending. first, second: times (R, S) of the same rounds. Between two sizes the logarithm of the ratio
     is taken to be a straight line over the logarithm of the size. An end of the interval is infinite or 0 where the
-    rounds drawn for it have no crossing.
+    rounds drawn for it have no crossing. Both ends are NaN where there is one round.
     """
     ratios = np.log(first / second)  # above 0: the second is faster
     value = _last_sign_change(sizes, np.median(ratios, axis=0))
     if not np.isfinite(value):
         return None
+    if len(ratios) < 2:
+        return Estimate(value, math.nan, math.nan)
     draws = np.array([_last_sign_change(sizes, drawn) for drawn in _drawn_medians(ratios, seed)])
     low, high = np.sort(draws)[[int(0.025 * (DRAWS - 1)), int(np.ceil(0.975 * (DRAWS - 1)))]]
     return Estimate(value, float(low), float(high))
@@ -191,10 +194,12 @@ def _last_sign_change(sizes: Floats, ratios: Floats) -> float:
 
 
 def _estimate(values: Floats, fit: Callable[[Floats], float], seed: int) -> Estimate:
-    """A fit to the medians over rounds, and the interval of fits to rounds drawn again."""
-    draws = np.array([fit(drawn) for drawn in _drawn_medians(values, seed)])
-    low, high = percentile_interval(draws)
-    return Estimate(fit(np.median(values, axis=0)), float(low), float(high))
+    """A fit to the medians over rounds, and the interval of fits to rounds drawn again; of one round, NaN."""
+    value = fit(np.median(values, axis=0))
+    if len(values) < 2:
+        return Estimate(value, math.nan, math.nan)
+    low, high = percentile_interval(np.array([fit(drawn) for drawn in _drawn_medians(values, seed)]))
+    return Estimate(value, float(low), float(high))
 
 
 def _drawn_medians(values: Floats, seed: int) -> Floats:

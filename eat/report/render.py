@@ -229,7 +229,7 @@ def _task_report(
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
         ),
-        warning=prose.busy_warning(task),
+        warning=prose.warning(task),
         tables={kind: table for kind, table in made.items() if table is not None},
         figures=figures,
     )
