@@ -20,7 +20,7 @@ import pandas as pd
 from eat.config import Splits, Task
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
-from eat.progress import counted, warn
+from eat.progress import Progress, counted, warn
 from eat.sources import Texts, is_empty, read_source
 
 SPLITS = ("train", "calibration", "dev")
