@@ -157,10 +157,8 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
     def where_observed(quantity: Floats) -> float:
         return float(np.interp(observed, np.maximum.accumulate(quantity), true))
 
-    sure, (lowest, highest) = (
-        float(answers.confidence.mean()),
-        proportion_interval(float(answers.correct.sum()), len(answers.correct)),
-    )
+    sure = float(answers.confidence.mean())
+    lowest, highest = proportion_interval(int(answers.correct.sum()), len(answers.correct))
     return DebiasedError(
         value=where_observed(drawn.mean(axis=1)),
         low=where_observed(high),

@@ -120,8 +120,13 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
     if len(counts) == 1:
         raise EatError(f"{path}: the only label in {source.label!r} is {found[0]!r}; a task needs at least two")
     labels = source.labels or _sorted_labels(counts.index)
-    # ascii: what is foreign may look like what is allowed
-    foreign = [f"{value!a} ({count} rows)" for value, count in counts.items() if value not in labels]
+    forms = set(map(_label_form, labels))
+    foreign = [
+        # in ASCII where it could not be told from an allowed one by looking at it
+        f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
+        for value, count in counts.items()
+        if value not in labels
+    ]
     if foreign:
         raise EatError(
             f"{path}: column {source.label!r} holds {_first(foreign)}; allowed: {listed(labels)}; "
