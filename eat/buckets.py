@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat.points import Point, at_point, by_unit, paired
+from eat.progress import counted
 from eat.statistics import bootstrap_means, median_ratio, percentile_interval
 from eat.stock import STOCK
 
@@ -53,7 +54,8 @@ def bucket_rows(results: Results) -> pd.DataFrame:
             continue
         differences = _differences(results, within)
         reference_cost = np.mean([one.flops[within].mean() for one in results.replays[results.reference]])
-        for place, (point, played) in enumerate(results.replays.items()):
+        points = counted(f"{name_of(low, high)} tokens, speed of", list(results.replays.items()), "operating points")
+        for place, (point, played) in enumerate(points):
             rows[place, number] = {
                 "task": results.task,
                 "system": point[0],

@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from eat.errors import EatError, listed
+from eat.rules import WITH_THRESHOLD, Rule
 from eat.stock import STOCK_PREFIX
 
 _Item = TypeVar("_Item")
@@ -344,7 +345,7 @@ class Exits(Strict):
     head: Literal["linear", "bert"] = Field(
         "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
     )
-    rule: Distinct[Literal["confidence", "entropy", "agreement", "risk_controlled"]] = Field(
+    rule: Distinct[Literal[Rule, "risk_controlled"]] = Field(
         default=[],
         description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
         "fastest threshold of `tau` that keeps `promise`.",
@@ -361,7 +362,7 @@ class Exits(Strict):
 
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
-        needs_tau = bool({"confidence", "entropy", "risk_controlled"} & set(self.rule))
+        needs_tau = bool({*WITH_THRESHOLD, "risk_controlled"} & set(self.rule))
         if needs_tau != bool(self.tau):
             raise ValueError(
                 f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
@@ -485,6 +486,7 @@ class Stage(Strict):
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 CalibrationMode = Literal["fitted", "raw", "paper"]
 
 
@@ -588,6 +590,11 @@ class Training(Strict):
         "float32",
         description="Mixed precision if not float32. On a CPU bfloat16 pays where the hardware multiplies it (AMX).",
     )
+    device: Device = Field(
+        "auto",
+        description="Where models are trained, and teachers traced for them. auto: CUDA if torch finds a GPU, else "
+        "MPS, else the CPU.",
+    )
     threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")
 
 
@@ -602,6 +609,12 @@ class Calibration(Strict):
     bins: int = Field(15, ge=2, description="Bins of the expected calibration error.")
 
 
+class Tracing(Strict):
+    """Where systems are traced."""
+
+    device: Device | None = Field(None, description="Default: `timing.device`, where the traced answers are timed.")
+
+
 class Timing(Strict):
     """How the clock is read (see docs/measuring.md)."""
 
@@ -612,7 +625,7 @@ class Timing(Strict):
     passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
     warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
     threads: int = Field(2, ge=1)
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
     stock: Distinct[Precision] = Field(
         default=[], description="Also time the stock dense model in these precisions (latency only)."
     )
@@ -661,6 +674,7 @@ class Study(Strict):
     systems: dict[Name, System] = Field(min_length=1)
     training: Training = Training()
     calibration: Calibration = Calibration()
+    trace: Tracing = Tracing()
     timing: Timing = Timing()
     importance_texts: int | None = Field(
         None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
@@ -860,6 +874,11 @@ class Study(Strict):
         """The task whose models a task runs: itself, unless it names another."""
         return self.tasks[task].models_of or task
 
+    @property
+    def trace_device(self) -> Device:
+        """Where systems are traced: `trace.device`, or where they are timed."""
+        return self.trace.device or self.timing.device
+
     def parts(self, system: str) -> dict[str, Any]:
         """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
         row = self.systems[system]
@@ -921,11 +940,12 @@ class Study(Strict):
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation`
-        that is not named in `keep`, are set to their defaults, so that changing them leaves the job's parameters as
-        they were. So are the rules by which texts leave, their thresholds, patience and promises, unless `rules`.
+        `trace` and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and
+        `ablation` that is not named in `keep`, are set to their defaults, so that changing them leaves the job's
+        parameters as they were. So are the rules by which texts leave, their thresholds, patience and promises,
+        unless `rules`.
         """
-        fixed: dict[str, Any] = {"training": Training()}
+        fixed: dict[str, Any] = {"training": Training(), "trace": Tracing()}
         if "timing" not in keep:
             fixed["timing"] = Timing()
         if "calibration" not in keep:

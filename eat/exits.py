@@ -9,18 +9,26 @@ function in the engine and in the replay of a trace.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eat.attention import DENSE
+from eat.errors import EatError, listed
 from eat.flops import Operations
 from eat.layout import Layout
+from eat.rules import RULES, WITH_THRESHOLD
 
 READER_HIDDEN, READER_HEADS = 128, 2
+
+HEADS = ("linear", "bert", "distilbert")
+READS = ("cls", "mean", "attention")
 
 
 class AttendingReader(nn.Module):
@@ -62,6 +70,9 @@ class ExitHead(nn.Module):
         self, hidden: int, classes: int, kind: str = "linear", read: str = "cls", dropout: float = 0.0
     ) -> None:
         super().__init__()
+        for found, allowed in ((kind, HEADS), (read, READS)):
+            if found not in allowed:
+                raise EatError(f"exit head: found {found!r}; allowed: {listed(allowed)}")
         self.kind = kind
         self.read = read
         self.reader = AttendingReader(hidden) if read == "attention" else None
@@ -106,6 +117,32 @@ class ExitPolicy:
     temperatures: Mapping[int, float] = field(default_factory=dict)
     patience: int = 1
 
+    @classmethod
+    def of(cls, point: Any, exits: Sequence[int]) -> ExitPolicy:
+        """An operating point as a model's configuration holds it: a mapping of these fields, all with a default.
+
+        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field where a value is
+        not allowed, or the model cannot do what is asked for.
+        """
+        fields = ("rule", "tau", "temperatures", "patience")
+        if not isinstance(point, Mapping) or [key for key in point if key not in fields]:
+            raise EatError(f"operating point: found {point!r}; give a mapping with {listed(fields)}")
+        patience = point.get("patience", 1)
+        if not isinstance(patience, Integral) or isinstance(patience, bool) or patience < 1:
+            raise EatError(f"patience: found {patience!r}; give a whole number from 1 on")
+        rule = _checked_rule(point.get("rule", ()), int(patience), exits)
+        tau = point.get("tau")
+        if set(rule) & {*WITH_THRESHOLD}:
+            tau = _positive(f"tau of the rule {listed(rule)}", tau, most=1.0)
+        elif tau is not None:
+            raise EatError(f"tau: found {tau!r}; it belongs to the rules {listed(WITH_THRESHOLD)}; leave it out")
+        return cls(rule, tau, _checked_temperatures(point.get("temperatures"), exits), int(patience))
+
+    def as_point(self) -> dict[str, Any]:
+        """The operating point as `of` reads it, of values that JSON has."""
+        temperatures = {str(depth): value for depth, value in self.temperatures.items()}
+        return {"rule": list(self.rule), "tau": self.tau, "temperatures": temperatures, "patience": self.patience}
+
     @property
     def may_leave(self) -> bool:
         """Whether any text can leave early; if not, the heads before the last need not be evaluated."""
@@ -120,6 +157,44 @@ class ExitPolicy:
     def leaves(self, probabilities: Mapping[int, Tensor]) -> Tensor:
         """Which rows leave at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,)."""
         return certain_enough(self.rule, self.tau, probabilities, self.patience)
+
+
+def _positive(name: str, value: Any, most: float = sys.float_info.max) -> float:
+    """A number in (0, most], of any type of number; a bool is none."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0.0 < number <= most:
+        raise EatError(f"{name}: found {value!r}; give a number above 0{', at most 1' if most == 1.0 else ''}")
+    return number
+
+
+def _checked_rule(rule: Any, patience: int, exits: Sequence[int]) -> tuple[str, ...]:
+    """A rule's names, which a model with these exits can apply."""
+    names = list(rule) if isinstance(rule, Sequence) and not isinstance(rule, str) else None
+    if names is None or [name for name in names if name not in RULES] or len(set(names)) < len(names):
+        raise EatError(f"rule: found {rule!r}; give a list with each at most once of: {listed(RULES)}")
+    needed = patience + 1 if "agreement" in names else 1
+    if names and len(exits) - 1 < needed:
+        raise EatError(
+            f"rule: found {listed(names)}, which takes {needed} exits before the last layer to leave early; "
+            f"the model has heads after {listed(exits)}"
+        )
+    return tuple(names)
+
+
+def _checked_temperatures(given: Any, exits: Sequence[int]) -> dict[int, float]:
+    """Layer -> temperature; the layers may be digits, as JSON writes them."""
+    if not isinstance(given, Mapping | None):
+        raise EatError(f"temperatures: found {given!r}; give a mapping of layer to temperature")
+    found: dict[int, float] = {}
+    for key, value in (given or {}).items():
+        depth = int(key) if isinstance(key, str) and key.isdecimal() else key
+        if isinstance(depth, bool) or depth not in exits or depth in found:
+            raise EatError(f"temperatures: found layer {key!r}; give each layer with a head once: {listed(exits)}")
+        found[int(depth)] = _positive(f"temperatures.{depth}", value)
+    return found
 
 
 def certain_enough(

@@ -74,13 +74,13 @@ def correlations(
     model: EatForSequenceClassification, texts: Sequence[Encoded], worth: Sequence[Tensor], name: str = ""
 ) -> dict[int, list[float]]:
     """Layer -> rho of each text that has enough tokens. worth: the saliency of each text's tokens."""
-    progress = Progress(name)
     found: dict[int, list[float]] = {depth: [] for depth in sorted(model.encoder.reducer.after)}
-    for number, (text, judged) in enumerate(zip(texts, worth, strict=True), start=1):
-        for depth, (scores, free) in scores_by_layer(model, text).items():
-            if free.sum() >= FEWEST:
-                found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
-        progress.say(f"scored {number} of {len(texts)} texts", every_seconds=10.0)
+    with Progress("scored", len(texts), "texts", name) as progress:
+        for text, judged in zip(texts, worth, strict=True):
+            for depth, (scores, free) in scores_by_layer(model, text).items():
+                if free.sum() >= FEWEST:
+                    found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
+            progress.advance()
     return found
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 from eat.config import Splits, Task
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
+from eat.progress import Progress, counted
 from eat.sources import Texts, read_source
 
 SPLITS = ("train", "calibration", "dev")
@@ -127,7 +128,7 @@ def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
         padded = f" {text} "
         return any(padded in whole and len(padded) < len(whole) for whole in rarest)
 
-    return [is_part(text) for text in texts]
+    return [is_part(text) for text in counted("looked for parts of others in", texts, "texts")]
 
 
 def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -148,7 +149,8 @@ def _text_columns(texts: pd.DataFrame) -> list[str]:
 
 
 def _with_digests(texts: pd.DataFrame) -> pd.DataFrame:
-    digests = [text_digest(*row) for row in texts[_text_columns(texts)].itertuples(index=False, name=None)]
+    rows = list(texts[_text_columns(texts)].itertuples(index=False, name=None))
+    digests = [text_digest(*row) for row in counted("hashed", rows, "texts")]
     series = pd.Series(digests, index=texts.index, dtype="str")
     return texts.assign(digest=series, id=series.str[:16], label=texts["label"].astype("int64"))
 
@@ -168,7 +170,8 @@ def prepare_text(task_name: str, task: Task, folder: Path, glue_dir: str | None 
     source cannot be read (see `read_source`), a split would be empty, or training would not see every label; nothing is
     written then.
     """
-    texts = read_source(task.source, glue_dir)
+    with Progress("reading the text"):
+        texts = read_source(task.source, glue_dir)
     most = {
         "train": task.train_examples,
         "calibration": task.calibration_examples,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.errors import EatError
+from eat.progress import Progress
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,12 +61,14 @@ def bootstrap_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats
     generator = np.random.default_rng(seed)
     means = np.empty((draws, values.shape[1]))
     step = max(1, _CELLS // examples)
-    for start in range(0, draws, step):
-        rows = min(step, draws - start)
-        picked = generator.integers(examples, size=(rows, examples))
-        # how often each example is in each sample: then one matrix product gives the means of all columns
-        counts = np.bincount((picked + examples * np.arange(rows)[:, None]).ravel(), minlength=rows * examples)
-        means[start : start + rows] = counts.reshape(rows, examples).astype(np.float64) @ values / examples
+    with Progress("drawn", draws, "bootstrap samples") as progress:
+        for start in range(0, draws, step):
+            rows = min(step, draws - start)
+            picked = generator.integers(examples, size=(rows, examples))
+            # how often each example is in each sample: then one matrix product gives the means of all columns
+            counts = np.bincount((picked + examples * np.arange(rows)[:, None]).ravel(), minlength=rows * examples)
+            means[start : start + rows] = counts.reshape(rows, examples).astype(np.float64) @ values / examples
+            progress.advance(rows)
     return means
 
 

@@ -27,6 +27,7 @@ from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
 from eat.paths import StudyPaths
 from eat.points import Point, at_point, by_unit, paired, points_of
+from eat.progress import counted
 from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
 from eat.stock import SAME_MODEL, STOCK, stock_variant
 from eat.trace import Trace
@@ -92,13 +93,13 @@ def summarize(
     together, or mix devices.
     """
     out = Path(out_folder)
-    tasks = [read_results(study, task, files) for task, files in inputs.items()]
-    every = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
+    tasks = [read_results(study, task, files) for task, files in counted("read", list(inputs.items()), "tasks")]
+    every = pd.concat([task_summary(task) for task in counted("summarized", tasks, "tasks")], ignore_index=True)
     for name, curve in CURVES.items():
-        table = pd.concat([curve(task) for task in tasks], ignore_index=True)
+        table = pd.concat([curve(task) for task in counted(f"curve {name} of", tasks, "tasks")], ignore_index=True)
         write_table(out / "curves" / f"{name}.csv", without_variants(study, table))
     for name, table_of in (tables or {}).items():
-        table = pd.concat([table_of(task) for task in tasks], ignore_index=True)
+        table = pd.concat([table_of(task) for task in counted(f"{name} of", tasks, "tasks")], ignore_index=True)
         write_table(out / f"{name}.csv", without_variants(study, table))
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
@@ -394,7 +395,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
         times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
-        for point, own in times.items():
+        for point, own in counted(f"batch {batch_size}, speed of", list(times.items()), "operating points"):
             mine, dense = paired(times, (STOCK, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
             speedup = median_ratio(dense, mine, blocks)

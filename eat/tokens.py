@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -18,6 +18,14 @@ from torch import Tensor
 
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, read_table, write_json, write_text
+from eat.progress import Progress
+
+TOGETHER = 2000
+"""Texts that the tokenizer is given in one call, which tells nothing of how far it is."""
+
+if TYPE_CHECKING:
+    from eat.checkpoints import Sizes
+    from eat.encoder import Shape
 
 
 class Encoded(NamedTuple):
@@ -54,6 +62,36 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     return tokenizer
 
 
+def require_embeddings(
+    tokenizer: Tokenizer, folder: Path | str, model: Sizes | Shape, max_length: int, pairs: bool
+) -> None:
+    """Refuse a tokenizer and texts for which a model lacks embeddings.
+
+    folder: that of the model, for the message. max_length: of the longest text in tokens. pairs: whether there are
+    pairs of texts. Raises `EatError` where a token's number, a segment or a position is beyond the model's table, or
+    the tokenizer does not put [CLS], [SEP] and [SEP] around a pair.
+    """
+    known = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if known > model.vocabulary:
+        raise EatError(
+            f"{folder}: the tokenizer has {known} tokens, but the model embeds {model.vocabulary}; take the tokenizer "
+            f"it was trained with, or resize the model with transformers: model.resize_token_embeddings({known})"
+        )
+    if pairs and (added := tokenizer.num_special_tokens_to_add(True)) < 3:
+        raise EatError(
+            f"{folder}: the tokenizer puts {added} special tokens around a pair of texts, not [CLS], [SEP] and [SEP]; "
+            "take one of BERT's kind, or a task of single texts"
+        )
+    segments = 1 + max(tokenizer.encode("a", "a" if pairs else None).type_ids)
+    if 0 < model.token_types < segments:  # a DistilBERT has no segments, and is told of none
+        raise EatError(
+            f"{folder}: the tokenizer gives {'a pair of texts' if pairs else 'a text'} {segments} segments, but the "
+            f"model embeds {model.token_types} (type_vocab_size); take another backbone"
+        )
+    if max_length > model.positions:
+        raise EatError(f"max_length is {max_length}, but {folder} has {model.positions} positions; lower it")
+
+
 def encode(
     tokenizer: Tokenizer, texts: Sequence[str], text_pairs: Sequence[str] | None, max_length: int
 ) -> list[Encoded]:
@@ -63,15 +101,18 @@ def encode(
     gives [CLS] [SEP].
     """
     inputs = list(texts) if text_pairs is None else list(zip(texts, text_pairs, strict=True))
+    found: list[Encoded] = []
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        encodings = tokenizer.encode_batch(inputs)
+        with Progress("tokenized", len(inputs), "texts") as progress:
+            for start in range(0, len(inputs), TOGETHER):
+                encodings = tokenizer.encode_batch(inputs[start : start + TOGETHER])
+                numbers = [(encoding.ids, encoding.type_ids) for encoding in encodings]
+                found += [Encoded(*(torch.tensor(each, dtype=torch.int64) for each in pair)) for pair in numbers]
+                progress.advance(len(encodings))
     finally:
         tokenizer.no_truncation()
-    return [
-        Encoded(torch.tensor(encoding.ids, dtype=torch.int64), torch.tensor(encoding.type_ids, dtype=torch.int64))
-        for encoding in encodings
-    ]
+    return found
 
 
 def read_split(path: Path | str) -> pd.DataFrame:

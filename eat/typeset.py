@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eat.errors import EatError, listed
 from eat.files import replacing
+from eat.interrupts import output_of
 
 ENGINES = ("latexmk", "pdflatex", "tectonic")
 SECONDS = 300
@@ -39,14 +40,8 @@ def render_pdf(tex: Path | str, out: Path | str) -> str:
             return missing(Path(out).name)
         for command in commands:
             try:
-                done = subprocess.run(
-                    command,
-                    cwd=tex.parent,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=SECONDS,
-                    check=False,
+                done = output_of(
+                    command, f"typesetting with {command[0]}", timeout=SECONDS, cwd=tex.parent, errors="replace"
                 )
             except subprocess.TimeoutExpired:
                 raise EatError(f"{tex}: {command[0]} took over {SECONDS} s; compile it by hand to see where") from None

@@ -7,7 +7,6 @@ class, whose logits it must equal. Only safetensors are opened: a pickled checkp
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from eat.checkpoints import STOCK, read_config, sizes_of, weights_remedy
 from eat.encoder import ACTIVATIONS, Shape
 from eat.errors import DamagedFile, EatError, listed
 
@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from eat.encoder import PackedEncoder
-
-STOCK = ("bert", "distilbert")
-"""The stock architectures. MiniLM checkpoints say `bert`."""
-
-SUPPORTED = (*STOCK, "eat")
-"""Values of `model_type` whose weights can be read."""
 
 _LAYER = {
     "bert": {
@@ -84,7 +78,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
     Raises `EatError` for an architecture that is not supported, `DamagedFile` for a missing or broken file.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     kind = config["model_type"]
     raw = read_tensors(folder / "model.safetensors")
     if kind == "eat":
@@ -113,7 +107,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise DamagedFile(f"{path}: no such file; only safetensors are read, so convert other weights first")
+        raise DamagedFile(f"{path}: no such file; {weights_remedy(path.parent)}")
     try:
         tensors: dict[str, Tensor] = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -245,36 +239,20 @@ def _stock_tensors(encoder: PackedEncoder, kind: str, stock: dict[str, Tensor]) 
     return result
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EatError(f"{folder}: no config.json; give a folder that `save_pretrained` wrote") from None
-    except ValueError as error:
-        raise DamagedFile(f"{folder / 'config.json'}: not a whole JSON file ({error}); fetch the model again") from None
-    if config.get("model_type") not in SUPPORTED:
-        raise EatError(
-            f"{folder}: a checkpoint of the architecture {config.get('model_type')!r}; supported: {listed(SUPPORTED)}"
-        )
-    if config.get("position_embedding_type", "absolute") != "absolute":
-        raise EatError(f"{folder}: {config['position_embedding_type']} positions; only absolute ones are supported")
-    return dict(config)
-
-
 def _shape(config: Mapping[str, Any]) -> Shape:
+    sizes = sizes_of(config)
     activation = config.get("hidden_act") or config.get("activation") or "gelu"
     if activation not in ACTIVATIONS:
         raise EatError(f"a checkpoint with the activation {activation!r}; supported: {listed(ACTIVATIONS)}")
     dropout = config.get("hidden_dropout_prob", config.get("dropout", 0.1))
-    distilled = config["model_type"] == "distilbert"
     return Shape(
-        vocabulary=config.get("vocab_size", 30522),
+        vocabulary=sizes.vocabulary,
         hidden=config.get("hidden_size", config.get("dim", 768)),
-        layers=config.get("num_hidden_layers", config.get("n_layers", 6 if distilled else 12)),
+        layers=sizes.layers,
         heads=config.get("num_attention_heads", config.get("n_heads", 12)),
         intermediate=config.get("intermediate_size", config.get("hidden_dim", 3072)),
-        positions=config.get("max_position_embeddings", 512),
-        token_types=0 if distilled else config.get("type_vocab_size", 2),
+        positions=sizes.positions,
+        token_types=sizes.token_types,
         classes=len(config["id2label"]) if "id2label" in config else 2,
         activation=activation,
         norm_epsilon=config.get("layer_norm_eps", 1e-12),

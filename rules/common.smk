@@ -2,15 +2,17 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, sources_of, code_of, and the functions from
-wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, sources_of, code_of, and the functions
+from wildcards to input files.
 """
 
 import json
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -32,12 +34,14 @@ from eat.paths import (
 )
 from eat.backbones import given_files, known_depths
 from eat.sources import source_files
+from eat.suitability import check_lengths, needs_of
 from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
 from workflow_scripts._records import (
     distrust_damaged_records,
     files_of,
+    is_left_locked,
     records_may_be_lost,
     refusal,
     without_record,
@@ -49,6 +53,7 @@ try:
         read_mapping(file)  # Snakemake would take the last of two equal keys in silence
     STUDY = load_study(config)
     check_depths(STUDY, known_depths(STUDY.backbones))
+    check_lengths(STUDY)
     SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
     CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
     CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
@@ -56,6 +61,10 @@ except EatError as error:
     raise WorkflowError(str(error)) from None
 
 PATHS = StudyPaths(STUDY.study)
+
+# what the texts ask of a backbone, as `fetch_backbone` takes it
+longest, pairs = needs_of(STUDY)
+NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
 # a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. A prefix
 # replaces Snakemake's own, by which a command that fails before `| tee` fails its job
@@ -85,6 +94,14 @@ def given_configuration():
     if files == ["config/config.yaml"]:
         files = []
     return [*(["--configfile", *files] if files else []), *(["--config", *overrides] if overrides else [])]
+
+
+if workflow.is_main_process and threading.current_thread() is threading.main_thread():
+    # Snakemake removes its lock when it gets Ctrl-C, and SIGTERM once jobs run; before, and when the terminal is
+    # closed, it would leave the lock behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def one_of(names):
@@ -156,6 +173,15 @@ def teacher_trace(wildcards):
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
     return shlex.join(["snakemake", "--cores", "all", *given_configuration()])
+
+
+if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
+    print(
+        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
+        f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_configuration()])}, then run the same "
+        "command again",
+        file=sys.stderr,
+    )
 
 
 def first_task():

@@ -61,4 +61,6 @@ rule fetch_backbone:
     message:
         "{wildcards.backbone}: fetching pretrained weights"
     shell:
-        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        # NEEDS is no parameter: the copy does not depend on it, and a copy made again would train every model again
+        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {NEEDS} --out {params.folder:q}"
+        " 2>&1 | tee {log:q}"

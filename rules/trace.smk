@@ -30,13 +30,14 @@ rule trace:
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.trace_device,
         folder=subpath(output.dev, parent=True),
     message:
         "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule trace_teacher:
@@ -61,13 +62,14 @@ rule trace_teacher:
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.training.device,
         folder=subpath(output.train, parent=True),
     message:
         "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare_importance:

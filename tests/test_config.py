@@ -163,6 +163,7 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("systems", "student", "recipe", 0, "distill"), config.Distillation),
     (("training",), config.Training),
     (("calibration",), config.Calibration),
+    (("trace",), config.Tracing),
     (("timing",), config.Timing),
     (("ablation",), config.Ablation),
 ]
@@ -1071,6 +1072,7 @@ def test_the_schema_wants_a_backbone_or_a_base() -> None:
         (("training", "batch_size"), 16),
         (("training", "weight_decay"), 0.0),
         (("training", "precision"), "bfloat16"),
+        (("training", "device"), "cpu"),
     ],
 )
 def test_what_a_stage_is_trained_from(study: Study, keys: tuple[Any, ...], value: Any) -> None:

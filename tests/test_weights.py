@@ -217,8 +217,8 @@ def damage_config(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "roberta"}, r"architecture 'roberta'; supported: bert, distilbert, eat"),
-        ({"model_type": None}, r"architecture None; supported"),
+        ({"model_type": "roberta"}, r"model_type is 'roberta'; allowed: bert, distilbert, eat"),
+        ({"model_type": None}, r'no model_type.*its class is BertForSequenceClassification: add "model_type": "bert"'),
         ({"hidden_act": "swish"}, r"activation 'swish'; supported: gelu, relu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, r"relative_key positions; only absolute"),
     ],
@@ -304,7 +304,7 @@ def test_a_pickled_checkpoint_is_never_opened(tmp_path: Path, beside: bool):
         torch.testing.assert_close(our_logits(adopted(folder, "bert"), encoded), stock_logits(stock, encoded), **EXACT)
     else:
         (folder / "model.safetensors").unlink()
-        with pytest.raises(DamagedFile, match=r"no such file; only safetensors are read") as error:
+        with pytest.raises(DamagedFile, match=r"no such file; pytorch_model\.bin is not opened") as error:
             read_checkpoint(folder)
         line_of(error)
     assert not sprung.exists()

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -147,6 +148,11 @@ def test_a_dry_run_makes_no_files(fresh: Copy) -> None:
 BROKEN = {
     "unknown key": ("train_examples: 96", "trian_examples: 96", "tasks.rotten_tomatoes.trian_examples: unknown key"),
     "threshold": ("tau: [0.55, 0.90]", "tau: [0.55, 1.9]", "systems.eat-6.exits.tau.1: found 1.9"),
+    "length": (
+        "max_length: 32",
+        "max_length: 513",
+        "tasks.rotten_tomatoes.max_length: found 513; the backbone minilm-6 has 512 positions",
+    ),
     "layer": ("after: [2, 4]", "after: [2, 8]", "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"),
     "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems train from each other in a circle: dense-6"),
     "reference": ("reference: dense-6", "reference: eat-6", "reference 'eat-6' is not dense"),
@@ -412,6 +418,24 @@ def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[
     assert rules_of(plan) == below("measure_time", "summarize", of=every_rule)
 
 
+def test_another_device_of_the_clock_traces_there_and_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study["timing"].update(device="auto"))
+    assert trained(plan) == set()
+    assert "trace_teacher" not in rules_of(plan)
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+def test_another_device_of_the_traces_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study.update(trace={"device": "auto"}))
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule) | {"trace"}
+    assert done.planned(lambda study: study.update(trace={"device": "cpu"})) == []  # where it is traced anyway
+
+
+def test_another_device_of_the_training_trains_and_traces_the_teachers(done: Copy) -> None:
+    plan = done.planned(lambda study: study["training"].update(device="cpu"))
+    assert {"finetune", "trace_teacher", "trace", "measure_time"} <= rules_of(plan)
+
+
 def test_calibration_starts_from_the_traces(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(calibration={"mode": "raw"}))
     steps = ("calibrate", "find_operating_points", "measure_time", "summarize")
@@ -506,3 +530,43 @@ def test_a_lost_result_is_made_again_and_nothing_before_it(done: Copy, every_rul
     finally:
         path.write_bytes(kept)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# --- a lock -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(copy: Copy, *files: str) -> Iterator[None]:
+    """Snakemake's lock on some files, as a run leaves it that was killed."""
+    lock = copy.folder / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("".join(f"{file}\n" for file in files), encoding="utf-8")
+    try:
+        yield
+    finally:
+        shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def test_a_lock_that_was_left_is_named_with_the_command_that_removes_it(fresh: Copy) -> None:
+    tiny = ("--cores", "1", "--configfile", "config/tiny.yaml")
+    with locked(fresh, "results/tiny/summary.csv"):
+        refused = fresh.snakemake(*tiny)
+        assert refused.returncode != 0
+        (line,) = [line for line in refused.stderr.splitlines() if "left Snakemake's lock" in line]
+        remedy = line.partition("Remove the lock with ")[2].partition(", then")[0]
+        assert remedy == "snakemake --unlock --configfile config/tiny.yaml"
+        other = fresh.snakemake("-n", "--cores", "1")  # another study, which the lock does not concern
+        assert "left Snakemake's lock" not in other.stderr
+        unlocked = fresh.snakemake(*remedy.split()[1:])
+        assert unlocked.returncode == 0 and "left Snakemake's lock" not in unlocked.stderr
+        assert "left Snakemake's lock" not in fresh.snakemake("-n", *tiny).stderr
+
+
+def test_a_lock_that_is_held_is_not_to_be_removed(fresh: Copy) -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)", "snakemake"]
+    with locked(fresh, "results/tiny/summary.csv"), subprocess.Popen(sleeping, cwd=fresh.folder) as held:
+        try:
+            other = fresh.snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml")
+            assert "left Snakemake's lock" not in other.stderr
+        finally:
+            held.kill()

@@ -26,6 +26,7 @@ TRAINING = tuple(
     f"training.{key}"
     for key in (
         "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
+        "device",
     )
 )  # fmt: skip
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
@@ -65,7 +66,7 @@ PHASES: Mapping[str, Phase] = {
     "trace": Phase(
         ("trace", "compare_importance"),
         ("prepare", "finetune"),
-        (*STUDY, *TASK, *SYSTEM, *PARTS, "reference", "importance_texts"),
+        (*STUDY, *TASK, *SYSTEM, *PARTS, "trace", "timing.device", "reference", "importance_texts"),
     ),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),

@@ -12,16 +12,19 @@ import os
 import shlex
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from eat.errors import DamagedFile, listed
 from eat.files import read_json, sha256_of, write_text
 from eat.paths import StudyPaths
+from eat.progress import counted
 from workflow_scripts._content import cached_sha256
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
+LOCKS = Path(".snakemake/locks")
 NAME_MAX = 255
 
 RECORDS_ARE_LOST = {"EAT_RECORDS_ARE_LOST": "1"}
@@ -46,10 +49,10 @@ def read_records(study: str) -> dict[str, dict[str, Any]]:
 
 def gather_records(study: str) -> dict[str, dict[str, Any]]:
     """The same with the content each record speaks of: output -> record and sha256; for outputs that exist."""
+    records = [(output, record) for output, record in read_records(study).items() if Path(output).is_file()]
     return {
         output: {"sha256": sha256_of(output), "record": record}
-        for output, record in read_records(study).items()
-        if Path(output).is_file()
+        for output, record in counted("gathered records of", records, "results")
     }
 
 
@@ -155,6 +158,35 @@ def _gathered(paths: StudyPaths) -> dict[str, Any]:
         return dict(read_json(paths.records))
     except DamagedFile:
         return {}
+
+
+def is_left_locked(paths: StudyPaths) -> bool:
+    """Whether Snakemake's lock keeps a study from running, and no other Snakemake of this machine is at work here.
+
+    The lock lists the files of the run that took it, and not its process.
+    """
+    below = (f"{paths.data.as_posix()}/", f"{paths.results.as_posix()}/")
+    locked: list[str] = []
+    for lock in LOCKS.glob("*.lock"):
+        with suppress(FileNotFoundError):  # a run that holds it may end now
+            locked += lock.read_text(encoding="utf-8").splitlines()
+    return any(line.startswith(below) for line in locked) and not _works_here()
+
+
+def _works_here() -> bool:
+    """Whether a Snakemake of this machine, other than this one and its parents, works in the current folder."""
+    import psutil
+
+    own = psutil.Process()
+    ours = {own.pid, *(parent.pid for parent in own.parents())}
+    for process in psutil.process_iter():
+        try:
+            named = any(Path(part).name == "snakemake" for part in process.cmdline()[:4])
+            if named and process.pid not in ours and Path(process.cwd()).samefile("."):
+                return True
+        except (psutil.Error, OSError):  # it has just ended, or is another user's
+            continue
+    return False
 
 
 def is_versioned(paths: StudyPaths) -> bool:

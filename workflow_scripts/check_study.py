@@ -10,6 +10,7 @@ from eat.config import load_study
 from eat.depths import check_depths
 from eat.errors import listed
 from eat.sources import source_files
+from eat.suitability import check_folders, check_lengths
 from workflow_scripts._command import run
 
 
@@ -19,6 +20,8 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load_study(arguments.config)
     check_depths(study, known_depths(study.backbones))
+    check_lengths(study)
+    check_folders(study)
     for task in study.tasks.values():
         source_files(task.source, study.glue_dir)
     print(f"study {study.study}, seeds {listed(study.seeds)}")

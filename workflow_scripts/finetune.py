@@ -25,6 +25,7 @@ def main() -> None:
 
     import torch
 
+    from eat.progress import Progress
     from eat.training import StageInputs, train_stage
     from workflow_scripts._sources import code_of
 
@@ -38,7 +39,8 @@ def main() -> None:
         arguments.teacher,
         code=code_of("workflow_scripts.finetune"),
     )
-    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
+    with Progress("reading the model and the texts", name=arguments.name):
+        train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ import yaml
 from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
+from eat.interrupts import output_of
 from eat.paths import StudyPaths
+from eat.progress import counted
 from workflow_scripts._command import run
 from workflow_scripts._records import (
     RECORDS_ARE_LOST,
@@ -141,7 +143,8 @@ def restore(paths: StudyPaths, given: Sequence[str]) -> str:
             f"not repaired: there is neither a dvc.lock nor {paths.records}, so nobody knows how {len(named)} results "
             f"were made; delete {paths.data} and {paths.results}, or move them away, and run again"
         )
-    whole = [file for file in named if file in known and sha256_of(file) == known[file]["sha256"]]
+    compared = counted("compared", named, "results")
+    whole = [file for file in compared if file in known and sha256_of(file) == known[file]["sha256"]]
     for file in whole:
         os.utime(file, (OLD_DATE, OLD_DATE))
     restore_records({file: known[file]["record"] for file in whole})
@@ -216,7 +219,8 @@ def _planned_rules(rows: Sequence[Mapping[str, str]]) -> list[str]:
 def _changed_by_hand() -> list[str]:
     """Results that are not what the last full run gathered the records of."""
     gathered = read_json(_paths().records)
-    return [path for path, entry in gathered.items() if Path(path).is_file() and sha256_of(path) != entry["sha256"]]
+    compared = counted("compared", list(gathered.items()), "results")
+    return [path for path, entry in compared if Path(path).is_file() and sha256_of(path) != entry["sha256"]]
 
 
 def _replaced_inputs(outputs: Set[str]) -> list[str]:
@@ -256,13 +260,8 @@ def _dirty_stages() -> list[str]:
 
 def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | (RECORDS_ARE_LOST if records_are_lost else {}),
-    )
+    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
+    done = output_of(command, "Snakemake makes records anew", env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
     return done
@@ -273,7 +272,7 @@ def _dvc(*arguments: str) -> None:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[Any]:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    done = output_of([sys.executable, "-m", *command], " ".join(command))
     if done.returncode != 0:
         raise EatError(f"{' '.join(command)} failed: {' '.join(done.stderr.split()[-60:])}")
     return done

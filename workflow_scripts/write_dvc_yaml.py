@@ -10,7 +10,6 @@ import argparse
 import csv
 import io
 import os
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from eat.backbones import given_files
 from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError
 from eat.files import write_text
+from eat.interrupts import output_of
 from eat.sources import source_files
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
@@ -109,7 +109,7 @@ def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str,
     """
     command = [sys.executable, "-m", "snakemake", "--detailed-summary", *given]
     environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = output_of(command, "Snakemake plans", env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake --detailed-summary failed: {' '.join(done.stderr.split()[-60:])}")
     return list(csv.DictReader(io.StringIO(done.stdout), delimiter="\t"))

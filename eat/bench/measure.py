@@ -8,7 +8,6 @@ A speed-up is the median over rounds of the ratio of two turns' medians; its int
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from eat.errors import EatError
+from eat.progress import Progress, counted
 from eat.statistics import Estimate, median_ratio, percentile_interval
 
 Floats = npt.NDArray[np.float64]
@@ -52,11 +51,11 @@ def run_rounds(
     After `seconds` no further round begins, but `at_least` rounds (or `rounds`, if fewer) are always run. Names must
     differ; those of a pair may stand for one thing timed twice.
     """
-    passes = {turn.name: _warm_up(turn) for turn in turns}
+    passes = {turn.name: _warm_up(turn) for turn in counted(f"{label}: warmed up", turns, "turns")}
     draw = random.Random(seed)
     found: list[tuple[str, int, int, float]] = []
     ends = time.monotonic() + seconds
-    with progress(rounds, label) as bar:
+    with Progress(f"{label}: timed", rounds * len(turns), "turns at most") as progress:
         for number in range(rounds):
             if number >= min(at_least, rounds) and time.monotonic() > ends:
                 break
@@ -65,7 +64,7 @@ def run_rounds(
             for turn in order:
                 calls, warm = passes[turn.name]
                 found += [(turn.name, number, call, ms) for call, ms in enumerate(turn.time(calls, warm))]
-            bar.update()
+                progress.advance()
     return pd.DataFrame(found, columns=["name", "round", "call", "ms"])
 
 
@@ -76,11 +75,6 @@ def _warm_up(turn: Turn) -> tuple[int, bool]:
         (last,) = turn.time(1, False)
         spent, passes = spent + last, passes + 1
     return min(max(1, int(TURN_MS / max(last, 1e-3))), TURN_PASSES), last < LONG_MS
-
-
-def progress(total: int, label: str) -> tqdm:  # type: ignore[type-arg]
-    """A progress bar on stderr; in a log file a line now and then."""
-    return tqdm(total=total, desc=label, file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 15.0, leave=False)
 
 
 # --- what follows -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from eat.errors import EatError, listed
 from eat.reducers.base import UNKNOWN, Dimensions, Place, Reducer, Reduction, TokenView
 from eat.reducers.merging import MergingReducer
 from eat.reducers.predictor import PredictorReducer
@@ -44,7 +45,12 @@ REDUCERS: Mapping[str, type[Reducer]] = {
 
 
 def build_reducer(options: Mapping[str, Any], dimensions: Dimensions = UNKNOWN) -> Reducer:
-    """A reducer from its row in the configuration (`kind` and its options), for a model of these dimensions."""
+    """A reducer from its row in the configuration (`kind` and its options), for a model of these dimensions.
+
+    Raises `EatError` where there is no such kind.
+    """
+    if options.get("kind") not in REDUCERS:
+        raise EatError(f"reducer: found the kind {options.get('kind')!r}; allowed: {listed(REDUCERS)}")
     rest = {key: value for key, value in options.items() if key != "kind"}
     if options["kind"] == "none":  # a row may leave the options of another kind behind
         rest = {}

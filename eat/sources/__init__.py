@@ -6,12 +6,12 @@ from pathlib import Path
 
 from eat.config import FileSource, GlueDirSource, HubSource, Source
 from eat.sources.file import read_file
-from eat.sources.glue import glue_files, read_glue_dir
+from eat.sources.glue import GLUE, glue_files, read_glue_dir
 from eat.sources.hub import read_hub
 from eat.sources.packaged import read_packaged
 from eat.sources.texts import Texts
 
-__all__ = ["Texts", "read_source", "source_files"]
+__all__ = ["Texts", "has_pairs", "read_source", "source_files"]
 
 
 def read_source(source: Source, glue_dir: str | None = None) -> Texts:
@@ -28,6 +28,13 @@ def read_source(source: Source, glue_dir: str | None = None) -> Texts:
     if isinstance(source, HubSource):
         return read_hub(source)
     return read_packaged(source)
+
+
+def has_pairs(source: Source) -> bool:
+    """Whether a source gives pairs of texts, not single ones."""
+    if isinstance(source, FileSource):
+        return len(source.text) == 2
+    return isinstance(source, GlueDirSource | HubSource) and len(GLUE[source.task].text) == 2
 
 
 def source_files(source: Source, glue_dir: str | None = None) -> list[Path]:
