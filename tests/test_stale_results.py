@@ -216,6 +216,7 @@ def test_a_record_that_is_lost_alone_is_missed(copy: Copy) -> None:
     records = sorted(path for path in (copy.folder / ".snakemake" / "metadata").rglob("*") if path.is_file())
     records[0].unlink()
     refusal(copy, *STUDY)
+    assert copy.snakemake(*STUDY, "--unlock").returncode == 0  # the repair needs this to work
 
 
 # --- commands -----------------------------------------------------------------------------------------------------

@@ -154,10 +154,10 @@ def restore(paths: StudyPaths, given: Sequence[str]) -> str:
         mark_incomplete([str(paths.records)])
         return (
             f"repaired: records of {len(whole)} results; {len(others)} are not as they were recorded and are made "
-            f"again, such as {others[0]}: run snakemake"
+            f"again, such as {others[0]}, by {shlex.join(['snakemake', '--cores', 'all', *given])}"
         )
     _record_the_records(paths.records, given)
-    return f"repaired: records of {len(whole)} results; snakemake -n says what is stale"
+    return f"repaired: records of {len(whole)} results; {shlex.join(['snakemake', '-n', *given])} says what is stale"
 
 
 def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
