@@ -31,7 +31,6 @@ from eat.paths import (
 )
 from eat.backbones import known_depths
 from eat.sources import source_files
-from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._records import (
     METADATA,
@@ -179,9 +178,8 @@ def importance_tables(wildcards):
 
 
 def report_files(wildcards):
-    """The report in every form this machine can make."""
-    forms = ["results.tex", "report.html"] + (["results.pdf"] if is_installed() else [])
-    return [PATHS.report / form for form in forms] + table_files(wildcards)
+    """The report as LaTeX and as a page, and its tables."""
+    return [PATHS.report / "results.tex", PATHS.report / "report.html", *table_files(wildcards)]
 
 
 def everything_else(wildcards):
