@@ -1,4 +1,4 @@
-"""`results.tex` to PDF, with whichever LaTeX is installed; a study is whole without it."""
+"""`results.tex` to PDF, with the LaTeX of this machine. No result of a study depends on it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,21 @@ SECONDS = 300
 """A compilation that takes longer is given up."""
 
 
-def is_installed() -> bool:
-    """Whether this machine has an engine that can make a PDF."""
-    return any(shutil.which(engine) for engine in ENGINES)
-
-
-def missing(name: str) -> str:
-    """What is said of a PDF that cannot be made here."""
-    return f"{name} is not made: none of {listed(ENGINES)} is installed"
-
-
 def render_pdf(tex: Path | str, out: Path | str) -> str:
     """Compile `tex` and put the PDF at `out`; returns one line that says what was done.
 
-    Takes latexmk, pdflatex or tectonic, the first that is found; where there is none, nothing is written and the line
-    says so. No engine may run commands of the document (no shell escape), none reads a start-up file of the folder, and
-    nothing but `out` is left behind. Raises `EatError` with the first error of the log where the text does not compile.
+    Takes latexmk, pdflatex or tectonic, the first that is found. No engine may run commands of the document (no shell
+    escape), none reads a start-up file of the folder, and nothing but `out` is left behind. Raises `EatError` if none
+    is installed, and with the first error of the log if the text does not compile.
     """
     tex = Path(tex).resolve()
     with tempfile.TemporaryDirectory(prefix="typeset-") as build:
         commands = _commands(tex, Path(build))
         if not commands:
-            return missing(Path(out).name)
+            raise EatError(
+                f"{out} is not made: none of {listed(ENGINES)} is installed; install one (on Debian "
+                f"texlive-latex-recommended and texlive-fonts-recommended), or compile {tex} on another machine"
+            )
         for command in commands:
             try:
                 done = output_of(

@@ -35,7 +35,6 @@ from eat.paths import (
 from eat.backbones import given_files, known_depths
 from eat.sources import source_files
 from eat.suitability import check_lengths, needs_of
-from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
 from workflow_scripts._records import (
@@ -219,9 +218,8 @@ def importance_tables(wildcards):
 
 
 def report_files(wildcards):
-    """The report in every form this machine can make."""
-    forms = ["results.tex", "report.html"] + (["results.pdf"] if is_installed() else [])
-    return [PATHS.report / form for form in forms] + table_files(wildcards)
+    """The report as LaTeX and as a page, and its tables."""
+    return [PATHS.report / "results.tex", PATHS.report / "report.html", *table_files(wildcards)]
 
 
 def everything_else(wildcards):

@@ -1,9 +1,10 @@
 """
-Tables and the report, in LaTeX and HTML; a PDF where a TeX engine is installed.
+Tables and the report, in LaTeX and HTML; a PDF if it is asked for (`snakemake --cores all render_pdf`).
 
 REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
 tokens are compared, importance/{task}.csv; timing state; cards; report/.
-OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html,results.pdf}.
+OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html};
+on demand results/{study}/report/results.pdf.
 """
 
 
@@ -95,14 +96,14 @@ rule render_report:
 
 
 rule render_pdf:
-    """Typeset the report."""
+    """Typeset the report. No rule needs the PDF, so that the plan is the same with and without a TeX engine."""
     input:
         tex=PATHS.report / "results.tex",
         section=PATHS.report / "results_section.tex",
         figures=figure_files,
         sources=sources_of("workflow_scripts.render_pdf"),
     output:
-        pdf=PATHS.report / "results.pdf",
+        pdf=PATHS.pdf,
     log:
         PATHS.log("render_pdf"),
     benchmark:

@@ -39,6 +39,17 @@ class Copy:
             check=False,
         )
 
+    def command(self, module: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run `python -m module` in the copy."""
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=self.folder,
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     def dry_run(self, config: str) -> str:
         """What a dry run of a configuration prints."""
         done = self.snakemake("-n", "--cores", "1", "--configfile", f"config/{config}")

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -680,3 +681,10 @@ def test_what_is_missing_is_named(
 )
 def test_figures_and_tables_of_nothing(refused: Refused, command: str, options: tuple[str, ...], message: str) -> None:
     assert refused(command, *options) == message
+
+
+def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results.tex").write_text("", encoding="utf-8")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    line = refused("render_pdf", "results.tex", "results.pdf")
+    assert line.startswith("results.pdf is not made: none of latexmk, pdflatex, tectonic is installed; install one")

@@ -360,9 +360,11 @@ def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: 
 
 def test_optional_provenance_is_printed_where_given(tmp_path: Path) -> None:
     files = [f"config/{number}.yaml" for number in range(7)]
-    text = Page(rendered(tmp_path, provenance=PROVENANCE | {"differing": files})["report.html"]).text
+    given = {"differing": files, "pdf_command": "snakemake --cores all -- render_pdf"}
+    text = Page(rendered(tmp_path, provenance=PROVENANCE | given)["report.html"]).text
     assert "Files that are not those of the commit" in text
     assert "7: config/0.yaml, config/1.yaml, config/2.yaml, config/3.yaml, config/4.yaml and 2 more" in text
+    assert "snakemake --cores all -- render_pdf" in text
 
 
 @pytest.mark.parametrize(
@@ -472,10 +474,10 @@ def test_text_that_does_not_compile_is_told_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value) and not (tmp_path / "bad.pdf").exists()
 
 
-def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_latex_there_is_an_error_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    message = typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
-    assert "none of latexmk, pdflatex, tectonic is installed" in message
+    with pytest.raises(EatError, match="none of latexmk, pdflatex, tectonic is installed; install one"):
+        typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
     assert not (tmp_path / "results.pdf").exists()
 
 

@@ -58,7 +58,7 @@ done
 """
 BELOW_TIMING = {
     "summarize", "plot_frontier", "plot_latency", "plot_flops", "plot_buckets", "plot_curve",
-    "render_tables", "render_report", "render_pdf", "record",
+    "render_tables", "render_report", "record",
 }  # fmt: skip
 
 
@@ -129,7 +129,7 @@ def build(folder: Path, tools: Path) -> Repository:
             ending = '2>&1 | tee {log:q} && make_outputs {log:q} {input:q} -- {output:q}"'
             rules.write_text(text.replace('2>&1 | tee {log:q}"', ending), encoding="utf-8")
     tools.mkdir(parents=True)
-    for name, content in {"python": PYTHON_STAND_IN, "make_outputs": MAKE_OUTPUTS, "pdflatex": "#!/bin/sh\n"}.items():
+    for name, content in {"python": PYTHON_STAND_IN, "make_outputs": MAKE_OUTPUTS}.items():
         (tools / name).write_text(content, encoding="utf-8")
         (tools / name).chmod(0o755)
     environment = copied.environment | {"PATH": f"{tools}{os.pathsep}{copied.environment['PATH']}"}
@@ -184,7 +184,7 @@ def test_touching_every_file_in_random_order_changes_nothing(repository: Reposit
 
 def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Repository) -> None:
     repository.edit("workflow_scripts/plot_frontier.py")
-    assert repository.wanted() == {"plot_frontier", "render_report", "render_pdf", "record"}
+    assert repository.wanted() == {"plot_frontier", "render_report", "record"}
     assert repository.dirty() == {"plot"}
 
 
@@ -286,7 +286,7 @@ def test_a_script_edited_before_the_pull_wants_exactly_its_rules(repository: Rep
     clone.edit("workflow_scripts/plot_frontier.py")
     clone.dvc("pull", "--quiet")
     clone.versioning("sync")
-    assert clone.wanted() == {"plot_frontier", "render_report", "render_pdf", "record"}
+    assert clone.wanted() == {"plot_frontier", "render_report", "record"}
     assert clone.dirty() == {"plot"}
 
 
@@ -357,7 +357,7 @@ def test_another_study_is_repaired_by_its_own_file(repository: Repository) -> No
     assert "python -m workflow_scripts.versioning repair --configfile config/other.yaml restores them" in said
     repository.run(sys.executable, "-m", "workflow_scripts.versioning", "repair", "--configfile", "config/other.yaml")
     # the report prints the command that makes it, which names the file
-    assert {rule for rule, _ in repository.pending("other.yaml")} == {"render_report", "render_pdf", "record"}
+    assert {rule for rule, _ in repository.pending("other.yaml")} == {"render_report", "record"}
 
 
 def test_where_nothing_can_restore_the_records(repository: Repository) -> None:

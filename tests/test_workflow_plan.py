@@ -139,6 +139,46 @@ def test_the_default_is_the_embedded_study(fresh: Copy) -> None:
     assert "results/embedded/summary.csv" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "COLUMNS": "20"},
+    ],
+    ids=["with TeX", "locale", "time zone and hashes"],
+)
+def test_the_plan_and_dvc_yaml_follow_from_the_configuration_alone(
+    fresh: Copy, tmp_path: Path, other: dict[str, str]
+) -> None:
+    """Two people share `dvc.yaml`: what is installed on their machines must not show in it."""
+    for engine in ("latexmk", "pdflatex", "tectonic"):
+        (tmp_path / engine).write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / engine).chmod(0o755)
+    engines = {"PATH": f"{tmp_path}{os.pathsep}{fresh.environment['PATH']}"}
+    made = fresh.folder / "dvc.yaml"
+    for variables in ({}, engines | other):
+        copy = Copy(fresh.folder, fresh.environment | variables)
+        done = copy.command("workflow_scripts.write_dvc_yaml", "--config", fresh.folder / "config" / "tiny.yaml")
+        assert done.returncode == 0, done.stderr
+        found = made.read_text(encoding="utf-8")
+        made.unlink()
+        if not variables:
+            alone = found
+    assert found == alone
+    assert "results.pdf" not in found and str(fresh.folder) not in found
+
+
+def test_a_pdf_is_made_on_demand(done: Copy) -> None:
+    assert "typesetting the report" not in done.dry_run("study.yaml")
+    asked = done.snakemake("--cores", "1", "--configfile", "config/study.yaml", "--", "render_pdf")
+    assert asked.returncode == 0, asked.stderr
+    pdf = done.folder / "results" / "plan" / "report" / "results.pdf"
+    assert pdf.is_file()
+    pdf.unlink()
+    assert "Nothing to be done" in done.dry_run("study.yaml")
+
+
 def test_a_dry_run_makes_no_files(fresh: Copy) -> None:
     before = sorted(path.name for path in fresh.folder.iterdir() if path.name != ".snakemake")
     fresh.dry_run("tiny.yaml")

@@ -37,13 +37,15 @@ DATE_SECONDS = 2.0
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's outputs that Snakemake has now: output -> record.
+    """The records of a study's versioned outputs that Snakemake has now: output -> record.
 
+    The PDF of the report is left out: it is made on demand, and the results must not depend on whether it was.
     A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
+    pdf = StudyPaths(study).pdf.as_posix()
+    found = {out: _whole(places[out]) for out in sorted(places) if out.startswith(roots) and out != pdf}
     return {output: record for output, record in found.items() if record is not None}
 
 

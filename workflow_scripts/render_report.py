@@ -33,7 +33,6 @@ def main() -> None:
     from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
     from eat.report.render import render_report
-    from eat.typeset import is_installed, missing
 
     study = study_of_json(arguments.study)
     paths = StudyPaths(study.study)
@@ -43,6 +42,7 @@ def main() -> None:
         "differing": differing,
         "date": ", ".join(sorted({read_json(paths.timing_state(task))["date"] for task in study.tasks})),
         "command": arguments.command,
+        "pdf_command": f"{arguments.command} -- render_pdf",
         "reference": study.reference,
         "seeds": study.seeds,
         "environment": environment(),
@@ -52,6 +52,7 @@ def main() -> None:
         "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
     }
+    paths.pdf.unlink(missing_ok=True)  # that of an earlier report
     render_report(
         study.study,
         study.titles(),
@@ -61,8 +62,6 @@ def main() -> None:
         provenance,
         arguments.out,
     )
-    if not is_installed():
-        print(missing("results.pdf"))
 
 
 def durations(study: str) -> list[dict[str, Any]]:

@@ -95,6 +95,7 @@ def sync() -> str:
     if missing:
         raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
     records = _paths().records
+    _paths().pdf.unlink(missing_ok=True)  # that of another commit's report
     for path in outputs:
         os.utime(path, (OLD_DATE, OLD_DATE))
     restore_records({output: entry["record"] for output, entry in read_json(records).items()})

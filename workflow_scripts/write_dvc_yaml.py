@@ -49,6 +49,7 @@ def main() -> None:
 
 def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     """The text of `dvc.yaml` for a study. records_are_lost: see `plan`."""
+    config = Path(os.path.relpath(config))  # dvc.yaml travels, so that it names no folder of this machine
     study = read_mapping(config)
     outputs: dict[str, set[str]] = defaultdict(set)
     for row in plan(["--configfile", str(config)], records_are_lost):

@@ -272,6 +272,7 @@ def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
         ("Date", origin.date),
         ("Seeds", listed(origin.seeds)),
         ("Command", origin.command),
+        ("PDF by", origin.pdf_command),
         ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
         ("Environment", origin.environment),
     ]

@@ -87,6 +87,8 @@ class Provenance(BaseModel):
     """When the run was made, as text; the report reads no clock, so that it can be rendered again byte for byte."""
     command: str
     """The command that makes this study again."""
+    pdf_command: str = ""
+    """The command that typesets the report."""
     reference: str
     """The dense system that plays BERT (`reference` of the configuration)."""
     seeds: list[int]
