@@ -337,7 +337,7 @@ def test_a_configuration_that_asks_for_what_it_cannot_do(
     adaptive: EatForSequenceClassification, tmp_path: Path, asked: dict[str, Any]
 ):
     adaptive.save_pretrained(tmp_path)
-    with pytest.raises(EatError, match="of two or more classes|removed tokens and rows have none") as error:
+    with pytest.raises(EatError, match=r"of two or more classes|removed tokens and rows have none") as error:
         AutoModelForSequenceClassification.from_pretrained(tmp_path, **asked)
     assert "\n" not in str(error.value)
 
