@@ -409,6 +409,25 @@ def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None
     assert refused("check_study", "deep.yaml") == message
 
 
+def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path: Path) -> None:
+    text = (ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8")
+    longer = text.replace("max_length: 32", "max_length: 513", 1)
+    (tmp_path / "long.yaml").write_text(longer, encoding="utf-8")
+    message = "tasks.rotten_tomatoes.max_length: found 513; the backbone minilm-6 has 512 positions"
+    assert refused("check_study", "long.yaml") == message
+    mine = text.replace("{kind: packaged, name: all-minilm-l6-v2}", "{kind: folder, path: mine}", 1)
+    (tmp_path / "mine.yaml").write_text(mine, encoding="utf-8")
+    message = "mine: no such folder; a backbone has config.json, model.safetensors, tokenizer.json"
+    assert refused("check_study", "mine.yaml") == message
+    write_checkpoint(tmp_path / "mine")
+    (tmp_path / "mine" / "config.json").write_text('{"architectures": ["BertModel"]}', encoding="utf-8")
+    message = (
+        "mine/config.json: no model_type, which says what the model is; its class is BertModel: "
+        'add "model_type": "bert" to the file'
+    )
+    assert refused("check_study", "mine.yaml") == message
+
+
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
     line = "none.yaml: no configuration file that can be read: No such file or directory"
     assert refused("versioning", "repair", "--configfile", "none.yaml") == line

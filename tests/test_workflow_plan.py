@@ -382,6 +382,17 @@ def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
     assert {Path(path).stem for rule, path in plan if rule == "measure_time"} == {ODD_TASK}
 
 
+def test_longer_texts_copy_no_weights_again(done: Copy) -> None:
+    """They are checked when weights are copied, and the copies do not depend on them."""
+
+    def change(study: dict[str, Any]) -> None:
+        study["tasks"][ODD_TASK]["max_length"] = 64
+
+    plan = done.planned(change)
+    assert {Path(path).parts[3] for rule, path in plan if rule == "finetune"} == {ODD_TASK}
+    assert "fetch_backbone" not in rules_of(plan)
+
+
 def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["eat-4"] = study["systems"]["eat-6-early"] | {"layers": {"first": 6}}
