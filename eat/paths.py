@@ -159,5 +159,5 @@ class StudyPaths:
 
     @property
     def pdf(self) -> Path:
-        """The report as a PDF. It is made on demand (`render_pdf`) and belongs to no version of the results."""
-        return self.report / "results.pdf"
+        """The report as a PDF. It is made on demand (`render_pdf`) and lies outside the versioned results."""
+        return Path("results") / f"{self.study}.pdf"
