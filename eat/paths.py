@@ -86,6 +86,10 @@ class StudyPaths:
         """What was timed, on which machine, and how it compares with the trace."""
         return self.results / "timing" / f"{task}.json"
 
+    def clock(self, machine: str) -> Path:
+        """The lock that one clock at a time holds on a machine, whatever its study."""
+        return Path("results") / f".clock-{machine}"
+
     @property
     def summary(self) -> Path:
         """One row a task, system and threshold."""
