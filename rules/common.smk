@@ -2,7 +2,7 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, SOURCE_FILES, sources_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, SOURCE_FILES, from_here, sources_of, and the functions from wildcards to input files.
 """
 
 import json
@@ -12,9 +12,13 @@ import shlex
 import sys
 from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
-
 from snakemake.exceptions import WorkflowError
+
+if not workflow.current_basedir.is_local:
+    raise WorkflowError("this workflow imports its own library: clone the repository, and name the clone's Snakefile")
+
+# not workflow.basedir, which is another folder if this project is a module of another workflow
+sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
 from eat.config import canonical_json, load_study, read_mapping
 from eat.depths import check_depths
@@ -31,6 +35,7 @@ from eat.paths import (
 )
 from eat.backbones import known_depths
 from eat.sources import source_files
+from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._records import (
     METADATA,
@@ -38,7 +43,7 @@ from workflow_scripts._records import (
     holds_results,
     remedy_for_lost_records,
 )
-from workflow_scripts._sources import sources_of
+from workflow_scripts._sources import ROOT
 
 try:
     for file in workflow.configfiles:
@@ -51,9 +56,20 @@ except EatError as error:
 
 PATHS = StudyPaths(STUDY.study)
 
-# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. A prefix
-# replaces Snakemake's own, by which a command that fails before `| tee` fails its job
-shell.prefix(f"set -euo pipefail; export {WORKFLOW}=$PPID; ")
+if not ROOT.samefile(sys.path[0]):
+    raise WorkflowError(f"one run can use one copy of this project; that of {ROOT} is loaded already")
+for package in () if ROOT.samefile(".") else ("eat", "workflow_scripts"):
+    for file in (f"{package}.py", f"{package}/__init__.py"):
+        if Path(file).exists():
+            raise WorkflowError(f"{Path(file).resolve()} would be imported in the place of {ROOT / package}; rename it")
+
+# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. Its
+# command is a module of this project, whichever folder it works in. A prefix replaces the one before, which may be that
+# of the workflow this is a module of, or Snakemake's own, by which a command that fails before `| tee` fails its job
+EXPORTS = f"export {WORKFLOW}=$PPID PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
+before = shell._process_prefix or "set -euo pipefail; "
+if EXPORTS not in before:
+    shell.prefix((before + EXPORTS).replace("{", "{{").replace("}", "}}"))
 
 if "EAT_RECORDS_ARE_LOST" not in os.environ:
     # without its records Snakemake would miss a changed parameter in silence
@@ -66,6 +82,16 @@ if "EAT_RECORDS_ARE_LOST" not in os.environ:
     if workflow.is_main_process:
         for result in distrust_damaged_records():
             print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+
+
+def from_here(file):
+    """A file of the project as seen from the working folder; in the project's own folder a path that can travel."""
+    return os.path.relpath(ROOT / file)
+
+
+def sources_of(module):
+    """The files of a command's module and of all local modules it can import."""
+    return [from_here(file) for file in _sources.sources_of(module)]
 
 
 def one_of(names):
@@ -144,8 +170,14 @@ def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
     files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
     if files == [Path("config/config.yaml")]:
-        return "snakemake --cores all"
-    return shlex.join(["snakemake", "--cores", "all", "--configfile", *map(str, files)])
+        return shlex.join(["snakemake", "--cores", "all", *given_snakefile()])
+    return shlex.join(["snakemake", "--cores", "all", *given_snakefile(), "--configfile", *map(str, files)])
+
+
+def given_snakefile():
+    """The option that names the Snakefile, unless Snakemake finds it from the working folder."""
+    main = os.path.relpath(workflow.main_snakefile)
+    return [] if main in ("Snakefile", "workflow/Snakefile") else ["--snakefile", main]
 
 
 def first_task():
@@ -155,7 +187,7 @@ def first_task():
 
 def caption_of(figure):
     """The caption of a figure."""
-    return Path("report", "captions", f"{figure}.rst").read_text(encoding="utf-8").strip()
+    return (ROOT / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8").strip()
 
 
 def figure_files(wildcards):

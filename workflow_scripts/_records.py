@@ -16,6 +16,7 @@ from typing import Any
 from eat.errors import DamagedFile
 from eat.files import read_json, sha256_of, write_text
 from eat.paths import StudyPaths
+from workflow_scripts._sources import command_line
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
@@ -23,15 +24,13 @@ NAME_MAX = 255
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's versioned outputs that Snakemake has now: output -> record.
+    """The records of a study's outputs that Snakemake has now: output -> record.
 
-    The PDF of the report is left out: it is made on demand, and the results must not depend on whether it was.
     A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    pdf = StudyPaths(study).pdf.as_posix()
-    found = {out: _whole(places[out]) for out in sorted(places) if out.startswith(roots) and out != pdf}
+    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
     return {output: record for output, record in found.items() if record is not None}
 
 
@@ -103,7 +102,7 @@ def remedy_for_lost_records(paths: StudyPaths, config: str) -> str:
     if is_versioned(paths):
         return "after a checkout or dvc pull run make sync; where .snakemake was lost, make repair"
     if paths.records.is_file():
-        command = "make repair" if by_default else f"python -m workflow_scripts.versioning repair --config {config}"
+        command = "make repair" if by_default else command_line("versioning", "repair", "--config", config)
         return f"{command} restores them from {paths.records}; or delete {paths.results} to make everything again"
     return f"nothing here can restore them; delete {paths.results}, or move it away, and run again"
 

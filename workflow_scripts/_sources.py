@@ -8,6 +8,8 @@ An import by a computed name, such as `importlib.import_module(name)`, cannot be
 from __future__ import annotations
 
 import ast
+import os
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -29,6 +31,12 @@ def sources_of(module: str) -> list[str]:
             waiting += _imports(name)
     files = [_file(name) for name in found]
     return sorted(str(file.relative_to(ROOT)) for file in files if file is not None)
+
+
+def command_line(command: str, *arguments: str) -> str:
+    """What a person types to run a command of the project from the working folder, which may be another one."""
+    words = shlex.join(["python", "-m", f"workflow_scripts.{command}", *arguments])
+    return words if ROOT.samefile(".") else f"PYTHONPATH={shlex.quote(os.path.relpath(ROOT))} {words}"
 
 
 def _file(module: str) -> Path | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from workflow_scripts._command import run
 from workflow_scripts._records import read_records
+from workflow_scripts._sources import ROOT
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "snakemake")
 
@@ -89,7 +90,7 @@ def environment() -> str:
 
 
 def commit_state() -> tuple[str, bool]:
-    """The commit that is checked out, and whether files differ from it; a copy without git says so."""
+    """The project's commit that is checked out, and whether files differ from it; a copy without git says so."""
     try:
         return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.CalledProcessError):
@@ -97,7 +98,7 @@ def commit_state() -> tuple[str, bool]:
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
+    done = subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

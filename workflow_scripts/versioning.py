@@ -25,6 +25,7 @@ from eat.files import read_json, sha256_of
 from eat.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._records import is_versioned, mark_incomplete, marked_incomplete, read_records, restore_records
+from workflow_scripts._sources import ROOT
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
@@ -203,7 +204,7 @@ def _dirty_stages() -> list[str]:
 
 
 def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -24,6 +24,7 @@ from eat.files import write_text
 from eat.sources import source_files
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
+from workflow_scripts._sources import ROOT
 
 HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
 # Written by `python -m workflow_scripts.write_dvc_yaml`; a test holds it to the rules.
@@ -103,7 +104,9 @@ def plan(config: Path, records_are_lost: bool = False) -> list[dict[str, str]]:
 
     records_are_lost: go on where results have no records; nothing then tells a stale result from a current one.
     """
-    command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--configfile", str(config)]
+    # results may lie in another folder than the project (`snakemake --directory`)
+    files = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config)]
+    command = [sys.executable, "-m", "snakemake", "--detailed-summary", *files]
     environment = os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {})
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode != 0:
