@@ -564,8 +564,10 @@ def test_nothing_is_left_where_the_figure_cannot_be_drawn(tmp_path: Path):
 INTERRUPTED = """
 import collections, itertools, os, subprocess, sys, time
 sys.path.insert(0, {root!r})
-from eat import cli, interrupts
+from eat import cli, interrupts, progress
 interrupts.GRACE_SECONDS = 5.0
+progress.EVERY_SECONDS = 3600.0
+cli._quiet_libraries = lambda: None
 def measured(options):
     subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -{number} {{os.getpid()}}"])
     {call}
