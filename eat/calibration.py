@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.errors import EatError
+from eat.statistics import proportion_interval
 
 if TYPE_CHECKING:
     from eat.trace import Trace
@@ -128,8 +129,12 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
     b, acc - conf, and suppose that the true gap is k g_b. What is observed is then k g_b plus noise, whose variance is
     that of drawing the bin's labels from its probabilities, and the observed ECE has a distribution that grows with k.
     The value is sum_b |S_b| / n |k g_b| for the k whose mean ECE is the observed one (0 where chance alone expects
-    more). The ends of the interval are those of the k for which the observed ECE is the 97.5th and 2.5th percentile,
-    and its upper end is never below the observed ECE, which chance can make too small to be the latter for any k.
+    more). The ends of the interval are those of the k for which the observed ECE is the 97.5th and 2.5th percentile.
+
+    The upper end is never below the observed ECE, which chance can make too small to be the latter for any k. Nor is it
+    below the distance of the mean confidence from either end of Wilson's interval of the accuracy: an accuracy there is
+    not excluded, and no ECE is smaller than that distance. Otherwise a head that is always right and always sure, on
+    however few texts, would be calibrated without a doubt.
     """
     member = _membership(answers.confidence, bins)
     member = member[:, member.any(axis=0)]
@@ -138,8 +143,10 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
     gap = (answers.correct - answers.confidence) @ member / counts
     observed = float(share @ np.abs(gap))
     accuracy = answers.correct @ member / counts
-    # an almost empty bin may be all right or all wrong, so the variance by its probabilities is a lower bound
-    variance = np.maximum((answers.confidence * (1 - answers.confidence)) @ member / counts, accuracy * (1 - accuracy))
+    # an almost empty bin may be all right or all wrong, so the variance by its probabilities is a lower bound; half a
+    # text is added to either side, so that not even a head that is sure of all texts has a bin known for certain
+    shrunk = (accuracy * counts + 0.5) / (counts + 1)
+    variance = np.maximum((answers.confidence * (1 - answers.confidence)) @ member / counts, shrunk * (1 - shrunk))
     noise = np.random.default_rng(seed).standard_normal((draws, len(counts))) * np.sqrt(variance / counts)
 
     scales = np.concatenate([np.linspace(0.0, 3.0, 91), np.geomspace(3.1, 100.0, 40)])
@@ -150,10 +157,12 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
     def where_observed(quantity: Floats) -> float:
         return float(np.interp(observed, np.maximum.accumulate(quantity), true))
 
+    sure = float(answers.confidence.mean())
+    lowest, highest = proportion_interval(int(answers.correct.sum()), len(answers.correct))
     return DebiasedError(
         value=where_observed(drawn.mean(axis=1)),
         low=where_observed(high),
-        high=max(where_observed(low), observed),
+        high=min(max(where_observed(low), observed, sure - lowest, highest - sure), 1.0),
     )
 
 

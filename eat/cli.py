@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import shlex
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from eat.errors import EatError
+from eat.interrupts import Ended, ended_by_signals, output_of
+from eat.progress import reporting
 
 if TYPE_CHECKING:
     from eat.bench.results import Findings
@@ -37,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(given)
-        with _ended_politely():
+        what = "diff" if options.command == "diff" else f"bench {options.bench}"
+        with ended_by_signals(), reporting(f"eat {what}"):
             if options.command == "diff":
                 _diff(options)
             else:
@@ -45,23 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except Ended:
         print("interrupted; nothing was written", file=sys.stderr)
         sys.exit(INTERRUPTED)
-
-
-@contextmanager
-def _ended_politely() -> Iterator[None]:
-    """Let SIGTERM end this process as an interrupt does: with its children and temporary files gone."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(options: argparse.Namespace, command: str) -> None:
@@ -135,7 +121,7 @@ def _get_results(revision: str, results: Path, folder: Path) -> None:
     from eat.diff.states import FILES
 
     command = [sys.executable, "-m", "workflow_scripts.get_results", "--results", str(results), "--out", str(folder)]
-    done = subprocess.run([*command, "--files", *FILES, "--", revision], capture_output=True, text=True, check=False)
+    done = output_of([*command, "--files", *FILES, "--", revision], f"getting the results of {revision}")
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or ["it said nothing"]
         raise EatError(f"the results of {revision} were not found: {lines[-1].removeprefix('error: ')}")

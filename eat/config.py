@@ -55,6 +55,18 @@ Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a
 """A name that becomes part of a path, of a rule's pattern (hence no braces) and of a command (no dash in front)."""
 
 
+def _holds_no_wildcard(path: str) -> str:
+    if set("{}") & set(path):
+        raise ValueError(
+            f"{path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or give a link to it"
+        )
+    return path
+
+
+OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildcard)]
+"""A path of the user's own, which becomes an input of a rule: Snakemake fills in wildcards there, and escapes none."""
+
+
 def _stands_in_a_line(title: str) -> str:
     if not title.isprintable() or not title.strip():
         raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
@@ -89,7 +101,7 @@ class FileSource(Strict):
     """A user's own table: CSV, Parquet or JSONL with one or two text columns and a label column."""
 
     kind: Literal["file"]
-    path: str = Field(description="The file, relative to the folder the command runs in.")
+    path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
     text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
     label: str = Field(description="The label column.")
     labels: Distinct[str] | None = Field(
@@ -189,7 +201,7 @@ class FolderBackbone(Strict):
     """A folder with `config.json`, `model.safetensors` and a tokenizer, as Hugging Face saves them."""
 
     kind: Literal["folder"]
-    path: str
+    path: OutsidePath
 
 
 class HubBackbone(Strict):
@@ -486,6 +498,7 @@ class Stage(Strict):
 
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 CalibrationMode = Literal["fitted", "raw", "paper"]
 
 
@@ -589,6 +602,11 @@ class Training(Strict):
         "float32",
         description="Mixed precision if not float32. On a CPU bfloat16 pays where the hardware multiplies it (AMX).",
     )
+    device: Device = Field(
+        "auto",
+        description="Where models are trained, and teachers traced for them. auto: CUDA if torch finds a GPU, else "
+        "MPS, else the CPU.",
+    )
     threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")
 
 
@@ -603,6 +621,12 @@ class Calibration(Strict):
     bins: int = Field(15, ge=2, description="Bins of the expected calibration error.")
 
 
+class Tracing(Strict):
+    """Where systems are traced."""
+
+    device: Device | None = Field(None, description="Default: `timing.device`, where the traced answers are timed.")
+
+
 class Timing(Strict):
     """How the clock is read (see docs/measuring.md)."""
 
@@ -613,7 +637,7 @@ class Timing(Strict):
     passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
     warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
     threads: int = Field(2, ge=1)
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
     stock: Distinct[Precision] = Field(
         default=[], description="Also time the stock dense model in these precisions (latency only)."
     )
@@ -652,9 +676,8 @@ class Study(Strict):
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
     )
-    glue_dir: str | None = Field(
+    glue_dir: OutsidePath | None = Field(
         None,
-        min_length=1,
         description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
     )
     backbones: dict[Name, Backbone] = Field(min_length=1)
@@ -662,6 +685,7 @@ class Study(Strict):
     systems: dict[Name, System] = Field(min_length=1)
     training: Training = Training()
     calibration: Calibration = Calibration()
+    trace: Tracing = Tracing()
     timing: Timing = Timing()
     importance_texts: int | None = Field(
         None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
@@ -861,6 +885,11 @@ class Study(Strict):
         """The task whose models a task runs: itself, unless it names another."""
         return self.tasks[task].models_of or task
 
+    @property
+    def trace_device(self) -> Device:
+        """Where systems are traced: `trace.device`, or where they are timed."""
+        return self.trace.device or self.timing.device
+
     def parts(self, system: str) -> dict[str, Any]:
         """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
         row = self.systems[system]
@@ -922,11 +951,12 @@ class Study(Strict):
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
         Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and `ablation`
-        that is not named in `keep`, are set to their defaults, so that changing them leaves the job's parameters as
-        they were. So are the rules by which texts leave, their thresholds, patience and promises, unless `rules`.
+        `trace` and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and
+        `ablation` that is not named in `keep`, are set to their defaults, so that changing them leaves the job's
+        parameters as they were. So are the rules by which texts leave, their thresholds, patience and promises,
+        unless `rules`.
         """
-        fixed: dict[str, Any] = {"training": Training()}
+        fixed: dict[str, Any] = {"training": Training(), "trace": Tracing()}
         if "timing" not in keep:
             fixed["timing"] = Timing()
         if "calibration" not in keep:
@@ -1115,6 +1145,9 @@ def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any,
             yield from _truth_values(below, (*key, index))
 
 
+_UNQUOTED = "without them YAML takes yes, no, on and off for truth values, and a number, a date or null for itself"
+
+
 def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str]:
     """A line for each mistake. within: the key at which that which was validated stands in a study."""
     for fault in error.errors(include_url=False):
@@ -1131,6 +1164,8 @@ def _lines(error: ValidationError, within: tuple[str, ...] = ()) -> Iterator[str
         else:
             shown = "NaN" if isinstance(found, float) and math.isnan(found) else repr(found)
             text = fault["msg"] if fault["msg"].isprintable() else repr(fault["msg"])[1:-1]
+            if fault["type"] == "string_type" and not isinstance(found, list | dict):
+                text += f"; put quotes around it: {_UNQUOTED}"
             yield f"{key}: found {shown[:80]}; {text[:1].lower()}{text[1:]}"
 
 

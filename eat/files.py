@@ -23,6 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eat.errors import DamagedFile, EatError
+from eat.progress import Progress
+
+MEGABYTE = 2**20
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +68,8 @@ def sync(path: Path) -> None:
     """Return when the content of a file, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with Progress(f"waiting until {path} is on the disk"):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -97,7 +101,8 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
                     file.seek(0)
                     holder = file.read().strip() or "an unknown process"
                     print(f"{holder} still {what}; waiting until it ends, or is ended", file=sys.stderr, flush=True)
-                    fcntl.flock(file, fcntl.LOCK_EX)
+                    with Progress(f"waiting for {holder}, which still {what}"):
+                        fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
                 print(f"{lock}: no locks here ({error.strerror}); let nothing else run that {what}", file=sys.stderr)
             # whoever held it may have removed the file: then a lock on it keeps nobody out
@@ -200,8 +205,13 @@ def _parsed_csv(path: Path) -> pd.DataFrame:
 
 def sha256_of(path: Path | str) -> str:
     """The sha256 of a file's bytes, as 64 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    found = hashlib.sha256()
+    blocks = -(-Path(path).stat().st_size // MEGABYTE)
+    with open(path, "rb") as file, Progress(f"sha256 of {path}:", blocks, "MB") as progress:
+        while block := file.read(MEGABYTE):
+            found.update(block)
+            progress.advance()
+    return found.hexdigest()
 
 
 def digest(value: Mapping[str, Any] | list[Any] | str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from eat.errors import EatError
+from eat.progress import Progress
 
 
 def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset", "model"]) -> Path:
@@ -25,7 +26,8 @@ def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset",
 
     here = f"{repository}: {name} of commit {revision[:12]}"
     try:
-        return Path(hf_hub_download(repository, name, repo_type=kind, revision=revision))
+        with Progress(f"fetching {here}"):
+            return Path(hf_hub_download(repository, name, repo_type=kind, revision=revision))
     except LocalEntryNotFoundError:
         offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
         reason = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"

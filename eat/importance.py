@@ -7,6 +7,7 @@ all. Spearman's rho is taken within a text, over the tokens that may be removed,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from eat.model import EatForSequenceClassification, load_model
 from eat.progress import Progress
 from eat.reducers import Reducer, Reduction, TokenView
 from eat.saliency import saliency_of_texts
+from eat.statistics import Estimate, proportion_interval
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 
 if TYPE_CHECKING:
@@ -74,13 +76,13 @@ def correlations(
     model: EatForSequenceClassification, texts: Sequence[Encoded], worth: Sequence[Tensor], name: str = ""
 ) -> dict[int, list[float]]:
     """Layer -> rho of each text that has enough tokens. worth: the saliency of each text's tokens."""
-    progress = Progress(name)
     found: dict[int, list[float]] = {depth: [] for depth in sorted(model.encoder.reducer.after)}
-    for number, (text, judged) in enumerate(zip(texts, worth, strict=True), start=1):
-        for depth, (scores, free) in scores_by_layer(model, text).items():
-            if free.sum() >= FEWEST:
-                found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
-        progress.say(f"scored {number} of {len(texts)} texts", every_seconds=10.0)
+    with Progress("scored", len(texts), "texts", name) as progress:
+        for text, judged in zip(texts, worth, strict=True):
+            for depth, (scores, free) in scores_by_layer(model, text).items():
+                if free.sum() >= FEWEST:
+                    found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
+            progress.advance()
     return found
 
 
@@ -90,7 +92,7 @@ def compare_importance(
     """The table of a task: a row for each system that scores tokens, seed and layer.
 
     models: (system, seed) -> folder, of the reference too. texts: so many dev texts, the first. rho is a mean over n
-    texts, with a 95 % interval by the normal approximation; both are NaN where n is below 2.
+    texts, with a 95 % interval (see `_mean_of`); both are NaN where n is below 2.
     """
     table = read_split(dev).iloc[:texts]
     labels = [int(label) for label in table["label"]]
@@ -104,17 +106,26 @@ def compare_importance(
             model = load_model(models[system, seed], study.parts(system))
             kind = study.systems[system].reducer.kind
             for depth, found in correlations(model, encoded, worth, f"{task}/{system}").items():
-                mean, half = _mean_of(found)
+                mean = _mean_of(found)
                 key = {"task": task, "system": system, "seed": seed, "kind": kind, "layer": depth}
-                rows.append(key | {"n": len(found), "rho": mean, "rho_low": mean - half, "rho_high": mean + half})
+                rows.append(key | {"n": len(found), "rho": mean.value, "rho_low": mean.low, "rho_high": mean.high})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _mean_of(values: Sequence[float]) -> tuple[float, float]:
-    """The mean, and half the width of its 95 % interval."""
+def _mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of correlations, with its 95 % interval by the normal approximation.
+
+    Values that are all the same show no spread. The interval is then Wilson's, as if -1 and 1 were the two outcomes of
+    a trial: the widest that a mean of so many values can have.
+    """
     if len(values) < 2:
-        return float("nan"), float("nan")
-    return float(np.mean(values)), 1.96 * float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        return Estimate(math.nan, math.nan, math.nan)
+    mean, n = float(np.mean(values)), len(values)
+    if min(values) == max(values):
+        low, high = proportion_interval(n * (1 + mean) / 2, n)
+        return Estimate(mean, 2 * low - 1, 2 * high - 1)
+    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half)
 
 
 def scoring_systems(study: Study) -> list[str]:

@@ -31,7 +31,8 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
 
     shape: the fields of `eat.encoder.Shape`; the number of classes is that of `num_labels` or `id2label`, where one is
     given. reducer, attention: rows of the configuration. exits: the layers with a head. read: what heads read. head,
-    last_head: what the heads are, and the last. operating_point: rule, tau, temperatures and patience.
+    last_head: what the heads are, and the last. operating_point: rule, tau, temperatures and patience. trained: on
+    which device and in which precision the weights were trained, if they were.
     """
 
     model_type = "eat"
@@ -48,6 +49,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         last_head: str = "linear",
         head: str = "linear",
         operating_point: Mapping[str, Any] | None = None,
+        trained: Mapping[str, str] | None = None,
         **kwargs: Any,
     ) -> None:
         self.shape = asdict(Shape(**(shape or {})))
@@ -58,6 +60,7 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
         self.last_head = last_head
         self.head = head
         self.operating_point = operating_point or {}
+        self.trained = dict(trained or {})
         if kwargs.get("id2label") is None:
             kwargs.setdefault("num_labels", self.shape["classes"])
         super().__init__(**kwargs)

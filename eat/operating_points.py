@@ -23,6 +23,7 @@ from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
 from eat.files import read_json
 from eat.flops import flops
+from eat.progress import Progress
 from eat.statistics import macro_f1, positive_f1
 from eat.trace import Trace
 
@@ -170,12 +171,14 @@ def task_operating_points(
     if missing:
         raise EatError(f"task {task}: no trace or calibration of {listed(missing)}; run the workflow for them")
     rows: list[dict[str, Any]] = []
-    for system, seed in runs:
-        read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
-        calibration = read_json(calibrations[system, seed])
-        found = temperatures_of(calibration), threshold_of(calibration)
-        points = operating_points(read, study.operating_spec(system), *found)
-        rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
+    with Progress("replayed", len(runs), "models", task) as progress:
+        for system, seed in runs:
+            read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
+            calibration = read_json(calibrations[system, seed])
+            found = temperatures_of(calibration), threshold_of(calibration)
+            points = operating_points(read, study.operating_spec(system), *found)
+            rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
+            progress.advance()
     table = pd.DataFrame(rows).astype({"tau": "float64"})
     table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget)
     table["within_budget"] = within_budget(table, study.reference, study.accuracy_budget)

@@ -156,3 +156,8 @@ class StudyPaths:
     def report(self) -> Path:
         """The folder of the report."""
         return self.results / "report"
+
+    @property
+    def pdf(self) -> Path:
+        """The report as a PDF. It is made on demand (`render_pdf`) and belongs to no version of the results."""
+        return self.report / "results.pdf"

@@ -1,21 +1,137 @@
-"""One line on stderr for whoever waits: at once, or not more often than every few seconds."""
+"""Lines on stderr for whoever waits: what a job does, and what is left of it, at least every ten seconds; warnings.
+
+A job describes its work as steps (`Progress`), one inside the other. A step that counts its items prints a line while
+it counts. Within one long call of a library nothing counts; there the thread of `reporting` prints the line. A quick
+job prints nothing.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+EVERY_SECONDS = 10.0
+"""The longest silence of a job."""
+
+COUNTED = 0.8
+"""The part of it after which a step that counts prints its line, so that the thread seldom does so beside a clock."""
 
 
 class Progress:
-    """The progress lines of a long job, each with the job's name in front."""
+    """A step of a job, as a context manager: the lines describe the innermost step that has begun and has not ended.
 
-    def __init__(self, name: str) -> None:
+    what: such as `reading tickets.csv`; with `total` it stands before the count, as in `traced 32 of 96 texts`.
+    total, unit: how many items there are. name: of the job, in front of each line; that of the step around this one, if
+    left out.
+    """
+
+    def __init__(self, what: str, total: int | None = None, unit: str = "", name: str = "") -> None:
+        self.what = what
+        self.unit = unit
         self.name = name
-        self._shown = time.monotonic()
+        self.detail = ""
+        self.begin(total)
 
-    def say(self, text: str, every_seconds: float = 0.0) -> None:
-        """Print a line, unless the last one is younger than `every_seconds`."""
-        now = time.monotonic()
-        if now - self._shown >= every_seconds:
-            print(f"{self.name}: {text}", file=sys.stderr, flush=True)
-            self._shown = now
+    def __enter__(self) -> Progress:
+        if not self.name and _steps:
+            self.name = _steps[-1].name
+        self.begin(self.total)
+        _steps.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _steps.remove(self)
+
+    def begin(self, total: int | None, done: int = 0) -> None:
+        """Begin to count: so many items in all, of which some are done and tell nothing of the pace."""
+        self.total = total
+        self.done = self._first = done
+        self._began = time.monotonic()
+
+    def advance(self, count: int = 1) -> None:
+        """Count items as done; print the line if the last one is old."""
+        self.done += count
+        if time.monotonic() - max(_line.printed, self._began) >= COUNTED * EVERY_SECONDS:
+            self.show()
+
+    def show(self) -> None:
+        """Print the line now."""
+        _line.print(self.line())
+
+    def line(self) -> str:
+        """Name, step, count and detail, and the time left; the time spent where no item tells how long one takes."""
+        spent = time.monotonic() - self._began
+        counted = self.done - self._first
+        parts = [self.what]
+        if self.total is not None:
+            parts[0] = f"{self.what} {self.done} of {self.total} {self.unit}".rstrip()
+        if self.detail:
+            parts.append(self.detail)
+        if self.total is not None and counted > 0:
+            parts.append(f"{_duration(spent / counted * (self.total - self.done))} left")
+        else:
+            parts.append(f"{_duration(spent)} so far")
+        return (f"{self.name}: " if self.name else "") + ", ".join(parts)
+
+
+def counted(what: str, items: Sequence[Item], unit: str, name: str = "") -> Iterator[Item]:
+    """Give the items, and count each as done when the next is asked for; see `Progress`."""
+    with Progress(what, len(items), unit, name) as progress:
+        for item in items:
+            yield item
+            progress.advance()
+
+
+@contextmanager
+def reporting(name: str) -> Iterator[None]:
+    """Print a line of the innermost step whenever nothing was printed for `EVERY_SECONDS`, while the block runs."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(max(_line.printed + EVERY_SECONDS - time.monotonic(), 0.0)):
+            if time.monotonic() - _line.printed >= EVERY_SECONDS:
+                _steps[-1].show()
+
+    _line.printed = time.monotonic()
+    with Progress("at work", name=name):
+        # a daemon: the end of the process must not wait for it
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def warn(text: str) -> None:
+    """Print a line on what may be a mistake in the input and stops nothing."""
+    _line.print(f"warning: {text}")
+
+
+class _Line:
+    """The lines of this process, and when the last one was printed."""
+
+    printed = 0.0
+
+    def print(self, text: str) -> None:
+        self.printed = time.monotonic()
+        with suppress(OSError):  # nobody reads them any more: the terminal or `tee` is gone, and the work goes on
+            sys.stderr.write(text + "\n")  # in one piece, since other jobs write to the same terminal
+            sys.stderr.flush()
+
+
+_line = _Line()
+_steps: list[Progress] = []
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 180:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 3 * 3600 else f"{seconds / 3600:.1f} h"

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from eat.cascade import Cascade, load_system
+from eat.devices import resolve_device
 from eat.encoder import PackedBatch
 from eat.errors import EatError, listed
 from eat.model import EatForSequenceClassification
@@ -20,26 +21,34 @@ from eat.trace import Trace
 
 
 def record_trace(
-    models: Sequence[Path], parts: Mapping[str, Any], split: Path, labels: Sequence[str], max_length: int, name: str
+    models: Sequence[Path],
+    parts: Mapping[str, Any],
+    split: Path,
+    labels: Sequence[str],
+    max_length: int,
+    name: str,
+    device: str = "cpu",
 ) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
     models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). labels: the
-    task's, in order. name: says in the progress lines what is traced. Raises `EatError` where the model was trained for
+    task's, in order. name: says in the progress lines what is traced. device: where it runs; the trace records it.
+    Raises `EatError` where the device is not there, where the model was trained for
     other labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or
     infinite.
     """
+    where = resolve_device(device)
     model = load_system(models, parts)
     trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
     if trained != list(labels):
         raise EatError(f"{models[0]}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
     parameters = parameters_of(model)  # before the layers' become functions
     for member in model.members:
-        prepare(member, parts["precision"], "cuda" if torch.cuda.is_available() else "cpu")
+        prepare(member, parts["precision"], where)
     table = read_split(split)
     texts = encode_split(load_tokenizer(models[0]), table, max_length)
     trace = trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
-    trace.shape.update(precision=parts["precision"], parameters=parameters)
+    trace.shape.update(precision=parts["precision"], device=where.type, parameters=parameters)
     return trace
 
 
@@ -59,9 +68,7 @@ def trace_texts(
     cut_margin = np.full((count, layers), np.inf)
     # what is removed after a layer first changes the next one
     delay = int(encoder.reducer.place == "layer_output")
-    progress = Progress(name)
-    done = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), Progress("traced", count, "texts", name) as progress:
         for rows in _batches_of_like_length(lengths):
             batch = PackedBatch.of([(texts[row].ids, texts[row].types) for row in rows], model.device)
             output = encoder(batch)
@@ -71,9 +78,8 @@ def trace_texts(
                 for key, column in tokens.items():
                     column[rows[work.rows], layer] = getattr(work, key)
                 if work.margin is not None:
-                    cut_margin[rows[work.rows], layer + delay] = work.margin.double().cpu().numpy()
-            done += len(rows)
-            progress.say(f"traced {done} of {count} texts", every_seconds=10.0)
+                    cut_margin[rows[work.rows], layer + delay] = work.margin.cpu().double().numpy()
+            progress.advance(len(rows))
     for depth, values in logits.items():
         if not np.isfinite(values).all():
             bad = np.flatnonzero(~np.isfinite(values).all(axis=1))[0]

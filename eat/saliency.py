@@ -53,13 +53,13 @@ def saliency_of_texts(
     batch_size: int = 32,
 ) -> list[Tensor]:
     """The saliency of each text's tokens, float32 (t,) each. name: what the progress lines call this."""
-    progress = Progress(name)
     found: list[Tensor] = []
-    for start in range(0, len(texts), batch_size):
-        part = texts[start : start + batch_size]
-        batch = PackedBatch.of(part, model.device)
-        worth = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
-        packed = torch.split(worth.cpu(), batch.layout.lengths)
-        found += [packed[place] for place in sorted(range(len(part)), key=batch.rows.__getitem__)]
-        progress.say(f"saliency of {len(found)} of {len(texts)} texts", every_seconds=10.0)
+    with Progress("saliency of", len(texts), "texts", name) as progress:
+        for start in range(0, len(texts), batch_size):
+            part = texts[start : start + batch_size]
+            batch = PackedBatch.of(part, model.device)
+            worth = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
+            packed = torch.split(worth.cpu(), batch.layout.lengths)
+            found += [packed[place] for place in sorted(range(len(part)), key=batch.rows.__getitem__)]
+            progress.advance(len(part))
     return found

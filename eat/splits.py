@@ -20,9 +20,13 @@ import pandas as pd
 from eat.config import Splits, Task
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
-from eat.sources import Texts, read_source
+from eat.progress import Progress, counted, warn
+from eat.sources import Texts, is_empty, read_source
 
 SPLITS = ("train", "calibration", "dev")
+
+FEWEST = 10
+"""Texts of a class in a split; of fewer, what is measured of the class says little."""
 
 
 def normalise(text: str) -> str:
@@ -127,12 +131,12 @@ def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
         padded = f" {text} "
         return any(padded in whole and len(padded) < len(whole) for whole in rarest)
 
-    return [is_part(text) for text in texts]
+    return [is_part(text) for text in counted("looked for parts of others in", texts, "texts")]
 
 
 def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The rows that can be learnt from, with a digest, an id and a place in the order; and the counts of the others."""
-    blank = texts[_text_columns(texts)].map(lambda text: not text.strip()).any(axis=1)
+    blank = texts[_text_columns(texts)].map(is_empty).any(axis=1)
     rows = {"read": len(texts), "empty": int(blank.sum())}
     kept = _with_digests(texts[~blank])
     contradicting = kept.groupby("digest")["label"].transform("nunique") > 1
@@ -148,7 +152,8 @@ def _text_columns(texts: pd.DataFrame) -> list[str]:
 
 
 def _with_digests(texts: pd.DataFrame) -> pd.DataFrame:
-    digests = [text_digest(*row) for row in texts[_text_columns(texts)].itertuples(index=False, name=None)]
+    rows = list(texts[_text_columns(texts)].itertuples(index=False, name=None))
+    digests = [text_digest(*row) for row in counted("hashed", rows, "texts")]
     series = pd.Series(digests, index=texts.index, dtype="str")
     return texts.assign(digest=series, id=series.str[:16], label=texts["label"].astype("int64"))
 
@@ -163,49 +168,97 @@ def _ordered(texts: pd.DataFrame, most: int | None) -> pd.DataFrame:
 def prepare_text(task_name: str, task: Task, folder: Path, glue_dir: str | None = None) -> dict[str, Any]:
     """Read a task's text, divide it, and write `{train,calibration,dev}.parquet` and `card.json` into `folder`.
 
-    glue_dir: see `read_source`. Returns the card: labels, rows read and left out, rows of each split, the source, and a
-    sha256 of all that the splits hold, which does not depend on how Parquet was written. Raises `EatError` where the
-    source cannot be read (see `read_source`), a split would be empty, or training would not see every label; nothing is
-    written then.
+    Returns the card. Raises as `divided_text` does; nothing is written then.
     """
-    texts = read_source(task.source, glue_dir)
-    most = {
-        "train": task.train_examples,
-        "calibration": task.calibration_examples,
-        "dev": task.dev_examples,
-    }
-    if texts.dev is None:
-        splits, rows = divide(texts.table, task.splits, most)
-    else:
-        splits, rows = hold_out(texts, task.splits, most)
-    rows |= texts.left_out
-    _require_usable(task_name, texts, splits, rows)
-    card = {
-        "task": task_name,
-        "labels": texts.labels,
-        "pair": texts.pair,
-        "rows": rows,
-        "splits": {name: len(table) for name, table in splits.items()},
-        "source": texts.description,
-        "sha256": digest({name: table.to_dict("list") for name, table in splits.items()}),
-    }
+    splits, card = divided_text(task_name, task, glue_dir)
     for name, table in splits.items():
         write_table(Path(folder) / f"{name}.parquet", table)
     write_json(Path(folder) / "card.json", card)
     return card
 
 
-def _require_usable(task_name: str, texts: Texts, splits: dict[str, pd.DataFrame], rows: dict[str, int]) -> None:
-    counts = ", ".join(f"{count} {name}" for name, count in rows.items())
-    for name, table in splits.items():
-        if table.empty:
+def divided_text(
+    task_name: str, task: Task, glue_dir: str | None = None
+) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
+    """The splits of a task by name, and its card, with every warning printed as well.
+
+    glue_dir: see `read_source`. The card: labels, rows read and left out, rows of each split and of each label in it,
+    the source, warnings, and a sha256 of all that the splits hold, which does not depend on how Parquet was written.
+    Raises `EatError` where the source cannot be read (see `read_source`), or a split lacks texts of a label.
+    """
+    with Progress("reading the text"):
+        texts = read_source(task.source, glue_dir)
+    for line in texts.warnings:
+        warn(line)  # now: what follows may be refused for the same reason
+    most = {"train": task.train_examples, "calibration": task.calibration_examples, "dev": task.dev_examples}
+    if texts.dev is None:
+        splits, rows = divide(texts.table, task.splits, most)
+    else:
+        splits, rows = hold_out(texts, task.splits, most)
+    rows |= texts.left_out
+    counts = {
+        name: [int((table["label"] == number).sum()) for number in range(len(texts.labels))]
+        for name, table in splits.items()
+    }
+    few = _few_of_a_label(task_name, task, texts, rows, counts)
+    for line in few:
+        warn(line)
+    return splits, {
+        "task": task_name,
+        "labels": texts.labels,
+        "pair": texts.pair,
+        "rows": rows,
+        "splits": {name: len(table) for name, table in splits.items()},
+        "classes": counts,
+        "source": texts.description,
+        "warnings": [*texts.warnings, *few],
+        "sha256": digest({name: table.to_dict("list") for name, table in splits.items()}),
+    }
+
+
+def _few_of_a_label(
+    task_name: str, task: Task, texts: Texts, rows: Mapping[str, int], counts: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """A warning where a split has fewer than `FEWEST` texts of a label. Raises `EatError` where it has none.
+
+    counts: split -> its texts of each label.
+    """
+    read = ", ".join(f"{count} {name}" for name, count in rows.items())
+    for name in SPLITS:
+        if not any(counts[name]):
             raise EatError(
-                f"task {task_name!r}: no text falls in {name} (rows: {counts}); give more text or make this part larger"
+                f"task {task_name!r}: no text falls in {name} (rows: {read}); give more text or make this part larger"
             )
-    seen = set(splits["train"]["label"])
-    unseen = [repr(label) for number, label in enumerate(texts.labels) if number not in seen]
-    if unseen:
+
+    def told(below: int) -> tuple[str, str]:
+        """The labels with fewer texts than `below` in a split, with all their counts; and what gives more of them."""
+        splits = [name for name in SPLITS if min(counts[name]) < below]
+        numbers = [
+            number for number in range(len(texts.labels)) if any(counts[name][number] < below for name in splits)
+        ]
+        shown = [
+            f"{texts.labels[number][:40]!r}: " + ", ".join(f"{counts[name][number]} {name}" for name in SPLITS)
+            for number in numbers[:5]
+        ]
+        more = f"; and {len(numbers) - 5} more labels" if len(numbers) > 5 else ""
+        keys = [key for name in splits if (key := _key_of_size(name, task, texts, sum(counts[name])))]
+        return "; ".join(shown) + more, "give more text of it" + (f", or raise {listed(keys)}" if keys else "")
+
+    found, remedy = told(1)
+    if found:
         raise EatError(
-            f"task {task_name!r}: no training text has the label {listed(unseen)} (rows: {counts}); "
-            "give more text of it, raise train_examples, or take it off `labels`"
+            f"task {task_name!r}: a split has no text of a label ({found}; rows: {read}); {remedy}, or leave the label "
+            "out"
         )
+    found, remedy = told(FEWEST)
+    if found:
+        return [f"task {task_name!r}: fewer than {FEWEST} texts of a label in a split ({found}); {remedy}"]
+    return []
+
+
+def _key_of_size(split: str, task: Task, texts: Texts, size: int) -> str:
+    """The key that makes a split larger; empty where only more text does."""
+    if getattr(task, f"{split}_examples") == size:
+        return f"{split}_examples"
+    given = split == "train" or (split == "dev" and texts.dev is not None)
+    return "" if given else f"splits.{split}"

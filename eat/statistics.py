@@ -15,7 +15,9 @@ Floats = npt.NDArray[np.float64]
 DRAWS = 2000
 """Bootstrap samples drawn where nothing else is said."""
 
-_CELLS = 8_000_000  # indices drawn at a time: bounds the memory of a bootstrap over a large dev set
+_Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
+
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,6 @@ def examples_needed(epsilon: float, delta: float) -> int:
     return math.ceil(math.log(delta) / math.log1p(-epsilon))
 
 
-def bootstrap_means(values: Floats, draws: int = DRAWS, seed: int = 0) -> Floats:
-    """Means of bootstrap samples of the rows; (N, K) to (draws, K).
-
-    All K columns share each sample, so that the difference of two columns is a paired bootstrap of their difference.
-    Raises `EatError` without rows.
-    """
-    examples = len(values)
-    if examples == 0:
-        raise EatError("a bootstrap of no examples; give at least one")
-    generator = np.random.default_rng(seed)
-    means = np.empty((draws, values.shape[1]))
-    step = max(1, _CELLS // examples)
-    for start in range(0, draws, step):
-        rows = min(step, draws - start)
-        picked = generator.integers(examples, size=(rows, examples))
-        # how often each example is in each sample: then one matrix product gives the means of all columns
-        counts = np.bincount((picked + examples * np.arange(rows)[:, None]).ravel(), minlength=rows * examples)
-        means[start : start + rows] = counts.reshape(rows, examples).astype(np.float64) @ values / examples
-    return means
-
-
 def percentile_interval(draws: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """The central interval of bootstrap draws; (draws, ...) to the lower and the upper end (...)."""
     tail = 50.0 * (1.0 - confidence)
@@ -87,7 +68,8 @@ def median_ratio(
     """Median of paired ratios, with a bootstrap percentile interval.
 
     numerator, denominator: (U,) or (U, S), unit u of both being the same work. The median is over all U * S ratios, but
-    whole units are drawn, with all S values of each: one text timed under three seeds is one unit, not three.
+    whole units are drawn, with all S values of each: one text timed under three seeds is one unit, not three. One unit
+    shows nothing of how units differ: both ends are then NaN.
     blocks: the block each unit was timed in (U,). Blocks are then drawn first and units within them, since what
     disturbs a machine disturbs all that is timed at the moment.
     Raises `EatError` where the shapes differ, nothing is given, or a denominator is not positive.
@@ -98,7 +80,7 @@ def median_ratio(
     ratios = (np.asarray(numerator, np.float64) / denominator).reshape(len(numerator), -1)
     picked = _picked_units(np.zeros(len(ratios), np.int64) if blocks is None else blocks, draws, seed)
     medians = np.median(ratios[picked].reshape(draws, -1), axis=1)
-    low, high = percentile_interval(medians, confidence)
+    low, high = percentile_interval(medians, confidence) if len(ratios) > 1 else (math.nan, math.nan)
     return Estimate(float(np.median(ratios)), float(low), float(high))
 
 
@@ -143,9 +125,80 @@ def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.g
         raise EatError(f"paired values of shapes {first.shape} and {second.shape}; they must be of the same examples")
 
 
-def proportion_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a proportion by Wilson's score, for `hits` of `n` independent examples."""
-    from scipy.stats import binomtest
+# --- intervals of proportions -------------------------------------------------------------------------------------
+#
+# A bootstrap draws the texts again. Where all of them are answered alike it draws the same mean each time, and its
+# interval has no width, however few the texts are. Score intervals ask instead which true values the answers are
+# compatible with, so that they have a width at 0 and at 100 %, too.
 
-    interval = binomtest(hits, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+
+def proportion_interval(hits: float, n: float) -> tuple[float, float]:
+    """The 95 % interval of a proportion by Wilson's score, for `hits` of `n` independent examples.
+
+    Both may be fractions: see `accuracy_interval`. It contains hits / n, and has a width for every n.
+    """
+    share, weight = hits / n, _Z**2 / n
+    middle = (share + weight / 2) / (1 + weight)
+    half = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
+    # at no hit and at no miss these ends are exact; the formula would give them but for rounding
+    return (0.0 if share == 0.0 else middle - half), (1.0 if share == 1.0 else middle + half)
+
+
+def accuracy_interval(right: Bools) -> Estimate:
+    """The accuracy of some trained models on texts like these, with its 95 % interval.
+
+    right: whether each text is answered right under each seed, bool (N, S). The interval is Wilson's. With several
+    seeds the value of a text is its mean over them, which varies less than one answer does; the number of texts is
+    raised by as much, as the effective size of a sample is (Kish's design effect), and at most S times.
+    """
+    share = float(right.mean())
+    size = _effective_size(right.mean(axis=1), share * (1 - share), right.shape[1])
+    return Estimate(share, *proportion_interval(share * size, size))
+
+
+def difference_interval(own: Bools, other: Bools) -> Estimate:
+    """The accuracy of one system less that of another on the same texts, with its 95 % interval.
+
+    own, other: whether each text is answered right under each seed, bool (N, S). The interval is Tango's (1998), which
+    inverts the score test of paired proportions: McNemar's test where the difference is 0, and Wilson's interval where
+    one system is always right. Two systems that never differ on N texts may do so on another: the ends are then
+    -3.84 / (N + 3.84) and 3.84 / (N + 3.84). Seeds count as in `accuracy_interval`.
+
+    Raises `EatError` where the shapes differ.
+    """
+    _require_same_shape(own, other)
+    better, worse = float(np.mean(own & ~other)), float(np.mean(~own & other))
+    per_text = own.mean(axis=1) - other.mean(axis=1)
+    size = _effective_size(per_text, better + worse - (better - worse) ** 2, own.shape[1])
+    high = _highest_difference(better, worse, size)
+    return Estimate(better - worse, -_highest_difference(worse, better, size), high)
+
+
+def _effective_size(values: Floats, variance: float, seeds: int) -> float:
+    """How many independent single answers tell as much as these texts, whose values are means over seeds (N,).
+
+    variance: of a single answer. With one seed it is that of the values, and the size is N; so it is where nothing
+    varies, for then nothing shows that the seeds differ.
+    """
+    effect = float(np.var(values)) / variance if variance > 0 else 1.0
+    return len(values) / min(max(effect, 1 / seeds), 1.0)
+
+
+def _highest_difference(better: float, worse: float, n: float) -> float:
+    """The upper end of Tango's interval of p - q, where p and q are the shares of texts that one of two gets right.
+
+    It is the largest difference d for which the observed one lies no more than 1.96 standard errors below; the standard
+    error is that of the likeliest p and q with p - q = d.
+    """
+    from scipy.optimize import bisect
+
+    observed = better - worse
+
+    def margin(difference: float) -> float:
+        b = (2 - observed) * difference - better - worse
+        q = (math.sqrt(b * b + 8 * worse * difference * (1 - difference)) - b) / 4
+        error = math.sqrt(max(2 * q + difference * (1 - difference), 0.0) / n)
+        return difference - observed - _Z * error
+
+    # at the observed difference the margin is negative, or 0 where nothing varies, and just above it, it is negative
+    return float(bisect(margin, observed + 1e-9, 1.0, xtol=1e-12)) if observed < 1.0 else 1.0

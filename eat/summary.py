@@ -3,8 +3,8 @@
 `summarize` joins what the traces say (accuracy, depth, retention, FLOPs, calibration) with what the clock says, and
 writes `summary.csv`, the paper's own `summary_{task}.csv`, the data behind the curves, and `metrics.json`.
 
-How seeds are aggregated: values are means over seeds. Intervals of accuracy and of its difference to the reference are
-bootstrap intervals over texts of the seed-mean correctness, so they hold for these trained models on other texts;
+How seeds are aggregated: values are means over seeds. Intervals of accuracy (Wilson's) and of its difference to the
+reference (Tango's) are of the seed-mean correctness of a text, so they hold for these trained models on other texts;
 `accuracy_sd` is the standard deviation over seeds. Curves pool the seeds: their n counts texts times seeds.
 """
 
@@ -27,7 +27,8 @@ from eat.files import read_json, read_table, write_json, write_table
 from eat.operating_points import Replay, policies, replay
 from eat.paths import StudyPaths
 from eat.points import Point, at_point, by_unit, paired, points_of
-from eat.statistics import bootstrap_means, mcnemar_p, median_ratio, percentile_interval
+from eat.progress import counted
+from eat.statistics import Estimate, accuracy_interval, difference_interval, mcnemar_p, median_ratio
 from eat.stock import SAME_MODEL, STOCK, stock_variant
 from eat.trace import Trace
 
@@ -92,13 +93,13 @@ def summarize(
     together, or mix devices.
     """
     out = Path(out_folder)
-    tasks = [read_results(study, task, files) for task, files in inputs.items()]
-    every = pd.concat([task_summary(task) for task in tasks], ignore_index=True)
+    tasks = [read_results(study, task, files) for task, files in counted("read", list(inputs.items()), "tasks")]
+    every = pd.concat([task_summary(task) for task in counted("summarized", tasks, "tasks")], ignore_index=True)
     for name, curve in CURVES.items():
-        table = pd.concat([curve(task) for task in tasks], ignore_index=True)
+        table = pd.concat([curve(task) for task in counted(f"curve {name} of", tasks, "tasks")], ignore_index=True)
         write_table(out / "curves" / f"{name}.csv", without_variants(study, table))
     for name, table_of in (tables or {}).items():
-        table = pd.concat([table_of(task) for task in tasks], ignore_index=True)
+        table = pd.concat([table_of(task) for task in counted(f"{name} of", tasks, "tasks")], ignore_index=True)
         write_table(out / f"{name}.csv", without_variants(study, table))
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
@@ -146,6 +147,16 @@ class Results:
     def correct(self, point: Point) -> npt.NDArray[np.bool_]:
         """Whether each text is answered right under each seed, bool (N, seeds)."""
         return np.stack([found.predictions == self.labels for found in self.replays[point]], axis=1)
+
+    def difference(self, point: Point, within: npt.NDArray[np.bool_] | None = None) -> Estimate:
+        """The accuracy of an operating point less that of the reference, over all texts or those `within` (N,).
+
+        The reference does not differ from itself: that is no estimate, and both ends are 0.
+        """
+        if point == self.reference:
+            return Estimate(0.0, 0.0, 0.0)
+        texts = np.ones(len(self.labels), dtype=bool) if within is None else within
+        return difference_interval(self.correct(point)[texts], self.correct(self.reference)[texts])
 
     def is_chosen(self, point: Point) -> bool:
         """Whether the point lies at the threshold its system is quoted at."""
@@ -280,14 +291,9 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
     mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: that stays a
     valid p-value however the seeds depend on each other, which pooling the same texts would not.
     """
-    points = list(results.replays)
-    right = np.stack([results.correct(point).mean(axis=1) for point in points], axis=1)  # (N, points)
-    reference = points.index(results.reference)
-    means = bootstrap_means(right)
-    low, high = percentile_interval(means)
-    delta_low, delta_high = percentile_interval(means - means[:, [reference]])
     rows = []
-    for index, point in enumerate(points):
+    for point in results.replays:
+        accuracy, delta = accuracy_interval(results.correct(point)), results.difference(point)
         rows.append(
             {
                 "system": point[0],
@@ -296,13 +302,13 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
                 "within_budget": bool(results.rows_of(point)["within_budget"].iloc[0]),
                 "calibration": results.rows_of(point)["calibration"].iloc[0],
                 "n": len(results.labels),
-                "accuracy": right[:, index].mean(),
-                "accuracy_low": low[index],
-                "accuracy_high": high[index],
+                "accuracy": accuracy.value,
+                "accuracy_low": accuracy.low,
+                "accuracy_high": accuracy.high,
                 "accuracy_sd": _sd(results.correct(point).mean(axis=0)),
-                "delta_accuracy": right[:, index].mean() - right[:, reference].mean(),
-                "delta_low": delta_low[index],
-                "delta_high": delta_high[index],
+                "delta_accuracy": delta.value,
+                "delta_low": delta.low,
+                "delta_high": delta.high,
                 "mcnemar_p": _mcnemar(results.correct(point), results.correct(results.reference)),
             }
         )
@@ -394,7 +400,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
         times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
-        for point, own in times.items():
+        for point, own in counted(f"batch {batch_size}, speed of", list(times.items()), "operating points"):
             mine, dense = paired(times, (STOCK, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
             speedup = median_ratio(dense, mine, blocks)

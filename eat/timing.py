@@ -24,6 +24,7 @@ from transformers import PreTrainedModel
 
 from eat.cascade import CascadeEncoder, load_system
 from eat.config import Study, Timing
+from eat.devices import resolve_device
 from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
@@ -120,22 +121,24 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     Raises `EatError` where an answer differs from the trace by more than rounding can explain.
     """
     options = study.timing
-    device = _device(options)
+    device = resolve_device(options.device, "timing.device")
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
     texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)
     entries: list[Entry] = []
-    for timed in systems:
-        if timed.system == study.reference:
-            entries += _reference_entries(study, timed, texts, device)
-        entries += _entries(study, timed, texts, device)
+    with Progress("loaded", len(systems), "models", task) as progress:
+        for timed in systems:
+            if timed.system == study.reference:
+                entries += _reference_entries(study, timed, texts, device)
+            entries += _entries(study, timed, texts, device)
+            progress.advance()
     before = load_average()
     with quiet(), ForeignLoad() as foreign:
         calls, agreement, busiest = _measure(entries, texts.ids, options, task)
     state = {
         "task": task,
         "date": datetime.now(UTC).date().isoformat(),
-        "device": options.device,
+        "device": device.type,
         "precisions": {entry.system: entry.precision for entry in entries},
         "threads": options.threads,
         "n_timed": len(texts.ids),
@@ -155,12 +158,6 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
 
 
 # --- what is timed ------------------------------------------------------------------------------------------------
-
-
-def _device(options: Timing) -> torch.device:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise EatError("timing.device is cuda, but torch finds no GPU here; set it to cpu")
-    return torch.device(options.device)
 
 
 def _entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
@@ -328,22 +325,25 @@ def _measure(
     with torch.inference_mode():
         for batch_size in options.batch_sizes:
             running = [entry for entry in entries if batch_size > 1 or not entry.only_batches]
-            progress = Progress(f"{task}: batch {batch_size}")
-            progress.say(f"warming up {len(running)} entries")
-            for entry in running:
-                for batch in _warmup_batches(entry.texts, batch_size, options.warmup):
-                    entry.run(batch)
+            name = f"{task}, batch {batch_size}"
+            warmup = [list(_warmup_batches(entry.texts, batch_size, options.warmup)) for entry in running]
+            with Progress("warmed up with", sum(map(len, warmup)), "calls", name) as progress:
+                for entry, batches in zip(running, warmup, strict=True):
+                    for batch in batches:
+                        entry.run(batch)
+                        progress.advance()
             answers: list[dict[str, set[tuple[int, int, int]]]] = [{} for _ in running]
             rounds = _rounds(len(ids), batch_size, options, draw)
-            for done, (repeat, block, rows) in enumerate(rounds, start=1):
-                order = list(range(len(running)))
-                draw.shuffle(order)
-                with ForeignLoad() as foreign:
-                    for index in order:
-                        at = Round(batch_size, repeat, block, rows)
-                        calls += _time_round(running[index], at, ids, answers[index])
-                busiest = max(busiest, foreign.share)
-                progress.say(f"{done} of {len(rounds)} blocks timed", every_seconds=10.0)
+            count = len(running) * sum(len(rows) for _, _, rows in rounds)
+            with Progress("timed", count, "answers", name) as progress:
+                for repeat, block, rows in rounds:
+                    order = list(range(len(running)))
+                    draw.shuffle(order)
+                    with ForeignLoad() as foreign:
+                        for index in order:
+                            at = Round(batch_size, repeat, block, rows)
+                            calls += _time_round(running[index], at, ids, answers[index], progress)
+                    busiest = max(busiest, foreign.share)
             for entry, given in zip(running, answers, strict=True):
                 if entry.expected is not None:
                     agreement.append(compare(entry, given, batch_size))
@@ -389,9 +389,9 @@ def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Ite
 
 
 def _time_round(
-    entry: Entry, at: Round, ids: list[str], answers: dict[str, set[tuple[int, int, int]]]
+    entry: Entry, at: Round, ids: list[str], answers: dict[str, set[tuple[int, int, int]]], progress: Progress
 ) -> list[dict[str, Any]]:
-    """Time one entry over one block; its answers go into `answers`, by text id."""
+    """Time one entry over one block; its answers go into `answers`, by text id, and are counted between the calls."""
     rows, size, texts = at.rows, at.batch_size, entry.texts
     if entry.sort:
         rows = sorted(rows, key=lambda row: len(texts[row].ids))
@@ -411,6 +411,7 @@ def _time_round(
         for row, *answer in zip(batch, found.classes, found.depth, found.tokens, strict=True):
             answers.setdefault(ids[row], set()).add((answer[0], answer[1], answer[2]))
         total += elapsed
+        progress.advance(len(batch))
         if size == 1:
             calls.append({**key, **place, "unit": ids[batch[0]], "n": 1, "ms": elapsed / 1e6})
     if size > 1:

@@ -18,6 +18,10 @@ from torch import Tensor
 
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, read_table, write_json, write_text
+from eat.progress import Progress
+
+TOGETHER = 2000
+"""Texts that the tokenizer is given in one call, which tells nothing of how far it is."""
 
 if TYPE_CHECKING:
     from eat.checkpoints import Sizes
@@ -97,15 +101,18 @@ def encode(
     gives [CLS] [SEP].
     """
     inputs = list(texts) if text_pairs is None else list(zip(texts, text_pairs, strict=True))
+    found: list[Encoded] = []
     tokenizer.enable_truncation(max_length, strategy="longest_first")
     try:
-        encodings = tokenizer.encode_batch(inputs)
+        with Progress("tokenized", len(inputs), "texts") as progress:
+            for start in range(0, len(inputs), TOGETHER):
+                encodings = tokenizer.encode_batch(inputs[start : start + TOGETHER])
+                numbers = [(encoding.ids, encoding.type_ids) for encoding in encodings]
+                found += [Encoded(*(torch.tensor(each, dtype=torch.int64) for each in pair)) for pair in numbers]
+                progress.advance(len(encodings))
     finally:
         tokenizer.no_truncation()
-    return [
-        Encoded(torch.tensor(encoding.ids, dtype=torch.int64), torch.tensor(encoding.type_ids, dtype=torch.int64))
-        for encoding in encodings
-    ]
+    return found
 
 
 def read_split(path: Path | str) -> pd.DataFrame:

@@ -27,12 +27,14 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging as transformers_logging
 
 from eat.depths import chosen_layers
+from eat.devices import resolve_device
 from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.layout import Layout
 from eat.losses import SELF, JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification, load_model
+from eat.progress import Progress
 from eat.saliency import saliency_of_texts
 from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split, require_embeddings
 from eat.trace import Trace
@@ -67,13 +69,14 @@ class StageInputs:
     code: str = ""
 
     def fingerprint(self) -> str:
-        """A hash of what determines the weights: recipe, data, parent, seed, code, and the libraries' versions."""
+        """A hash of what determines the weights: recipe, data, parent, seed, device, code, the libraries' versions."""
         parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
         files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
         return digest(
             {
                 "spec": dict(self.spec),
                 "seed": self.seed,
+                "device": device_of(self.spec).type,
                 "files": [sha256_of(file) for file in files],
                 "code": self.code,
                 "libraries": [version(name) for name in ("torch", "transformers", "accelerate")],
@@ -90,9 +93,9 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     does not fit the model, and where the loss is not finite.
     """
     spec = inputs.spec
+    device = device_of(spec)
     set_seed(inputs.seed)
-    if not sys.stderr.isatty():
-        transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
     table = read_split(inputs.train)
     model = build_model(spec, inputs.parent, labels, "text_b" in table.columns)
@@ -107,7 +110,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
         if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
-            _add_saliency(examples, inputs.parent, name)
+            _add_saliency(examples, inputs.parent, name, device)
         for cut_short in out.parent.glob(f".{out.name}.*.part"):
             shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
@@ -125,20 +128,29 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
             reducer_learning_rate=stage["reducer_learning_rate"],
         )
         steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-        log = RunLog(trainer, folder / "train_log.jsonl", name, whole)
+        progress = Progress("step", steps_an_epoch * stage["epochs"], name=name)
+        log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
         trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
         trainer.add_callback(Softening(model, steps_an_epoch))
         trainer.add_callback(log)
+        trainer.add_callback(CountedSteps(progress))
         trainer.add_callback(MarkComplete())
         trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
-        trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
+        with progress:
+            trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
             model.encoder.reducer.soften(False)
+            model.config.trained = {"device": device.type}
             model.save_pretrained(temporary)
             copy_tokenizer(inputs.parent, temporary)
             write_text(temporary / "train_log.jsonl", log.text())
         shutil.rmtree(of_this_model)
+
+
+def device_of(spec: Mapping[str, Any]) -> torch.device:
+    """Where a stage is trained here. Raises `EatError` if the device that the study names is not there."""
+    return resolve_device(spec["training"]["device"], "training.device")
 
 
 def build_model(
@@ -227,9 +239,9 @@ def _set_trainable(model: EatForSequenceClassification, heads: list[int] | None,
     model.encoder.reducer.requires_grad_(soft)
 
 
-def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str) -> None:
+def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: torch.device) -> None:
     """Give every training text the saliency of its tokens in the model that the stage starts from."""
-    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []})
+    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []}).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
     for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
         example["saliency"] = worth
@@ -284,7 +296,7 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
 def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) -> TrainingArguments:
     training = spec["training"]
     steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=training["batch_size"],
         num_train_epochs=spec["stage"]["epochs"],
@@ -296,7 +308,7 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         optim="adamw_torch_fused",
         fp16=training["precision"] == "float16",
         bf16=training["precision"] == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=device_of(spec).type == "cpu",
         seed=seed,
         data_seed=seed,
         logging_steps=10,
@@ -306,10 +318,12 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         save_total_limit=None,  # MarkComplete removes old ones, by number and not by date
         report_to=[],
         remove_unused_columns=False,
-        # a log file gets a line now and then, a terminal a bar
-        disable_tqdm=not sys.stderr.isatty(),
+        disable_tqdm=True,
         log_level="error",
     )
+    # of several GPUs the Trainer would take all, and split a packed batch, which has no rows to split
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 class StageTrainer(Trainer):  # type: ignore[misc]
@@ -426,8 +440,27 @@ def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Call
     return scale
 
 
+class CountedSteps(TrainerCallback):  # type: ignore[misc]
+    """Counts the steps for the progress lines, and shows the last one."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin where the training begins: the steps before a checkpoint that is resumed from count as done."""
+        self.progress.begin(state.max_steps, state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        self.progress.advance()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Show the last one."""
+        self.progress.show()
+
+
 class RunLog(TrainerCallback):  # type: ignore[misc]
-    """Writes a line of the JSONL log every `logging_steps` steps and after the last, and shows progress without a bar.
+    """Writes a line of the JSONL log every `logging_steps` steps and after the last; tells the progress lines of it.
 
     A line holds step, epoch, loss and its parts (means over the steps since the line before), the pruning ratio, the
     learning rate, and tokens a second. All of the log up to a checkpoint lies in the checkpoint, with the sums that the
@@ -435,15 +468,13 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
     the seconds of both runs and not those between.
     """
 
-    def __init__(self, trainer: StageTrainer, path: Path, name: str, checkpoint: Path | None = None) -> None:
+    def __init__(self, trainer: StageTrainer, path: Path, progress: Progress, checkpoint: Path | None = None) -> None:
         self.trainer = trainer
         self.path = path
-        self.name = name
+        self.progress = progress
         self.checkpoint = checkpoint
         self.lines: list[dict[str, Any]] = []
-        self.since = self.began = time.perf_counter()
-        self.first_step = 0
-        self.shown = 0.0
+        self.since = time.perf_counter()
 
     def text(self) -> str:
         """The log."""
@@ -451,8 +482,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Continue the log of the checkpoint that is resumed from."""
-        self.since = self.began = time.perf_counter()
-        self.first_step = state.global_step
+        self.since = time.perf_counter()
         if self.checkpoint is not None:
             saved = read_json(self.checkpoint / RUN_LOG)
             self.lines = saved["lines"]
@@ -460,7 +490,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
                 saved[key] for key in ("parts", "tokens", "steps")
             )
             self.since -= saved["seconds"]
-            print(f"{self.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
+            print(f"{self.progress.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
         write_text(self.path, self.text())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -487,15 +517,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         self.lines.append(line)
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        if args.disable_tqdm and (now - self.shown > 10.0 or state.global_step >= state.max_steps):
-            left = (state.max_steps - state.global_step) * (now - self.began) / (state.global_step - self.first_step)
-            print(
-                f"{self.name}: step {state.global_step} of {state.max_steps}, loss {line['loss']:.3f}, "
-                f"{line['tokens_per_s']:.0f} tokens/s, {left:.0f} s left",
-                file=sys.stderr,
-                flush=True,
-            )
-            self.shown = now
+        self.progress.detail = f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
         trainer.parts, trainer.tokens, trainer.steps, self.since = {}, 0, 0, now
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""`results.tex` to PDF, with whichever LaTeX is installed; a study is whole without it."""
+"""`results.tex` to PDF, with the LaTeX of this machine. No result of a study depends on it."""
 
 from __future__ import annotations
 
@@ -9,44 +9,32 @@ from pathlib import Path
 
 from eat.errors import EatError, listed
 from eat.files import replacing
+from eat.interrupts import output_of
 
 ENGINES = ("latexmk", "pdflatex", "tectonic")
 SECONDS = 300
 """A compilation that takes longer is given up."""
 
 
-def is_installed() -> bool:
-    """Whether this machine has an engine that can make a PDF."""
-    return any(shutil.which(engine) for engine in ENGINES)
-
-
-def missing(name: str) -> str:
-    """What is said of a PDF that cannot be made here."""
-    return f"{name} is not made: none of {listed(ENGINES)} is installed"
-
-
 def render_pdf(tex: Path | str, out: Path | str) -> str:
     """Compile `tex` and put the PDF at `out`; returns one line that says what was done.
 
-    Takes latexmk, pdflatex or tectonic, the first that is found; where there is none, nothing is written and the line
-    says so. No engine may run commands of the document (no shell escape), none reads a start-up file of the folder, and
-    nothing but `out` is left behind. Raises `EatError` with the first error of the log where the text does not compile.
+    Takes latexmk, pdflatex or tectonic, the first that is found. No engine may run commands of the document (no shell
+    escape), none reads a start-up file of the folder, and nothing but `out` is left behind. Raises `EatError` if none
+    is installed, and with the first error of the log if the text does not compile.
     """
     tex = Path(tex).resolve()
     with tempfile.TemporaryDirectory(prefix="typeset-") as build:
         commands = _commands(tex, Path(build))
         if not commands:
-            return missing(Path(out).name)
+            raise EatError(
+                f"{out} is not made: none of {listed(ENGINES)} is installed; install one (on Debian "
+                f"texlive-latex-recommended and texlive-fonts-recommended), or compile {tex} on another machine"
+            )
         for command in commands:
             try:
-                done = subprocess.run(
-                    command,
-                    cwd=tex.parent,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=SECONDS,
-                    check=False,
+                done = output_of(
+                    command, f"typesetting with {command[0]}", timeout=SECONDS, cwd=tex.parent, errors="replace"
                 )
             except subprocess.TimeoutExpired:
                 raise EatError(f"{tex}: {command[0]} took over {SECONDS} s; compile it by hand to see where") from None

@@ -21,6 +21,7 @@ rule calibrate:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.calibrate"),
         spec=lambda wildcards: canonical_json(STUDY.calibration_spec(wildcards.system)),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
@@ -45,6 +46,7 @@ rule find_operating_points:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.find_operating_points"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
     message:
         "{wildcards.task}: finding operating points"

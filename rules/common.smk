@@ -2,14 +2,17 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, sources_of, and the functions from wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, sources_of, code_of, and the functions
+from wildcards to input files.
 """
 
 import json
 import os
 import re
 import shlex
+import signal
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -29,18 +32,20 @@ from eat.paths import (
     TEMPLATES,
     StudyPaths,
 )
-from eat.backbones import known_depths
+from eat.backbones import given_files, known_depths
 from eat.sources import source_files
 from eat.suitability import check_lengths, needs_of
-from eat.typeset import is_installed
 from workflow_scripts._command import WORKFLOW
+from workflow_scripts._content import content_of
 from workflow_scripts._records import (
-    METADATA,
     distrust_damaged_records,
-    holds_results,
-    remedy_for_lost_records,
+    files_of,
+    is_left_locked,
+    records_may_be_lost,
+    refusal,
+    without_record,
 )
-from workflow_scripts._sources import sources_of
+from workflow_scripts._sources import code_of, sources_of
 
 try:
     for file in workflow.configfiles:
@@ -49,8 +54,14 @@ try:
     check_depths(STUDY, known_depths(STUDY.backbones))
     check_lengths(STUDY)
     SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
+    CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
+    CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
 except EatError as error:
     raise WorkflowError(str(error)) from None
+
+if set("{}") & set(workflow.basedir):
+    # Snakemake fills in wildcards in the path of an environment, and escapes none
+    raise WorkflowError(f"{workflow.basedir}: a brace in the project's path; rename the folder, or go there by a link")
 
 PATHS = StudyPaths(STUDY.study)
 
@@ -62,17 +73,39 @@ NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 # replaces Snakemake's own, by which a command that fails before `| tee` fails its job
 shell.prefix(f"set -euo pipefail; export {WORKFLOW}=$PPID; ")
 
-if "EAT_RECORDS_ARE_LOST" not in os.environ:
-    # without its records Snakemake would miss a changed parameter in silence
-    if holds_results(PATHS) and not any(METADATA.rglob("*")):
-        raise WorkflowError(
-            f"{PATHS.results} holds results, but .snakemake has no records of how they were made: "
-            + remedy_for_lost_records(PATHS, os.path.relpath(workflow.configfiles[0]))
-        )
+if workflow.is_main_process and not records_may_be_lost():
     # as a power loss leaves them
-    if workflow.is_main_process:
-        for result in distrust_damaged_records():
-            print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+    for result in distrust_damaged_records():
+        print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+
+
+def require_records():
+    """Refuse to run if a result has no record: Snakemake would then miss a changed parameter in silence."""
+    # a lock that is left behind would keep the repair from its work
+    if not workflow.is_main_process or records_may_be_lost() or "--unlock" in sys.argv:
+        return
+    outputs = [output for rule in workflow.rules for output in rule.output]
+    made = [file for file in files_of(PATHS) if any(output.match(file) for output in outputs)]
+    lost = without_record(PATHS, made)
+    if lost:
+        raise WorkflowError(refusal(PATHS, lost, given_configuration()))
+
+
+def given_configuration():
+    """The options of the command line that configure this study, for a command that makes or repairs the same."""
+    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
+    overrides = workflow.config_settings.config_args or []
+    if files == ["config/config.yaml"]:
+        files = []
+    return [*(["--configfile", *files] if files else []), *(["--config", *overrides] if overrides else [])]
+
+
+if workflow.is_main_process and threading.current_thread() is threading.main_thread():
+    # Snakemake removes its lock when it gets Ctrl-C, and SIGTERM once jobs run; before, and when the terminal is
+    # closed, it would leave the lock behind
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, signal.default_int_handler)
 
 
 def one_of(names):
@@ -122,12 +155,6 @@ def all_cores(wildcards):
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
-def backbone_files(backbone):
-    """A backbone's files, where they lie in a user's folder."""
-    source = STUDY.backbones[backbone]
-    return [Path(source.path) / file for file in BACKBONE_FILES] if source.kind == "folder" else []
-
-
 def parent_folder(wildcards):
     """The model, or the backbone, that a stage starts from."""
     parent = STUDY.parent_of(wildcards.system, wildcards.stage)
@@ -149,10 +176,16 @@ def teacher_trace(wildcards):
 
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
-    files = [Path(os.path.relpath(file)) for file in workflow.configfiles]
-    if files == [Path("config/config.yaml")]:
-        return "snakemake --cores all"
-    return shlex.join(["snakemake", "--cores", "all", "--configfile", *map(str, files)])
+    return shlex.join(["snakemake", "--cores", "all", *given_configuration()])
+
+
+if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
+    print(
+        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
+        f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_configuration()])}, then run the same "
+        "command again",
+        file=sys.stderr,
+    )
 
 
 def first_task():
@@ -185,9 +218,8 @@ def importance_tables(wildcards):
 
 
 def report_files(wildcards):
-    """The report in every form this machine can make."""
-    forms = ["results.tex", "report.html"] + (["results.pdf"] if is_installed() else [])
-    return [PATHS.report / form for form in forms] + table_files(wildcards)
+    """The report as LaTeX and as a page, and its tables."""
+    return [PATHS.report / "results.tex", PATHS.report / "report.html", *table_files(wildcards)]
 
 
 def everything_else(wildcards):

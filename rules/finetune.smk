@@ -33,6 +33,7 @@ rule finetune:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.finetune"),
         spec=lambda wildcards: canonical_json(STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage)),
         parent=parent_folder,
         folder=subpath(output.config, parent=True),

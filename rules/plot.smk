@@ -29,6 +29,7 @@ rule plot_overview:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_overview"),
         exits=json.dumps(
             {name: {"rule": row.exits.rule, "tau": row.exits.tau} for name, row in STUDY.systems.items()},
             ensure_ascii=False,
@@ -60,6 +61,7 @@ rule plot_frontier:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_frontier"),
         reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing the frontier"
@@ -89,6 +91,7 @@ rule plot_latency:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_latency"),
         reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing the distribution of latency"
@@ -118,6 +121,7 @@ rule plot_flops:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_flops"),
         reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing FLOPs against time"
@@ -147,6 +151,7 @@ rule plot_buckets:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_buckets"),
         reference=STUDY.reference,
     message:
         "{wildcards.task}: drawing the speed-up by length"
@@ -178,6 +183,7 @@ rule plot_curve:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.plot_curve"),
         reference=STUDY.reference,
         caption=lambda wildcards: caption_of(wildcards.figure),
     message:
@@ -209,6 +215,8 @@ if STUDY.ablation:
             PATHS.benchmark("plot_ablation", "{task}")
         conda:
             "../envs/study.yaml"
+        params:
+            code=code_of("workflow_scripts.plot_ablation"),
         message:
             "{wildcards.task}: drawing the ablation"
         shell:

@@ -25,6 +25,8 @@ rule prepare_text:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.prepare_text"),
+        content=lambda wildcards: CONTENT_OF_TASK[wildcards.task],
         spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
@@ -38,7 +40,7 @@ rule prepare_text:
 rule fetch_backbone:
     """Put a pretrained model's files in place, with their digests checked."""
     input:
-        weights=lambda wildcards: backbone_files(wildcards.backbone),
+        weights=lambda wildcards: given_files(STUDY.backbones[wildcards.backbone]),
         sources=sources_of("workflow_scripts.fetch_backbone"),
     output:
         config=PATHS.backbone("{backbone}") / "config.json",
@@ -51,12 +53,16 @@ rule fetch_backbone:
     priority: 100
     conda:
         "../envs/study.yaml"
+    resources:
+        # no parameter: the copy does not depend on it, and a copy made again would train every model again
+        texts=NEEDS,
     params:
+        code=code_of("workflow_scripts.fetch_backbone"),
+        content=lambda wildcards: CONTENT_OF_BACKBONE[wildcards.backbone],
         spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
         folder=subpath(output.config, parent=True),
     message:
         "{wildcards.backbone}: fetching pretrained weights"
     shell:
-        # NEEDS is no parameter: the copy does not depend on it, and a copy made again would train every model again
-        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {NEEDS} --out {params.folder:q}"
+        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {resources.texts} --out {params.folder:q}"
         " 2>&1 | tee {log:q}"

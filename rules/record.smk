@@ -24,8 +24,13 @@ rule record:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.record"),
         study=STUDY.study,
     message:
         "recording how the results were made"
     shell:
         "python -m workflow_scripts.record --study {params.study:q} --out {output.records:q} 2>&1 | tee {log:q}"
+
+
+# here, where every rule is known
+require_records()

@@ -1,9 +1,10 @@
 """
-Tables and the report, in LaTeX and HTML; a PDF where a TeX engine is installed.
+Tables and the report, in LaTeX and HTML; a PDF if it is asked for (`snakemake --cores all render_pdf`).
 
 REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
 tokens are compared, importance/{task}.csv; timing state; cards; report/.
-OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html,results.pdf}.
+OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html};
+on demand results/{study}/report/results.pdf.
 """
 
 
@@ -24,6 +25,7 @@ rule render_tables:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.render_tables", "report/published.yaml"),
         folder=PATHS.tables,
         title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
@@ -67,6 +69,11 @@ rule render_report:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of(
+            "workflow_scripts.render_report",
+            *(f"report/{file}" for file in TEMPLATES),
+            *(f"report/captions/{file}.rst" for file in CAPTIONS),
+        ),
         study=STUDY.view(
             list(STUDY.tasks),
             keep=[
@@ -79,29 +86,32 @@ rule render_report:
             ],
         ),
         command=lambda wildcards: rebuild_command(),
+        configfiles=[os.path.relpath(file) for file in workflow.configfiles],
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"
     shell:
         "python -m workflow_scripts.render_report --study {params.study:q} --command {params.command:q}"
-        " --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --configfiles {params.configfiles:q} --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule render_pdf:
-    """Typeset the report."""
+    """Typeset the report. No rule needs the PDF, so that the plan is the same with and without a TeX engine."""
     input:
         tex=PATHS.report / "results.tex",
         section=PATHS.report / "results_section.tex",
         figures=figure_files,
         sources=sources_of("workflow_scripts.render_pdf"),
     output:
-        pdf=PATHS.report / "results.pdf",
+        pdf=PATHS.pdf,
     log:
         PATHS.log("render_pdf"),
     benchmark:
         PATHS.benchmark("render_pdf")
     conda:
         "../envs/study.yaml"
+    params:
+        code=code_of("workflow_scripts.render_pdf"),
     message:
         "typesetting the report"
     shell:

@@ -31,6 +31,7 @@ rule summarize:
     conda:
         "../envs/study.yaml"
     params:
+        code=code_of("workflow_scripts.summarize"),
         study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
         folder=PATHS.results,
     message:

@@ -30,6 +30,7 @@ rule measure_time:
     # nothing else may run beside the clock
     threads: all_cores
     params:
+        code=code_of("workflow_scripts.measure_time"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["timing"]),
     message:
         "{wildcards.task}: measuring time"

@@ -26,16 +26,18 @@ rule trace:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.trace"),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.trace_device,
         folder=subpath(output.dev, parent=True),
     message:
         "{wildcards.task}: tracing {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule trace_teacher:
@@ -56,16 +58,18 @@ rule trace_teacher:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.trace"),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.training.device,
         folder=subpath(output.train, parent=True),
     message:
         "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
-        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --threads {threads}"
-        " --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare_importance:
@@ -88,6 +92,7 @@ rule compare_importance:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
+        code=code_of("workflow_scripts.compare_importance"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"], rules=False),
     message:
         "{wildcards.task}: comparing scores of importance"

@@ -11,6 +11,7 @@ from eat.sources.glue import GLUE
 LAYERS = st.integers(1, 6)
 PARTS = st.floats(0.05, 0.4)
 POSITIVE = st.floats(1e-6, 10.0)
+DEVICES = st.sampled_from(["auto", "cpu", "cuda", "mps"])
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=("C", "Z"), exclude_characters="/{}"), min_size=1, max_size=8
@@ -172,9 +173,13 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
         some(
             seeds=distinct(st.integers(0, 100), 1),
             accuracy_budget=st.floats(0.0, 0.9),
-            training=some(batch_size=st.integers(1, 256), learning_rate=POSITIVE, threads=st.integers(1, 8)),
+            training=some(
+                batch_size=st.integers(1, 256), learning_rate=POSITIVE, threads=st.integers(1, 8), device=DEVICES
+            ),
+            trace=some(device=st.none() | DEVICES),
             calibration=some(mode=st.sampled_from(["fitted", "raw", "paper"]), bins=st.integers(2, 50)),
             timing=some(
+                device=DEVICES,
                 texts=st.integers(8, 500),
                 batch_sizes=distinct(st.integers(2, 64)).map(lambda larger: [1, *larger]),
                 block_texts=st.integers(1, 50),

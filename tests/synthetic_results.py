@@ -120,6 +120,7 @@ class Made:
     seeds: int = 1
     n: int = 1706
     busy: bool = False
+    warnings: tuple[str, ...] = ()
     classes: tuple[str, ...] = ("negative", "positive")
     batch_sizes: tuple[int, ...] = (1, 32)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -469,7 +470,9 @@ def card_json(task: str, made: Made) -> dict[str, Any]:
         "pair": False,
         "rows": {"read": 8530, "duplicates": 12, "empty": 0},
         "splits": {"train": 5545, "calibration": 1279, "dev": made.n},
+        "classes": {"train": [2770, 2775], "calibration": [640, 639], "dev": [made.n // 2, made.n - made.n // 2]},
         "source": {"kind": "packaged", "name": task, "sha256": "0f" * 32},
+        "warnings": list(made.warnings),
         "sha256": "0f" * 32,
     }
 

@@ -31,11 +31,12 @@ def make_trace(
     sharpness: float = 1.0,
     noise_seed: int | None = None,
     last_head: str = "linear",
+    noise: float = 1.0,
 ) -> Trace:
     """A trace of `rows` texts.
 
     seed draws texts (ids, labels, lengths), noise_seed what the exits say of them. sharpness multiplies all logits:
-    at 1 every exit is calibrated, and otherwise its temperature is `sharpness`.
+    at 1 every exit is calibrated, and otherwise its temperature is `sharpness`. noise: at 0 every answer is right.
     """
     texts = np.random.default_rng(seed)
     labels = texts.integers(classes, size=rows)
@@ -44,7 +45,7 @@ def make_trace(
     logits = {}
     for depth in exits:
         signal = 2.5 * depth / layers
-        seen = signal * np.eye(classes)[labels] + said.normal(0, 1.0, (rows, classes))
+        seen = signal * np.eye(classes)[labels] + said.normal(0, noise, (rows, classes))
         logits[depth] = (sharpness * signal * seen).astype(np.float32)  # the exact posterior where sharpness is 1
     attended = np.empty((rows, layers), dtype=np.int32)
     alive = np.empty_like(attended)

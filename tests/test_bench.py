@@ -257,6 +257,15 @@ def test_no_crossing_where_one_is_always_the_faster():
     assert (always.value, always.low, always.high) == (0.0, 0.0, 0.0)
 
 
+def test_what_follows_from_one_round_has_no_interval():
+    once = SIZES[None, :] ** 1.5
+    found = [exponent(SIZES, once), power_law(SIZES, once).c, crossing(SIZES, once, 30.0 * SIZES[None, :])]
+    for estimate in found:
+        assert estimate is not None
+        assert estimate.value > 0
+        assert np.isnan([estimate.low, estimate.high]).all()
+
+
 def test_too_few_sizes_are_refused():
     with pytest.raises(EatError, match="at least two sizes"):
         exponent(SIZES[:1], np.ones((3, 1)))
@@ -552,21 +561,38 @@ def test_nothing_is_left_where_the_figure_cannot_be_drawn(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    def interrupted(options: GrowthOptions) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+INTERRUPTED = """
+import collections, itertools, os, subprocess, sys, time
+sys.path.insert(0, {root!r})
+from eat import cli, interrupts
+interrupts.GRACE_SECONDS = 5.0
+def measured(options):
+    subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -{number} {{os.getpid()}}"])
+    {call}
+cli._measured = measured
+cli.main(["bench", "growth", "--out", "out"])
+"""
 
-    monkeypatch.setattr(growth, "bench_growth", interrupted)
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["bench", "growth", "--out", str(tmp_path / "out")])
-    assert ended.value.code == cli.INTERRUPTED
-    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+
+@pytest.mark.parametrize(
+    ("call", "status", "line"),
+    [
+        ("time.sleep(60)", cli.INTERRUPTED, "interrupted; nothing was written"),
+        ("os.read(os.pipe()[0], 1)", cli.INTERRUPTED, "interrupted; nothing was written"),
+        (
+            "collections.deque(itertools.repeat(0), maxlen=0)",
+            -signal.SIGKILL,
+            "error: it did not end within",
+        ),
+    ],
+)
+@pytest.mark.parametrize("number", ["TERM", "HUP"])
+def test_an_interrupt_writes_nothing(tmp_path: Path, number: str, call: str, status: int, line: str):
+    script = INTERRUPTED.format(root=str(Path(__file__).parent.parent), number=number, call=call)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith(line) and done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_command_prints_a_table_and_says_where_the_files_are(

@@ -30,6 +30,7 @@ from eat.errors import EatError
 from eat.exits import ExitPolicy
 from eat.files import write_json
 from eat.operating_points import replay
+from eat.statistics import proportion_interval
 from eat.trace import Trace
 
 
@@ -127,6 +128,19 @@ def test_debiased_error_of_a_head_that_is_luckily_right_keeps_an_interval() -> N
     found = debiased_calibration_error(Answers(confidence, right))
     assert (found.value, found.low) == (0.0, 0.0)
     assert found.high >= 0.004
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("n", [1, 40, 2000])
+def test_debiased_error_of_a_head_that_is_sure_of_all_texts_keeps_an_interval(n: int, right: bool) -> None:
+    """Softmax rounds to 1 where logits lie far apart, as they do after a fit to texts that are all answered right."""
+    found = debiased_calibration_error(Answers(np.ones(n), np.full(n, right)))
+    _, most_wrong = proportion_interval(0, n)
+    assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+    if right:
+        assert (found.low, found.value, found.high) == pytest.approx((0.0, 0.0, most_wrong))
+    else:
+        assert found.low < 1.0 == found.high
 
 
 # --- the file -----------------------------------------------------------------------------------------------------

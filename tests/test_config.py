@@ -163,6 +163,7 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("systems", "student", "recipe", 0, "distill"), config.Distillation),
     (("training",), config.Training),
     (("calibration",), config.Calibration),
+    (("trace",), config.Tracing),
     (("timing",), config.Timing),
     (("ablation",), config.Ablation),
 ]
@@ -205,6 +206,10 @@ def test_every_part_of_a_study_stands_among_the_levels() -> None:
 
 # --- one broken value, one line -----------------------------------------------------------------------------------
 
+QUOTE = (
+    "input should be a valid string; put quotes around it: without them YAML takes yes, no, on and off for truth "
+    "values, and a number, a date or null for itself"
+)
 DASH = "no slash, brace or line break, no dash in front, no `..`"
 
 BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, the line it must give)
@@ -240,7 +245,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "seeds: [1, off]",
         "seeds.1: found False; no key takes a truth value (in YAML yes, no, on, off)",
     ),
-    "number for a name": ("  movies:", "  2024:", "tasks.2024: found 2024; input should be a valid string"),
+    "number for a name": ("  movies:", "  2024:", f"tasks.2024: found 2024; {QUOTE}"),
     "word for a layer": (
         "exit_weights: {3: 0.3",
         "exit_weights: {three: 0.3",
@@ -1071,6 +1076,7 @@ def test_the_schema_wants_a_backbone_or_a_base() -> None:
         (("training", "batch_size"), 16),
         (("training", "weight_decay"), 0.0),
         (("training", "precision"), "bfloat16"),
+        (("training", "device"), "cpu"),
     ],
 )
 def test_what_a_stage_is_trained_from(study: Study, keys: tuple[Any, ...], value: Any) -> None:
@@ -1145,3 +1151,55 @@ def test_a_study_cannot_be_changed_after_validation(study: Study) -> None:
 def test_what_is_dense(study: Study) -> None:
     assert [name for name, system in study.systems.items() if system.is_dense] == ["dense", "student"]
     assert not changed("systems", "student", "attention", to={"kind": "window"}).systems["student"].is_dense
+
+
+# --- words and paths of the user's own ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ("[yes, no]", ["0: found True", "1: found False"]),
+        ("[off, on]", ["0: found False", "1: found True"]),
+        ("[0, 1]", ["0: found 0", "1: found 1"]),
+        ("[1_000, low]", ["0: found 1000"]),
+        ("[2024-01-31, low]", ["0: found datetime.date(2024, 1, 31)"]),
+        ("[null, low]", ["0: found None"]),
+    ],
+)
+def test_a_label_that_yaml_takes_for_something_else_is_refused_with_the_remedy(
+    tmp_path: Path, labels: str, found: list[str]
+) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("[low, high]", labels), encoding="utf-8")
+    with pytest.raises(EatError) as caught:
+        load_study(path)
+    lines = [f"{path}: tasks.tickets.source.labels.{one}; {QUOTE}" for one in found]
+    assert str(caught.value).splitlines() == lines
+
+
+def test_a_column_called_yes_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace("label: urgent", "label: yes"), encoding="utf-8")
+    assert refusal(path) == f"tasks.tickets.source.label: found True; {QUOTE}"
+
+
+PATHS = [("tasks", "tickets", "source", "path"), ("backbones", "mine", "path"), ("glue_dir",)]
+
+
+@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize("path", ["a{1}.csv", "{task}/own.csv", "a{b c}.csv", "}.csv"])
+def test_a_path_with_a_brace_is_refused_before_it_is_a_wildcard(key: tuple[str, ...], path: str) -> None:
+    with pytest.raises(EatError) as caught:
+        changed(*key, to=path)
+    assert str(caught.value) == (
+        f"configuration: {'.'.join(key)}: {path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or "
+        "give a link to it"
+    )
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_an_empty_path_is_refused_and_an_odd_one_is_not(key: tuple[str, ...]) -> None:
+    with pytest.raises(EatError, match=f"{'.'.join(key)}: found ''"):
+        changed(*key, to="")
+    changed(*key, to="a study's caf\u00e9/[1] $HOME & 100% \u3000.csv")

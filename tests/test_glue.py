@@ -137,7 +137,9 @@ def test_rows_without_a_label_are_left_out_and_counted(glue: Path, tmp_path: Pat
     texts = read("mnli", tmp_path)
     assert texts.left_out == {"unlabelled": 5}
     assert len(texts.table) == len(read("mnli", glue).table) - 3
-    card = prepare_text("mnli", Task(source=source("mnli")), tmp_path / "data", str(tmp_path))
+    card = prepare_text(
+        "mnli", Task(source=source("mnli"), splits=Splits(calibration=0.4)), tmp_path / "data", str(tmp_path)
+    )
     assert card["rows"]["unlabelled"] == 5
 
 
@@ -148,6 +150,16 @@ def test_a_few_broken_rows_are_left_out_and_counted_and_many_are_refused(tmp_pat
     assert read("sst2", tmp_path).left_out == {"broken": 1}
     write(tmp_path / "SST-2" / "train.tsv", ["sentence", "label"], [["half"]] * 3 + rows)
     assert "3 of 2003 rows, the first in line 2, have another number of cells than the 2" in refusal("sst2", tmp_path)
+
+
+def test_dev_text_of_one_class_is_refused(glue: Path, tmp_path: Path) -> None:
+    write(tmp_path / "SST-2" / "train.tsv", ["sentence", "label"], sst2_rows(200))
+    dev = [row for row in sst2_rows(40, start=10_000) if row[1] == "1"]
+    write(tmp_path / "SST-2" / "dev.tsv", ["sentence", "label"], dev)
+    with pytest.raises(
+        EatError, match=r"no text of a label \('negative': \d+ train, \d+ calibration, 0 dev; .*of it, or"
+    ):
+        prepare_text("sst2", Task(source=source("sst2")), tmp_path / "data", str(tmp_path))
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 
 from eat.importance import (
     COLUMNS,
+    _mean_of,
     compare_importance,
     correlations,
     rank_correlation,
@@ -31,6 +32,15 @@ REDUCERS: dict[str, dict[str, Any]] = {
     "retention": {"kind": "retention", "after": [1, 3], "longest": 4, "penalty": 0.0},
     "predictor": ADAPLER,
 }
+
+
+@pytest.mark.parametrize("rho", [-1.0, 0.0, 1.0])
+def test_a_mean_of_equal_correlations_keeps_an_interval(rho: float) -> None:
+    few, many = _mean_of([rho] * 2), _mean_of([rho] * 200)
+    for found in (few, many):
+        assert -1.0 <= found.low <= found.value == rho <= found.high <= 1.0
+    assert few.high - few.low > 5 * (many.high - many.low) > 0
+    assert np.isnan(_mean_of([rho]).low)
 
 
 def test_rank_correlation_is_spearman_s():

@@ -42,6 +42,8 @@ from eat.files import digest, sha256_of
 
 pytestmark = pytest.mark.interruption
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand down that it is ignored
+
 TASK = "rotten_tomatoes"
 RESULTS = Path("results/small")
 COMMAND = (str(SNAKEMAKE), "--nocolor", "--cores", "2")
@@ -149,6 +151,8 @@ def start(copy: Copy) -> Run:
         refused = copy.snakemake("--cores", "2")
         assert refused.returncode != 0
         assert LOCKED in refused.stdout + refused.stderr
+        assert "left Snakemake's lock; no Snakemake of this machine is at work here" in refused.stderr
+        assert "snakemake --unlock, then run the same command again" in refused.stderr
         unlocked = copy.snakemake("--unlock")
         assert unlocked.returncode == 0, unlocked.stderr
     return Run(copy)
@@ -346,8 +350,11 @@ class Point:
 
 HALF_A_TRACE = half_written(f"traces/{TASK}/*/seed1/calibration.parquet", "dev.parquet")
 POINTS = [
+    Point("planning", lambda run: True, signal.SIGTERM),
     Point("prepare", job_begins(f"prepare_text/{TASK}"), signal.SIGKILL),
     Point("before the first checkpoint", training_before_a_checkpoint, signal.SIGTERM),
+    Point("training, by Ctrl-C", training_before_a_checkpoint, signal.SIGINT),
+    Point("training, the terminal closed", training_before_a_checkpoint, signal.SIGHUP),
     Point("after a checkpoint", checkpoint_is_whole, signal.SIGKILL),
     Point("after a checkpoint, damaged", checkpoint_is_whole, signal.SIGKILL, spoil_a_whole_checkpoint),
     Point("within a checkpoint", checkpoint_is_being_written, signal.SIGTERM),
@@ -479,6 +486,7 @@ def test_of_two_runs_in_one_folder_one_works(copy: Copy, reference: dict[str, st
         assert first.process.poll() is None
         assert second.returncode != 0
         assert LOCKED in second.stdout + second.stderr
+        assert "no Snakemake of this machine" not in second.stderr
         assert first.finish() == 0, first.text()[-3000:]
     finally:
         if first.process.poll() is None:

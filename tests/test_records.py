@@ -1,12 +1,20 @@
-"""Snakemake's records after a power loss: a damaged one is none, and what it spoke of is made again."""
+"""Snakemake's records: a damaged one is none, and a result needs one of its own content."""
 
 from __future__ import annotations
 
+import os
+import tempfile
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from eat.files import sha256_of, write_json
+from eat.paths import StudyPaths
 from workflow_scripts import _records
+from workflow_scripts._records import files_of, refusal, without_record
 from workflow_scripts.render_report import durations
 
 REPORT, TRACE = "results/one/report/report.html", "results/one/traces/dev.parquet"
@@ -26,3 +34,91 @@ def test_a_damaged_record_is_none_and_its_output_is_marked(tmp_path: Path, monke
     assert durations("one") == [{"rule": "trace", "jobs": 1, "seconds": 5.0, "longest": 5.0}]
     assert _records.distrust_damaged_records() == [REPORT]
     assert _records.marked_incomplete() == {REPORT}
+
+
+PATHS = StudyPaths("one")
+STARTED, ENDED = 1.7e9, 1.7e9 + 60
+RESULTS = ("data/one/t/train.parquet", "results/one/traces/a.parquet", "results/one/metrics.json")
+CHANGES = ("nothing", "lost", "touched", "replaced", "replaced by an older one", "marked", "of another job")
+
+
+def finished(result: str, reads: str | None = None) -> dict[str, object]:
+    """Put a result in place as a job leaves it; returns its record. reads: the result that the job has read."""
+    Path(result).parent.mkdir(parents=True, exist_ok=True)
+    Path(result).write_text(result, encoding="utf-8")
+    number = RESULTS.index(result)
+    os.utime(result, (ENDED + 100 * number, ENDED + 100 * number))
+    checksums = {reads: f"sha256:{sha256_of(reads)}"} if reads else {}
+    times = {"starttime": STARTED + 100 * number, "endtime": ENDED + 100 * number}
+    record: dict[str, object] = {"rule": "r", "log": [result], "input": [*checksums], "input_checksums": checksums}
+    _records.restore_records({result: record | times})
+    return record | times
+
+
+def change(result: str, what: str) -> None:
+    if what == "lost":
+        _records._place(_records.METADATA, result).unlink()
+    elif what == "touched":
+        os.utime(result, (1.9e9, 1.9e9))
+    elif what in ("replaced", "replaced by an older one"):
+        Path(result).write_text("of another run", encoding="utf-8")
+        os.utime(result, (1.9e9, 1.9e9) if what == "replaced" else (1e9, 1e9))
+    elif what == "marked":
+        _records._place(_records.METADATA, result).unlink()
+        _records.mark_incomplete([result])
+    elif what == "of another job":  # its record and content, where the file of the records tells of the first one
+        Path(result).write_text("of another run", encoding="utf-8")
+        os.utime(result, (1.8e9, 1.8e9))
+        _records.restore_records({result: {"rule": "r", "log": [result], "starttime": 1.8e9 - 9, "endtime": 1.8e9}})
+
+
+@given(st.tuples(*[st.sampled_from(CHANGES)] * len(RESULTS)), st.booleans(), st.booleans())
+def test_a_result_has_a_record_if_and_only_if_one_speaks_of_its_content(
+    changes: tuple[str, ...], gathered: bool, others: bool
+) -> None:
+    """Whatever is lost, touched, replaced or made again; with and without the file that a full run leaves."""
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        records = {result: finished(result, before) for before, result in zip((None, *RESULTS), RESULTS, strict=False)}
+        if gathered:
+            content = {result: {"sha256": sha256_of(result), "record": record} for result, record in records.items()}
+            write_json(PATHS.records, content)
+            _records.restore_records({str(PATHS.records): {"rule": "record", "starttime": 1.0, "endtime": 2.0}})
+        if others:
+            _records.restore_records({"results/two/metrics.json": records[RESULTS[2]]})
+        for result, what in zip(RESULTS, changes, strict=True):
+            change(result, what)
+        recorded = set()
+        for number, (result, what) in enumerate(zip(RESULTS, changes, strict=True)):
+            reader = changes[number + 1] if number + 1 < len(RESULTS) else "lost"
+            # the content of a touched result is known from the last full run, or from the record of a job that read it
+            noted = gathered or reader not in ("lost", "marked", "of another job")
+            if what in ("nothing", "marked", "of another job") or (what == "touched" and noted):
+                recorded.add(result)
+        assert set(without_record(PATHS, files_of(PATHS))) == set(RESULTS) - recorded
+
+
+def test_what_jobs_write_beside_their_results_needs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    beside = ("logs/trace.log", "benchmarks/trace.tsv", "checkpoints/a/model.safetensors", ".metrics.json.1f.part")
+    for file in (*(f"results/one/{name}" for name in beside), "results/two/metrics.json", "results/one/metrics.json"):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    assert files_of(PATHS) == ["results/one/metrics.json"]
+
+
+def test_the_remedy_fits_the_folder_and_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = ["--configfile", "my study.yaml", "--config", "glue_dir=my glue"]
+    pasted = "python -m workflow_scripts.versioning repair --configfile 'my study.yaml' --config 'glue_dir=my glue'"
+    lost = [*RESULTS, "results/one/summary.csv"]
+    assert "nothing here can restore them; delete data/one and results/one" in refusal(PATHS, lost, own)
+    assert "delete results/one, or" in refusal(PATHS, [RESULTS[2]], [])
+    assert f"{', '.join(lost[:3])} and 1 more; " in refusal(PATHS, lost, [])
+    finished(RESULTS[0])
+    assert f"{pasted} lets Snakemake make these results again" in refusal(PATHS, lost, own)
+    write_json(PATHS.records, {})
+    assert f"{pasted} restores them from results/one/records.json; or delete" in refusal(PATHS, lost, own)
+    assert "; make repair restores them from" in refusal(PATHS, lost, [])
+    Path("dvc.lock").write_text("- path: results/one/metrics.json\n", encoding="utf-8")
+    assert "make sync; where .snakemake was lost, make repair; or delete" in refusal(PATHS, lost, [])
+    assert pasted in refusal(PATHS, lost, own)  # DVC versions another configuration

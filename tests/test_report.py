@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -287,6 +288,15 @@ def test_without_an_a_a_run_nothing_is_claimed(tmp_path: Path) -> None:
         render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
 
 
+def test_what_is_doubtful_about_the_text_is_told(tmp_path: Path) -> None:
+    doubt = "own_{1}.csv: labels in 'y' that differ only in case: 'Neg' (3 rows) & 'neg' (90 rows)"
+    texts = rendered(tmp_path, replace(SMALL, busy=True, warnings=(doubt,)))
+    page = html.unescape(texts["report.html"])
+    assert "machine was busy" in page
+    assert f"Of the text: {doubt}." in page
+    assert r"(3 rows) \& 'neg' (90 rows)" in texts["results_section.tex"]
+
+
 def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
     assert "machine was busy" not in plain["report.html"]
     texts = rendered(tmp_path, replace(SMALL, busy=True))
@@ -349,8 +359,12 @@ def test_provenance_is_checked(tmp_path: Path, change: dict[str, Any], message: 
 
 
 def test_optional_provenance_is_printed_where_given(tmp_path: Path) -> None:
-    text = Page(rendered(tmp_path, provenance=PROVENANCE | {"modified": True})["report.html"]).text
-    assert "changes that are not committed" in text
+    files = [f"config/{number}.yaml" for number in range(7)]
+    given = {"differing": files, "pdf_command": "snakemake --cores all -- render_pdf"}
+    text = Page(rendered(tmp_path, provenance=PROVENANCE | given)["report.html"]).text
+    assert "Files that are not those of the commit" in text
+    assert "7: config/0.yaml, config/1.yaml, config/2.yaml, config/3.yaml, config/4.yaml and 2 more" in text
+    assert "snakemake --cores all -- render_pdf" in text
 
 
 @pytest.mark.parametrize(
@@ -460,10 +474,10 @@ def test_text_that_does_not_compile_is_told_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(error.value) and not (tmp_path / "bad.pdf").exists()
 
 
-def test_without_latex_there_is_a_message_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_latex_there_is_an_error_and_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    message = typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
-    assert "none of latexmk, pdflatex, tectonic is installed" in message
+    with pytest.raises(EatError, match="none of latexmk, pdflatex, tectonic is installed; install one"):
+        typeset.render_pdf(tmp_path / "results.tex", tmp_path / "results.pdf")
     assert not (tmp_path / "results.pdf").exists()
 
 

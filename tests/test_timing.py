@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,11 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_traces import make_trace
 
-from eat import timing
+from eat import progress, timing
 from eat.config import Study, Timing
 from eat.errors import EatError
 from eat.exits import ExitPolicy
 from eat.files import write_json
+from eat.progress import Progress
 from eat.recording import record_trace
 from eat.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
 from eat.tokens import Encoded, encode_split, load_tokenizer
@@ -506,13 +508,25 @@ def test_a_block_longer_than_the_texts_is_all_of_them(prepared: Prepared):
     assert (calls["n"] > 0).all()
 
 
-def test_a_gpu_that_is_not_there(prepared: Prepared):
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+def test_a_gpu_that_is_not_there(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     options = prepared.study.timing.model_copy(update={"device": "cuda"})
     study = prepared.study.model_copy(update={"timing": options})
-    with pytest.raises(EatError, match=r"timing\.device is cuda, but torch finds no GPU here; set it to cpu"):
+    with pytest.raises(EatError, match=r"timing\.device is cuda, but torch finds no GPU here; set it to cpu or auto"):
         time_task(study, "tiny", prepared.systems, prepared.dev)
+
+
+def test_each_step_of_the_clock_says_what_is_left(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    time_task(prepared.study, "tiny", prepared.systems[:1], prepared.dev)
+    said = [re.sub(r"\d+", "N", line) for line in capsys.readouterr().err.splitlines()]
+    assert "tiny: loaded N of N models, N s left" in said
+    assert {line.split(", ", 1)[1] for line in said if line.startswith("tiny, batch")} == {
+        "batch N: warmed up with N of N calls, N s left",
+        "batch N: timed N of N answers, N s left",
+    }
 
 
 def test_warm_up_meets_every_length():
@@ -542,11 +556,11 @@ def test_batches_are_cut_as_they_are_asked_for():
     answers: dict[str, set[tuple[int, int, int]]] = {}
     ids = list("abcde")
     everything = timing.Round(batch_size=2, repeat=0, block=1, rows=[0, 1, 2, 3, 4])
-    calls = timing._time_round(recording.entry(), everything, ids, answers)
+    calls = timing._time_round(recording.entry(), everything, ids, answers, Progress("timed"))
     assert recording.seen == [[5, 9], [6, 12], [7]]
     assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [(0, 1, "1", 5)]
     recording.seen.clear()
-    timing._time_round(replace(recording.entry(), sort=True), everything, ids, answers)
+    timing._time_round(replace(recording.entry(), sort=True), everything, ids, answers, Progress("timed"))
     assert recording.seen == [[5, 6], [7, 9], [12]]
     assert answers == {text: {(0, 4, 0)} for text in ids}
 
@@ -554,7 +568,9 @@ def test_batches_are_cut_as_they_are_asked_for():
 def test_a_turn_at_batch_1_begins_with_a_call_that_does_not_count():
     recording = Recording()
     answers: dict[str, set[tuple[int, int, int]]] = {}
-    calls = timing._time_round(recording.entry(), timing.Round(1, 2, 7, [3, 0, 4]), list("abcde"), answers)
+    calls = timing._time_round(
+        recording.entry(), timing.Round(1, 2, 7, [3, 0, 4]), list("abcde"), answers, Progress("timed")
+    )
     assert recording.seen == [[12], [12], [5], [7]]
     assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [
         (2, 7, "d", 1), (2, 7, "a", 1), (2, 7, "e", 1),

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertModel
 
-from eat import training
+from eat import progress, training
 from eat.config import Distillation, Study
 from eat.errors import DamagedFile, EatError
 from eat.files import write_json
@@ -301,6 +302,18 @@ def test_a_checkpoint_cut_short_is_skipped(
     assert [line["step"] for line in log_of(tmp_path)] == [3, 6, 9, 12]
 
 
+def test_each_step_of_training_says_what_is_left(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Ten steps, after which the log gets a line, may take minutes."""
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0.0)
+    trained(inputs_of(data), tmp_path)
+    said = capsys.readouterr().err.splitlines()
+    assert any(re.fullmatch(r"tiny/run: step 2 of 12, \d+ s left", line) for line in said)
+    assert any(re.fullmatch(r"tiny/run: step 5 of 12, loss [\d.]+, \d+ tokens/s, \d+ s left", line) for line in said)
+    assert any(re.fullmatch(r"tiny/run: step 12 of 12, loss .*, 0 s left", line) for line in said)
+
+
 KILL_ITSELF = """
 import os, signal, sys
 from pathlib import Path
@@ -402,6 +415,7 @@ def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path
         replace(same, code="an edit"),
         with_spec(same, "", max_length=31),
         with_spec(same, "reducer", ratio=0.2),
+        with_spec(same, "training", device="cpu"),
     ]
     fingerprints = [one.fingerprint() for one in (same, *changed)]
     assert len(set(fingerprints)) == len(fingerprints)

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 from glue_folder import write_glue
-from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
+from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
 from eat.config import load_study
 from workflow_scripts._sources import sources_of
@@ -35,11 +36,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python"),
 ]
-
-CALLED = """#!/bin/sh
-for word in "$@"; do printf '%s\\0' "$word"; done >> calls
-printf '\\n\\0' >> calls
-"""
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +62,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     study["systems"]["eat-6-half"] = {"weights_of": "eat-6", "precision": "bfloat16"}
     study["tasks"][ODD_TASK] = dict(study["tasks"]["rotten_tomatoes"])
     (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
-    for rules in (copy.folder / "rules").glob("*.smk"):
-        text = rules.read_text(encoding="utf-8")
-        made, count = re.subn(r'2>&1 \| tee \{log:q\}"', '2>&1 | tee {log:q} && touch {output:q}"', text)
-        assert count == len(re.findall(r"^ *rule ", text, flags=re.MULTILINE)), f"a rule of {rules.name} ends otherwise"
-        rules.write_text(made, encoding="utf-8")
-    stand_in = copy.folder.parent / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text(CALLED, encoding="utf-8")
-    stand_in.chmod(0o755)
-    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    stand_in(copy)
     run = copy.snakemake("--cores", "1", "--configfile", "config/study.yaml")
     assert run.returncode == 0, run.stderr[-3000:]
     return copy
@@ -152,6 +139,46 @@ def test_the_default_is_the_embedded_study(fresh: Copy) -> None:
     assert "results/embedded/summary.csv" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "COLUMNS": "20"},
+    ],
+    ids=["with TeX", "locale", "time zone and hashes"],
+)
+def test_the_plan_and_dvc_yaml_follow_from_the_configuration_alone(
+    fresh: Copy, tmp_path: Path, other: dict[str, str]
+) -> None:
+    """Two people share `dvc.yaml`: what is installed on their machines must not show in it."""
+    for engine in ("latexmk", "pdflatex", "tectonic"):
+        (tmp_path / engine).write_text("#!/bin/sh\n", encoding="utf-8")
+        (tmp_path / engine).chmod(0o755)
+    engines = {"PATH": f"{tmp_path}{os.pathsep}{fresh.environment['PATH']}"}
+    made = fresh.folder / "dvc.yaml"
+    for variables in ({}, engines | other):
+        copy = Copy(fresh.folder, fresh.environment | variables)
+        done = copy.command("workflow_scripts.write_dvc_yaml", "--config", fresh.folder / "config" / "tiny.yaml")
+        assert done.returncode == 0, done.stderr
+        found = made.read_text(encoding="utf-8")
+        made.unlink()
+        if not variables:
+            alone = found
+    assert found == alone
+    assert "results.pdf" not in found and str(fresh.folder) not in found
+
+
+def test_a_pdf_is_made_on_demand(done: Copy) -> None:
+    assert "typesetting the report" not in done.dry_run("study.yaml")
+    asked = done.snakemake("--cores", "1", "--configfile", "config/study.yaml", "--", "render_pdf")
+    assert asked.returncode == 0, asked.stderr
+    pdf = done.folder / "results" / "plan" / "report" / "results.pdf"
+    assert pdf.is_file()
+    pdf.unlink()
+    assert "Nothing to be done" in done.dry_run("study.yaml")
+
+
 def test_a_dry_run_makes_no_files(fresh: Copy) -> None:
     before = sorted(path.name for path in fresh.folder.iterdir() if path.name != ".snakemake")
     fresh.dry_run("tiny.yaml")
@@ -186,11 +213,11 @@ def test_a_folder_without_the_files_of_glue_gives_one_line_before_any_job(fresh:
 
 def test_a_command_that_fails_fails_its_job_even_though_its_output_is_there(tmp_path: Path) -> None:
     copy = copy_project(tmp_path / FOLDER)
-    stand_in = tmp_path / "bin" / "python"
-    stand_in.parent.mkdir()
-    stand_in.write_text("#!/bin/sh\necho a line of the command\nexit 7\n", encoding="utf-8")
-    stand_in.chmod(0o755)
-    copy.environment["PATH"] = f"{stand_in.parent}{os.pathsep}{copy.environment['PATH']}"
+    failing = tmp_path / "bin" / "python"
+    failing.parent.mkdir()
+    failing.write_text("#!/bin/sh\necho a line of the command\nexit 7\n", encoding="utf-8")
+    failing.chmod(0o755)
+    copy.environment["PATH"] = f"{failing.parent}{os.pathsep}{copy.environment['PATH']}"
     # as one that writes all of its output and then fails
     rules, command = copy.folder / "rules" / "prepare.smk", "python -m workflow_scripts.fetch_backbone"
     text = rules.read_text(encoding="utf-8").replace(command, f"touch {{output:q}}; {command}")
@@ -212,6 +239,14 @@ def test_a_bad_configuration_gives_one_line_before_any_job(fresh: Copy, what: st
     assert "Job stats" not in printed
     assert "Traceback" not in printed
     assert len([found for found in printed.splitlines() if line in found]) == 1
+
+
+def test_a_project_in_a_folder_with_braces_gives_one_line_before_any_job(tmp_path: Path) -> None:
+    done = copy_project(tmp_path / "a {1} project").snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml")
+    printed = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert "a {1} project: a brace in the project's path; rename the folder" in printed
+    assert "Traceback" not in printed
 
 
 def test_lint_finds_nothing(fresh: Copy) -> None:
@@ -277,9 +312,9 @@ def test_every_command_of_the_run_exists(done: Copy) -> None:
 
 
 def test_a_command_that_fails_ends_the_run_with_its_line(fresh: Copy, tmp_path: Path) -> None:
-    stand_in = tmp_path / "python"
-    stand_in.write_text("#!/bin/sh\necho 'error: no column urgent' >&2\nexit 1\n", encoding="utf-8")
-    stand_in.chmod(0o755)
+    command = tmp_path / "python"
+    command.write_text("#!/bin/sh\necho 'error: no column urgent' >&2\nexit 1\n", encoding="utf-8")
+    command.chmod(0o755)
     failing = Copy(fresh.folder, fresh.environment | {"PATH": f"{tmp_path}{os.pathsep}{fresh.environment['PATH']}"})
     run = failing.snakemake("--cores", "1", "--configfile", "config/tiny.yaml", "--until", "prepare_text")
     assert run.returncode == 1
@@ -442,6 +477,24 @@ def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[
     assert rules_of(plan) == below("measure_time", "summarize", of=every_rule)
 
 
+def test_another_device_of_the_clock_traces_there_and_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study["timing"].update(device="auto"))
+    assert trained(plan) == set()
+    assert "trace_teacher" not in rules_of(plan)
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
+
+
+def test_another_device_of_the_traces_trains_nothing(done: Copy, every_rule: set[str]) -> None:
+    plan = done.planned(lambda study: study.update(trace={"device": "auto"}))
+    assert rules_of(plan) == below(*RUN_STEPS, of=every_rule) | {"trace"}
+    assert done.planned(lambda study: study.update(trace={"device": "cpu"})) == []  # where it is traced anyway
+
+
+def test_another_device_of_the_training_trains_and_traces_the_teachers(done: Copy) -> None:
+    plan = done.planned(lambda study: study["training"].update(device="cpu"))
+    assert {"finetune", "trace_teacher", "trace", "measure_time"} <= rules_of(plan)
+
+
 def test_calibration_starts_from_the_traces(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(calibration={"mode": "raw"}))
     steps = ("calibrate", "find_operating_points", "measure_time", "summarize")
@@ -536,3 +589,43 @@ def test_a_lost_result_is_made_again_and_nothing_before_it(done: Copy, every_rul
     finally:
         path.write_bytes(kept)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+# --- a lock -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(copy: Copy, *files: str) -> Iterator[None]:
+    """Snakemake's lock on some files, as a run leaves it that was killed."""
+    lock = copy.folder / ".snakemake" / "locks" / "0.output.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.write_text("".join(f"{file}\n" for file in files), encoding="utf-8")
+    try:
+        yield
+    finally:
+        shutil.rmtree(lock.parent, ignore_errors=True)
+
+
+def test_a_lock_that_was_left_is_named_with_the_command_that_removes_it(fresh: Copy) -> None:
+    tiny = ("--cores", "1", "--configfile", "config/tiny.yaml")
+    with locked(fresh, "results/tiny/summary.csv"):
+        refused = fresh.snakemake(*tiny)
+        assert refused.returncode != 0
+        (line,) = [line for line in refused.stderr.splitlines() if "left Snakemake's lock" in line]
+        remedy = line.partition("Remove the lock with ")[2].partition(", then")[0]
+        assert remedy == "snakemake --unlock --configfile config/tiny.yaml"
+        other = fresh.snakemake("-n", "--cores", "1")  # another study, which the lock does not concern
+        assert "left Snakemake's lock" not in other.stderr
+        unlocked = fresh.snakemake(*remedy.split()[1:])
+        assert unlocked.returncode == 0 and "left Snakemake's lock" not in unlocked.stderr
+        assert "left Snakemake's lock" not in fresh.snakemake("-n", *tiny).stderr
+
+
+def test_a_lock_that_is_held_is_not_to_be_removed(fresh: Copy) -> None:
+    sleeping = [sys.executable, "-c", "import time; time.sleep(600)", "snakemake"]
+    with locked(fresh, "results/tiny/summary.csv"), subprocess.Popen(sleeping, cwd=fresh.folder) as held:
+        try:
+            other = fresh.snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml")
+            assert "left Snakemake's lock" not in other.stderr
+        finally:
+            held.kill()

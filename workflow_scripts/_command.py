@@ -1,8 +1,8 @@
-"""What every command shares: one line on stderr for an error meant for a person, and a prompt end when it is ended.
+"""What every command shares: progress lines, one line on stderr for an error meant for a person, and a prompt end.
 
-SIGTERM (of `kill`, `scancel`, a shutdown) and Ctrl-C end a command as an error does, so that temporary files are
-removed on the way. A rule's command also ends when the Snakemake that started it has died: left alone it would go on
-writing for hours while the same run, or one of another configuration, works in the same folder.
+SIGTERM (of `kill`, `scancel`, a shutdown), Ctrl-C and a closed terminal end a command as an error does, so that
+temporary files are removed on the way. A rule's command also ends when the Snakemake that started it has died: left
+alone it would go on writing for hours while the same run, or one of another configuration, works in the same folder.
 """
 
 from __future__ import annotations
@@ -10,70 +10,39 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Callable
-from types import FrameType
-from typing import NoReturn
+from contextlib import suppress
+from pathlib import Path
 
 WORKFLOW = "EAT_WORKFLOW_PROCESS"
 """The variable in which `rules/common.smk` tells a command the process of its Snakemake."""
-
-LOOK_SECONDS = 1.0
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a command's `main`; print the line of an `EatError` and exit with 1, let any other exception show itself.
 
-    Ended by SIGTERM it exits with 143, by Ctrl-C with 130, as a shell would say it.
+    Ended by a signal it exits with 128 and the signal's number, as a shell would say it.
     """
     from eat.errors import EatError
+    from eat.interrupts import Ended, ended_by_signals
+    from eat.progress import reporting
 
-    before = signal.signal(signal.SIGTERM, _end)
-    _end_with_workflow()
     try:
-        main()
+        with ended_by_signals(_workflow()), reporting(Path(sys.argv[0]).stem):
+            main()
     except EatError as error:
         for line in str(error).splitlines():
             print(f"error: {line}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("error: interrupted; run the same command again", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except Ended as end:
+        what = "interrupted" if end.number == signal.SIGINT else f"ended by {signal.Signals(end.number).name}"
+        with suppress(OSError):  # the terminal, or `tee`, may be gone by the same signal
+            print(f"error: {what}; run the same command again", file=sys.stderr)
+        sys.exit(128 + end.number)
 
 
-def _end(signum: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the cleaning short
-    # not print: the signal may have come in the middle of one
-    os.write(sys.stderr.fileno(), b"error: ended by SIGTERM; run the same command again\n")
-    sys.exit(128 + signum)
-
-
-def _end_with_workflow() -> None:
-    """Send this process SIGTERM once the process that `WORKFLOW` names is gone; nothing where it names none."""
+def _workflow() -> int | None:
+    """The process of the Snakemake that this command shall not outlive, if it was started by one."""
     number = os.environ.get(WORKFLOW, "")
-    if not number.isdecimal() or int(number) <= 1:  # in a container of its own a parent may be 0 or 1
-        return
-    import psutil
-
-    try:
-        workflow = psutil.Process(int(number))
-    except psutil.NoSuchProcess:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return
-
-    def watch() -> None:
-        while True:
-            try:
-                # is_running also tells a later process of the same number from the one we knew
-                alive = workflow.is_running() and workflow.status() != psutil.STATUS_ZOMBIE
-            except psutil.NoSuchProcess:
-                alive = False
-            if not alive:
-                break
-            time.sleep(LOOK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
+    # in a container of its own a parent may be 0 or 1
+    return int(number) if number.isdecimal() and int(number) > 1 else None

@@ -26,6 +26,7 @@ TRAINING = tuple(
     f"training.{key}"
     for key in (
         "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
+        "device",
     )
 )  # fmt: skip
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
@@ -65,7 +66,7 @@ PHASES: Mapping[str, Phase] = {
     "trace": Phase(
         ("trace", "compare_importance"),
         ("prepare", "finetune"),
-        (*STUDY, *TASK, *SYSTEM, *PARTS, "reference", "importance_texts"),
+        (*STUDY, *TASK, *SYSTEM, *PARTS, "trace", "timing.device", "reference", "importance_texts"),
     ),
     "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
     "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
@@ -89,7 +90,7 @@ PHASES: Mapping[str, Phase] = {
         files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
     ),
     "report": Phase(
-        ("render_tables", "render_report", "render_pdf"),
+        ("render_tables", "render_report"),
         ("prepare", "trace", "time", "summarize", "plot"),
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation", "importance_texts"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
@@ -104,7 +105,7 @@ PHASES: Mapping[str, Phase] = {
 
 
 def phase_of(rule: str) -> str | None:
-    """The phase a rule belongs to; `None` for `all`."""
+    """The phase a rule belongs to; `None` for `all` and for `render_pdf`, whose output is not versioned."""
     return next((name for name, phase in PHASES.items() if rule in phase.rules), None)
 
 

@@ -8,37 +8,53 @@ Beside them lie marks (`.snakemake/incomplete/`): a job has begun to make this o
 from __future__ import annotations
 
 import json
+import os
+import shlex
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eat.errors import DamagedFile
+from eat.errors import DamagedFile, listed
 from eat.files import read_json, sha256_of, write_text
 from eat.paths import StudyPaths
+from eat.progress import counted
+from workflow_scripts._content import cached_sha256
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
+LOCKS = Path(".snakemake/locks")
 NAME_MAX = 255
+
+RECORDS_ARE_LOST = {"EAT_RECORDS_ARE_LOST": "1"}
+"""The environment in which the workflow accepts results without records: to repair them, or to count jobs."""
+
+MOST_NAMED = 3
+
+DATE_SECONDS = 2.0
+"""How far the date of a result may lie from that of its record: archives keep dates to one or two seconds."""
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's outputs that Snakemake has now: output -> record.
+    """The records of a study's versioned outputs that Snakemake has now: output -> record.
 
+    The PDF of the report is left out: it is made on demand, and the results must not depend on whether it was.
     A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
+    pdf = StudyPaths(study).pdf.as_posix()
+    found = {out: _whole(places[out]) for out in sorted(places) if out.startswith(roots) and out != pdf}
     return {output: record for output, record in found.items() if record is not None}
 
 
 def gather_records(study: str) -> dict[str, dict[str, Any]]:
     """The same with the content each record speaks of: output -> record and sha256; for outputs that exist."""
+    records = [(output, record) for output, record in read_records(study).items() if Path(output).is_file()]
     return {
         output: {"sha256": sha256_of(output), "record": record}
-        for output, record in read_records(study).items()
-        if Path(output).is_file()
+        for output, record in counted("gathered records of", records, "results")
     }
 
 
@@ -77,16 +93,102 @@ def distrust_damaged_records() -> list[str]:
     return sorted(damaged)
 
 
-def holds_results(paths: StudyPaths) -> bool:
-    """Whether a study has results, and not just what a run leaves that was cut short before the first."""
-    beside = {"logs", "benchmarks", paths.checkpoints.name}
-    return any(
-        file.is_file()
-        for folder in paths.results.glob("*")
-        if folder.name not in beside
-        for file in (folder, *folder.rglob("*"))
-        if not file.name.startswith(".")
-    )
+def records_may_be_lost() -> bool:
+    """Whether this process runs with `RECORDS_ARE_LOST`."""
+    return RECORDS_ARE_LOST.keys() <= os.environ.keys()
+
+
+def files_of(paths: StudyPaths) -> list[str]:
+    """The files of a study that may be results: without logs, benchmarks, checkpoints and hidden files."""
+    beside = [paths.results / name for name in ("logs", "benchmarks", paths.checkpoints.name)]
+    return [
+        str(file)
+        for root in (paths.data, paths.results)
+        for file in sorted(root.rglob("*"))
+        if file.is_file()
+        and not any(part.startswith(".") for part in file.relative_to(root).parts)
+        and not any(file.is_relative_to(folder) for folder in beside)
+    ]
+
+
+def without_record(paths: StudyPaths, results: Iterable[str]) -> list[str]:
+    """Those of `results`, which exist, that have neither a record of how they were made nor a mark.
+
+    A record is one of the file in place if the file has the record's date; a file of another date (touched, copied, put
+    in its place) must have the content that the job is known to have made. Marks are read before records, because
+    another Snakemake at work in this folder writes a record before it removes the mark.
+    """
+    marked = marked_incomplete()
+    unmarked = [result for result in results if result not in marked]
+    found = {result: _whole(_place(METADATA, result)) for result in unmarked}
+    records = {result: record for result, record in found.items() if record is not None}
+    lost = [result for result in unmarked if result not in records]
+    # no other file knows the content of that of the records; its entries are compared with Snakemake's one by one
+    others = [
+        result
+        for result, record in records.items()
+        if result != str(paths.records) and not _has_date(result, record["endtime"])
+    ]
+    known = _known_contents(paths, records) if others else {}
+    lost += [result for result in others if Path(result).is_file() and cached_sha256(result) not in known[result]]
+    return sorted(result for result in lost if Path(result).is_file())
+
+
+def _has_date(file: str, date: float) -> bool:
+    try:
+        return abs(os.stat(file).st_mtime - date) <= DATE_SECONDS
+    except FileNotFoundError:
+        return True  # another Snakemake has just removed it
+
+
+def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
+    """The sha256 that the recorded job gave to each result: by the last full run, and by the jobs that have read it."""
+    known: dict[str, set[str]] = {result: set() for result in records}
+    for result, entry in _gathered(paths).items():
+        if result in records and entry["record"]["starttime"] == records[result]["starttime"]:
+            known[result].add(entry["sha256"])
+    for reader in read_records(paths.study).values():
+        for result, sha256 in (reader.get("input_checksums") or {}).items():
+            if result in records and reader["starttime"] >= records[result]["endtime"]:
+                known[result].add(sha256.removeprefix("sha256:"))
+    return known
+
+
+def _gathered(paths: StudyPaths) -> dict[str, Any]:
+    """The records that the last full run left beside the results; none where they are damaged or not there."""
+    try:
+        return dict(read_json(paths.records))
+    except DamagedFile:
+        return {}
+
+
+def is_left_locked(paths: StudyPaths) -> bool:
+    """Whether Snakemake's lock keeps a study from running, and no other Snakemake of this machine is at work here.
+
+    The lock lists the files of the run that took it, and not its process.
+    """
+    below = (f"{paths.data.as_posix()}/", f"{paths.results.as_posix()}/")
+    locked: list[str] = []
+    for lock in LOCKS.glob("*.lock"):
+        with suppress(FileNotFoundError):  # a run that holds it may end now
+            locked += lock.read_text(encoding="utf-8").splitlines()
+    return any(line.startswith(below) for line in locked) and not _works_here()
+
+
+def _works_here() -> bool:
+    """Whether a Snakemake of this machine, other than this one and its parents, works in the current folder."""
+    import psutil
+
+    own = psutil.Process()
+    ours = {own.pid, *(parent.pid for parent in own.parents())}
+    for process in psutil.process_iter():
+        try:
+            named = any(Path(part).name == "snakemake" for part in process.cmdline()[:4])
+            if named and process.pid not in ours and Path(process.cwd()).samefile("."):
+                return True
+        except (psutil.Error, OSError):  # it has just ended, or is another user's
+            continue
+    return False
 
 
 def is_versioned(paths: StudyPaths) -> bool:
@@ -95,15 +197,23 @@ def is_versioned(paths: StudyPaths) -> bool:
     return lock.is_file() and f" {paths.results.as_posix()}/" in lock.read_text(encoding="utf-8")
 
 
-def remedy_for_lost_records(paths: StudyPaths, config: str) -> str:
-    """What to do where a study has results and Snakemake no records: what applies in this folder. config: its file."""
-    by_default = Path(config).resolve() == Path("config/config.yaml").resolve()
-    if is_versioned(paths):
-        return "after a checkout or dvc pull run make sync; where .snakemake was lost, make repair"
+def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str:
+    """What is wrong if results have no record, and what to do about it in this folder.
+
+    lost: the results. given: the options that configure the study, as `snakemake` and `versioning repair` take them.
+    """
+    named = listed(lost[:MOST_NAMED]) + (f" and {len(lost) - MOST_NAMED} more" if len(lost) > MOST_NAMED else "")
+    found = f"there are no records of how these results were made: {named}; "
+    again = "or delete these results to make them again"
+    if is_versioned(paths) and not given:
+        return f"{found}after a checkout or dvc pull run make sync; where .snakemake was lost, make repair; {again}"
+    repair = shlex.join(["python", "-m", "workflow_scripts.versioning", "repair", *given]) if given else "make repair"
     if paths.records.is_file():
-        command = "make repair" if by_default else f"python -m workflow_scripts.versioning repair --config {config}"
-        return f"{command} restores them from {paths.records}; or delete {paths.results} to make everything again"
-    return f"nothing here can restore them; delete {paths.results}, or move it away, and run again"
+        return f"{found}{repair} restores them from {paths.records}; {again}"
+    if read_records(paths.study):
+        return f"{found}{repair} lets Snakemake make these results again"
+    roots = [str(root) for root in (paths.data, paths.results) if any(Path(one).is_relative_to(root) for one in lost)]
+    return f"{found}nothing here can restore them; delete {' and '.join(roots)}, or move them away, and run again"
 
 
 def _whole(path: Path) -> dict[str, Any] | None:

@@ -8,9 +8,12 @@ An import by a computed name, such as `importlib.import_module(name)`, cannot be
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from eat.files import digest, sha256_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,6 +32,20 @@ def sources_of(module: str) -> list[str]:
             waiting += _imports(name)
     files = [_file(name) for name in found]
     return sorted(str(file.relative_to(ROOT)) for file in files if file is not None)
+
+
+def code_of(module: str, *others: str) -> str:
+    """The content of these files as a rule's parameter: `{"code": sha256}`.
+
+    Snakemake compares a source by content only if it is newer than the outputs; one unpacked or copied with an older
+    date it would pass over. others: further files of the project that the command reads, such as templates.
+    """
+    return json.dumps({"code": digest({file: _sha256(file) for file in (*sources_of(module), *others)})})
+
+
+@cache
+def _sha256(file: str) -> str:
+    return sha256_of(ROOT / file)
 
 
 def _file(module: str) -> Path | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from eat.errors import EatError
+from eat.interrupts import output_of
 from workflow_scripts._command import run
+from workflow_scripts._records import RECORDS_ARE_LOST
 
 
 def main() -> None:
@@ -62,10 +63,8 @@ def jobs_of(config: Path) -> dict[str, int]:
     """The jobs of each rule that Snakemake would run for the whole study, by its own dry run."""
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1", "--quiet", "rules"]
     # jobs are counted, whatever results there are
-    environment = os.environ | {"EAT_RECORDS_ARE_LOST": "1"}
-    done = subprocess.run(
-        [*command, "--configfile", str(config)], capture_output=True, text=True, check=False, env=environment
-    )
+    environment = os.environ | RECORDS_ARE_LOST
+    done = output_of([*command, "--configfile", str(config)], "Snakemake plans", env=environment)
     found = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", done.stdout + done.stderr, re.M | re.S)
     if done.returncode != 0 or found is None:
         raise EatError(f"snakemake --dry-run failed: {' '.join(done.stderr.split()[-60:])}")

@@ -25,9 +25,9 @@ def main() -> None:
 
     import torch
 
-    from eat.files import digest, sha256_of
+    from eat.progress import Progress
     from eat.training import StageInputs, train_stage
-    from workflow_scripts._sources import ROOT, sources_of
+    from workflow_scripts._sources import code_of
 
     torch.set_num_threads(arguments.threads)
     inputs = StageInputs(
@@ -37,9 +37,10 @@ def main() -> None:
         arguments.card,
         arguments.seed,
         arguments.teacher,
-        code=digest({file: sha256_of(ROOT / file) for file in sources_of("workflow_scripts.finetune")}),
+        code=code_of("workflow_scripts.finetune"),
     )
-    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
+    with Progress("reading the model and the texts", name=arguments.name):
+        train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.errors import EatError
+    from eat.progress import counted
 
     kept = kept_files(arguments.revision)
     root = arguments.results.as_posix()
@@ -30,7 +31,7 @@ def main() -> None:
     wanted = [name for name in names if any(fnmatchcase(name, pattern) for pattern in arguments.files)]
     if not wanted:
         raise EatError(f"{arguments.revision}: dvc.lock of this revision knows no results in {root}; was it recorded?")
-    for name in wanted:
+    for name in counted("fetched", wanted, "files"):
         target = arguments.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from eat.config import task_of_json
+from eat.progress import Progress
 from eat.splits import prepare_text
 from workflow_scripts._command import run
 
@@ -18,7 +19,8 @@ def main() -> None:
     parser.add_argument("--glue-dir", help="the folder of GLUE files, where the task is read from there")
     arguments = parser.parse_args()
     task = task_of_json(arguments.task, arguments.spec)
-    prepare_text(arguments.task, task, arguments.out, arguments.glue_dir)
+    with Progress("dividing the text", name=arguments.task):
+        prepare_text(arguments.task, task, arguments.out, arguments.glue_dir)
 
 
 if __name__ == "__main__":

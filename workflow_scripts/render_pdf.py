@@ -1,4 +1,4 @@
-"""Typeset the report with the TeX engine of this machine; says so, and writes nothing, where there is none."""
+"""Typeset the report with the TeX engine of this machine; fails if there is none."""
 
 from __future__ import annotations
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from workflow_scripts._command import run
+from workflow_scripts._provenance import commit_state
 from workflow_scripts._records import read_records
 
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "snakemake")
@@ -23,6 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
     parser.add_argument("--command", required=True, help="the command that rebuilds the study")
+    parser.add_argument("--configfiles", nargs="+", required=True, type=Path, help="the study's configuration files")
     parser.add_argument("--templates", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path, help="the folder of the report")
     arguments = parser.parse_args()
@@ -32,16 +33,16 @@ def main() -> None:
     from eat.files import read_json, sha256_of
     from eat.paths import StudyPaths
     from eat.report.render import render_report
-    from eat.typeset import is_installed, missing
 
     study = study_of_json(arguments.study)
     paths = StudyPaths(study.study)
-    commit, modified = commit_state()
+    commit, differing = commit_state([*arguments.configfiles, *inputs_from_outside(study.study)])
     provenance = {
         "commit": commit,
-        "modified": modified,
+        "differing": differing,
         "date": ", ".join(sorted({read_json(paths.timing_state(task))["date"] for task in study.tasks})),
         "command": arguments.command,
+        "pdf_command": f"{arguments.command} -- render_pdf",
         "reference": study.reference,
         "seeds": study.seeds,
         "environment": environment(),
@@ -51,6 +52,7 @@ def main() -> None:
         "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},
     }
+    paths.pdf.unlink(missing_ok=True)  # that of an earlier report
     render_report(
         study.study,
         study.titles(),
@@ -60,8 +62,6 @@ def main() -> None:
         provenance,
         arguments.out,
     )
-    if not is_installed():
-        print(missing("results.pdf"))
 
 
 def durations(study: str) -> list[dict[str, Any]]:
@@ -80,6 +80,12 @@ def durations(study: str) -> list[dict[str, Any]]:
     ]
 
 
+def inputs_from_outside(study: str) -> list[str]:
+    """The files that the jobs have read by Snakemake's records, and that are no results themselves."""
+    records = read_records(study)
+    return sorted({path for record in records.values() for path in record["input"] or []} - records.keys())
+
+
 def environment() -> str:
     """Which of the documented environments this command runs in (see docs/environments.md)."""
     if os.environ.get("APPTAINER_CONTAINER") or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
@@ -87,19 +93,6 @@ def environment() -> str:
     if (Path(sys.prefix) / "conda-meta").is_dir():
         return "a conda environment"
     return "a virtual environment" if sys.prefix != sys.base_prefix else "the Python of the machine"
-
-
-def commit_state() -> tuple[str, bool]:
-    """The commit that is checked out, and whether files differ from it; a copy without git says so."""
-    try:
-        return _git("rev-parse", "HEAD"), bool(_git("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.CalledProcessError):
-        return "not under version control", False
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], check=True, capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ Snakemake decides what within the phase is made again. A profile is taken from S
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -27,9 +27,9 @@ def main() -> None:
         raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
     rules = PHASES[arguments.phase].rules
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
-    done = subprocess.run([*command, "--allowed-rules", *rules, "--", *outputs_of(arguments.phase)], check=False)
-    if done.returncode != 0:
-        raise EatError(f"phase {arguments.phase}: Snakemake ended with {done.returncode}; its last lines tell why")
+    sys.stdout.flush()
+    # in the place of this process, so that each signal reaches Snakemake itself, which then removes its lock
+    os.execv(command[0], [*command, "--allowed-rules", *rules, "--", *outputs_of(arguments.phase)])
 
 
 def outputs_of(phase: str) -> list[str]:

@@ -17,6 +17,7 @@ def main() -> None:
     )
     parser.add_argument("--parts", required=True, type=json.loads, help="how its weights are run, as JSON")
     parser.add_argument("--max-length", required=True, type=int)
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--splits", required=True, type=Path, nargs="+", help="the splits' Parquet files")
     parser.add_argument("--card", required=True, type=Path, help="the task's card")
@@ -26,13 +27,17 @@ def main() -> None:
     import torch
 
     from eat.files import read_json
+    from eat.progress import Progress
     from eat.recording import record_trace
 
     labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        trace = record_trace(arguments.models, arguments.parts, split, labels, arguments.max_length, name)
+        with Progress("reading the model and the texts", name=name):
+            trace = record_trace(
+                arguments.models, arguments.parts, split, labels, arguments.max_length, name, arguments.device
+            )
         trace.write(arguments.out / split.name)
 
 

@@ -7,7 +7,6 @@ and seed as the reference system, but the stock model on padded batches with the
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,13 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     )
 
     from eat.config import load_study
+    from eat.devices import resolve_device
     from eat.errors import EatError, listed
     from eat.files import read_json
     from eat.paths import StudyPaths
+    from eat.progress import Progress
     from eat.tokens import copy_tokenizer, read_split
+    from eat.training import CountedSteps
 
     study = load_study(config)
     if task not in study.tasks:
@@ -91,19 +93,22 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
             warmup_steps=round(steps * training["warmup"]),
             max_grad_norm=training["max_grad_norm"],
             optim="adamw_torch_fused",
-            use_cpu=True,
+            use_cpu=resolve_device(training["device"], "training.device").type == "cpu",
             seed=seed,
             save_strategy="no",
             report_to=[],
-            disable_tqdm=not sys.stderr.isatty(),
+            disable_tqdm=True,
         ),
         train_dataset=train,
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     began = time.perf_counter()
-    trainer.train()
+    with Progress("step", steps, name=task) as progress:
+        trainer.add_callback(CountedSteps(progress))
+        trainer.train()
     seconds = time.perf_counter() - began
-    predictions = trainer.predict(dev).predictions.argmax(axis=1)
+    with Progress("answering the dev texts", name=task):
+        predictions = trainer.predict(dev).predictions.argmax(axis=1)
     correct = sum(int(predicted) == row["labels"] for predicted, row in zip(predictions, dev, strict=True))
     tokens = sum(len(row["input_ids"]) for row in train) * epochs
     return {

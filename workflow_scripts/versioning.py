@@ -3,7 +3,8 @@
 record: put the results into DVC's cache and `dvc.lock`, if and only if every one is current.
 sync: put the results of the commit that is checked out in place, with Snakemake's records of how they were made.
 repair: make records anew where they were lost: from `results/{study}/records.json`, for results that are as they were
-when it was written; or, where `dvc.lock` knows the results, if and only if DVC says that every one is current.
+when it was written; or, where `dvc.lock` knows the results, if and only if DVC says that every one is current. It
+takes Snakemake's `--configfile` and `--config`, for the study that they make.
 """
 
 from __future__ import annotations
@@ -11,40 +12,58 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from eat.config import load_study
+from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
+from eat.interrupts import output_of
 from eat.paths import StudyPaths
+from eat.progress import counted
 from workflow_scripts._command import run
-from workflow_scripts._records import is_versioned, mark_incomplete, marked_incomplete, read_records, restore_records
+from workflow_scripts._records import (
+    RECORDS_ARE_LOST,
+    files_of,
+    is_versioned,
+    mark_incomplete,
+    marked_incomplete,
+    read_records,
+    restore_records,
+    without_record,
+)
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
 OLD_DATE = 946684800.0
 """2000-01-01: every source is newer than a result of this date, and is therefore compared by its content."""
 
-SLACK_SECONDS = 5.0
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     actions = {"record": record, "sync": sync, "repair": repair}
     parser.add_argument("action", choices=actions)
-    parser.add_argument("--config", type=Path, default=CONFIG, help="with repair: the study, where dvc.lock has it not")
+    for option, value in {"--configfile": "FILE", "--config": "KEY=VALUE"}.items():
+        parser.add_argument(
+            option, nargs="+", action="extend", default=[], metavar=value, help="with repair: as given to snakemake"
+        )
     arguments = parser.parse_args()
-    if arguments.action == "repair" and not is_versioned(_paths(arguments.config)):
-        print(restore(arguments.config))
-        return
-    if arguments.config != CONFIG:
-        raise EatError(f"--config is {arguments.config}, but DVC versions the study of {CONFIG} alone; leave it out")
+    files, overrides = arguments.configfile, arguments.config
+    given = [*(["--configfile", *files] if files else []), *(["--config", *overrides] if overrides else [])]
+    if arguments.action == "repair":
+        paths = StudyPaths(configured_study(files, overrides).study)
+        if given or not is_versioned(paths):
+            print(restore(paths, given))
+            return
+    if given:
+        raise EatError(f"DVC versions the study of {CONFIG} alone; leave out {shlex.join(given)}")
     _require_repository()
     print(actions[arguments.action]())
 
@@ -52,7 +71,8 @@ def main() -> None:
 def record() -> str:
     """Commit the results to DVC. Raises `EatError` where one is stale or was changed after its job."""
     _require_current_dvc_yaml()
-    planned = _planned_rules()
+    rows = plan([])
+    planned = _planned_rules(rows)
     if planned:
         raise EatError(f"not recorded: these rules would run again: {listed(planned)}; run snakemake --cores all first")
     changed = _changed_by_hand()
@@ -60,6 +80,9 @@ def record() -> str:
         raise EatError(
             f"not recorded: changed after the job that made it: {listed(changed[:3])}; delete it and run again"
         )
+    replaced = _replaced_inputs({row["output_file"] for row in rows})
+    if replaced:
+        raise EatError(f"not recorded: {replaced[0]}; delete the result and run snakemake --cores all again")
     _dvc("commit", "--force", "--no-relink")
     return "recorded: dvc.lock holds the results; keep it with git add dvc.lock && git commit, send data with dvc push"
 
@@ -72,10 +95,13 @@ def sync() -> str:
     if missing:
         raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
     records = _paths().records
+    _paths().pdf.unlink(missing_ok=True)  # that of another commit's report
     for path in outputs:
         os.utime(path, (OLD_DATE, OLD_DATE))
     restore_records({output: entry["record"] for output, entry in read_json(records).items()})
-    _record_the_records(records, CONFIG)
+    _record_the_records(records)
+    # what DVC does not version was made from other results than those now in place
+    mark_incomplete(set(files_of(_paths())) - set(outputs))
     return f"in place: {len(outputs)} results of this commit and their records; snakemake -n says what is stale"
 
 
@@ -83,7 +109,7 @@ def repair() -> str:
     """Make Snakemake's records anew. Raises `EatError` where DVC says that a result is not current."""
     _require_current_dvc_yaml(records_are_lost=True)
     outputs = _locked_outputs()
-    if len(read_records(_paths().study)) >= len(outputs) - 1:
+    if not without_record(_paths(), outputs):
         return "nothing to repair: Snakemake has its records"
     dirty = _dirty_stages()
     if dirty:
@@ -92,54 +118,82 @@ def repair() -> str:
             "change and repair, or delete the results and run again"
         )
     _snakemake("--cores", "1", "--touch", "--forceall", records_are_lost=True)
+    mark_incomplete(without_record(_paths(), files_of(_paths())))
     _dvc("commit", "--force", "--no-relink")
     return "repaired: Snakemake has records of all results again"
 
 
-def restore(config: Path) -> str:
+def restore(paths: StudyPaths, given: Sequence[str]) -> str:
     """Restore Snakemake's records from the file that the last full run left, without DVC.
 
-    A record is restored where the result is, byte for byte, the one it speaks of. Any other result without a record is
-    marked, and Snakemake makes it again. Raises `EatError` where there is no such file.
+    A record is restored if the result is, byte for byte, the one it speaks of. Any other result without a record is
+    marked, and Snakemake makes it again. given: Snakemake's options that configure the study. Raises `EatError` if no
+    result has a record and there is no such file.
     """
-    paths = _paths(config)
-    has = read_records(paths.study)
-    outputs = {row["output_file"] for row in plan(config, records_are_lost=True)} - {"-"}
-    lost = sorted(output for output in outputs - has.keys() if Path(output).is_file())
-    if not lost:
+    outputs = {row["output_file"] for row in plan(given, records_are_lost=True)}
+    files = files_of(paths)
+    lost = without_record(paths, files)
+    known = read_json(paths.records) if paths.records.is_file() else {}
+    # a file that is neither is no result, or one that was made on demand
+    named = [file for file in lost if file in outputs or file in known]
+    if not named:
+        mark_incomplete(lost)
         return "nothing to repair: Snakemake has its records"
-    if not paths.records.is_file():
+    if not known and not read_records(paths.study):
         raise EatError(
-            f"not repaired: there is neither a dvc.lock nor {paths.records}, so nobody knows how {len(lost)} results "
-            f"were made; delete {paths.results}, or move it away, and run again"
+            f"not repaired: there is neither a dvc.lock nor {paths.records}, so nobody knows how {len(named)} results "
+            f"were made; delete {paths.data} and {paths.results}, or move them away, and run again"
         )
-    known = {output: entry for output, entry in read_json(paths.records).items() if output in lost}
-    whole = [output for output, entry in known.items() if sha256_of(output) == entry["sha256"]]
-    for output in whole:
-        os.utime(output, (OLD_DATE, OLD_DATE))
-    restore_records({output: known[output]["record"] for output in whole})
-    others = [output for output in lost if output not in whole and output != str(paths.records)]
+    compared = counted("compared", named, "results")
+    whole = [file for file in compared if file in known and sha256_of(file) == known[file]["sha256"]]
+    for file in whole:
+        os.utime(file, (OLD_DATE, OLD_DATE))
+    restore_records({file: known[file]["record"] for file in whole})
+    mark_incomplete(set(lost) - set(whole) - {str(paths.records)})
+    others = [file for file in named if file not in whole and file != str(paths.records)]
     if others:
-        mark_incomplete([*others, str(paths.records)])
+        mark_incomplete([str(paths.records)])
         return (
             f"repaired: records of {len(whole)} results; {len(others)} are not as they were recorded and are made "
-            f"again, such as {others[0]}: run snakemake"
+            f"again, such as {others[0]}, by {shlex.join(['snakemake', '--cores', 'all', *given])}"
         )
-    _record_the_records(paths.records, config)
-    return f"repaired: records of {len(whole)} results; snakemake -n says what is stale"
+    _record_the_records(paths.records, given)
+    return f"repaired: records of {len(whole)} results; {shlex.join(['snakemake', '-n', *given])} says what is stale"
 
 
-def _record_the_records(records: Path, config: Path) -> None:
+def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
     """Let Snakemake record the file of the records, which cannot hold the record of itself."""
     os.utime(records, (OLD_DATE, OLD_DATE))  # older than its inputs, or there would be nothing to touch
     _snakemake(
-        "--cores", "1", "--configfile", str(config), "--touch", "--allowed-rules", "record", "--", str(records)
+        "--cores", "1", *given, "--touch", "--allowed-rules", "record", "--", str(records), records_are_lost=True
     )  # fmt: skip
     os.utime(records, (OLD_DATE, OLD_DATE))
 
 
-def _paths(config: Path = CONFIG) -> StudyPaths:
-    return StudyPaths(load_study(config).study)
+def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
+    """The study that Snakemake makes of `--configfile FILES --config OVERRIDES`, merged as Snakemake does.
+
+    Raises `EatError` if a file or an override cannot be read, or the study is not valid.
+    """
+    from snakemake.cli import parse_config
+    from snakemake.utils import update_config
+
+    config: dict[str, Any] = {}
+    for file in files:
+        update_config(config, read_mapping(file))
+    try:
+        update_config(config, parse_config(overrides))
+    except ValueError as error:
+        raise EatError(f"--config {shlex.join(overrides)}: {error}; a file is given by --configfile FILE") from None
+    if "study" in config:
+        return load_study(config)
+    whole = dict(read_mapping(CONFIG))
+    update_config(whole, config)
+    return load_study(whole)
+
+
+def _paths() -> StudyPaths:
+    return StudyPaths(load_study(CONFIG).study)
 
 
 def _require_repository() -> None:
@@ -155,32 +209,36 @@ def _require_current_dvc_yaml(records_are_lost: bool = False) -> None:
         raise EatError("dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml first")
 
 
-def _planned_rules() -> list[str]:
-    """The rules that Snakemake would run now, in the order of the plan; its list leaves out what is marked."""
+def _planned_rules(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """The rules that Snakemake would run now, in the order of its plan, which leaves out what is marked."""
     marked = marked_incomplete()
     return list(
-        dict.fromkeys(row["rule"] for row in plan(CONFIG) if row["plan"] != "no update" or row["output_file"] in marked)
+        dict.fromkeys(row["rule"] for row in rows if row["plan"] != "no update" or row["output_file"] in marked)
     )
 
 
 def _changed_by_hand() -> list[str]:
-    """Results that differ from what DVC last recorded, and are newer than the job that made them."""
-    records = read_records(_paths().study)
-    locked = _locked_digests()
-    late = [
-        path
-        for path, made in records.items()
-        if Path(path).exists() and Path(path).stat().st_mtime > made["endtime"] + SLACK_SECONDS
+    """Results that are not what the last full run gathered the records of."""
+    gathered = read_json(_paths().records)
+    compared = counted("compared", list(gathered.items()), "results")
+    return [path for path, entry in compared if Path(path).is_file() and sha256_of(path) != entry["sha256"]]
+
+
+def _replaced_inputs(outputs: Set[str]) -> list[str]:
+    """Those of the outputs that were made from other content than their inputs have now, by Snakemake's own records.
+
+    The plan shows such a result as current if nothing but the content of an input tells.
+    """
+    sha256 = cache(sha256_of)
+    return [
+        f"{result} was made from another {path}"
+        for result, record in read_records(_paths().study).items()
+        for path, noted in (record.get("input_checksums") or {}).items()
+        if result in outputs
+        and Path(result).is_file()
+        and Path(path).is_file()
+        and sha256(path) != noted.removeprefix("sha256:")
     ]
-    return [path for path in late if locked.get(path) != _md5(Path(path))]
-
-
-def _md5(path: Path) -> str:
-    """The digest by which DVC names a file's content."""
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
 
 
 def _locked_digests() -> dict[str, str]:
@@ -203,13 +261,8 @@ def _dirty_stages() -> list[str]:
 
 def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "snakemake", *arguments]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {}),
-    )
+    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
+    done = output_of(command, "Snakemake makes records anew", env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
     return done
@@ -220,7 +273,7 @@ def _dvc(*arguments: str) -> None:
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[Any]:
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    done = output_of([sys.executable, "-m", *command], " ".join(command))
     if done.returncode != 0:
         raise EatError(f"{' '.join(command)} failed: {' '.join(done.stderr.split()[-60:])}")
     return done

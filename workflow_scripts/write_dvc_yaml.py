@@ -10,20 +10,23 @@ import argparse
 import csv
 import io
 import os
-import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from eat.backbones import given_files
 from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError
 from eat.files import write_text
+from eat.interrupts import output_of
 from eat.sources import source_files
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
+from workflow_scripts._records import RECORDS_ARE_LOST
 
 HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
 # Written by `python -m workflow_scripts.write_dvc_yaml`; a test holds it to the rules.
@@ -46,9 +49,10 @@ def main() -> None:
 
 def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     """The text of `dvc.yaml` for a study. records_are_lost: see `plan`."""
+    config = Path(os.path.relpath(config))  # dvc.yaml travels, so that it names no folder of this machine
     study = read_mapping(config)
     outputs: dict[str, set[str]] = defaultdict(set)
-    for row in plan(config, records_are_lost):
+    for row in plan(["--configfile", str(config)], records_are_lost):
         phase = phase_of(row["rule"])
         if phase is not None:
             outputs[phase].add(row["output_file"])
@@ -68,7 +72,8 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
 
 def _given_files(study: Study) -> set[str]:
     """A user's own files, which can change."""
-    return {str(file) for task in study.tasks.values() for file in source_files(task.source, study.glue_dir)}
+    texts = {str(file) for task in study.tasks.values() for file in source_files(task.source, study.glue_dir)}
+    return texts | {str(file) for backbone in study.backbones.values() for file in given_files(backbone)}
 
 
 def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -97,14 +102,15 @@ def _axes(curve: str) -> dict[str, str]:
     return {"x": x, "y": y, "template": "scatter"}
 
 
-def plan(config: Path, records_are_lost: bool = False) -> list[dict[str, str]]:
+def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str, str]]:
     """Snakemake's own list of every output with its rule, its inputs, and whether it would be made again.
 
-    records_are_lost: go on where results have no records; nothing then tells a stale result from a current one.
+    given: Snakemake's options that configure the study. records_are_lost: go on where results have no records; nothing
+    then tells a stale result from a current one.
     """
-    command = [sys.executable, "-m", "snakemake", "--detailed-summary", "--configfile", str(config)]
-    environment = os.environ | ({"EAT_RECORDS_ARE_LOST": "1"} if records_are_lost else {})
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-m", "snakemake", "--detailed-summary", *given]
+    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
+    done = output_of(command, "Snakemake plans", env=environment)
     if done.returncode != 0:
         raise EatError(f"snakemake --detailed-summary failed: {' '.join(done.stderr.split()[-60:])}")
     return list(csv.DictReader(io.StringIO(done.stdout), delimiter="\t"))

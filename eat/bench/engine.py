@@ -31,7 +31,7 @@ import torch
 
 from eat import rounding
 from eat.bench.inputs import SHORTEST, Case, equal_case, mixed_case, read_texts
-from eat.bench.measure import Turn, percentiles, progress, round_medians, run_rounds, speedup
+from eat.bench.measure import Turn, percentiles, round_medians, run_rounds, speedup
 from eat.bench.memory import Memory, Meter
 from eat.bench.onnx_model import INSTALL, missing_packages
 from eat.bench.plots import plot_engine
@@ -42,6 +42,7 @@ from eat.bench.systems import AGAIN, MINILM, REFERENCE, SAME, SYSTEMS, System, c
 from eat.encoder import Shape
 from eat.errors import EatError, listed
 from eat.machine import machine_facts, quiet
+from eat.progress import counted
 
 PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, inner size and columns of the matrix products of which the best counts."""
@@ -185,21 +186,19 @@ class Fleet:
         self._stack = stack
         missing = missing_packages()
         worker: Worker | None = None
-        with progress(len(systems), "building") as bar:
-            for system in list(systems):
-                if system.engine != "onnx":
-                    self.runners[system.name] = build_runner(system, options.shape)
-                elif missing:
-                    self._skip(system, f"needs {listed(missing)}; {INSTALL}", systems)
-                else:
-                    if worker is None:
-                        worker = Worker("eat.bench.onnx_worker")
-                        stack.callback(worker.close)
-                        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eat-bench-")))
-                    path = self._files[system.name] = folder / f"{system.name}.onnx"
-                    shape = _with_layers(options.shape, system.layers)
-                    self.runners[system.name] = OnnxRunner(worker, system, shape, path, options.threads)
-                bar.update()
+        for system in counted("built", list(systems), "systems"):
+            if system.engine != "onnx":
+                self.runners[system.name] = build_runner(system, options.shape)
+            elif missing:
+                self._skip(system, f"needs {listed(missing)}; {INSTALL}", systems)
+            else:
+                if worker is None:
+                    worker = Worker("eat.bench.onnx_worker")
+                    stack.callback(worker.close)
+                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eat-bench-")))
+                path = self._files[system.name] = folder / f"{system.name}.onnx"
+                shape = _with_layers(options.shape, system.layers)
+                self.runners[system.name] = OnnxRunner(worker, system, shape, path, options.threads)
 
     def _skip(self, system: System, why: str, systems: list[System]) -> None:
         print(f"{system.name} is left out: it {why}", file=sys.stderr)
@@ -209,7 +208,7 @@ class Fleet:
     def load(self, case: Case, systems: Sequence[System]) -> dict[str, Answers]:
         """Give a case to all runners; their answers in the order of arrival."""
         answers = {}
-        for system in systems:
+        for system in counted(f"{case.name} x {case.batch_size}: answers of", systems, "systems"):
             for order in case.orders:
                 self.runners[system.name].load(key_of(case, order), case.batches(order))
             answers[system.name] = self.runners[system.name].answer(key_of(case, "arrival"))
@@ -231,11 +230,9 @@ class Fleet:
         wanted = [(case, order) for case in cases for order in case.orders]
         lengths = [[[len(text.ids) for text in batch] for batch in case.batches(order)] for case, order in wanted]
         found = {}
-        with progress(len(systems), "memory") as bar:
-            for system in systems:
-                for (case, order), memory in zip(wanted, meter.measure(system, lengths), strict=True):
-                    found[system.name, case.name, case.batch_size, order] = memory
-                bar.update()
+        for system in counted("memory of", systems, "systems"):
+            for (case, order), memory in zip(wanted, meter.measure(system, lengths), strict=True):
+                found[system.name, case.name, case.batch_size, order] = memory
         return found
 
 

@@ -39,7 +39,6 @@ from eat.bench.measure import (
     nonnegative_fit,
     percentiles,
     power_law,
-    progress,
     round_medians,
     run_rounds,
     speedup,
@@ -52,6 +51,7 @@ from eat.bench.systems import EXIT_AFTER, GROWTH_SYSTEMS, MINILM, PRUNED, REFERE
 from eat.encoder import Shape
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
+from eat.progress import counted
 from eat.statistics import Estimate
 
 LONG_FROM = 512
@@ -141,7 +141,7 @@ def _time(
 ) -> pd.DataFrame:
     """All systems at all cases in every round, after their answers were compared."""
     turns = []
-    for case in cases:
+    for case in counted(f"against {what}: answers of", cases, "cases"):
         key = key_of(case, "arrival")
         for runner in runners.values():
             runner.load(key, case.batches("arrival"))
@@ -164,15 +164,11 @@ def _memory(
     found: dict[tuple[str, str, int], list[Memory]] = {}
     if not options.memory_repeats:
         return found
-    with (
-        closing(Meter(shape, options.threads)) as meter,
-        progress(len(systems) * options.memory_repeats, "memory") as bar,
-    ):
-        for system in systems:
-            for _ in range(options.memory_repeats):
-                for case, memory in zip(cases, meter.measure(system, lengths), strict=True):
-                    found.setdefault((system.name, case.name, case.batch_size), []).append(memory)
-                bar.update()
+    with closing(Meter(shape, options.threads)) as meter:
+        runs = [system for system in systems for _ in range(options.memory_repeats)]
+        for system in counted("memory of", runs, "processes"):
+            for case, memory in zip(cases, meter.measure(system, lengths), strict=True):
+                found.setdefault((system.name, case.name, case.batch_size), []).append(memory)
     return found
 
 

@@ -7,8 +7,8 @@ A speed-up is the median over rounds of the ratio of two turns' medians; its int
 
 from __future__ import annotations
 
+import math
 import random
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from eat.errors import EatError
+from eat.progress import Progress, counted
 from eat.statistics import Estimate, median_ratio, percentile_interval
 
 Floats = npt.NDArray[np.float64]
@@ -52,11 +52,11 @@ def run_rounds(
     After `seconds` no further round begins, but `at_least` rounds (or `rounds`, if fewer) are always run. Names must
     differ; those of a pair may stand for one thing timed twice.
     """
-    passes = {turn.name: _warm_up(turn) for turn in turns}
+    passes = {turn.name: _warm_up(turn) for turn in counted(f"{label}: warmed up", turns, "turns")}
     draw = random.Random(seed)
     found: list[tuple[str, int, int, float]] = []
     ends = time.monotonic() + seconds
-    with progress(rounds, label) as bar:
+    with Progress(f"{label}: timed", rounds * len(turns), "turns at most") as progress:
         for number in range(rounds):
             if number >= min(at_least, rounds) and time.monotonic() > ends:
                 break
@@ -65,7 +65,7 @@ def run_rounds(
             for turn in order:
                 calls, warm = passes[turn.name]
                 found += [(turn.name, number, call, ms) for call, ms in enumerate(turn.time(calls, warm))]
-            bar.update()
+                progress.advance()
     return pd.DataFrame(found, columns=["name", "round", "call", "ms"])
 
 
@@ -76,11 +76,6 @@ def _warm_up(turn: Turn) -> tuple[int, bool]:
         (last,) = turn.time(1, False)
         spent, passes = spent + last, passes + 1
     return min(max(1, int(TURN_MS / max(last, 1e-3))), TURN_PASSES), last < LONG_MS
-
-
-def progress(total: int, label: str) -> tqdm:  # type: ignore[type-arg]
-    """A progress bar on stderr; in a log file a line now and then."""
-    return tqdm(total=total, desc=label, file=sys.stderr, mininterval=0.5 if sys.stderr.isatty() else 15.0, leave=False)
 
 
 # --- what follows -------------------------------------------------------------------------------------------------
@@ -173,12 +168,14 @@ def crossing(sizes: Floats, first: Floats, second: Floats, seed: int = 0) -> Est
 
     sizes: (S,) ascending. first, second: times (R, S) of the same rounds. Between two sizes the logarithm of the ratio
     is taken to be a straight line over the logarithm of the size. An end of the interval is infinite or 0 where the
-    rounds drawn for it have no crossing.
+    rounds drawn for it have no crossing. Both ends are NaN where there is one round.
     """
     ratios = np.log(first / second)  # above 0: the second is faster
     value = _last_sign_change(sizes, np.median(ratios, axis=0))
     if not np.isfinite(value):
         return None
+    if len(ratios) < 2:
+        return Estimate(value, math.nan, math.nan)
     draws = np.array([_last_sign_change(sizes, drawn) for drawn in _drawn_medians(ratios, seed)])
     low, high = np.sort(draws)[[int(0.025 * (DRAWS - 1)), int(np.ceil(0.975 * (DRAWS - 1)))]]
     return Estimate(value, float(low), float(high))
@@ -197,10 +194,12 @@ def _last_sign_change(sizes: Floats, ratios: Floats) -> float:
 
 
 def _estimate(values: Floats, fit: Callable[[Floats], float], seed: int) -> Estimate:
-    """A fit to the medians over rounds, and the interval of fits to rounds drawn again."""
-    draws = np.array([fit(drawn) for drawn in _drawn_medians(values, seed)])
-    low, high = percentile_interval(draws)
-    return Estimate(fit(np.median(values, axis=0)), float(low), float(high))
+    """A fit to the medians over rounds, and the interval of fits to rounds drawn again; of one round, NaN."""
+    value = fit(np.median(values, axis=0))
+    if len(values) < 2:
+        return Estimate(value, math.nan, math.nan)
+    low, high = percentile_interval(np.array([fit(drawn) for drawn in _drawn_medians(values, seed)]))
+    return Estimate(value, float(low), float(high))
 
 
 def _drawn_medians(values: Floats, seed: int) -> Floats:

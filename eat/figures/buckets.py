@@ -80,10 +80,12 @@ def _finish(panel: Axes, title: str, ends: list[str]) -> None:
 
 def _spots(panel: Axes, x: np.ndarray, line: pd.DataFrame) -> Iterator[Spot]:
     for place, row in zip(x, line.to_dict("records"), strict=True):
-        within = rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
+        ratio = rounding.x_times(row["speedup_vs_packed_dense"])
+        if not pd.isna(row["packed_low"]):  # of a single text there is no interval
+            ratio += " " + rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
         text = (
             f"{at_threshold(row['system'], row['tau'])}, {row['bucket']} tokens: "
-            f"{rounding.x_times(row['speedup_vs_packed_dense'])} {within} on {rounding.count(row['n_timed'])} texts; "
+            f"{ratio} on {rounding.count(row['n_timed'])} texts; "
             f"{rounding.x_times(row['flops_ratio'])} fewer FLOPs"
         )
         yield Spot(panel, float(place), row["speedup_vs_packed_dense"], text)

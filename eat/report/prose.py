@@ -207,10 +207,13 @@ def noise_of_batch(batch: int, floor: NoiseFloor) -> str:
     return f"Batch size {rounding.count(batch)}. {verdicts.noise_sentence(floor)}"
 
 
-def busy_warning(task: TaskFiles) -> str:
-    """A warning where the machine was busy; empty where it was not."""
-    if not task.timing["busy"]:
-        return ""
+def warning(task: TaskFiles) -> str:
+    """What limits the results of a task: a busy machine, and what is doubtful about its text; else empty."""
+    doubts = [f"Of the text: {line}." for line in task.card["warnings"]]
+    return " ".join([*([_busy_warning(task)] if task.timing["busy"] else []), *doubts])
+
+
+def _busy_warning(task: TaskFiles) -> str:
     return (
         f"The machine was busy with other work while {task.name} was timed. Times and speed-ups of this task may be "
         "off by more than their intervals say; time it again on a quiet machine before quoting them."

@@ -229,7 +229,7 @@ def _task_report(
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
         ),
-        warning=prose.busy_warning(task),
+        warning=prose.warning(task),
         tables={kind: table for kind, table in made.items() if table is not None},
         figures=figures,
     )
@@ -265,17 +265,24 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
 
 
 def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
-    commit = f"{origin.commit} (with changes that are not committed)" if origin.modified else origin.commit
     facts = [
-        ("Commit", commit),
+        ("Commit", origin.commit),
+        ("Files that are not those of the commit", _some(origin.differing)),
         ("DVC lock", f"{origin.lock}, as it was before this run was recorded" if origin.lock else "none"),
         ("Date", origin.date),
         ("Seeds", listed(origin.seeds)),
         ("Command", origin.command),
+        ("PDF by", origin.pdf_command),
         ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
         ("Environment", origin.environment),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _some(names: list[str], most: int = 5) -> str:
+    """The number of names and the first of them; nothing if there are none."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)}: {listed(names[:most])}{more}" if names else ""
 
 
 def _durations_table(origin: Provenance) -> Table:

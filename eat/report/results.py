@@ -87,6 +87,8 @@ class Provenance(BaseModel):
     """When the run was made, as text; the report reads no clock, so that it can be rendered again byte for byte."""
     command: str
     """The command that makes this study again."""
+    pdf_command: str = ""
+    """The command that typesets the report."""
     reference: str
     """The dense system that plays BERT (`reference` of the configuration)."""
     seeds: list[int]
@@ -103,8 +105,8 @@ class Provenance(BaseModel):
     """Whether the study compares scores of importance with saliency."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
-    modified: bool = False
-    """Whether files differed from the commit."""
+    differing: list[str] = []
+    """The files that the run could read and that were not those of the commit."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from eat.sources.file import read_file
 from eat.sources.glue import GLUE, glue_files, read_glue_dir
 from eat.sources.hub import read_hub
 from eat.sources.packaged import read_packaged
-from eat.sources.texts import Texts
+from eat.sources.texts import Texts, is_empty
 
-__all__ = ["Texts", "has_pairs", "read_source", "source_files"]
+__all__ = ["Texts", "has_pairs", "is_empty", "read_source", "source_files"]
 
 
 def read_source(source: Source, glue_dir: str | None = None) -> Texts:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pandas as pd
 from eat.config import FileSource
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import sha256_of
-from eat.sources.texts import Texts
+from eat.sources.texts import Texts, is_empty
 
 
 def read_file(source: FileSource) -> Texts:
@@ -25,18 +27,29 @@ def read_file(source: FileSource) -> Texts:
     raw = _parsed(path)
     missing = [column for column in columns if column not in raw.columns]
     if missing:
-        raise EatError(f"{path}: no column {listed(map(repr, missing))}; there are: {listed(raw.columns)}")
+        raise EatError(
+            f"{path}: no column {listed(map(repr, missing))}; there are: {listed(raw.columns)}{_other_delimiter(raw)}"
+        )
     if raw.empty:
         raise DamagedFile(f"{path}: no rows; give a file with text in it")
 
     table = pd.DataFrame()
     for name, column in zip(("text", "text_b"), source.text, strict=False):
         table[name] = _strings(path, column, raw[column])
-    if table.map(lambda text: not text.strip()).any(axis=1).all():
+    if table.map(is_empty).any(axis=1).all():
         raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
-    table["label"], labels = _label_numbers(path, source, _strings(path, source.label, raw[source.label]))
-    description = {"kind": "file", "path": source.path, "sha256": sha256_of(path)}
-    return Texts(table, labels, pair=len(source.text) == 2, description=description)
+    found = _strings(path, source.label, raw[source.label])
+    table["label"], labels = _label_numbers(path, source, found)
+    return Texts(
+        table,
+        labels,
+        pair=len(source.text) == 2,
+        description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
+        warnings=[
+            *_swallowed_rows(path, source, raw, set(found)),
+            *([] if source.labels else _doubtful_labels(path, source, found)),
+        ],
+    )
 
 
 def _parsed(path: Path) -> pd.DataFrame:
@@ -102,12 +115,18 @@ def _strings(path: Path, column: str, values: pd.Series[Any]) -> list[str]:
 def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tuple[list[int], list[str]]:
     """Each row's label as a number, and the labels in order."""
     counts = pd.Series(found).value_counts()
-    if blank := sum(count for value, count in counts.items() if not str(value).strip()):
+    if blank := sum(count for value, count in counts.items() if is_empty(str(value))):
         raise EatError(f"{path}: {blank} of {len(found)} rows lack a label in {source.label!r}; fill or remove them")
     if len(counts) == 1:
         raise EatError(f"{path}: the only label in {source.label!r} is {found[0]!r}; a task needs at least two")
     labels = source.labels or _sorted_labels(counts.index)
-    foreign = [f"{value!r} ({count} rows)" for value, count in counts.items() if value not in labels]
+    forms = set(map(_label_form, labels))
+    foreign = [
+        # in ASCII where it could not be told from an allowed one by looking at it
+        f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
+        for value, count in counts.items()
+        if value not in labels
+    ]
     if foreign:
         raise EatError(
             f"{path}: column {source.label!r} holds {_first(foreign)}; allowed: {listed(labels)}; "
@@ -125,3 +144,78 @@ def _sorted_labels(found: Iterable[str]) -> list[str]:
 
 def _first(names: Sequence[str], most: int = 5) -> str:
     return listed(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# --- what may be a mistake ----------------------------------------------------------------------------------------
+
+NO_VALUE = ("nan", "NaN", "NA", "N/A", "n/a", "<NA>", "#N/A", "null", "NULL", "None")
+"""How programs write that there is none; in a CSV file they are words like any others."""
+
+
+def _doubtful_labels(path: Path, source: FileSource, found: Sequence[str]) -> Iterable[str]:
+    """Lines on labels that count as classes of their own, and perhaps are none."""
+    counts = pd.Series(found).value_counts()
+    alike = defaultdict(list)
+    for value in sorted(counts.index):
+        alike[_label_form(value)].append(f"{value!a} ({counts[value]} rows)")
+    settle = "correct the file, or name the classes in `labels`, which refuses all others"
+    groups = [" and ".join(values) for values in alike.values() if len(values) > 1]
+    if groups:
+        yield (
+            f"{path}: labels in {source.label!r} that differ only in blanks, case or how they are written count as "
+            f"classes of their own: {_first(groups)}; {settle}"
+        )
+    absent = [f"{value!r} ({counts[value]} rows)" for value in NO_VALUE if value in counts.index]
+    if absent:
+        yield f"{path}: labels in {source.label!r} that may stand for none count as classes: {_first(absent)}; {settle}"
+
+
+def _label_form(label: str) -> str:
+    """What labels share that somebody may have meant as one: no blanks or unseen characters, no case, one number."""
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    plain = "".join(character for character in plain if not is_empty(character))
+    try:
+        return repr(float(plain))
+    except ValueError:
+        return plain
+
+
+def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: Collection[str]) -> Iterable[str]:
+    """A line on rows that lie within a text of another row, as a stray quotation mark leaves them.
+
+    A quotation mark that opens a cell and is not closed takes all up to the next one, delimiters and line breaks too,
+    and what comes of it is a valid file with fewer rows. Written out again, such a row has several lines that each have
+    the header's number of cells, and a label where the label stands. A text of several lines has no more than one.
+    """
+    columns, place = len(raw.columns), list(raw.columns).index(source.label)
+    texts = raw[source.text].astype("string").fillna("")
+    broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1)]
+
+    def is_row(line: str) -> bool:
+        cells = [cell.strip('\r"') for cell in line.split(",")]
+        # a text with commas has more cells, before or behind the label
+        return len(cells) >= columns and (cells[place] in labels or cells[place - columns] in labels)
+
+    taken = 0
+    for cells in broken.itertuples(index=False, name=None):
+        whole = ",".join("" if pd.isna(cell) else str(cell) for cell in cells)
+        lines = sum(map(is_row, whole.split("\n")))
+        taken += lines if lines > 1 else 0
+    if not taken:
+        return
+    read = f"{len(raw)} rows read"
+    if path.suffix.lower() == ".csv":
+        with open(path, "rb") as file:
+            read += f" from {sum(1 for _ in file)} lines"
+    longest = int(texts.apply(lambda column: column.str.len()).to_numpy().max())
+    yield (
+        f"{path}: {taken} lines within texts look like rows, as a stray quotation mark leaves them ({read}, longest "
+        f"text {longest} characters); in a CSV file write a quotation mark twice within quotes, or give a JSONL file"
+    )
+
+
+def _other_delimiter(raw: pd.DataFrame) -> str:
+    """A hint where the only column's name looks like a header that is divided by something other than commas."""
+    name = str(raw.columns[0])
+    found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
+    return f"; cells are divided by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""

@@ -1,0 +1,131 @@
+"""Which device a name means, whatever this machine has, and that no phase takes another than the one it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+
+from eat import training
+from eat.config import load_study
+from eat.devices import resolve_device
+from eat.errors import EatError
+from eat.model import load_model
+from eat.recording import record_trace
+from eat.training import StageInputs, train_stage
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let torch say that it finds these devices beside the CPU."""
+
+    def has(*devices: str) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in devices)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in devices)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"), [((), "cpu"), (("mps",), "mps"), (("cuda",), "cuda"), (("cuda", "mps"), "cuda")]
+)
+def test_auto_is_the_first_that_is_there(machine: Any, there: tuple[str, ...], taken: str):
+    machine(*there)
+    assert resolve_device("auto").type == taken
+    assert resolve_device("cpu").type == "cpu"
+    for name in there:
+        assert resolve_device(name).type == name
+
+
+@pytest.mark.parametrize(("name", "what"), [("cuda", "GPU"), ("mps", "Apple GPU")])
+def test_a_device_that_is_not_there_is_refused(machine: Any, name: str, what: str):
+    machine()
+    with pytest.raises(EatError) as error:
+        resolve_device(name, "timing.device")
+    assert str(error.value) == f"timing.device is {name}, but torch finds no {what} here; set it to cpu or auto"
+
+
+def test_an_unknown_device_is_refused():
+    with pytest.raises(EatError, match=r"^device: 'cuda:1' is no device; known: auto, cuda, mps, cpu$"):
+        resolve_device("cuda:1")
+
+
+def test_each_phase_has_its_own_device():
+    study = tiny.study()
+    assert (study.training.device, study.trace_device, study.timing.device) == ("auto", "cpu", "cpu")
+    assert tiny.study(timing={"device": "cuda"}).trace_device == "cuda"
+    assert tiny.study(timing={"device": "cuda"}, trace={"device": "cpu"}).trace_device == "cpu"
+    with pytest.raises(EatError, match=r"trace\.device: found 'gpu'; input should be 'auto', 'cpu', 'cuda' or 'mps'"):
+        load_study({**tiny.study().model_dump(mode="json", by_alias=True), "trace": {"device": "gpu"}})
+
+
+def test_a_device_is_a_matter_of_its_phase_alone():
+    plain, traced = tiny.study(), tiny.study(trace={"device": "cuda"})
+    assert plain.view(["tiny"], keep=["timing"]) == traced.view(["tiny"], keep=["timing"])
+    assert plain.training_spec("tiny", "eat", "finetune") == traced.training_spec("tiny", "eat", "finetune")
+    trained = tiny.study(training={"device": "cuda"})
+    assert plain.training_spec("tiny", "eat", "finetune") != trained.training_spec("tiny", "eat", "finetune")
+    timed = tiny.study(timing={"device": "cuda"})
+    assert plain.view(["tiny"], keep=["timing"]) != timed.view(["tiny"], keep=["timing"])
+    assert plain.view(["tiny"]) == timed.view(["tiny"])
+
+
+def test_a_trace_stays_on_its_device_where_there_is_a_gpu(machine: Any, tmp_path: Path):
+    tiny.model().save_pretrained(tmp_path / "model")
+    tiny.save_tokenizer(tmp_path / "model")
+    tiny.split(tmp_path / "dev.parquet", rows=8)
+    machine("cuda")
+    arguments = ([tmp_path / "model"], tiny.study().parts("dense"), tmp_path / "dev.parquet", tiny.UNNAMED, 32, "tiny")
+    assert record_trace(*arguments).shape["device"] == "cpu"
+    machine()
+    with pytest.raises(EatError, match=r"^device is cuda, but torch finds no GPU here; set it to cpu or auto$"):
+        record_trace(*arguments, "cuda")
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> StageInputs:
+    """What `dense` is trained from."""
+    tiny.backbone(tmp_path / "backbone")
+    tiny.split(tmp_path / "train.parquet", rows=8)
+    spec = tiny.study(training={"batch_size": 4, "device": "cpu"}).training_spec("tiny", "dense", "finetune")
+    return StageInputs(spec, tmp_path / "backbone", tmp_path / "train.parquet", tmp_path / "card.json", 1)
+
+
+def test_training_stays_on_its_device_where_there_is_a_gpu(
+    machine: Any, inputs: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    machine("cuda")
+    # a checkpoint holds the state of the GPU's generator if there is a GPU
+    monkeypatch.setattr(torch.cuda.random, "get_rng_state", lambda: torch.zeros(1, dtype=torch.uint8))
+    train_stage(inputs, tmp_path / "model", tmp_path / "checkpoints", "tiny")
+    assert load_model(tmp_path / "model").config.trained["device"] == "cpu"
+
+
+def test_training_on_a_device_that_is_not_there_is_refused_at_once(machine: Any, inputs: StageInputs, tmp_path: Path):
+    machine()
+    inputs.spec["training"]["device"] = "cuda"
+    with pytest.raises(EatError, match=r"^training\.device is cuda, but torch finds no GPU here"):
+        train_stage(inputs, tmp_path / "model", tmp_path / "checkpoints", "tiny")
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_device_is_not_resumed(machine: Any, inputs: StageInputs):
+    inputs.spec["training"]["device"] = "auto"
+    machine()
+    before = inputs.fingerprint()
+    machine("cuda")
+    assert inputs.fingerprint() != before
+
+
+def test_a_training_takes_one_gpu_of_several(
+    machine: Any, inputs: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    machine("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    inputs.spec["training"]["device"] = "cuda"
+    arguments = training._arguments(inputs.spec, 1, tmp_path, 8)
+    assert (arguments.device.type, arguments.n_gpu) == ("cuda", 1)
