@@ -18,6 +18,7 @@ from eat.errors import EatError
 
 if TYPE_CHECKING:
     from eat.bench.results import Findings
+    from eat.encoder import Shape
 
 INTERRUPTED = 130
 
@@ -196,6 +197,8 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, action="append", default=[], metavar="FOLDER", dest="models",
         help="also a trained model, at its saved operating point; may be given again",
     )  # fmt: skip
+    parser.add_argument("--shape", type=_shape, default="minilm-6", help="of random weights: minilm-6 or bert-base")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the first GPU that is there")
     parser.add_argument("--threads", type=int, default=2, help="of every runtime")
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the memory of calls")
     _add_common(parser, "engine", rounds=20, seconds=40.0)
@@ -225,6 +228,15 @@ def _add_common(parser: argparse.ArgumentParser, name: str, rounds: int, seconds
     parser.add_argument("--rounds", type=int, default=rounds, help="at most; at least 5 where so many are asked for")
     parser.add_argument("--seconds", type=float, default=seconds, help="after which a case begins no further round")
     parser.add_argument("--out", type=Path, default=Path("results/bench") / name, help="the folder of the result")
+
+
+def _shape(name: str) -> Shape:
+    from eat.bench.systems import SHAPES
+
+    try:
+        return SHAPES[name]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{name!r} is no shape; known: {', '.join(SHAPES)}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:
