@@ -1,4 +1,4 @@
-"""The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt writes nothing."""
+"""The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt is one line too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,18 +37,22 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments (those of the shell, for `None`)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    began = time.monotonic()
     try:
         options = _parser().parse_args(given)
         with _ended_politely():
             if options.command == "diff":
                 _diff(options)
+            elif options.command == "gpu":
+                _gpu(options, began)
             else:
                 _bench(options, f"eat {shlex.join(given)}")
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        kept = "what was done is kept" if given[:1] == ["gpu"] else "nothing was written"
+        print(f"interrupted; {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -105,6 +110,16 @@ def _quiet_libraries() -> None:
     logging.disable_progress_bar()
 
 
+def _gpu(options: argparse.Namespace, began: float) -> None:
+    from eat.bench.gpu import CheckOptions, dry_run, run_check
+
+    _quiet_libraries()
+    if options.dry_run:
+        run_check(dry_run(options.out, options.bundle), began)
+    else:
+        run_check(_taken(CheckOptions, options), began)
+
+
 # --- diff ---------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +169,9 @@ def _parser() -> Parser:
     _add_growth(kinds.add_parser("growth", help="time and memory against length and batch", description=_GROWTH))
     _add_training(kinds.add_parser("training", help="packed against padded training", description=_TRAINING))
     _add_diff(commands.add_parser("diff", help="compare the results of two revisions", description=_DIFF))
-    for kind in kinds.choices.values():
+    gpu = commands.add_parser("gpu", help="what to measure first on a GPU", description=_GPU)
+    _add_gpu(gpu)
+    for kind in (*kinds.choices.values(), gpu):
         kind.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     return parser
 
@@ -172,6 +189,11 @@ _GROWTH = (
     "Time and memory of dense and window attention against length at batch 1, and against the batch; exponents, and "
     "the lengths where one way to compute overtakes another."
 )
+_GPU = (
+    "On a GPU, in three minutes: whether the packed forward pass equals stock transformers in each precision, then the "
+    "engine's times at the shapes of MiniLM and BERT-base. Writes each part as it ends. Needs nothing installed beside "
+    "PyTorch and transformers."
+)
 _TRAINING = "Tokens a second of a training step: our encoder on packed rows against stock transformers on padded ones."
 
 
@@ -181,6 +203,15 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
     parser.add_argument("--out", type=Path, default=Path("results/diff"), help="the folder of the comparison")
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", metavar="PART", choices=["check"], help="check")
+    parser.add_argument("--device", default="cuda", help="cuda, mps, cpu, or auto for the first of these that is there")
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="the folder of the results")
+    parser.add_argument("--bundle", type=Path, default=Path(".gpu-bundle"), help="what `make gpu-bundle` packed")
+    parser.add_argument("--seconds", type=float, default=165.0, help="after which the check stops with what is done")
+    parser.add_argument("--dry-run", action="store_true", help="the same on the CPU with tiny models, in seconds")
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
