@@ -46,6 +46,7 @@ from workflow_scripts._records import (
     distrust_damaged_records,
     files_of,
     is_left_locked,
+    note_contents,
     records_may_be_lost,
     refusal,
     without_record,

@@ -31,3 +31,11 @@ rule record:
 
 # here, where every rule is known
 require_records()
+
+
+onsuccess:
+    note_contents(PATHS)
+
+
+onerror:
+    note_contents(PATHS)

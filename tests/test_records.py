@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eat.files import sha256_of, write_json
 from eat.paths import StudyPaths
 from workflow_scripts import _records
-from workflow_scripts._records import files_of, refusal, without_record
+from workflow_scripts._records import files_of, note_contents, refusal, without_record
 from workflow_scripts.render_report import durations
 
 REPORT, TRACE = "results/one/report/report.html", "results/one/traces/dev.parquet"
@@ -42,17 +42,14 @@ RESULTS = ("data/one/t/train.parquet", "results/one/traces/a.parquet", "results/
 CHANGES = ("nothing", "lost", "touched", "replaced", "replaced by an older one", "marked", "of another job")
 
 
-def finished(result: str, reads: str | None = None) -> dict[str, object]:
-    """Put a result in place as a job leaves it; returns its record. reads: the result that the job has read."""
+def finished(result: str) -> dict[str, object]:
+    """Put a result in place as a job leaves it; returns its record."""
     Path(result).parent.mkdir(parents=True, exist_ok=True)
     Path(result).write_text(result, encoding="utf-8")
-    number = RESULTS.index(result)
-    os.utime(result, (ENDED + 100 * number, ENDED + 100 * number))
-    checksums = {reads: f"sha256:{sha256_of(reads)}"} if reads else {}
-    times = {"starttime": STARTED + 100 * number, "endtime": ENDED + 100 * number}
-    record: dict[str, object] = {"rule": "r", "log": [result], "input": [*checksums], "input_checksums": checksums}
-    _records.restore_records({result: record | times})
-    return record | times
+    os.utime(result, (ENDED, ENDED))
+    record = {"rule": "r", "log": [result], "input": [], "starttime": STARTED, "endtime": ENDED}
+    _records.restore_records({result: record})
+    return record
 
 
 def change(result: str, what: str) -> None:
@@ -72,28 +69,34 @@ def change(result: str, what: str) -> None:
         _records.restore_records({result: {"rule": "r", "log": [result], "starttime": 1.8e9 - 9, "endtime": 1.8e9}})
 
 
-@given(st.tuples(*[st.sampled_from(CHANGES)] * len(RESULTS)), st.booleans(), st.booleans())
+@given(
+    st.tuples(*[st.sampled_from(CHANGES)] * len(RESULTS)),
+    st.sampled_from(("nobody", "a full run", "a run of a part")),
+    st.booleans(),
+)
 def test_a_result_has_a_record_if_and_only_if_one_speaks_of_its_content(
-    changes: tuple[str, ...], gathered: bool, others: bool
+    changes: tuple[str, ...], noted_by: str, others: bool
 ) -> None:
-    """Whatever is lost, touched, replaced or made again; with and without the file that a full run leaves."""
+    """Whatever is lost, touched, replaced or made again, and whoever has noted what the jobs made."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
-        records = {result: finished(result, before) for before, result in zip((None, *RESULTS), RESULTS, strict=False)}
-        if gathered:
+        records = {result: finished(result) for result in RESULTS}
+        if noted_by == "a full run":
             content = {result: {"sha256": sha256_of(result), "record": record} for result, record in records.items()}
             write_json(PATHS.records, content)
             _records.restore_records({str(PATHS.records): {"rule": "record", "starttime": 1.0, "endtime": 2.0}})
+        elif noted_by == "a run of a part":
+            note_contents(PATHS)
         if others:
             _records.restore_records({"results/two/metrics.json": records[RESULTS[2]]})
         for result, what in zip(RESULTS, changes, strict=True):
             change(result, what)
-        recorded = set()
-        for number, (result, what) in enumerate(zip(RESULTS, changes, strict=True)):
-            reader = changes[number + 1] if number + 1 < len(RESULTS) else "lost"
-            # the content of a touched result is known from the last full run, or from the record of a job that read it
-            noted = gathered or reader not in ("lost", "marked", "of another job")
-            if what in ("nothing", "marked", "of another job") or (what == "touched" and noted):
-                recorded.add(result)
+        recorded = {
+            result
+            for result, what in zip(RESULTS, changes, strict=True)
+            if what in ("nothing", "marked", "of another job") or (what == "touched" and noted_by != "nobody")
+        }
+        assert set(without_record(PATHS, files_of(PATHS))) == set(RESULTS) - recorded
+        note_contents(PATHS)  # notes nothing of a result that is not the record's
         assert set(without_record(PATHS, files_of(PATHS))) == set(RESULTS) - recorded
 
 

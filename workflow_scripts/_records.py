@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.errors import DamagedFile, listed
-from eat.files import read_json, sha256_of, write_text
+from eat.files import read_json, sha256_of, write_json, write_text
 from eat.paths import StudyPaths
 from eat.progress import counted
 from workflow_scripts._content import cached_sha256
@@ -25,6 +25,7 @@ from workflow_scripts._sources import ROOT, command_line
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
 LOCKS = Path(".snakemake/locks")
+NOTES = Path(".snakemake/eat/contents.json")
 NAME_MAX = 255
 
 RECORDS_ARE_LOST = {"EAT_RECORDS_ARE_LOST": "1"}
@@ -128,8 +129,29 @@ def without_record(paths: StudyPaths, results: Iterable[str]) -> list[str]:
         if result != str(paths.records) and not _has_date(result, record["endtime"])
     ]
     known = _known_contents(paths, records) if others else {}
-    lost += [result for result in others if Path(result).is_file() and cached_sha256(result) not in known[result]]
+    for result in counted("compared", others, "results"):
+        if Path(result).is_file() and cached_sha256(result) not in known[result]:
+            lost.append(result)
     return sorted(result for result in lost if Path(result).is_file())
+
+
+def note_contents(paths: StudyPaths) -> None:
+    """Note, at the end of a run, the content of the results that still have the date of their record.
+
+    DVC gives the results of a stage another date when it takes them up, and so does whoever copies them.
+    """
+    notes = _noted()
+    new = [
+        (result, record)
+        for result in files_of(paths)
+        if (record := _whole(_place(METADATA, result))) is not None
+        and notes.get(result, {}).get("starttime") != record["starttime"]
+        and _has_date(result, record["endtime"])
+    ]
+    for result, record in counted("noted the content of", new, "results"):
+        notes[result] = {"starttime": record["starttime"], "sha256": cached_sha256(result)}
+    if new:
+        write_json(NOTES, notes)
 
 
 def _has_date(file: str, date: float) -> bool:
@@ -140,16 +162,25 @@ def _has_date(file: str, date: float) -> bool:
 
 
 def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
-    """The sha256 that the recorded job gave to each result: by the last full run, and by the jobs that have read it."""
+    """The sha256 that the recorded job gave to each result: by the last full run, and by what later runs noted."""
     known: dict[str, set[str]] = {result: set() for result in records}
-    for result, entry in _gathered(paths).items():
-        if result in records and entry["record"]["starttime"] == records[result]["starttime"]:
-            known[result].add(entry["sha256"])
-    for reader in read_records(paths.study).values():
-        for result, sha256 in (reader.get("input_checksums") or {}).items():
-            if result in records and reader["starttime"] >= records[result]["endtime"]:
-                known[result].add(sha256.removeprefix("sha256:"))
+    gathered = {
+        result: {"starttime": entry["record"]["starttime"], "sha256": entry["sha256"]}
+        for result, entry in _gathered(paths).items()
+    }
+    for notes in (gathered, _noted()):
+        for result, note in notes.items():
+            if result in records and note["starttime"] == records[result]["starttime"]:
+                known[result].add(note["sha256"])
     return known
+
+
+def _noted() -> dict[str, Any]:
+    """What `note_contents` has noted: output -> starttime of the record, sha256."""
+    try:
+        return dict(read_json(NOTES))
+    except DamagedFile:
+        return {}
 
 
 def _gathered(paths: StudyPaths) -> dict[str, Any]:
