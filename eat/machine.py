@@ -66,19 +66,23 @@ def _own_seconds() -> float:
 
 def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Processor, cores, memory, system, Python, and the GPU where there is one."""
-    gpu = None
-    if str(device).startswith("cuda"):
-        import torch
-
-        gpu = torch.cuda.get_device_name(device)
     return {
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "gpu": gpu,
+        "gpu": processor_name(device) if str(device).startswith("cuda") else None,
     }
+
+
+def processor_name(device: torch.device | str = "cpu") -> str:
+    """What computes on a device, by the name its maker gave it."""
+    if not str(device).startswith("cuda"):
+        return cpu_name()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def cpu_name() -> str:

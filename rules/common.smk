@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,6 +68,21 @@ if "EAT_RECORDS_ARE_LOST" not in os.environ:
     if workflow.is_main_process:
         for result in distrust_damaged_records():
             print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+
+
+# the rules that need a device and a precision
+COMPUTING = {"finetune", "trace", "trace_teacher", "measure_time"}
+
+
+onstart:
+    # before hours of training, and not when a trace finds it. On a cluster other machines compute, and in a software
+    # environment of a rule another PyTorch: their jobs say it
+    local = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
+    if local and COMPUTING & {job.rule.name for job in workflow.dag.needrun_jobs()}:
+        given = canonical_json(STUDY.model_dump(mode="json", by_alias=True))
+        tried = ["python", "-m", "workflow_scripts.check_machine", "--study", given]
+        if subprocess.run(tried, check=False).returncode != 0:
+            raise WorkflowError("this machine cannot run the study as it stands; no job was started")
 
 
 def one_of(names):

@@ -336,12 +336,30 @@ def test_onnx_runtime_is_left_out_with_a_line_and_refused_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(engine, "missing_packages", lambda: ["onnxruntime"])
-    found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
+    with tiny.any_precision():
+        found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
     assert set(found.facts["skipped"]) == {"ort-6", "ort-int8-6"}
     assert "ort-6 is left out: it needs onnxruntime; pip install" in capsys.readouterr().err
     assert not set(found.tables["engine"]["system"]) & {"ort-6", "ort-int8-6"}
     with pytest.raises(EatError, match=r"ort-6 needs onnxruntime, which is not installed; pip install .*\[bench\]"):
         bench_engine(options(systems=("ort-6",)))
+
+
+def test_a_precision_that_is_of_no_use_here_is_left_out_with_a_line_and_refused_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(
+        "eat.precision._fault",
+        lambda precision, device, stock: "computes wrong sums" if precision == "int8" and stock else None,
+    )
+    found = bench_engine(options(systems=("packed-int8-6",), lengths=(8,), batch_sizes=(1,), rounds=1))
+    assert set(found.facts["skipped"]) == {"hf-int8-6"}
+    assert "hf-int8-6 is left out: precision int8 computes wrong sums on this processor (" in capsys.readouterr().err
+    rows = found.tables["engine"].set_index("system")
+    assert np.isnan(rows.loc["packed-int8-6", "stock_speedup"])  # against the row that is left out
+    assert rows.loc[AGAIN, "stock_speedup"] > 0
+    with pytest.raises(EatError, match=r"^hf-int8-6: precision int8 computes wrong sums on this processor \("):
+        bench_engine(options(systems=("hf-int8-6",)))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Read a study's configuration and say what it consists of, or what is wrong with it."""
+"""Read a study's configuration and say what it consists of, or what is wrong with it, on this machine too."""
 
 from __future__ import annotations
 
@@ -16,14 +16,24 @@ from workflow_scripts._command import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a YAML file, such as config/config.yaml")
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="it runs on other machines, such as a cluster's: try nothing here"
+    )
     arguments = parser.parse_args()
     study = load_study(arguments.config)
     check_depths(study, known_depths(study.backbones))
     for task in study.tasks.values():
         source_files(task.source, study.glue_dir)
+    notes = []
+    if not arguments.elsewhere:
+        from eat.requirements import require_machine
+
+        notes = require_machine(study)
     print(f"study {study.study}, seeds {listed(study.seeds)}")
     print(f"tasks: {listed(study.tasks)}")
     print(f"systems: {listed(study.systems)}")
+    for note in notes:
+        print(f"on this machine: {note}")
 
 
 if __name__ == "__main__":

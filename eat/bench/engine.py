@@ -42,6 +42,8 @@ from eat.bench.systems import AGAIN, MINILM, REFERENCE, SAME, SYSTEMS, System, c
 from eat.encoder import Shape
 from eat.errors import EatError, listed
 from eat.machine import machine_facts, quiet
+from eat.precision import refusal
+from eat.statistics import Estimate
 
 PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, inner size and columns of the matrix products of which the best counts."""
@@ -137,6 +139,10 @@ def systems_of(options: EngineOptions) -> list[System]:
     asked = [name for name in options.systems or () if SYSTEMS[name].engine == "onnx"]
     if missing and asked:
         raise EatError(f"{listed(asked)} needs {listed(missing)}, which is not installed; {INSTALL}")
+    for name in options.systems or ():
+        reason = refused(SYSTEMS[name])
+        if reason is not None:
+            raise EatError(f"{name}: {reason}")
     longest = max(options.lengths, default=SHORTEST)
     positions = options.shape.positions
     _require(
@@ -144,6 +150,11 @@ def systems_of(options: EngineOptions) -> list[System]:
         f"a length of {longest} tokens, but the models have {positions} positions; `eat bench growth` has longer ones",
     )
     return systems
+
+
+def refused(system: System) -> str | None:
+    """Why a system cannot run here in its precision, if so; ONNX Runtime has kernels of its own for every processor."""
+    return None if system.engine == "onnx" else refusal(system.precision, stock=system.engine == "stock")
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -187,10 +198,13 @@ class Fleet:
         worker: Worker | None = None
         with progress(len(systems), "building") as bar:
             for system in list(systems):
-                if system.engine != "onnx":
+                reason = refused(system)
+                if reason is not None:
+                    self._skip(system, reason, systems)
+                elif system.engine != "onnx":
                     self.runners[system.name] = build_runner(system, options.shape)
                 elif missing:
-                    self._skip(system, f"needs {listed(missing)}; {INSTALL}", systems)
+                    self._skip(system, f"it needs {listed(missing)}; {INSTALL}", systems)
                 else:
                     if worker is None:
                         worker = Worker("eat.bench.onnx_worker")
@@ -202,7 +216,7 @@ class Fleet:
                 bar.update()
 
     def _skip(self, system: System, why: str, systems: list[System]) -> None:
-        print(f"{system.name} is left out: it {why}", file=sys.stderr)
+        print(f"{system.name} is left out: {why}", file=sys.stderr)
         self.skipped[system.name] = why
         systems.remove(system)
 
@@ -306,13 +320,16 @@ def _rows(
 ) -> list[dict[str, Any]]:
     medians = round_medians(timed)
     reference = percentiles(timed, REFERENCE)
+    running = {system.name for system in systems}
+    unknown = Estimate(np.nan, np.nan, np.nan)
     rows = []
     for system in systems:
         for order in case.orders:
             name = entry(system.name, order)
             times = percentiles(timed, name)
             gain = speedup(medians, REFERENCE, name)
-            own_stock = speedup(medians, entry(system.stock, order), name)
+            # the stock system of its precision may be left out
+            own_stock = speedup(medians, entry(system.stock, order), name) if system.stock in running else unknown
             rows.append(
                 {
                     "system": system.name,
