@@ -532,7 +532,11 @@ class System(Strict):
     last_head: Literal["bert", "distilbert", "linear"] = Field(
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
-    precision: Precision = Field("float32", description="What it runs in, when traced and timed; int8 for the CPU.")
+    precision: Precision = Field(
+        "float32",
+        description="What it runs in, when traced and timed; int8 for the CPU. It is refused on a machine where it "
+        "takes more than twice as long as float32, or is computed wrongly.",
+    )
     calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
 
@@ -600,7 +604,8 @@ class Training(Strict):
     )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32",
-        description="Mixed precision if not float32. On a CPU bfloat16 pays where the hardware multiplies it (AMX).",
+        description="Mixed precision if not float32. On a machine where it takes more than twice as long as float32, "
+        "models are trained in float32; each records what it was trained in.",
     )
     device: Device = Field(
         "auto",
@@ -639,7 +644,9 @@ class Timing(Strict):
     threads: int = Field(2, ge=1)
     device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
     stock: Distinct[Precision] = Field(
-        default=[], description="Also time the stock dense model in these precisions (latency only)."
+        default=[],
+        description="Also time the stock dense model in these precisions (latency only), but for those that would be "
+        "refused in a system.",
     )
     deep_layers: int | None = Field(
         12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."

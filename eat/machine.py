@@ -71,7 +71,7 @@ def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
     if str(device).startswith("cuda"):
         import torch
 
-        gpu, driver, cuda = torch.cuda.get_device_name(device), driver_version(), torch.version.cuda
+        gpu, driver, cuda = processor_name(device), driver_version(), torch.version.cuda
     return {
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(),
@@ -92,6 +92,15 @@ def driver_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.split("\n", maxsplit=1)[0].strip() or None
+
+
+def processor_name(device: torch.device | str = "cpu") -> str:
+    """What computes on a device, by the name its maker gave it."""
+    if not str(device).startswith("cuda"):
+        return cpu_name()
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def cpu_name() -> str:

@@ -4,6 +4,8 @@ float32, float16 and bfloat16 convert everything. int8 (for the CPU) computes th
 integers, with one scale for each output of a weight and one for each token: a text's answer does not depend on the
 texts beside it. What is prepared here can no longer be trained or saved: the layers' products and norms become plain
 functions on weights laid out for inference (docs/speed.md has what each step gave).
+
+Which precisions are worth running depends on the processor: `refusal` tells, by trying.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.ao.quantization
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from eat.encoder import ACTIVATIONS, EncoderLayer, PackedEncoder
 from eat.errors import EatError, listed
+from eat.probe import MISSING, example, slowdown, too_slow, where
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LARGEST = 127.0
 
@@ -145,11 +151,8 @@ def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str =
 
     Raises `EatError` where the precision is unknown, or int8 is asked for on a GPU.
     """
-    _require_known(precision)
+    _require_possible(precision, device)
     _keep_kernels()
-    device = torch.device(device)
-    if precision == "int8" and device.type != "cpu":
-        raise EatError(f"precision int8 on {device.type}; it is for the CPU: take float16 or bfloat16 on a GPU")
     dtype, product = PRECISIONS[precision]
     encoder.eval().to(device, dtype)
     for layer in encoder.layers:
@@ -171,9 +174,19 @@ def _keep_kernels() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
-def _require_known(precision: str) -> None:
+def _require_possible(precision: str, device: torch.device | str) -> None:
+    reason = _impossible(precision, device)
+    if reason is not None:
+        raise EatError(reason)
+
+
+def _impossible(precision: str, device: torch.device | str) -> str | None:
+    """Why a precision is not to be had on a device of any make, in one line."""
     if precision not in PRECISIONS:
-        raise EatError(f"precision {precision!r}; known: {listed(PRECISIONS)}")
+        return f"precision {precision!r}; known: {listed(PRECISIONS)}"
+    if precision == "int8" and torch.device(device).type != "cpu":
+        return f"precision int8 on {device}; it is for the CPU: take float16 or bfloat16 on a GPU"
+    return None
 
 
 def _replace(layer: nn.Module, name: str, function: Product) -> None:
@@ -188,14 +201,81 @@ def prepare_stock(model: PreTrainedModel, precision: str, device: torch.device |
 
     Its weights keep the layout that `transformers` gives them. Raises `EatError` as `prepare` does.
     """
-    _require_known(precision)
+    _require_possible(precision, device)
     _keep_kernels()
-    if precision != "int8":
+    if precision == "int8":
+        _quantize(model.eval())
+    else:
         model.eval().to(torch.device(device), getattr(torch, precision))
-        return
-    if torch.device(device).type != "cpu":
-        raise EatError(f"precision int8 on {device}; dynamic quantisation is for the CPU")
+
+
+def _quantize(module: nn.Module) -> None:
+    """PyTorch's dynamic quantisation of every `nn.Linear` below a module, in place."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated, and still what there is without another package
         quantize: Callable[..., object] = torch.ao.quantization.quantize_dynamic
-        quantize(model.eval(), {nn.Linear}, dtype=torch.qint8, inplace=True)
+        quantize(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
+
+
+# --- what a machine can do ----------------------------------------------------------------------------------------
+
+FARTHEST = 0.05
+"""How far a product may be from that in float32, as a part of its norm. In int8 rounding alone makes it 0.01 to 0.02.
+
+Processors without VNNI add pairs of int8 products in 16 bits, which saturate: the product is then off by an eighth.
+"""
+
+REMEDY = {
+    "int8": "a processor that multiplies int8 (AVX-512 VNNI, AMX)",
+    "bfloat16": "a processor that multiplies bfloat16 (AVX-512 BF16, AMX)",
+    "float16": "a GPU",
+}
+
+
+def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> str | None:
+    """Why a precision is not used on a device, in one line with the remedy; `None` if nothing speaks against it.
+
+    It is refused if a product takes more than `SLOWEST` times as long as in float32, is wrong, or does not run at all.
+    stock: as stock models compute it.
+    """
+    device = torch.device(device)
+    impossible = _impossible(precision, device)
+    if impossible is not None or precision == "float32":
+        return impossible
+    fault = _fault(precision, device, stock)
+    if fault is None:
+        return None
+    return f"precision {precision} {fault} on {where(device)}; take float32, or {REMEDY[precision]}"
+
+
+def require_usable(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> None:
+    """Raise `EatError` with the line of `refusal` if there is one."""
+    reason = refusal(precision, device, stock)
+    if reason is not None:
+        raise EatError(reason)
+
+
+@cache
+def _fault(precision: str, device: torch.device, stock: bool) -> str | None:
+    """What is wrong with a precision on a device, in a few words; tried once a process."""
+    _keep_kernels()
+
+    def product_in(precision: str) -> Callable[[], Tensor]:
+        linear, x = example(device)
+        dtype, product = PRECISIONS[precision]
+        if not stock:
+            return partial(product(linear.to(dtype), None), x.to(dtype))
+        model = nn.Sequential(linear.to(dtype))
+        if precision == "int8":
+            _quantize(model)
+        return partial(model, x.to(dtype))
+
+    try:
+        with torch.inference_mode():
+            tried, plain = product_in(precision), product_in("float32")
+            error = float((tried().float() - plain()).norm() / plain().norm())
+            if not error <= FARTHEST:
+                return f"computes wrong sums ({100 * error:.0f} % off)"
+            return too_slow(slowdown(tried, plain))
+    except MISSING:
+        return "does not run"

@@ -14,7 +14,7 @@ from eat.devices import resolve_device
 from eat.encoder import PackedBatch
 from eat.errors import EatError, listed
 from eat.model import EatForSequenceClassification
-from eat.precision import prepare
+from eat.precision import prepare, require_usable
 from eat.progress import Progress
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
@@ -33,11 +33,11 @@ def record_trace(
 
     models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). labels: the
     task's, in order. name: says in the progress lines what is traced. device: where it runs; the trace records it.
-    Raises `EatError` where the device is not there, where the model was trained for
-    other labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or
-    infinite.
+    Raises `EatError` where the device is not there or refuses the precision, where the model was trained for other
+    labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or infinite.
     """
     where = resolve_device(device)
+    require_usable(parts["precision"], where)
     model = load_system(models, parts)
     trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
     if trained != list(labels):

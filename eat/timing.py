@@ -9,6 +9,7 @@ with the trace, so that the accuracy that is reported and the model that is time
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,12 +29,13 @@ from eat.devices import resolve_device
 from eat.encoder import PackedBatch, PackedEncoder
 from eat.errors import EatError, listed
 from eat.exits import ExitPolicy
-from eat.files import sha256_of
+from eat.files import read_json, sha256_of
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, quiet, versions
 from eat.model import EatForSequenceClassification, load_model
 from eat.operating_points import Replay, policies, replay
-from eat.precision import prepare, prepare_stock
+from eat.precision import prepare, prepare_stock, require_usable
 from eat.progress import Progress
+from eat.requirements import left_out_stock
 from eat.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
 from eat.tokens import Encoded, encode_split, load_tokenizer, read_split
 from eat.trace import Trace
@@ -118,10 +120,16 @@ class TimedSystem:
 def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path) -> TimingResult:
     """Time all systems of a task at all their thresholds, and the reference rows, over the same dev texts.
 
-    Raises `EatError` where an answer differs from the trace by more than rounding can explain.
+    Raises `EatError` where an answer differs from the trace by more than rounding can explain, and, before anything is
+    timed, where the device is not there or a system's precision is of no use on it.
     """
     options = study.timing
     device = resolve_device(options.device, "timing.device")
+    for timed in systems:
+        require_usable(study.systems[timed.system].precision, device)
+    left_out = left_out_stock(study, device)
+    for name, reason in left_out.items():
+        print(f"{task}: {name} is left out: {reason}", file=sys.stderr, flush=True)
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
     texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)
@@ -139,6 +147,8 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         "task": task,
         "date": datetime.now(UTC).date().isoformat(),
         "device": device.type,
+        "left_out": left_out,
+        "trained": trained_in(systems),
         "precisions": {entry.system: entry.precision for entry in entries},
         "threads": options.threads,
         "n_timed": len(texts.ids),
@@ -160,6 +170,17 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
 # --- what is timed ------------------------------------------------------------------------------------------------
 
 
+def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
+    """In which precision and on which device the models of each system were trained, as they record it."""
+    found: dict[str, dict[str, None]] = {}
+    for timed in systems:
+        for folder in timed.models:
+            setting = read_json(folder / "config.json").get("trained")
+            if setting:
+                found.setdefault(timed.system, {})[f"{setting['precision']} on {setting['device']}"] = None
+    return {system: list(settings) for system, settings in found.items()}
+
+
 def _entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
     """The entries of one trained system: one a threshold."""
     row = study.systems[timed.system]
@@ -179,7 +200,7 @@ def _reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, devi
     """Stock `transformers` with the reference's weights, in several ways.
 
     Plain, once more (A/A) and sorted by length, in the reference's precision; in other precisions, and with more layers
-    at random, for their latency alone.
+    at random, for their latency alone. Stock rows whose precision is refused are left out.
     """
     model = load_model(timed.models[0], study.parts(timed.system))
     labels = [model.config.id2label[index] for index in range(len(model.config.id2label))]
@@ -197,7 +218,8 @@ def _reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, devi
         replace(plain, system=STOCK_AGAIN),
         replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
     ]
-    entries += [entry(stock_variant(other), model, other) for other in study.timing.stock]
+    others = [other for other in study.timing.stock if stock_variant(other) not in left_out_stock(study, device)]
+    entries += [entry(stock_variant(other), model, other) for other in others]
     if study.timing.deep_layers:
         deep = _deeper(model, study.timing.deep_layers)
         entries.append(entry(stock_variant(study.timing.deep_layers), deep, precision))

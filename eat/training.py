@@ -27,7 +27,6 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 from transformers.utils import logging as transformers_logging
 
 from eat.depths import chosen_layers
-from eat.devices import resolve_device
 from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
@@ -36,6 +35,7 @@ from eat.losses import SELF, JointLoss, exit_weights
 from eat.model import EatConfig, EatForSequenceClassification, load_model
 from eat.progress import Progress
 from eat.saliency import saliency_of_texts
+from eat.setting import Setting, fallback
 from eat.tokens import Encoded, copy_tokenizer, encode, encode_split, load_tokenizer, read_split, require_embeddings
 from eat.trace import Trace
 from eat.weights import load_encoder, read_checkpoint
@@ -69,14 +69,14 @@ class StageInputs:
     code: str = ""
 
     def fingerprint(self) -> str:
-        """A hash of what determines the weights: recipe, data, parent, seed, device, code, the libraries' versions."""
+        """A hash of what determines the weights: recipe, data, parent, seed, setting, code, the libraries' versions."""
         parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
         files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
         return digest(
             {
                 "spec": dict(self.spec),
                 "seed": self.seed,
-                "device": device_of(self.spec).type,
+                "setting": asdict(Setting.of(self.spec)),
                 "files": [sha256_of(file) for file in files],
                 "code": self.code,
                 "libraries": [version(name) for name in ("torch", "transformers", "accelerate")],
@@ -93,7 +93,9 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     does not fit the model, and where the loss is not finite.
     """
     spec = inputs.spec
-    device = device_of(spec)
+    setting = Setting.of(spec)
+    if setting.precision != spec["training"]["precision"]:
+        print(f"{name}: {fallback(spec['training']['precision'], setting.device)}", file=sys.stderr, flush=True)
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
@@ -110,13 +112,13 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
         if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
-            _add_saliency(examples, inputs.parent, name, device)
+            _add_saliency(examples, inputs.parent, name, setting.device)
         for cut_short in out.parent.glob(f".{out.name}.*.part"):
             shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
         whole = newest_checkpoint(folder)
         _remove_newer(folder, whole)
-        arguments = _arguments(spec, inputs.seed, folder, len(examples))
+        arguments = _arguments(spec, setting, inputs.seed, folder, len(examples))
         trainer = StageTrainer(
             model=model,
             args=arguments,
@@ -141,16 +143,11 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
             model.encoder.reducer.soften(False)
-            model.config.trained = {"device": device.type}
+            model.config.trained = asdict(setting)
             model.save_pretrained(temporary)
             copy_tokenizer(inputs.parent, temporary)
             write_text(temporary / "train_log.jsonl", log.text())
         shutil.rmtree(of_this_model)
-
-
-def device_of(spec: Mapping[str, Any]) -> torch.device:
-    """Where a stage is trained here. Raises `EatError` if the device that the study names is not there."""
-    return resolve_device(spec["training"]["device"], "training.device")
 
 
 def build_model(
@@ -239,7 +236,7 @@ def _set_trainable(model: EatForSequenceClassification, heads: list[int] | None,
     model.encoder.reducer.requires_grad_(soft)
 
 
-def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: torch.device) -> None:
+def _add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: str) -> None:
     """Give every training text the saliency of its tokens in the model that the stage starts from."""
     model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []}).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
@@ -293,7 +290,7 @@ def collate(examples: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) -> TrainingArguments:
+def _arguments(spec: Mapping[str, Any], setting: Setting, seed: int, folder: Path, examples: int) -> TrainingArguments:
     training = spec["training"]
     steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
     arguments = TrainingArguments(
@@ -306,9 +303,9 @@ def _arguments(spec: Mapping[str, Any], seed: int, folder: Path, examples: int) 
         lr_scheduler_type="linear",
         max_grad_norm=training["max_grad_norm"],
         optim="adamw_torch_fused",
-        fp16=training["precision"] == "float16",
-        bf16=training["precision"] == "bfloat16",
-        use_cpu=device_of(spec).type == "cpu",
+        fp16=setting.precision == "float16",
+        bf16=setting.precision == "bfloat16",
+        use_cpu=setting.device == "cpu",
         seed=seed,
         data_seed=seed,
         logging_steps=10,

@@ -11,6 +11,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -133,6 +134,22 @@ def from_here(file):
 def sources_of(module):
     """The files of a command's module and of all local modules it can import."""
     return [from_here(file) for file in _sources.sources_of(module)]
+
+
+# the rules that need a device and a precision
+COMPUTING = {"finetune", "trace", "trace_teacher", "measure_time"}
+
+
+onstart:
+    # before hours of training, and not when a trace finds it. On a cluster other machines compute, and in a software
+    # environment of a rule another PyTorch: their jobs say it
+    local = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
+    if local and COMPUTING & {job.rule.name for job in workflow.dag.needrun_jobs()}:
+        given = canonical_json(STUDY.model_dump(mode="json", by_alias=True))
+        tried = ["python", "-m", "workflow_scripts.check_machine", "--study", given]
+        found = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        if subprocess.run(tried, check=False, env=os.environ | {"PYTHONPATH": found}).returncode != 0:
+            raise WorkflowError("this machine cannot run the study as it stands; no job was started")
 
 
 def one_of(names):

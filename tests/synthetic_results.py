@@ -121,6 +121,8 @@ class Made:
     n: int = 1706
     busy: bool = False
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Stock rows that were not timed, and why."""
     classes: tuple[str, ...] = ("negative", "positive")
     batch_sizes: tuple[int, ...] = (1, 32)
     changes: dict[str, Any] = field(default_factory=dict)
@@ -340,6 +342,8 @@ def timing_json(task: str, made: Made) -> dict[str, Any]:
         "task": task,
         "date": "2026-01-31",
         "device": "cpu",
+        "left_out": made.left_out,
+        "trained": {system.name: ["bfloat16 on cpu"] for system in made.systems},
         "precisions": dict.fromkeys((*stock, *(system.name for system in made.systems)), "float32"),
         "threads": 2,
         "n_timed": 200,

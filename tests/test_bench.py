@@ -345,13 +345,14 @@ def test_onnx_runtime_is_left_out_with_a_line_and_refused_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(engine, "missing_packages", lambda: ["onnxruntime"])
-    found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
+    with tiny.any_precision():
+        found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
     assert set(found.facts["skipped"]) == {"ort-6", "ort-int8-6", "hf-float16-6", "packed-float16-6"}
     told = capsys.readouterr().err
     assert "ort-6 is left out: it needs onnxruntime, which is not installed; pip install" in told
     assert "packed-float16-6 is left out: it computes in float16, which is for a GPU" in told
     assert not set(found.tables["engine"]["system"]) & {"ort-6", "ort-int8-6"}
-    with pytest.raises(EatError, match=r"ort-6 needs onnxruntime, which is not installed; pip install .*\[bench\]"):
+    with pytest.raises(EatError, match=r"ort-6: it needs onnxruntime, which is not installed; pip install .*\[bench\]"):
         bench_engine(options(systems=("ort-6",)))
 
 
@@ -361,14 +362,15 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
         bench_engine(options(device="cuda"))
 
 
-def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for():
+def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eat.precision._fault", lambda precision, device, stock: None)
     gpu = torch.device("cuda")
     found, skipped = engine.systems_of(options(systems=None), gpu)
     assert set(skipped) == {"hf-int8-6", "packed-int8-6", "ort-6", "ort-int8-6"}
     assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
-    with pytest.raises(EatError, match=r"^packed-int8-6 computes in int8, which is for the CPU; take float16"):
+    with pytest.raises(EatError, match=r"^packed-int8-6: it computes in int8, which is for the CPU; take float16"):
         engine.systems_of(options(systems=("packed-int8-6",)), gpu)
-    with pytest.raises(EatError, match=r"^ort-6 is measured on the CPU alone"):
+    with pytest.raises(EatError, match=r"^ort-6: it is measured on the CPU alone"):
         engine.systems_of(options(systems=("ort-6",)), gpu)
 
 
@@ -391,6 +393,23 @@ def test_bert_base_is_compared_with_stock_models_of_its_depth(tmp_path: Path):
     assert "Speed-up against hf-sdpa-12" in found.markdown
     assert set(table["device"]) == {"cpu"} and table["gpu"].isna().all()
     write_findings(found, tmp_path / "out", "eat bench engine --shape bert-base")
+
+
+def test_a_precision_that_is_of_no_use_here_is_left_out_with_a_line_and_refused_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(
+        "eat.precision._fault",
+        lambda precision, device, stock: "computes wrong sums" if precision == "int8" and stock else None,
+    )
+    found = bench_engine(options(systems=("packed-int8-6",), lengths=(8,), batch_sizes=(1,), rounds=1))
+    assert set(found.facts["skipped"]) == {"hf-int8-6"}
+    assert "hf-int8-6 is left out: precision int8 computes wrong sums on this processor (" in capsys.readouterr().err
+    rows = found.tables["engine"].set_index("system")
+    assert np.isnan(rows.loc["packed-int8-6", "stock_speedup"])  # against the row that is left out
+    assert rows.loc[AGAIN, "stock_speedup"] > 0
+    with pytest.raises(EatError, match=r"^hf-int8-6: precision int8 computes wrong sums on this processor \("):
+        bench_engine(options(systems=("hf-int8-6",)))
 
 
 @pytest.mark.slow

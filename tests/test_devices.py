@@ -15,6 +15,7 @@ from eat.devices import resolve_device
 from eat.errors import EatError
 from eat.model import load_model
 from eat.recording import record_trace
+from eat.setting import Setting
 from eat.training import StageInputs, train_stage
 
 
@@ -101,7 +102,7 @@ def test_training_stays_on_its_device_where_there_is_a_gpu(
     # a checkpoint holds the state of the GPU's generator if there is a GPU
     monkeypatch.setattr(torch.cuda.random, "get_rng_state", lambda: torch.zeros(1, dtype=torch.uint8))
     train_stage(inputs, tmp_path / "model", tmp_path / "checkpoints", "tiny")
-    assert load_model(tmp_path / "model").config.trained["device"] == "cpu"
+    assert load_model(tmp_path / "model").config.trained == {"device": "cpu", "precision": "float32"}
 
 
 def test_training_on_a_device_that_is_not_there_is_refused_at_once(machine: Any, inputs: StageInputs, tmp_path: Path):
@@ -126,6 +127,5 @@ def test_a_training_takes_one_gpu_of_several(
     machine("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    inputs.spec["training"]["device"] = "cuda"
-    arguments = training._arguments(inputs.spec, 1, tmp_path, 8)
+    arguments = training._arguments(inputs.spec, Setting("cuda", "float32"), 1, tmp_path, 8)
     assert (arguments.device.type, arguments.n_gpu) == ("cuda", 1)

@@ -1,10 +1,13 @@
 """What a precision does to a model: int8 products against float ones, and models that answer as they did, or nearly.
 
-Bounds of int8 come from its steps: 1/127 of the largest value of a token, and of an output's weights.
+Bounds of int8 come from its steps: 1/127 of the largest value of a token, and of an output's weights. Where a machine
+computes int8 wrongly, these tests are skipped with its own reason; what decides that is tested at the end.
 """
 
 from __future__ import annotations
 
+import re
+import time
 from typing import Any
 
 import pytest
@@ -12,11 +15,15 @@ import tiny
 import torch
 from torch import Tensor, nn
 
+from eat import precision as precisions
 from eat.encoder import ACTIVATIONS, EncoderLayer
 from eat.errors import EatError
 from eat.exits import ExitPolicy
+from eat.machine import cpu_name
 from eat.model import EatForSequenceClassification
-from eat.precision import PRECISIONS, Int8Linear, prepare, prepare_stock
+from eat.precision import PRECISIONS, Int8Linear, prepare, prepare_stock, refusal, require_usable
+from eat.probe import slowdown
+from eat.setting import training_fault
 
 LENGTHS = [17, 3, 24, 1, 9, 12]
 PARTS: dict[str, Any] = {
@@ -59,6 +66,7 @@ def tokens(count: int, width: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(32, 96), (64, 32), (384, 100), (33, 7)])
 def test_an_int8_product_errs_by_at_most_its_steps(inputs: int, outputs: int):
+    tiny.need_right_sums("int8")
     float_linear = linear(inputs, outputs)
     float_linear.weight.mul_(10.0 ** torch.linspace(-2, 2, outputs)[:, None])  # outputs of very different size
     x = tokens(20, inputs)
@@ -81,6 +89,7 @@ def test_an_int8_product_errs_by_at_most_its_steps(inputs: int, outputs: int):
 
 
 def test_values_that_int8_holds_are_exact():
+    tiny.need_right_sums("int8")
     # whole numbers up to 127 times a power of 2, 127 among them: the scale is that power, and a sum of 32 products is
     # at most 32 * 127^2 < 2^24, exact in float32
     generator = torch.Generator().manual_seed(0)
@@ -143,6 +152,7 @@ def logits_of(model: EatForSequenceClassification, lengths: list[int] = LENGTHS)
 @pytest.mark.parametrize("parts", [{}, {"last_head": "bert", "read": "mean"}, PARTS], ids=["dense", "bert", "eat"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_prepared_model_answers_as_before_within_its_precision(precision: str, parts: dict[str, Any]):
+    tiny.need_right_sums(precision)
     model = tiny.model(**parts)
     before = logits_of(model)
     model.train()
@@ -221,6 +231,7 @@ def test_int8_is_of_the_four_products_of_each_layer_alone():
 @pytest.mark.parametrize("kind", ["norm", "received", "random"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_prepared_model_leaves_early_and_removes_tokens(precision: str, kind: str):
+    tiny.need_right_sums(precision)
     reducer = {"kind": kind, "after": [1, 3], "ratio": 0.3, "protect": ["cls", "sep"]}
     model = tiny.model(**PARTS | {"reducer": reducer}, read="mean")
     before = {rule: model.run(tiny.batch(LENGTHS), ExitPolicy((rule,), 0.5)) for rule in RULES}
@@ -293,3 +304,105 @@ def test_int8_on_a_gpu_is_refused_before_anything_is_moved():
     with pytest.raises(EatError, match=r"^precision int8 on cuda; .* CPU"):
         prepare_stock(stock, "int8", "cuda")
     assert type(stock.bert.encoder.layer[0].output.dense) is nn.Linear
+
+
+# --- what a machine refuses ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tried_anew():
+    """What is tried once a process is tried again."""
+    precisions._fault.cache_clear()
+    yield
+    precisions._fault.cache_clear()
+
+
+def product_of(monkeypatch: pytest.MonkeyPatch, precision: str, change: Any) -> None:
+    """Let products of a precision be those of float32, changed."""
+
+    def changed(linear: nn.Linear, activation: str | None) -> Any:
+        product = PRECISIONS["float32"][1](linear.float(), activation)
+        return lambda x: change(product(x.float()))
+
+    monkeypatch.setattr(precisions, "PRECISIONS", {**PRECISIONS, precision: (PRECISIONS[precision][0], changed)})
+
+
+@pytest.mark.usefixtures("tried_anew")
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda y: y * 0.9, r"computes wrong sums \(10 % off\)"),
+        (lambda y: y * torch.nan, r"computes wrong sums \(nan % off\)"),
+        (lambda y: y.a_kernel_that_is_missing(), "does not run"),
+        (lambda y: (time.sleep(0.1), y)[1], r"takes \d+(\.\d)? times as long as float32"),
+    ],
+    ids=["wrong", "not a number", "without a kernel", "slow"],
+)
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_a_precision_of_no_use_is_refused_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, precision: str, change: Any, fault: str
+):
+    product_of(monkeypatch, precision, change)
+    reason = refusal(precision)
+    assert reason is not None
+    here = re.escape(cpu_name())
+    assert re.fullmatch(rf"precision {precision} {fault} on this processor \({here}\); take float32, or a .+", reason)
+    with pytest.raises(EatError, match=f"^{re.escape(reason)}$"):
+        require_usable(precision)
+
+
+@pytest.mark.usefixtures("tried_anew")
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+def test_a_precision_that_is_as_fast_is_taken(monkeypatch: pytest.MonkeyPatch, precision: str):
+    product_of(monkeypatch, precision, lambda y: y * 1.001)
+    monkeypatch.setattr(precisions, "slowdown", lambda tried, plain: 1.9)
+    assert refusal(precision) is None
+    require_usable(precision)
+
+
+@pytest.mark.usefixtures("tried_anew")
+def test_a_precision_is_tried_once_a_process(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    monkeypatch.setattr(precisions, "slowdown", lambda tried, plain: asked.append("") or 3.0)
+    assert refusal("bfloat16") == refusal("bfloat16", torch.device("cpu")) is not None
+    assert len(asked) == 1
+    assert refusal("float32") is None
+    assert len(asked) == 1  # what all others are compared with
+
+
+@pytest.mark.usefixtures("tried_anew")
+def test_stock_int8_without_an_engine_for_it_is_refused(monkeypatch: pytest.MonkeyPatch):
+    def missing(module: nn.Module) -> None:
+        raise RuntimeError("Didn't find engine for operation quantized::linear_prepack NoQEngine")
+
+    monkeypatch.setattr(precisions, "_quantize", missing)
+    reason = refusal("int8", stock=True)
+    assert reason is not None and reason.startswith("precision int8 does not run on this processor (")
+
+
+def test_trying_is_bounded_and_leaves_threads_and_random_numbers_as_they_were():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    calls: list[int] = []
+
+    def slow() -> Tensor:
+        calls.append(torch.get_num_threads())
+        time.sleep(0.3)
+        return torch.zeros(1)
+
+    try:
+        assert slowdown(slow, lambda: torch.zeros(1)) > 10
+        assert set(calls) == {1} and len(calls) <= 4  # 0.5 s, and one round more
+        precisions._fault.__wrapped__("bfloat16", torch.device("cpu"), False)
+        training_fault.__wrapped__("bfloat16", torch.device("cpu"))
+        assert torch.get_num_threads() == 2
+        assert torch.equal(torch.rand(1), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_training_in_float32_is_never_refused():
+    assert training_fault("float32", torch.device("cpu")) is None

@@ -21,6 +21,7 @@ from workflow_scripts import publish_results
 STATE = {
     "date": "2026-01-02", "n_timed": 20, "foreign_load": 0.034, "machine": {"cpu": "a processor"},
     "versions": {"torch": "2.0"},
+    "left_out": {"hf-dense-bfloat16": "precision bfloat16 takes 7 times as long as float32"},
 }  # fmt: skip
 CARD = {
     "source": {"kind": "glue_dir", "dev": "120 rows, not the 872 official rows"}, "pair": True,
@@ -71,6 +72,7 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     assert "\nold\n" not in page
     assert "**movies**, 120 dev texts (120 rows, not the 872 official rows), 20 of them timed on 2026-01-02" in page
     assert "(a processor, 2 threads, float32, int8, bfloat16; torch 2.0; other processes took 3.4 %" in page
+    assert "hf-dense-bfloat16 was not timed: precision bfloat16 takes 7 times as long as float32.\n" in page
     assert "Not finished yet: books." in page
     assert re.search(
         r"^(The fastest system whose interval|For no system of the main table does the interval) excludes? a loss",

@@ -203,10 +203,12 @@ def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_pat
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: str):
+    tiny.need_right_sums(precision)
     parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2]}
     model = tiny.model(exits=[2], attention=WINDOW)
     full, _ = recorded(model, parts | {"precision": "float32"}, tmp_path)
-    found, _ = recorded(model, parts | {"precision": precision}, tmp_path)
+    with tiny.any_precision():
+        found, _ = recorded(model, parts | {"precision": precision}, tmp_path)
     assert found.shape == full.shape | {"precision": precision}  # among it the number of parameters
     for depth in (2, 4):
         assert found.logits[depth].dtype == np.float32
@@ -215,6 +217,13 @@ def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: 
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def test_a_precision_that_this_machine_refuses_is_not_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("eat.precision._fault", lambda *_: "takes 7 times as long as float32")
+    parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2], "precision": "bfloat16"}
+    with pytest.raises(EatError, match=r"^precision bfloat16 takes 7 times as long as float32 on this processor \("):
+        recorded(tiny.model(exits=[2]), parts, tmp_path)
 
 
 @pytest.mark.parametrize("depth", [2, 4])

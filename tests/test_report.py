@@ -297,6 +297,29 @@ def test_what_is_doubtful_about_the_text_is_told(tmp_path: Path) -> None:
     assert r"(3 rows) \& 'neg' (90 rows)" in texts["results_section.tex"]
 
 
+def test_what_was_left_out_and_in_what_models_were_trained_is_told(plain: dict[str, str], tmp_path: Path) -> None:
+    reason = "precision int8 computes wrong sums (18 % off) on this processor (A CPU); take float32"
+    texts = rendered(tmp_path, replace(SMALL, left_out={"hf-dense-int8": reason}))
+    assert "was not timed" not in plain["report.html"]
+    assert f"hf-dense-int8 was not timed: {reason}." in texts["report.html"].replace("\xa0", " ")
+    assert (
+        "hf-dense-int8 was not timed: precision int8 computes wrong sums (18~\\% off)" in texts["results_section.tex"]
+    )
+    assert re.search(r"Trained in\s*<[^>]+>\s*<[^>]+>\s*bfloat16 on cpu\s*<", texts["report.html"])
+
+
+def test_results_that_record_neither_are_reported_all_the_same(tmp_path: Path) -> None:
+    rendered(tmp_path)
+    (state,) = tmp_path.rglob("timing/rotten_tomatoes.json")
+    facts = json.loads(state.read_text(encoding="utf-8"))
+    del facts["left_out"], facts["trained"]
+    state.write_text(json.dumps(facts), encoding="utf-8")
+    results = state.parents[1]
+    (data,) = (path.parents[1] for path in tmp_path.rglob("card.json"))
+    page = render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report")
+    assert not any("Trained in" in path.read_text(encoding="utf-8") for path in page if path.suffix == ".html")
+
+
 def test_a_busy_machine_is_told(plain: dict[str, str], tmp_path: Path) -> None:
     assert "machine was busy" not in plain["report.html"]
     texts = rendered(tmp_path, replace(SMALL, busy=True))

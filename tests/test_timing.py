@@ -9,7 +9,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from eat.config import Study, Timing
 from eat.errors import EatError
 from eat.exits import ExitPolicy
 from eat.files import write_json
+from eat.machine import cpu_name
 from eat.progress import Progress
 from eat.recording import record_trace
 from eat.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
@@ -212,6 +213,12 @@ class Prepared:
     systems: list[TimedSystem]
     dev: Path
     folder: Path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def any_precision() -> Iterator[None]:
+    with tiny.any_precision():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -527,6 +534,46 @@ def test_each_step_of_the_clock_says_what_is_left(
         "batch N: warmed up with N of N calls, N s left",
         "batch N: timed N of N answers, N s left",
     }
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *refused: tuple[str, bool]) -> None:
+    """Let this machine refuse these precisions, of stock models or of ours."""
+    monkeypatch.setattr(
+        "eat.precision._fault",
+        lambda precision, device, stock: "takes 7 times as long as float32" if (precision, stock) in refused else None,
+    )
+
+
+def test_a_stock_row_in_a_refused_precision_is_left_out_and_named(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    refuse(monkeypatch, ("int8", True))
+    result = time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
+    assert {"hf-dense-bfloat16", "eat-int8"} <= set(result.calls["system"])
+    assert "hf-dense-int8" not in set(result.calls["system"]) | set(result.state["precisions"])
+    (reason,) = result.state["left_out"].values()
+    assert list(result.state["left_out"]) == ["hf-dense-int8"]
+    assert reason.startswith(f"precision int8 takes 7 times as long as float32 on this processor ({cpu_name()}); take")
+    assert f"tiny: hf-dense-int8 is left out: {reason}\n" in capsys.readouterr().err
+
+
+def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+):
+    refuse(monkeypatch, ("int8", False))
+    monkeypatch.setattr(timing, "TimedTexts", None)  # nothing is read
+    with pytest.raises(EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; take float32, or "):
+        time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
+
+
+def test_the_state_tells_in_what_each_system_was_trained(prepared: Prepared, tmp_path: Path):
+    for number, setting in enumerate(({}, {"device": "cpu", "precision": "float32"})):
+        write_json(tmp_path / str(number) / "config.json", {"trained": setting})
+    folders = [tmp_path / "0", tmp_path / "1"]
+    old, new = (
+        replace(prepared.systems[0], system=name, models=folders[:count]) for name, count in (("a", 1), ("b", 2))
+    )
+    assert timing.trained_in([old, new, new]) == {"b": ["float32 on cpu"]}
 
 
 def test_warm_up_meets_every_length():

@@ -30,7 +30,8 @@ from transformers import BertModel
 from eat import progress, training
 from eat.config import Distillation, Study
 from eat.errors import DamagedFile, EatError
-from eat.files import write_json
+from eat.files import read_json, write_json
+from eat.machine import cpu_name
 from eat.model import load_model
 from eat.recording import record_trace
 from eat.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
@@ -671,9 +672,33 @@ def test_the_precision_is_in_force(
     data: Path, tmp_path: Path, hooked: list[tuple[bool, torch.dtype]], precision: str, dtype: torch.dtype
 ):
     inputs = with_spec(with_spec(inputs_of(data), "training", precision=precision), "stage", epochs=1)
-    saved = trained(inputs, tmp_path)
+    with tiny.any_precision():
+        saved = trained(inputs, tmp_path)
     assert hooked == [(True, dtype)] * 6
     assert {tensor.dtype for tensor in saved.values()} == {torch.float32}
+    assert read_json(tmp_path / "model" / "config.json")["trained"] == {"device": "cpu", "precision": precision}
+
+
+def test_a_precision_that_is_of_no_use_here_gives_way_to_float32(
+    data: Path,
+    tmp_path: Path,
+    hooked: list[tuple[bool, torch.dtype]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    inputs = with_spec(with_spec(inputs_of(data), "training", precision="bfloat16"), "stage", epochs=1)
+    with tiny.any_precision():
+        elsewhere = inputs.fingerprint()
+    monkeypatch.setattr(
+        "eat.setting.training_fault",
+        lambda precision, device: "takes 7 times as long as float32" if precision == "bfloat16" else None,
+    )
+    assert inputs.fingerprint() != elsewhere  # a checkpoint in bfloat16 is not resumed in float32
+    trained(inputs, tmp_path)
+    assert hooked == [(True, torch.float32)] * 6
+    assert read_json(tmp_path / "model" / "config.json")["trained"] == {"device": "cpu", "precision": "float32"}
+    line = f"training in float32, since bfloat16 takes 7 times as long as float32 on this processor ({cpu_name()})\n"
+    assert line in capsys.readouterr().err
 
 
 # --- what is refused ----------------------------------------------------------------------------------------------

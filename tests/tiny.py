@@ -7,11 +7,13 @@ that texts are answered differently, exits disagree and the norms of tokens diff
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -31,6 +33,7 @@ from eat.config import Study, load_study
 from eat.encoder import PackedBatch
 from eat.files import digest, write_json, write_table
 from eat.model import EatConfig, EatForSequenceClassification
+from eat.precision import refusal
 from eat.tokens import Encoded
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -125,6 +128,21 @@ def save_tokenizer(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer().save(str(folder / "tokenizer.json"))
     write_json(folder / "tokenizer_config.json", {"model_max_length": SHAPE["positions"]})
+
+
+@contextmanager
+def any_precision() -> Iterator[None]:
+    """Let this machine refuse no precision, whatever it has: of tiny models each takes little time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eat.precision._fault", lambda *_: None)
+        patch.setattr("eat.setting.training_fault", lambda *_: None)
+        yield
+
+
+def need_right_sums(precision: str) -> None:
+    """Skip a test of int8 on a machine that refuses it, where sums may be wrong; float formats are right everywhere."""
+    if precision == "int8" and (reason := refusal("int8")) is not None:
+        pytest.skip(reason)
 
 
 def stock(kind: str = "bert", labels: int = 2, seed: int = 0) -> PreTrainedModel:

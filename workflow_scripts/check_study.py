@@ -1,4 +1,7 @@
-"""Read a study's configuration and files of one's own, and say what it consists of, or what is wrong with them."""
+"""Read a study's configuration and files of one's own, and say what is wrong with them, or what they are.
+
+The precisions and devices that the study asks for are tried on this machine.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,9 @@ from workflow_scripts._command import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a YAML file, such as config/config.yaml")
+    parser.add_argument(
+        "--elsewhere", action="store_true", help="it runs on other machines, such as a cluster's: try nothing here"
+    )
     arguments = parser.parse_args()
     study = load_study(arguments.config)
     check_depths(study, known_depths(study.backbones))
@@ -27,9 +33,16 @@ def main() -> None:
         source_files(task.source, study.glue_dir)
         if isinstance(task.source, FileSource):  # read within seconds, unlike GLUE, the hub's files and packages
             divided_text(name, task)
+    notes = []
+    if not arguments.elsewhere:
+        from eat.requirements import require_machine
+
+        notes = require_machine(study)
     print(f"study {study.study}, seeds {listed(study.seeds)}")
     print(f"tasks: {listed(study.tasks)}")
     print(f"systems: {listed(study.systems)}")
+    for note in notes:
+        print(f"on this machine: {note}")
 
 
 if __name__ == "__main__":

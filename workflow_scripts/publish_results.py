@@ -72,7 +72,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     from eat.errors import listed
     from eat.files import read_json
     from eat.paths import StudyPaths
-    from eat.report.prose import best_sentences, noise_of_batch
+    from eat.report.prose import best_sentences, left_out_sentences, noise_of_batch
     from eat.report.results import noise_floor
     from eat.rounding import with_percent
     from eat.tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table, to_markdown
@@ -96,6 +96,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         if throughput is not None:
             parts += [f"Batch {int(max(batches))}:\n", to_markdown(throughput)]
         parts += [noise_of_batch(batch, noise_floor(summary, task, batch)) + "\n" for batch in batches]
+        parts += [f"{sentence}\n" for sentence in left_out_sentences(state)]
         own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
         chosen = own[own["chosen"] & (own["batch_size"] == 1)]
         parts.append(" ".join(best_sentences(chosen.to_dict("records"), study.reference)) + "\n")

@@ -44,7 +44,9 @@ from eat.devices import resolve_device
 from eat.encoder import Shape
 from eat.errors import EatError, listed
 from eat.machine import machine_facts, quiet
+from eat.precision import refusal
 from eat.progress import counted
+from eat.statistics import Estimate
 
 PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, inner size and columns of the matrix products of which the best counts."""
@@ -151,23 +153,23 @@ def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[Syste
     )
     skipped = {system.name: why for system in systems if (why := obstacle(system, device)) is not None}
     for name, why in skipped.items():
-        _require(name not in (options.systems or ()), f"{name} {why}")
-        print(f"{name} is left out: it {why}", file=sys.stderr)
+        _require(name not in (options.systems or ()), f"{name}: {why}")
+        print(f"{name} is left out: {why}", file=sys.stderr)
     return [system for system in systems if system.name not in skipped], skipped
 
 
 def obstacle(system: System, device: torch.device) -> str | None:
-    """Why a system cannot run on a device here, and what to do; `None` if it can."""
+    """Why a system cannot run on a device here, or is of no use there, and what to do; `None` if it can and is."""
     if system.engine == "onnx":
         if device.type != "cpu":
-            return "is measured on the CPU alone; take --device cpu"
+            return "it is measured on the CPU alone; take --device cpu"
         missing = missing_packages()
-        return f"needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
+        return f"it needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
     if system.precision == "int8" and device.type != "cpu":
-        return "computes in int8, which is for the CPU; take float16 or bfloat16 on a GPU"
+        return "it computes in int8, which is for the CPU; take float16 or bfloat16 on a GPU"
     if system.precision == "float16" and device.type == "cpu":
-        return "computes in float16, which is for a GPU; take bfloat16, or --device cuda"
-    return None
+        return "it computes in float16, which is for a GPU; take bfloat16, or --device cuda"
+    return refusal(system.precision, device, stock=system.engine == "stock")
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -335,13 +337,16 @@ def _rows(
     medians = round_medians(timed)
     reference = systems[0].name
     reference_mean = percentiles(timed, reference)["ms_mean"]
+    running = {system.name for system in systems}
+    unknown = Estimate(np.nan, np.nan, np.nan)
     rows = []
     for system in systems:
         for order in case.orders:
             name = entry(system.name, order)
             times = percentiles(timed, name)
             gain = speedup(medians, reference, name)
-            own_stock = speedup(medians, entry(system.stock, order), name)
+            # the stock system of its precision may be left out
+            own_stock = speedup(medians, entry(system.stock, order), name) if system.stock in running else unknown
             rows.append(
                 {
                     "system": system.name,

@@ -189,6 +189,7 @@ def measuring_sentences(task: TaskFiles) -> list[str]:
         f"Tokenisation is timed apart: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms a text.",
         f"Meanwhile other processes took {rounding.with_percent(timing['foreign_load'])} of the machine's time, in the "
         f"busiest block {rounding.with_percent(timing['foreign_load_busiest_block'])}.",
+        *left_out_sentences(timing),
     ]
     if different:
         sentences.append(
@@ -200,6 +201,11 @@ def measuring_sentences(task: TaskFiles) -> list[str]:
             f"All of {rounding.count(compared)} timed answers (class, depth and tokens) agree with the trace."
         )
     return sentences
+
+
+def left_out_sentences(timing: Mapping[str, Any]) -> list[str]:
+    """Which stock rows of the study were not timed, and why; none of results that do not record it."""
+    return [f"{name} was not timed: {reason}." for name, reason in timing.get("left_out", {}).items()]
 
 
 def noise_of_batch(batch: int, floor: NoiseFloor) -> str:

@@ -259,9 +259,20 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
         ("Graphics processor", machine.get("gpu") or ""),
         ("Platform", machine["platform"]),
         ("Setting", f"{timing['device']}, {prose.precisions(timing)}, {rounding.count(timing['threads'])} threads"),
+        ("Trained in", ", ".join(_trained_in(found))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in timing["versions"].items())),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _trained_in(found: list[TaskFiles]) -> list[str]:
+    """The precisions and devices in which the models of all tasks were trained; the systems of each, if they differ."""
+    systems: dict[str, dict[str, None]] = {}
+    for task in found:
+        for system, settings in task.timing.get("trained", {}).items():
+            for setting in settings:
+                systems.setdefault(setting, {})[system] = None
+    return [setting if len(systems) == 1 else f"{setting} ({listed(systems[setting])})" for setting in systems]
 
 
 def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:

@@ -1,0 +1,89 @@
+"""What a precision costs on this machine: the time of a product against that of the same in float32.
+
+An instruction that a processor lacks is not missed by the libraries: they compute by other means, which may take a
+thousand times as long, or saturate. So nothing is read off a list of features: the machine is asked, once a process.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from eat.machine import processor_name
+
+SLOWEST = 2.0
+"""How many times as long as in float32 a product may take."""
+
+ROUNDS, SECONDS = 20, 0.5
+"""After so many rounds, or so long, no further round begins: of what is far too slow, one tells enough."""
+
+MISSING = (RuntimeError, AttributeError, TypeError)
+"""What PyTorch raises if it has no kernel for a precision on a device, or lacks the library that has it."""
+
+Product = Callable[[], Tensor]
+"""Computes something, and returns a tensor that can be waited for."""
+
+
+def slowdown(tried: Product, plain: Product) -> float:
+    """The shortest time of `tried` over the shortest of `plain`, in turn.
+
+    Both run on one thread, which waits for no other. Of several calls the shortest is what other work on the machine
+    disturbs least.
+    """
+    best = [math.inf, math.inf]
+    with _one_thread():
+        for product in (tried, plain):
+            _seconds(product)  # builds kernels
+        began = time.perf_counter()
+        for _ in range(ROUNDS):
+            best = [min(known, _seconds(product)) for known, product in zip(best, (tried, plain), strict=True)]
+            if time.perf_counter() - began > SECONDS:
+                break
+    return best[0] / best[1]
+
+
+def _seconds(product: Product) -> float:
+    began = time.perf_counter()
+    product().flatten()[:1].tolist()  # waits for the device
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def example(device: torch.device, texts: int = 1) -> tuple[nn.Linear, Tensor]:
+    """A product that tells how fast a device is, and what it is taken of (n, in), float32, uniform in [-1, 1).
+
+    On a CPU that of short texts in a layer of MiniLM; on a GPU one that takes longer than to start it.
+    """
+    rows, inputs, outputs = (27 * texts, 384, 1536) if device.type == "cpu" else (4096, 1024, 4096)
+    generator = torch.Generator().manual_seed(0)  # a training's own random numbers stay as they are
+    with torch.device("meta"):
+        linear = nn.Linear(inputs, outputs)
+    linear.to_empty(device="cpu")
+    with torch.no_grad():
+        for parameter in linear.parameters():
+            parameter.uniform_(-1.0, 1.0, generator=generator)
+    return linear.to(device), torch.empty(rows, inputs).uniform_(-1.0, 1.0, generator=generator).to(device)
+
+
+def too_slow(times: float) -> str | None:
+    """What is wrong with a slowdown, in a few words, if it is above `SLOWEST`."""
+    return f"takes {times:.{0 if times >= 10 else 1}f} times as long as float32" if times > SLOWEST else None
+
+
+def where(device: torch.device) -> str:
+    """The device as messages name it."""
+    return f"this {'processor' if device.type == 'cpu' else 'GPU'} ({processor_name(device)})"

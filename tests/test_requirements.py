@@ -1,0 +1,157 @@
+"""What a study asks of this machine: found out before anything is trained, by `check_study` and by a run itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+import yaml
+from project_copy import FOLDER, ROOT, SNAKEMAKE, copy_project
+
+from eat.errors import EatError
+from eat.machine import cpu_name
+from eat.requirements import require_machine
+from workflow_scripts import check_machine, check_study
+
+SLOW = "takes 7 times as long as float32"
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let this machine be slow in these precisions, given as (precision, of stock models); in no other."""
+
+    def of(*refused: tuple[str, bool], training: bool = False) -> None:
+        monkeypatch.setattr(
+            "eat.precision._fault", lambda precision, _, stock: SLOW if (precision, stock) in refused else None
+        )
+        monkeypatch.setattr(
+            "eat.setting.training_fault", lambda precision, _: SLOW if training and precision != "float32" else None
+        )
+
+    return of
+
+
+def systems(**precisions: str) -> dict[str, Any]:
+    """The systems of a tiny study, and `eat` again in each of these precisions."""
+    rows = tiny.study().model_dump(mode="json", by_alias=True)["systems"]
+    return rows | {name: {"weights_of": "eat", "precision": precision} for name, precision in precisions.items()}
+
+
+def test_each_refused_system_has_a_line(slow: Any):
+    study = tiny.study(systems=systems(half="bfloat16", eight="int8", other="float16"))
+    slow(("bfloat16", False), ("int8", False))
+    with pytest.raises(EatError) as error:
+        require_machine(study)
+    lines = str(error.value).splitlines()
+    assert [line.split(";")[0] for line in lines] == [
+        f"systems.half: precision bfloat16 {SLOW} on this processor ({cpu_name()})",
+        f"systems.eight: precision int8 {SLOW} on this processor ({cpu_name()})",
+    ]
+    assert all("; take float32, or " in line for line in lines)
+
+
+def test_what_is_done_otherwise_is_said(slow: Any):
+    study = tiny.study(training={"precision": "bfloat16"}, timing={"stock": ["bfloat16", "int8"]})
+    slow()
+    assert require_machine(study) == []
+    slow(("int8", True), training=True)
+    training, left_out = require_machine(study)
+    assert training == f"training in float32, since bfloat16 {SLOW} on this processor ({cpu_name()})"
+    assert left_out.startswith(f"hf-dense-int8 is left out: precision int8 {SLOW} on this processor")
+
+
+def test_a_reference_is_tried_as_a_stock_model_too(slow: Any):
+    rows = systems()
+    rows["dense"]["precision"] = "bfloat16"
+    slow(("bfloat16", True))
+    with pytest.raises(EatError, match=r"^systems\.dense: precision bfloat16 "):
+        require_machine(tiny.study(systems=rows))
+
+
+@pytest.mark.parametrize("section", ["training", "timing", "trace"])
+def test_a_device_that_is_not_there_is_found_before_training(monkeypatch: pytest.MonkeyPatch, section: str):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EatError, match=rf"^{section}\.device is cuda, but torch finds no GPU here"):
+        require_machine(tiny.study(**{section: {"device": "cuda"}}))
+
+
+def test_int8_on_a_gpu_is_found_before_training(monkeypatch: pytest.MonkeyPatch, slow: Any):
+    slow()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    study = tiny.study(systems=systems(eight="int8"), trace={"device": "cuda"})
+    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 on cuda; it is for the CPU"):
+        require_machine(study)
+
+
+# --- the commands -------------------------------------------------------------------------------------------------
+
+
+def given(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+
+
+def test_check_study_ends_with_the_line_of_a_refused_system(
+    slow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    study = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["systems"]["eight"] = {"weights_of": "eat-6", "precision": "int8"}
+    (tmp_path / "eight.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    slow(("int8", False))
+    given(monkeypatch, str(tmp_path / "eight.yaml"))
+    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 "):
+        check_study.main()
+    given(monkeypatch, str(tmp_path / "eight.yaml"), "--elsewhere")
+    check_study.main()
+    assert "eight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("config", ["config.yaml", "tiny.yaml", "long.yaml", "glue_cpu.yaml", "ablation.yaml"])
+def test_the_studies_for_any_machine_ask_for_nothing_special(slow: Any, config: str, monkeypatch: pytest.MonkeyPatch):
+    from eat.config import load_study
+
+    slow(*((precision, stock) for precision in ("float16", "bfloat16", "int8") for stock in (True, False)))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    study = load_study(ROOT / "config" / config)
+    assert require_machine(study) == []
+    assert (study.trace_device, study.timing.device) == ("cpu", "cpu")
+
+
+def test_the_machine_of_a_study_is_checked_by_a_command_of_its_own(
+    slow: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    slow(("int8", True))
+    study = tiny.study(timing={"stock": ["int8"]})
+    given(monkeypatch, "--study", json.dumps(study.model_dump(mode="json", by_alias=True)))
+    check_machine.main()
+    assert capsys.readouterr().err.startswith("hf-dense-int8 is left out: precision int8 ")
+
+
+STAND_IN = """#!/bin/sh
+echo "$2" >> modules
+case "$2" in *check_machine) echo 'error: systems.eight: precision int8 is slow' >&2; exit 1;; esac
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python")
+def test_a_run_that_this_machine_refuses_starts_no_job(tmp_path: Path):
+    copy = copy_project(tmp_path / FOLDER)
+    stand_in = tmp_path / "bin" / "python"
+    stand_in.parent.mkdir()
+    stand_in.write_text(STAND_IN, encoding="utf-8")
+    stand_in.chmod(0o755)
+    copy.environment["PATH"] = f"{stand_in.parent}:{copy.environment['PATH']}"
+    run = ("--cores", "1", "--configfile", "config/tiny.yaml")
+    for _ in range(2):  # and leaves no lock
+        done = copy.snakemake(*run)
+        assert done.returncode == 1
+        assert "error: systems.eight: precision int8 is slow" in done.stderr
+        assert "this machine cannot run the study as it stands; no job was started" in done.stderr
+    assert set((copy.folder / "modules").read_text(encoding="utf-8").split()) == {"workflow_scripts.check_machine"}
+    # preparing text and drawing figures asks nothing of the machine
+    assert "check_machine" not in copy.snakemake(*run, "--until", "prepare_text").stderr
+    assert (copy.folder / "modules").read_text(encoding="utf-8").split()[2:] == ["workflow_scripts.prepare_text"]
