@@ -1,9 +1,17 @@
-# Each target works alone on a machine with Python 3.11+, git and make: it makes .venv first.
+# Each target works alone on a machine with Python 3.11+, git and make: it makes .venv first. `gpu` needs none.
 
 PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
+PART ?= check
+OUT ?= results/gpu
 
-.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench
+# Snakemake does not start without a cache folder; if the home directory cannot be written, it lies beside the environment
+CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; [ -w "$$cache" ] || echo "$(CURDIR)/.venv/cache")
+ifneq ($(CACHE),)
+export XDG_CACHE_HOME := $(CACHE)
+endif
+
+.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench gpu-bundle gpu
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -54,6 +62,14 @@ bench: .venv/bench-installed
 	$(ACTIVATE) && eat bench engine --mixed-lengths
 	$(ACTIVATE) && eat bench growth
 	$(ACTIVATE) && eat bench training
+
+# what an offline CUDA image lacks, into .gpu-bundle, which travels with the checkout: docs/gpu.md
+gpu-bundle: .venv/installed
+	$(ACTIVATE) && python -m workflow_scripts.gpu_bundle
+
+# on such an image, with its own Python, in three minutes: make gpu PART=check OUT=folder
+gpu:
+	$(PYTHON) -m eat.cli gpu $(PART) --out $(OUT)
 
 schema: .venv/installed
 	$(ACTIVATE) && python -m eat.config > config/schema.json

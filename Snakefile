@@ -1,9 +1,15 @@
 """The study, from text to the report: `snakemake --cores all`, or `--configfile config/long.yaml` for another."""
 
+from pathlib import Path
+
 # Snakemake merges a config file into an earlier one key by key, which would mix the systems of two studies
 if "study" not in config:
+    # that of the working folder, or else that of the project
+    default = "config/config.yaml"
+    if not Path(default).is_file():
+        default = workflow.current_basedir.join(default).get_path_or_uri(secret_free=True)
 
-    configfile: "config/config.yaml"
+    configfile: default
 
 
 include: "rules/common.smk"

@@ -1,4 +1,4 @@
-"""The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt writes nothing."""
+"""The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt is one line too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -17,6 +18,7 @@ from eat.progress import reporting
 
 if TYPE_CHECKING:
     from eat.bench.results import Findings
+    from eat.encoder import Shape
 
 INTERRUPTED = 130
 
@@ -34,19 +36,22 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments (those of the shell, for `None`)."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    began = time.monotonic()
     try:
         options = _parser().parse_args(given)
-        what = "diff" if options.command == "diff" else f"bench {options.bench}"
-        with ended_by_signals(), reporting(f"eat {what}"):
+        with ended_by_signals(), reporting(" ".join(["eat", *given[:2]]) if options.command != "diff" else "eat diff"):
             if options.command == "diff":
                 _diff(options)
+            elif options.command == "gpu":
+                _gpu(options, began)
             else:
                 _bench(options, f"eat {shlex.join(given)}")
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except Ended:
-        print("interrupted; nothing was written", file=sys.stderr)
+        kept = "what was done is kept" if given[:1] == ["gpu"] else "nothing was written"
+        print(f"interrupted; {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -88,6 +93,16 @@ def _quiet_libraries() -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+
+
+def _gpu(options: argparse.Namespace, began: float) -> None:
+    from eat.bench.gpu import CheckOptions, dry_run, run_check
+
+    _quiet_libraries()
+    if options.dry_run:
+        run_check(dry_run(options.out, options.bundle), began)
+    else:
+        run_check(_taken(CheckOptions, options), began)
 
 
 # --- diff ---------------------------------------------------------------------------------------------------------
@@ -139,7 +154,9 @@ def _parser() -> Parser:
     _add_growth(kinds.add_parser("growth", help="time and memory against length and batch", description=_GROWTH))
     _add_training(kinds.add_parser("training", help="packed against padded training", description=_TRAINING))
     _add_diff(commands.add_parser("diff", help="compare the results of two revisions", description=_DIFF))
-    for kind in kinds.choices.values():
+    gpu = commands.add_parser("gpu", help="what to measure first on a GPU", description=_GPU)
+    _add_gpu(gpu)
+    for kind in (*kinds.choices.values(), gpu):
         kind.formatter_class = argparse.ArgumentDefaultsHelpFormatter
     return parser
 
@@ -157,6 +174,11 @@ _GROWTH = (
     "Time and memory of dense and window attention against length at batch 1, and against the batch; exponents, and "
     "the lengths where one way to compute overtakes another."
 )
+_GPU = (
+    "On a GPU, in three minutes: whether the packed forward pass equals stock transformers in each precision, then the "
+    "engine's times at the shapes of MiniLM and BERT-base. Writes each part as it ends. Needs nothing installed beside "
+    "PyTorch and transformers."
+)
 _TRAINING = "Tokens a second of a training step: our encoder on packed rows against stock transformers on padded ones."
 
 
@@ -166,6 +188,15 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
     parser.add_argument("--out", type=Path, default=Path("results/diff"), help="the folder of the comparison")
+
+
+def _add_gpu(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("part", metavar="PART", choices=["check"], help="check")
+    parser.add_argument("--device", default="cuda", help="cuda, mps, cpu, or auto for the first of these that is there")
+    parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="the folder of the results")
+    parser.add_argument("--bundle", type=Path, default=Path(".gpu-bundle"), help="what `make gpu-bundle` packed")
+    parser.add_argument("--seconds", type=float, default=165.0, help="after which the check stops with what is done")
+    parser.add_argument("--dry-run", action="store_true", help="the same on the CPU with tiny models, in seconds")
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
@@ -182,6 +213,8 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, action="append", default=[], metavar="FOLDER", dest="models",
         help="also a trained model, at its saved operating point; may be given again",
     )  # fmt: skip
+    parser.add_argument("--shape", type=_shape, default="minilm-6", help="of random weights: minilm-6 or bert-base")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the first GPU that is there")
     parser.add_argument("--threads", type=int, default=2, help="of every runtime")
     parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the memory of calls")
     _add_common(parser, "engine", rounds=20, seconds=40.0)
@@ -211,6 +244,15 @@ def _add_common(parser: argparse.ArgumentParser, name: str, rounds: int, seconds
     parser.add_argument("--rounds", type=int, default=rounds, help="at most; at least 5 where so many are asked for")
     parser.add_argument("--seconds", type=float, default=seconds, help="after which a case begins no further round")
     parser.add_argument("--out", type=Path, default=Path("results/bench") / name, help="the folder of the result")
+
+
+def _shape(name: str) -> Shape:
+    from eat.bench.systems import SHAPES
+
+    try:
+        return SHAPES[name]
+    except KeyError:
+        raise argparse.ArgumentTypeError(f"{name!r} is no shape; known: {', '.join(SHAPES)}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -65,12 +66,12 @@ def _own_seconds() -> float:
 
 
 def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Processor, cores, memory, system, Python, and the GPU where there is one."""
-    gpu = None
+    """Processor, cores, memory, system and Python; of a GPU also its name, the driver's version and that of CUDA."""
+    gpu = driver = cuda = None
     if str(device).startswith("cuda"):
         import torch
 
-        gpu = torch.cuda.get_device_name(device)
+        gpu, driver, cuda = torch.cuda.get_device_name(device), driver_version(), torch.version.cuda
     return {
         "cpu": cpu_name(),
         "cores": psutil.cpu_count(),
@@ -78,7 +79,19 @@ def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
         "platform": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "gpu": gpu,
+        "driver": driver,
+        "cuda": cuda,
     }
+
+
+def driver_version() -> str | None:
+    """The version of the NVIDIA driver; `None` if its own command does not tell it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.split("\n", maxsplit=1)[0].strip() or None
 
 
 def cpu_name() -> str:

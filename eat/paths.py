@@ -86,6 +86,10 @@ class StudyPaths:
         """What was timed, on which machine, and how it compares with the trace."""
         return self.results / "timing" / f"{task}.json"
 
+    def clock(self, machine: str) -> Path:
+        """The lock that one clock at a time holds on a machine, whatever its study."""
+        return Path("results") / f".clock-{machine}"
+
     @property
     def summary(self) -> Path:
         """One row a task, system and threshold."""
@@ -159,5 +163,5 @@ class StudyPaths:
 
     @property
     def pdf(self) -> Path:
-        """The report as a PDF. It is made on demand (`render_pdf`) and belongs to no version of the results."""
-        return self.report / "results.pdf"
+        """The report as a PDF. It is made on demand (`render_pdf`) and lies outside the versioned results."""
+        return Path("results") / f"{self.study}.pdf"

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from eat import rounding
 from eat.errors import EatError, listed
-from eat.published import Published, PublishedRow
 from eat.rounding import Rounder, or_dash
 from eat.rows import is_true, rows_of
 from eat.stock import STOCK, STOCK_AGAIN, STOCK_PREFIX
+
+if TYPE_CHECKING:
+    from eat.published import Published, PublishedRow
 
 
 @dataclass(frozen=True)
@@ -301,6 +303,8 @@ def _same_point(rows: Sequence[PublishedRow], tau: float) -> list[PublishedRow]:
 
 def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence[str]) -> Table:
     """The paper's figures, and those of its authors' later logs, above ours."""
+    from eat.published import PublishedRow
+
     columns = (
         Column("Task", align="left"),
         Column("System", align="left"),

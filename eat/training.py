@@ -98,7 +98,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
     table = read_split(inputs.train)
-    model = build_model(spec, inputs.parent, labels, pairs="text_b" in table.columns)
+    model = build_model(spec, inputs.parent, labels, "text_b" in table.columns)
     stage = spec["stage"]
     trained = stage["train_heads"]
     loss = build_loss(stage, model.encoder.exits)

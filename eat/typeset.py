@@ -20,8 +20,8 @@ def render_pdf(tex: Path | str, out: Path | str) -> str:
     """Compile `tex` and put the PDF at `out`; returns one line that says what was done.
 
     Takes latexmk, pdflatex or tectonic, the first that is found. No engine may run commands of the document (no shell
-    escape), none reads a start-up file of the folder, and nothing but `out` is left behind. Raises `EatError` if none
-    is installed, and with the first error of the log if the text does not compile.
+    escape), none reads a start-up file of the folder, and nothing but `out` is left behind. Raises `EatError` if no
+    engine is installed, and with the first error of the log if the text does not compile.
     """
     tex = Path(tex).resolve()
     with tempfile.TemporaryDirectory(prefix="typeset-") as build:

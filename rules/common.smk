@@ -2,8 +2,8 @@
 The validated study, where its files lie, and what more than one phase asks of them.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, sources_of, code_of, and the functions
-from wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, from_here, sources_of, code_of, and the
+functions from wildcards to input files.
 """
 
 import json
@@ -15,9 +15,13 @@ import sys
 import threading
 from pathlib import Path
 
-sys.path.insert(0, workflow.basedir)
-
 from snakemake.exceptions import WorkflowError
+
+if not workflow.current_basedir.is_local:
+    raise WorkflowError("this workflow imports its own library: clone the repository, and name the clone's Snakefile")
+
+# not workflow.basedir, which is another folder if this project is a module of another workflow
+sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
 from eat.config import canonical_json, load_study, read_mapping
 from eat.depths import check_depths
@@ -35,6 +39,7 @@ from eat.paths import (
 from eat.backbones import given_files, known_depths
 from eat.sources import source_files
 from eat.suitability import check_lengths, needs_of
+from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
 from workflow_scripts._records import (
@@ -46,7 +51,7 @@ from workflow_scripts._records import (
     refusal,
     without_record,
 )
-from workflow_scripts._sources import code_of, sources_of
+from workflow_scripts._sources import ROOT, code_of
 
 try:
     for file in workflow.configfiles:
@@ -70,9 +75,20 @@ PATHS = StudyPaths(STUDY.study)
 longest, pairs = needs_of(STUDY)
 NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
-# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. A prefix
-# replaces Snakemake's own, by which a command that fails before `| tee` fails its job
-shell.prefix(f"set -euo pipefail; export {WORKFLOW}=$PPID; ")
+if not ROOT.samefile(sys.path[0]):
+    raise WorkflowError(f"one run can use one copy of this project; that of {ROOT} is loaded already")
+for package in () if ROOT.samefile(".") else ("eat", "workflow_scripts"):
+    for file in (f"{package}.py", f"{package}/__init__.py"):
+        if Path(file).exists():
+            raise WorkflowError(f"{Path(file).resolve()} would be imported in the place of {ROOT / package}; rename it")
+
+# a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. Its
+# command is a module of this project, whichever folder it works in. A prefix replaces the one before, which may be that
+# of the workflow this is a module of, or Snakemake's own, by which a command that fails before `| tee` fails its job
+EXPORTS = f"export {WORKFLOW}=$PPID PYTHONPATH={shlex.quote(str(ROOT))}${{PYTHONPATH:+:$PYTHONPATH}}; "
+before = shell._process_prefix or "set -euo pipefail; "
+if EXPORTS not in before:
+    shell.prefix((before + EXPORTS).replace("{", "{{").replace("}", "}}"))
 
 if workflow.is_main_process and not records_may_be_lost():
     # as a power loss leaves them
@@ -107,6 +123,16 @@ if workflow.is_main_process and threading.current_thread() is threading.main_thr
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+
+
+def from_here(file):
+    """A file of the project as seen from the working folder; in the project's own folder a path that can travel."""
+    return os.path.relpath(ROOT / file)
+
+
+def sources_of(module):
+    """The files of a command's module and of all local modules it can import."""
+    return [from_here(file) for file in _sources.sources_of(module)]
 
 
 def one_of(names):
@@ -177,14 +203,20 @@ def teacher_trace(wildcards):
 
 def rebuild_command():
     """The command that rebuilds this study, as the report prints it."""
-    return shlex.join(["snakemake", "--cores", "all", *given_configuration()])
+    return shlex.join(["snakemake", "--cores", "all", *given_snakefile(), *given_configuration()])
+
+
+def given_snakefile():
+    """The option that names the Snakefile, unless Snakemake finds it from the working folder."""
+    main = os.path.relpath(workflow.main_snakefile)
+    return [] if main in ("Snakefile", "workflow/Snakefile") else ["--snakefile", main]
 
 
 if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
     print(
         f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
-        f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_configuration()])}, then run the same "
-        "command again",
+        f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_snakefile(), *given_configuration()])}, "
+        "then run the same command again",
         file=sys.stderr,
     )
 
@@ -196,7 +228,7 @@ def first_task():
 
 def caption_of(figure):
     """The caption of a figure."""
-    return Path("report", "captions", f"{figure}.rst").read_text(encoding="utf-8").strip()
+    return (ROOT / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8").strip()
 
 
 def figure_files(wildcards):

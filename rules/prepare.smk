@@ -53,6 +53,9 @@ rule fetch_backbone:
     priority: 100
     conda:
         "../envs/study.yaml"
+    resources:
+        # no parameter: the copy does not depend on it, and a copy made again would train every model again
+        texts=NEEDS,
     params:
         code=code_of("workflow_scripts.fetch_backbone"),
         content=lambda wildcards: CONTENT_OF_BACKBONE[wildcards.backbone],
@@ -61,6 +64,5 @@ rule fetch_backbone:
     message:
         "{wildcards.backbone}: fetching pretrained weights"
     shell:
-        # NEEDS is no parameter: the copy does not depend on it, and a copy made again would train every model again
-        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {NEEDS} --out {params.folder:q}"
+        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {resources.texts} --out {params.folder:q}"
         " 2>&1 | tee {log:q}"

@@ -6,10 +6,6 @@ OUTPUTS: results/{study}/records.json, which `make sync` puts back after a check
 """
 
 
-localrules:
-    record,
-
-
 rule record:
     """Gather Snakemake's records of all outputs; they are read when every other job has ended."""
     input:
@@ -21,6 +17,7 @@ rule record:
         PATHS.log("record"),
     benchmark:
         PATHS.benchmark("record")
+    localrule: True
     conda:
         "../envs/study.yaml"
     params:

@@ -4,7 +4,7 @@ Tables and the report, in LaTeX and HTML; a PDF if it is asked for (`snakemake -
 REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
 tokens are compared, importance/{task}.csv; timing state; cards; report/.
 OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html};
-on demand results/{study}/report/results.pdf.
+on demand results/{study}.pdf.
 """
 
 
@@ -14,7 +14,7 @@ rule render_tables:
         summary=PATHS.summary,
         paper=PATHS.paper_summary("{task}"),
         card=PATHS.card("{task}"),
-        published="report/published.yaml",
+        published=from_here("report/published.yaml"),
         sources=sources_of("workflow_scripts.render_tables"),
     output:
         tables=[PATHS.table(kind, "{task}") for kind in TABLES],
@@ -51,8 +51,8 @@ rule render_report:
         figures=figure_files,
         timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
         cards=[PATHS.card(task) for task in STUDY.tasks],
-        templates=collect("report/{file}", file=TEMPLATES),
-        captions=collect("report/captions/{file}.rst", file=CAPTIONS),
+        templates=[from_here(f"report/{file}") for file in TEMPLATES],
+        captions=[from_here(f"report/captions/{file}.rst") for file in CAPTIONS],
         sources=sources_of("workflow_scripts.render_report"),
     output:
         tex=PATHS.report / "results.tex",
@@ -87,12 +87,13 @@ rule render_report:
         ),
         command=lambda wildcards: rebuild_command(),
         configfiles=[os.path.relpath(file) for file in workflow.configfiles],
+        templates=from_here("report"),
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"
     shell:
         "python -m workflow_scripts.render_report --study {params.study:q} --command {params.command:q}"
-        " --configfiles {params.configfiles:q} --templates report --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --configfiles {params.configfiles:q} --templates {params.templates:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule render_pdf:

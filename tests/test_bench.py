@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eat import attention, cli, machine
-from eat.bench import engine, growth, measure, systems, training
+from eat.bench import engine, growth, measure, runners, systems, training
 from eat.bench.engine import EngineOptions, bench_engine, check_answers
 from eat.bench.growth import GrowthOptions, bench_growth, live_tokens
 from eat.bench.inputs import Case, equal_case, mixed_case, mixed_lengths, random_texts, read_texts
@@ -42,7 +42,7 @@ from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.machine import ForeignLoad
 
-SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, heads=4, intermediate=64, positions=64)
+SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, layers=6, heads=4, intermediate=64, positions=64)
 HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
 PRODUCT = ((32, 32, 32),)
 HERE = [row for row in SYSTEMS.values() if row.engine != "onnx"]
@@ -346,11 +346,51 @@ def test_onnx_runtime_is_left_out_with_a_line_and_refused_when_asked_for(
 ):
     monkeypatch.setattr(engine, "missing_packages", lambda: ["onnxruntime"])
     found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
-    assert set(found.facts["skipped"]) == {"ort-6", "ort-int8-6"}
-    assert "ort-6 is left out: it needs onnxruntime; pip install" in capsys.readouterr().err
+    assert set(found.facts["skipped"]) == {"ort-6", "ort-int8-6", "hf-float16-6", "packed-float16-6"}
+    told = capsys.readouterr().err
+    assert "ort-6 is left out: it needs onnxruntime, which is not installed; pip install" in told
+    assert "packed-float16-6 is left out: it computes in float16, which is for a GPU" in told
     assert not set(found.tables["engine"]["system"]) & {"ort-6", "ort-int8-6"}
     with pytest.raises(EatError, match=r"ort-6 needs onnxruntime, which is not installed; pip install .*\[bench\]"):
         bench_engine(options(systems=("ort-6",)))
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EatError, match=r"^--device is cuda, but torch finds no GPU here"):
+        bench_engine(options(device="cuda"))
+
+
+def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for():
+    gpu = torch.device("cuda")
+    found, skipped = engine.systems_of(options(systems=None), gpu)
+    assert set(skipped) == {"hf-int8-6", "packed-int8-6", "ort-6", "ort-int8-6"}
+    assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
+    with pytest.raises(EatError, match=r"^packed-int8-6 computes in int8, which is for the CPU; take float16"):
+        engine.systems_of(options(systems=("packed-int8-6",)), gpu)
+    with pytest.raises(EatError, match=r"^ort-6 is measured on the CPU alone"):
+        engine.systems_of(options(systems=("ort-6",)), gpu)
+
+
+def test_the_clock_waits_for_the_device_before_and_after(monkeypatch: pytest.MonkeyPatch):
+    done: list[str] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", lambda: done.append("wait"))
+    runners.timed(lambda: done.append("work"), torch.device("cuda"))
+    assert done == ["wait", "work", "wait"]
+    runners.timed(lambda: done.append("more"), torch.device("cpu"))  # which has nothing to wait for
+    assert done[3:] == ["more"]
+
+
+def test_bert_base_is_compared_with_stock_models_of_its_depth(tmp_path: Path):
+    found = bench_engine(options(systems=None, shape=replace(SHAPE, layers=12), lengths=(8,), batch_sizes=(1,)))
+    table = found.tables["engine"].set_index("system")
+    assert table.loc["hf-sdpa-12", "speedup"] == 1.0
+    assert set(table["stock"]) <= {"hf-sdpa-12", "hf-bfloat16-12", "hf-int8-12"}
+    assert table.loc["eat-12-all-leave", "depth"] == 4.0
+    assert table.loc["packed-12", "max_difference"] < 1e-4
+    assert "Speed-up against hf-sdpa-12" in found.markdown
+    assert set(table["device"]) == {"cpu"} and table["gpu"].isna().all()
+    write_findings(found, tmp_path / "out", "eat bench engine --shape bert-base")
 
 
 @pytest.mark.slow
@@ -499,6 +539,9 @@ BAD = [
     ("engine --batch-sizes 0", r"a batch of 0; give at least 1"),
     ("engine --batch-sizes=-1", r"a batch of -1; give at least 1"),
     ("engine --systems hf-sdpa-7", r"unknown system hf-sdpa-7; known: hf-sdpa-6, "),
+    ("engine --systems packed-float16-6", r"packed-float16-6 computes in float16, which is for a GPU; take bfloat16"),
+    ("engine --shape bert-large", r"'bert-large' is no shape; known: minilm-6, bert-base"),
+    ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
     ("engine --threads 0", r"0 threads; give at least 1"),
     ("engine --rounds 0", r"0 rounds; give at least 1"),
     ("engine --model nowhere", r"nowhere: no config\.json"),
@@ -564,8 +607,10 @@ def test_nothing_is_left_where_the_figure_cannot_be_drawn(tmp_path: Path):
 INTERRUPTED = """
 import collections, itertools, os, subprocess, sys, time
 sys.path.insert(0, {root!r})
-from eat import cli, interrupts
+from eat import cli, interrupts, progress
 interrupts.GRACE_SECONDS = 5.0
+progress.EVERY_SECONDS = 3600.0
+cli._quiet_libraries = lambda: None
 def measured(options):
     subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -{number} {{os.getpid()}}"])
     {call}

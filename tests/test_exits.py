@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+from fractions import Fraction
 from itertools import product
+from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -12,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from eat.errors import EatError
 from eat.exits import ExitHead, ExitPolicy, certain_enough
 from eat.layout import Layout
+from eat.rules import RULES as NAMES
+from eat.rules import WITH_THRESHOLD
 
 RULES = [("confidence",), ("entropy",), ("agreement",), ("confidence", "agreement"), ("entropy", "agreement")]
 
@@ -175,3 +182,125 @@ def test_an_attending_head_is_fastbert_s(kind: str):
         vector = (vector @ head.projection.weight.T + head.projection.bias).tanh()
     expected = nn.functional.linear(vector, head.classifier.weight, head.classifier.bias)
     torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("given", [{"kind": "bertt"}, {"read": "max"}, {"read": None}], ids=str)
+def test_a_head_of_no_kind_is_refused(given: dict[str, Any]):
+    with pytest.raises(EatError, match=r"^exit head: found .*; allowed: "):
+        ExitHead(8, 3, **given)
+
+
+# --- operating points as people write them ------------------------------------------------------------------------
+
+EXITS = [2, 4, 6]
+
+REFUSED: dict[str, tuple[Any, str]] = {
+    "a misspelt rule": ({"rule": ["confidense"], "tau": 0.9}, r"^rule: found \['confidense'\]; give a list .*: confid"),
+    "a string": ({"rule": "confidence", "tau": 0.9}, "^rule: found 'confidence'; give a list"),
+    "a rule of a study": ({"rule": ["risk_controlled"], "tau": 0.9}, "^rule: found"),
+    "a rule twice": ({"rule": ["agreement", "agreement"]}, "^rule: found"),
+    "no list": ({"rule": None}, "^rule: found None"),
+    "tau above 1": (
+        {"rule": ["confidence"], "tau": 1.5},
+        "^tau of the rule confidence: found 1.5; give a number",
+    ),
+    "tau of NaN": ({"rule": ["entropy"], "tau": math.nan}, "^tau of the rule entropy: found nan"),
+    "tau as text": ({"rule": ["confidence"], "tau": "0.9"}, "^tau of the rule confidence: found '0.9'"),
+    "tau as a bool": ({"rule": ["confidence"], "tau": True}, "^tau of the rule confidence: found True"),
+    "tau of 0": ({"rule": ["confidence"], "tau": 0}, "^tau of the rule confidence: found 0"),
+    "no tau": ({"rule": ["confidence"]}, "^tau of the rule confidence: found None"),
+    "tau without a rule": ({"rule": [], "tau": 0.9}, "^tau: found 0.9; it belongs to the rules confidence, entropy"),
+    "tau of agreement": ({"rule": ["agreement"], "tau": 0.9}, "^tau: found 0.9; it belongs to"),
+    "patience of 0": ({"rule": ["agreement"], "patience": 0}, "^patience: found 0; give a whole number from 1 on"),
+    "patience in part": ({"rule": ["agreement"], "patience": 1.5}, "^patience: found 1.5"),
+    "patience as a bool": ({"rule": ["agreement"], "patience": True}, "^patience: found True"),
+    "too much patience": ({"rule": ["agreement"], "patience": 2}, "takes 3 exits before the last .* after 2, 4, 6$"),
+    "a layer without a head": ({"temperatures": {3: 1.5}}, "^temperatures: found layer 3; .* once: 2, 4, 6$"),
+    "a layer that is none": ({"temperatures": {"two": 1.5}}, "^temperatures: found layer 'two'"),
+    "a layer twice": ({"temperatures": {2: 1.5, "2": 1.0}}, "^temperatures: found layer '2'"),
+    "a temperature of 0": ({"temperatures": {2: 0.0}}, r"^temperatures\.2: found 0.0; give a number above 0$"),
+    "a temperature of NaN": ({"temperatures": {"4": math.nan}}, r"^temperatures\.4: found nan"),
+    "an infinite temperature": ({"temperatures": {"4": math.inf}}, r"^temperatures\.4: found inf"),
+    "temperatures in a list": ({"temperatures": [1.0, 1.5]}, "^temperatures: found"),
+    "an unknown key": ({"threshold": 0.9}, "^operating point: found .* rule, tau, temperatures, patience$"),
+    "no mapping": (["confidence"], "^operating point: found"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_an_operating_point_that_means_nothing_is_refused_in_one_line(what: str):
+    point, message = REFUSED[what]
+    with pytest.raises(EatError, match=message) as error:
+        ExitPolicy.of(point, EXITS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("exits", [[6], [2, 6]], ids=str)
+def test_a_rule_that_can_never_hold_is_refused(exits: list[int]):
+    with pytest.raises(EatError, match=r"^rule: found .*, which takes \d exits before the last layer"):
+        ExitPolicy.of({"rule": ["agreement"]}, exits)
+    assert ExitPolicy.of({}, exits) == ExitPolicy()
+
+
+@pytest.mark.parametrize("one", [1, 1.0, np.float32(1), np.int64(1), Fraction(1)], ids=lambda one: type(one).__name__)
+def test_any_type_of_number_is_a_number(one: Any):
+    point = {"rule": ("confidence", "agreement"), "tau": one, "temperatures": {np.int64(2): one}, "patience": 1}
+    policy = ExitPolicy.of(point, EXITS)
+    assert policy == ExitPolicy(("confidence", "agreement"), 1.0, {2: 1.0})
+    assert json.loads(json.dumps(policy.as_point())) == policy.as_point()
+
+
+JUNK = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.binary(max_size=2),
+    st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=2), st.floats(), max_size=2),
+)  # fmt: skip
+
+
+def mostly(valid: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(valid, valid, valid, JUNK)
+
+
+POINTS = mostly(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "rule": mostly(st.lists(st.sampled_from([*NAMES, "risk_controlled", ""]), max_size=3)),
+            "tau": mostly(st.floats(0.0, 1.2) | st.integers(0, 2)),
+            "temperatures": mostly(
+                st.dictionaries(st.sampled_from([2, 4, 6, "2", "6", 3, "x"]), mostly(st.floats(0.1, 9.0)), max_size=3)
+            ),
+            "patience": mostly(st.integers(0, 3)),
+        },
+    )
+)
+
+
+@given(POINTS, st.sampled_from([[2, 4, 6], [1, 6], [6]]))
+def test_an_operating_point_is_valid_and_survives_json_or_is_refused(point: Any, exits: list[int]):
+    try:
+        policy = ExitPolicy.of(point, exits)
+    except EatError as error:
+        assert "\n" not in str(error)
+        return
+    assert set(policy.rule) <= set(NAMES)
+    assert len(set(policy.rule)) == len(policy.rule)
+    assert (policy.tau is not None) == bool(set(policy.rule) & set(WITH_THRESHOLD))
+    assert policy.tau is None or 0.0 < policy.tau <= 1.0
+    assert set(policy.temperatures) <= set(exits)
+    assert all(0.0 < temperature < math.inf for temperature in policy.temperatures.values())
+    assert policy.patience >= 1
+    assert not policy.rule or len(exits) > 1
+    assert ExitPolicy.of(json.loads(json.dumps(policy.as_point())), exits) == policy
+
+
+@given(
+    st.lists(st.sampled_from(NAMES), unique=True), st.floats(0.0, 1.0, exclude_min=True), st.integers(1, 2),
+    st.dictionaries(st.sampled_from(EXITS), st.floats(0.05, 20.0)),
+)  # fmt: skip
+def test_every_operating_point_that_means_something_is_taken(
+    rule: list[str], tau: float, patience: int, temperatures: dict[int, float]
+):
+    given_tau = tau if set(rule) & set(WITH_THRESHOLD) else None
+    patience = 1 if "agreement" in rule else patience
+    point = {"rule": rule, "tau": given_tau, "temperatures": temperatures, "patience": patience}
+    assert ExitPolicy.of(point, EXITS) == ExitPolicy(tuple(rule), given_tau, temperatures, patience)

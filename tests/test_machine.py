@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from eat import machine
 from eat.machine import BUSY, ForeignLoad, machine_facts, quiet, versions
@@ -44,3 +45,20 @@ def test_facts_and_versions():
     facts = machine_facts()
     assert facts["cores"] >= 1 and facts["memory_gib"] > 0 and facts["gpu"] is None
     assert versions(["torch", "no-such-package"])["no-such-package"] is None
+
+
+def test_facts_of_a_gpu_name_card_driver_and_cuda(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA T1")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    answer = subprocess.CompletedProcess([], 0, stdout="580.1\n580.1\n", stderr="")
+    monkeypatch.setattr(machine.subprocess, "run", lambda *_, **__: answer)
+    facts = machine_facts("cuda")
+    assert (facts["gpu"], facts["driver"], facts["cuda"]) == ("NVIDIA T1", "580.1", "13.0")
+
+
+def test_a_driver_that_cannot_be_asked_is_unknown(monkeypatch: pytest.MonkeyPatch):
+    def absent(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(machine.subprocess, "run", absent)
+    assert machine.driver_version() is None

@@ -136,6 +136,84 @@ def test_layers_that_the_model_has_not_are_refused(parts: dict[str, Any]):
         tiny.model(**parts)
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"reducer": {"kind": "norn", "after": [1]}},
+        {"attention": {"kind": "windows", "left": 3, "right": 2}},
+        {"read": "max"},
+        {"last_head": "bertt"},
+        {"exits": [0]},
+    ],
+    ids=lambda parts: next(iter(parts)),
+)
+def test_parts_that_do_not_exist_are_refused_and_not_read_as_others(parts: dict[str, Any]):
+    with pytest.raises(EatError, match=r"; allowed: |after layer 0 of a model with 4 layers") as error:
+        tiny.model(**parts)
+    assert "\n" not in str(error.value)
+
+
+# --- operating points ---------------------------------------------------------------------------------------------
+
+BAD_POINTS: list[dict[str, Any]] = [
+    {"rule": ["confidense"], "tau": 0.9},
+    {"rule": "confidence", "tau": 0.9},
+    {"rule": ["confidence"], "tau": 1.5},
+    {"rule": ["confidence"], "tau": float("nan")},
+    {"rule": ["confidence"], "tau": "0.9"},
+    {"rule": ["agreement"], "patience": 0},
+    {"rule": ["confidence"]},
+    {"rule": [], "temperatures": {"9": 1.5}},
+]
+
+
+@pytest.mark.parametrize("point", BAD_POINTS, ids=str)
+def test_a_bad_operating_point_is_refused_and_nothing_is_saved(
+    adaptive: EatForSequenceClassification, tmp_path: Path, point: dict[str, Any]
+):
+    before = dict(adaptive.config.operating_point)
+    with pytest.raises(EatError) as error:
+        adaptive.set_operating_point(**point)
+    assert "\n" not in str(error.value)
+    assert adaptive.config.operating_point == before
+    adaptive.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["operating_point"] == before
+
+
+@pytest.mark.parametrize("load", [AutoModelForSequenceClassification.from_pretrained, load_model], ids=["auto", "ours"])
+@pytest.mark.parametrize("point", [*BAD_POINTS, {"threshold": 0.9}, ["confidence"], "confidence"], ids=str)
+def test_a_bad_operating_point_in_a_file_is_refused_on_loading(
+    adaptive: EatForSequenceClassification, tmp_path: Path, point: Any, load: Any
+):
+    adaptive.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"operating_point": point}))
+    with pytest.raises(EatError, match="found ") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bad_operating_point_in_a_configuration_is_refused_on_use(adaptive: EatForSequenceClassification):
+    adaptive.config.operating_point = {"rule": ["confidence"], "tau": 1.5}
+    with pytest.raises(EatError, match=r"found 1\.5"):
+        adaptive(**padded())
+
+
+def test_other_parts_run_without_the_operating_point_that_was_saved(
+    adaptive: EatForSequenceClassification, tmp_path: Path
+):
+    adaptive.save_pretrained(tmp_path)
+    assert load_model(tmp_path, {"exits": []}).policy == ExitPolicy()
+
+
+def test_labels_that_are_not_those_of_the_weights(adaptive: EatForSequenceClassification, tmp_path: Path):
+    adaptive.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": "a", "1": "b", "2": "c"}}))
+    with pytest.raises(EatError, match=r"names 3 labels .* of a model with 2 classes; name each class$"):
+        load_model(tmp_path)
+
+
 def test_a_pipeline_classifies_text(tmp_path: Path):
     model = tiny.model(**PARTS)
     model.config.id2label, model.config.label2id = {0: "bad", 1: "good"}, {"bad": 0, "good": 1}

@@ -25,6 +25,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import BertModel
 
 from eat import progress, training
 from eat.config import Distillation, Study
@@ -625,6 +626,44 @@ def test_a_student_takes_its_layers_of_the_parent(data: Path, layers: dict[str, 
 def test_the_separator_is_that_of_the_tokenizer(data: Path):
     # `protect: [sep]` must find [SEP], which is 102 in BERT's vocabulary and 3 in this one
     assert build_model(inputs_of(data).spec, data / "backbone", ["a", "b"]).encoder.shape.separator == tiny.SEP
+
+
+def test_accumulated_gradients_are_those_of_one_large_batch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The trainer of a stage divides its mean loss by the batches of a step, whatever the stock trainer would do."""
+    tiny.backbone(tmp_path / "parent")
+    config = json.loads((tmp_path / "parent" / "config.json").read_text())
+    dropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (tmp_path / "parent" / "config.json").write_text(json.dumps(config | dropped))
+    original = training._arguments
+    found = []
+    for size, accumulated in ((4, 1), (2, 2)):
+
+        def arguments(*given: Any, size: int = size, accumulated: int = accumulated) -> Any:
+            made = original(*given)
+            made.optim, made.max_grad_norm = "sgd", 0.0  # neither Adam nor clipping, which hide the scale of a gradient
+            made.per_device_train_batch_size, made.gradient_accumulation_steps = size, accumulated
+            return made
+
+        monkeypatch.setattr(training, "_arguments", arguments)
+        inputs = replace(inputs_of(data, "dense"), parent=tmp_path / "parent")
+        found.append(trained(inputs, tmp_path / str(size)))
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, atol=1e-6, rtol=0)
+
+
+def test_pairs_are_refused_by_a_parent_without_a_segment_for_them(data: Path, tmp_path: Path):
+    tiny.backbone(tmp_path / "parent")
+    config = tiny.stock().config
+    config.type_vocab_size = 1
+    BertModel(config).save_pretrained(tmp_path / "parent")
+    tiny.split(tmp_path / "train.parquet", rows=24, pairs=True)
+    inputs = replace(inputs_of(data), parent=tmp_path / "parent")
+    trained(inputs, tmp_path / "single")
+    with pytest.raises(EatError, match=r"gives a pair of texts 2 segments, but the model embeds 1 \(type_vocab_size\)"):
+        trained(replace(inputs, train=tmp_path / "train.parquet"), tmp_path / "pairs")
+    assert not (tmp_path / "pairs").exists()
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("float32", torch.float32), ("bfloat16", torch.bfloat16)])

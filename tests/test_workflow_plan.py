@@ -68,6 +68,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     return copy
 
 
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy in which a study of two systems could be run by the stand-in, and nothing was."""
+    copy = copy_project(tmp_path_factory.mktemp("ready") / FOLDER)
+    study = yaml.safe_load((copy.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["study"] = "plan"
+    study["systems"] = {name: study["systems"][name] for name in ("dense-6", "eat-6")}
+    (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    stand_in(copy)
+    return copy
+
+
 def rules_of(plan: list[tuple[str, str]]) -> set[str]:
     return {rule for rule, _ in plan}
 
@@ -166,14 +178,14 @@ def test_the_plan_and_dvc_yaml_follow_from_the_configuration_alone(
         if not variables:
             alone = found
     assert found == alone
-    assert "results.pdf" not in found and str(fresh.folder) not in found
+    assert "results/tiny.pdf" not in found and str(fresh.folder) not in found
 
 
 def test_a_pdf_is_made_on_demand(done: Copy) -> None:
     assert "typesetting the report" not in done.dry_run("study.yaml")
     asked = done.snakemake("--cores", "1", "--configfile", "config/study.yaml", "--", "render_pdf")
     assert asked.returncode == 0, asked.stderr
-    pdf = done.folder / "results" / "plan" / "report" / "results.pdf"
+    pdf = done.folder / "results" / "plan.pdf"
     assert pdf.is_file()
     pdf.unlink()
     assert "Nothing to be done" in done.dry_run("study.yaml")
@@ -278,6 +290,92 @@ def test_every_input_and_output_of_a_rule_has_a_name() -> None:
         assert entries and [entry for entry in entries if not re.match(r"\w+=", entry)] == []
 
 
+# --- from another folder ------------------------------------------------------------------------------------------
+
+MODULE = """
+shell.prefix("set -eu; export OWN=kept; ")
+
+configfile: "config/study.yaml"
+
+module eat:
+    snakefile: {snakefile!r}
+    config: config
+
+use rule * from eat as eat_*
+
+rule own:
+    default_target: True
+    input: rules.eat_all.input
+    output: "own"
+    shell: "echo $OWN > {{output}}"
+"""
+
+
+@pytest.mark.parametrize("how", ["directory", "snakefile", "module"])
+def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str) -> None:
+    """With its sources exact, with its modules found, and with nothing written into the project."""
+    other = tmp_path / "another (folder)"
+    (other / "config").mkdir(parents=True)
+    shutil.copy(ready.folder / "config" / "study.yaml", other / "config" / "study.yaml")
+    snakefile = str(ready.folder / "Snakefile")
+    if how == "module":
+        (other / "Snakefile").write_text(MODULE.format(snakefile=snakefile), encoding="utf-8")
+        options = ["--workflow-profile", str(ready.folder / "profiles" / "default")]
+    else:
+        options = ["--configfile", str(other / "config" / "study.yaml")]
+        options += ["--directory", str(other)] if how == "directory" else ["--snakefile", snakefile]
+    started_in = Copy(ready.folder if how == "directory" else other, ready.environment)
+    before = sorted(path for path in ready.folder.rglob("*") if ".snakemake" not in path.parts)
+    run = started_in.snakemake("--cores", "1", *options)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert (other / "results" / "plan" / "records.json").is_file()
+    assert sorted(path for path in ready.folder.rglob("*") if ".snakemake" not in path.parts) == before
+    words = (other / "calls").read_text(encoding="utf-8").split("\0")
+    templates = {word for flag, word in pairwise(words) if flag == "--templates"}
+    assert templates == {os.path.relpath(ready.folder / "report", other)}
+    (command,) = {word for flag, word in pairwise(words) if flag == "--command"}
+    expected = "snakemake --cores all --snakefile" if how != "module" else "snakemake --cores all --configfile"
+    assert command.startswith(expected) and "config/study.yaml" in command
+    if how == "module":
+        assert (other / "own").read_text(encoding="utf-8") == "kept\n"
+    plan = started_in.snakemake("-n", "--cores", "1", *options)
+    assert "Nothing to be done" in plan.stdout + plan.stderr
+    # a source is compared by content here too
+    source = ready.folder / "workflow_scripts" / "plot_frontier.py"
+    text = source.read_text(encoding="utf-8")
+    try:
+        source.write_text(text + "# edited\n", encoding="utf-8")
+        plan = started_in.snakemake("-n", "--cores", "1", *options)
+    finally:
+        source.write_text(text, encoding="utf-8")
+    wanted = set(re.findall(r"^ *(?:eat_)?(\w+) +1$", plan.stdout + plan.stderr, re.M)) - {"total", "all", "own"}
+    assert wanted == {"plot_frontier", "render_report", "record"}
+    # the command that is printed where the records are lost works from there too
+    shutil.rmtree(other / ".snakemake")
+    refused = started_in.snakemake("-n", "--cores", "1", *options)
+    repair = re.search(r"PYTHONPATH=.* repair --config(file)? \S+", refused.stdout + refused.stderr)
+    assert refused.returncode != 0 and repair is not None
+    with_python = os.environ | {"PATH": f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-c", repair[0]], cwd=other, env=with_python, check=True)
+    if how != "module":  # whose rules have other names
+        plan = started_in.snakemake("-n", "--cores", "1", *options)
+        assert "Nothing to be done" in plan.stdout + plan.stderr
+
+
+def test_without_a_configuration_of_its_own_a_folder_gets_the_projects_study(fresh: Copy, tmp_path: Path) -> None:
+    dry = Copy(tmp_path, fresh.environment).snakemake("-n", "--cores", "1", "-s", str(fresh.folder / "Snakefile"))
+    assert dry.returncode == 0, dry.stderr
+    assert "results/embedded/summary.csv" in dry.stdout + dry.stderr
+
+
+def test_a_folder_whose_modules_would_be_run_instead_is_refused(fresh: Copy, tmp_path: Path) -> None:
+    (tmp_path / "eat").mkdir()
+    (tmp_path / "eat" / "__init__.py").touch()
+    dry = Copy(tmp_path, fresh.environment).snakemake("-n", "--cores", "1", "-s", str(fresh.folder / "Snakefile"))
+    assert dry.returncode != 0
+    assert f"{tmp_path / 'eat' / '__init__.py'} would be imported in the place of" in dry.stdout + dry.stderr
+
+
 # --- a run --------------------------------------------------------------------------------------------------------
 
 
@@ -380,6 +478,17 @@ def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
     plan = done.planned(change)
     assert {Path(path).parts[3] for rule, path in plan if rule == "finetune"} == {ODD_TASK}
     assert {Path(path).stem for rule, path in plan if rule == "measure_time"} == {ODD_TASK}
+
+
+def test_longer_texts_copy_no_weights_again(done: Copy) -> None:
+    """They are checked when weights are copied, and the copies do not depend on them."""
+
+    def change(study: dict[str, Any]) -> None:
+        study["tasks"][ODD_TASK]["max_length"] = 64
+
+    plan = done.planned(change)
+    assert {Path(path).parts[3] for rule, path in plan if rule == "finetune"} == {ODD_TASK}
+    assert "fetch_backbone" not in rules_of(plan)
 
 
 def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from eat.files import read_json, sha256_of, write_json, write_text
 from eat.paths import StudyPaths
 from eat.progress import counted
 from workflow_scripts._content import cached_sha256
+from workflow_scripts._sources import ROOT, command_line
 
 METADATA = Path(".snakemake/metadata")
 MARKS = Path(".snakemake/incomplete")
@@ -38,15 +38,13 @@ DATE_SECONDS = 2.0
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's versioned outputs that Snakemake has now: output -> record.
+    """The records of a study's outputs that Snakemake has now: output -> record.
 
-    The PDF of the report is left out: it is made on demand, and the results must not depend on whether it was.
     A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    pdf = StudyPaths(study).pdf.as_posix()
-    found = {out: _whole(places[out]) for out in sorted(places) if out.startswith(roots) and out != pdf}
+    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
     return {output: record for output, record in found.items() if record is not None}
 
 
@@ -238,7 +236,8 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
     again = "or delete these results to make them again"
     if is_versioned(paths) and not given:
         return f"{found}after a checkout or dvc pull run make sync; where .snakemake was lost, make repair; {again}"
-    repair = shlex.join(["python", "-m", "workflow_scripts.versioning", "repair", *given]) if given else "make repair"
+    at_home = ROOT.samefile(".") and not given
+    repair = "make repair" if at_home else command_line("versioning", "repair", *given)
     if paths.records.is_file():
         return f"{found}{repair} restores them from {paths.records}; {again}"
     if read_records(paths.study):

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import shlex
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -46,6 +48,12 @@ def code_of(module: str, *others: str) -> str:
 @cache
 def _sha256(file: str) -> str:
     return sha256_of(ROOT / file)
+
+
+def command_line(command: str, *arguments: str) -> str:
+    """What a person types to run a command of the project from the working folder, which may be another one."""
+    words = shlex.join(["python", "-m", f"workflow_scripts.{command}", *arguments])
+    return words if ROOT.samefile(".") else f"PYTHONPATH={shlex.quote(os.path.relpath(ROOT))} {words}"
 
 
 def _file(module: str) -> Path | None:

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from eat.progress import Progress
 from workflow_scripts._command import run
 
 
@@ -22,10 +23,15 @@ def main() -> None:
     parser.add_argument("--checkpoints", required=True, type=Path, help="the folder under which checkpoints are kept")
     parser.add_argument("--out", required=True, type=Path, help="the model's folder")
     arguments = parser.parse_args()
+    # torch alone may take long to load from a cold disk
+    with Progress("loading libraries, model and texts", name=arguments.name):
+        finetune(arguments)
 
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """Train with the arguments of the command."""
     import torch
 
-    from eat.progress import Progress
     from eat.training import StageInputs, train_stage
     from workflow_scripts._sources import code_of
 
@@ -39,8 +45,7 @@ def main() -> None:
         arguments.teacher,
         code=code_of("workflow_scripts.finetune"),
     )
-    with Progress("reading the model and the texts", name=arguments.name):
-        train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
+    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from pathlib import Path
 
 from workflow_scripts._command import run
@@ -18,7 +19,7 @@ def main() -> None:
 
     from eat.calibration import temperatures_of, threshold_of
     from eat.config import study_of_json
-    from eat.files import read_json, write_json, write_table
+    from eat.files import only_one, read_json, write_json, write_table
     from eat.paths import StudyPaths
     from eat.timing import TimedSystem, time_task
 
@@ -37,7 +38,9 @@ def main() -> None:
         for system in study.systems
         for calibration in [read_json(paths.calibration(task, system, seed))]
     ]
-    result = time_task(study, task, systems, paths.split(task, "dev"))
+    # another study may run in this folder; on a cluster the clocks of other machines do not disturb this one
+    with only_one(paths.clock(platform.node()), "measures time in this folder"):
+        result = time_task(study, task, systems, paths.split(task, "dev"))
     write_table(arguments.out, result.calls)
     write_json(arguments.state, result.state)
 

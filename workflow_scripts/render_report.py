@@ -23,7 +23,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
     parser.add_argument("--command", required=True, help="the command that rebuilds the study")
-    parser.add_argument("--configfiles", nargs="+", required=True, type=Path, help="the study's configuration files")
+    parser.add_argument("--configfiles", nargs="*", default=[], type=Path, help="the study's configuration files")
     parser.add_argument("--templates", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path, help="the folder of the report")
     arguments = parser.parse_args()

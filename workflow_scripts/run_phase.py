@@ -1,7 +1,8 @@
 """Run one phase of a study: the command of its DVC stage.
 
-Snakemake decides what within the phase is made again. A profile is taken from SNAKEMAKE_PROFILE, as always, so that
-`SNAKEMAKE_PROFILE=PROFILE dvc repro` sends every phase through that profile.
+Snakemake decides what within the phase is made again. A workspace that DVC has just made for an experiment (`dvc exp
+run --temp` or `--queue`) holds results, but no records of Snakemake: they are restored first. A profile is taken from
+SNAKEMAKE_PROFILE, as always, so that `SNAKEMAKE_PROFILE=PROFILE dvc repro` sends every phase through that profile.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import yaml
 
+from eat.config import load_study
 from eat.errors import EatError, listed
+from eat.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES
+from workflow_scripts._records import read_records
+from workflow_scripts.versioning import restore
 
 
 def main() -> None:
@@ -25,6 +30,10 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.phase not in PHASES:
         raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
+    paths = StudyPaths(load_study(arguments.config).study)
+    if paths.records.is_file() and not read_records(paths.study):
+        # records of results that are byte for byte those the records speak of; any other result is made again
+        print(restore(paths, ["--configfile", str(arguments.config)]))
     rules = PHASES[arguments.phase].rules
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
     sys.stdout.flush()

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from eat.progress import Progress
 from workflow_scripts._command import run
 
 
@@ -23,22 +24,26 @@ def main() -> None:
     parser.add_argument("--card", required=True, type=Path, help="the task's card")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the traces: {split}.parquet and .json")
     arguments = parser.parse_args()
+    # torch alone may take long to load from a cold disk
+    with Progress("loading libraries, model and texts", name=arguments.name):
+        trace(arguments)
 
+
+def trace(arguments: argparse.Namespace) -> None:
+    """Trace with the arguments of the command."""
     import torch
 
     from eat.files import read_json
-    from eat.progress import Progress
     from eat.recording import record_trace
 
     labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        with Progress("reading the model and the texts", name=name):
-            trace = record_trace(
-                arguments.models, arguments.parts, split, labels, arguments.max_length, name, arguments.device
-            )
-        trace.write(arguments.out / split.name)
+        found = record_trace(
+            arguments.models, arguments.parts, split, labels, arguments.max_length, name, arguments.device
+        )
+        found.write(arguments.out / split.name)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from workflow_scripts._records import (
     restore_records,
     without_record,
 )
+from workflow_scripts._sources import ROOT
 from workflow_scripts.write_dvc_yaml import dvc_yaml, plan
 
 CONFIG = Path("config/config.yaml")
@@ -187,7 +188,8 @@ def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
         raise EatError(f"--config {shlex.join(overrides)}: {error}; a file is given by --configfile FILE") from None
     if "study" in config:
         return load_study(config)
-    whole = dict(read_mapping(CONFIG))
+    # as the Snakefile does: the default is that of the working folder, or else that of the project
+    whole = dict(read_mapping(CONFIG if CONFIG.is_file() else ROOT / CONFIG))
     update_config(whole, config)
     return load_study(whole)
 
@@ -260,7 +262,7 @@ def _dirty_stages() -> list[str]:
 
 
 def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
     environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
     done = output_of(command, "Snakemake makes records anew", env=environment)
     if done.returncode != 0:

@@ -27,6 +27,7 @@ from eat.sources import source_files
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
 from workflow_scripts._records import RECORDS_ARE_LOST
+from workflow_scripts._sources import ROOT
 
 HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
 # Written by `python -m workflow_scripts.write_dvc_yaml`; a test holds it to the rules.
@@ -108,7 +109,9 @@ def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str,
     given: Snakemake's options that configure the study. records_are_lost: go on where results have no records; nothing
     then tells a stale result from a current one.
     """
-    command = [sys.executable, "-m", "snakemake", "--detailed-summary", *given]
+    # results may lie in another folder than the project (`snakemake --directory`)
+    snakefile = ["--snakefile", str(ROOT / "Snakefile")]
+    command = [sys.executable, "-m", "snakemake", "--detailed-summary", *snakefile, *given]
     environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
     done = output_of(command, "Snakemake plans", env=environment)
     if done.returncode != 0:

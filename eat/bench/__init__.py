@@ -8,5 +8,6 @@
 `memory`        peak memory of a call, in a fresh process
 `measure`       turns, rounds, and what follows from them: percentiles, paired ratios, exponents, crossings
 `engine`, `growth`, `training`  the three subcommands
+`gpu`, `bundle`  `eat gpu`, what must be known first of the engine on a GPU; and what an offline image lacks for it
 `results`, `plots`  what they write
 """

@@ -3,13 +3,14 @@
 What is measured, for each case (a length, or mixed lengths, and a batch size) and system:
 
 * `ms_*`: one pass, ids on the host to classes on the host; percentiles and mean of all timed passes.
-* `speedup`: against `hf-sdpa-6` in the order of arrival, the median over rounds of paired ratios, with an interval that
-  draws rounds again; `speedup_mean` is the ratio of mean times. `stock_speedup`: the same against the stock system of
-  its own depth, precision and order. `hf-sdpa-6-again` is the same system built twice: how far it is from 1 is noise.
+* `speedup`: against `hf-sdpa-6` (at BERT-base's shape `hf-sdpa-12`) in the order of arrival, the median over rounds of
+  paired ratios, with an interval that draws rounds again; `speedup_mean` is the ratio of mean times.
+  `stock_speedup`: the same against the stock system of its own depth, precision and order. `hf-sdpa-6-again` is the
+  same system built twice: how far it is from 1 is noise.
 * `gflops`: operations of the work executed, without padding, by the median time. `efficiency`: that rate over the
   largest median rate of a float32 matrix product in the same rounds; empty for other precisions, whose products are of
   another kind.
-* `weights_mb`, `call_mb`: see `eat.bench.memory`.
+* `weights_mb`, `call_mb`: see `eat.bench.memory`; of systems on a CPU alone.
 * `max_difference`: of the logits from the system it must equal (`SAME` is enforced), else from the stock system in
   float32 of its depth, where the function is the same but for its precision.
 """
@@ -38,7 +39,8 @@ from eat.bench.plots import plot_engine
 from eat.bench.processes import Worker
 from eat.bench.results import Findings, Quantity, Watch, markdown
 from eat.bench.runners import Answers, OnnxRunner, ProductRunner, Runner, build_runner, key_of
-from eat.bench.systems import AGAIN, MINILM, REFERENCE, SAME, SYSTEMS, System, chosen, of_folder
+from eat.bench.systems import MINILM, SAME, TABLES, System, chosen, of_folder
+from eat.devices import resolve_device
 from eat.encoder import Shape
 from eat.errors import EatError, listed
 from eat.machine import machine_facts, quiet
@@ -47,12 +49,19 @@ from eat.progress import counted
 PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
 """Rows, inner size and columns of the matrix products of which the best counts."""
 
+DEVICE_PRODUCTS = ((2048, 2048, 2048), (8192, 8192, 8192))
+"""The same on a GPU, which small products leave idle."""
+
+MACHINE = ("cpu", "cores", "gpu")
+"""What each row says of the machine."""
+
 
 @dataclass(frozen=True)
 class EngineOptions:
     """systems: names, `None` for all that can run here. seconds: after which a case begins no further round.
 
-    texts: a file whose lengths the mixed batches have, a text a line; it asks for such batches by itself.
+    texts: a file whose lengths the mixed batches have, a text a line; it asks for such batches by itself. shape: of the
+    models with random weights; its depth says which systems there are. products: `None` for those of the device.
     """
 
     systems: tuple[str, ...] | None = None
@@ -65,8 +74,9 @@ class EngineOptions:
     rounds: int = 20
     seconds: float = 40.0
     memory: bool = True
+    device: str = "cpu"
     shape: Shape = field(default=MINILM)
-    products: tuple[tuple[int, int, int], ...] = PRODUCTS
+    products: tuple[tuple[int, int, int], ...] | None = None
 
 
 def bench_engine(options: EngineOptions) -> Findings:
@@ -74,40 +84,36 @@ def bench_engine(options: EngineOptions) -> Findings:
 
     Raises `EatError` for what `check_options` refuses, and where a system gives other answers than it must.
     """
-    systems = systems_of(options)
+    device = resolve_device(options.device, "--device")
+    systems, skipped = systems_of(options, device)
     torch.set_num_threads(options.threads)
     raw: list[pd.DataFrame] = []
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack, Watch() as watch:
         cases = cases_of(options, systems)
-        fleet = Fleet(systems, options, stack)
+        fleet = Fleet(systems, options, device, stack)
         for number, case in enumerate(cases, start=1):
-            answers = fleet.load(case, systems)
-            differences = check_answers(systems, answers, case)
-            turns = fleet.turns(case, systems)
-            label = f"{case.name} x {case.batch_size} ({number} of {len(cases)})"
-            with quiet():
-                timed = run_rounds(turns, options.rounds, options.seconds, label=label)
-            rows += _rows(case, systems, timed, answers, differences, fleet.products)
-            raw.append(timed.assign(case=case.name, batch_size=case.batch_size))
-        memory = fleet.memory(cases, systems) if options.memory else {}
+            found, timed = fleet.measure(case, options.seconds, f"({number} of {len(cases)})")
+            rows += found
+            raw.append(timed)
+        memory = fleet.memory(cases) if options.memory and device.type == "cpu" else {}
     table = pd.DataFrame(rows)
     for column in ("weights_mb", "call_mb"):
         table[column] = [
             getattr(memory.get((row["system"], row["case"], row["batch_size"], row["order"])), column, None)
             for row in rows
         ]
-    best = _best_product(pd.concat(raw), fleet.products)
+    best = best_product(pd.concat(raw), fleet.products)
     table["efficiency"] = np.where(table["precision"] == "float32", table["gflops"] / best, np.nan)
-    machine = machine_facts()
-    table = table.assign(threads=options.threads, device="cpu", cpu=machine["cpu"], cores=machine["cores"])
+    machine = machine_facts(device)
+    table = table.assign(threads=options.threads, device=device.type, **{key: machine[key] for key in MACHINE})
     facts = {
         **watch.facts,
         "threads": options.threads,
-        "device": "cpu",
+        "device": device.type,
         "rounds": options.rounds,
         "best_product_gflops": best,
-        "skipped": fleet.skipped,
+        "skipped": skipped,
         "models": [str(folder) for folder in options.models],
     }
     return Findings(
@@ -120,8 +126,11 @@ def bench_engine(options: EngineOptions) -> Findings:
     )
 
 
-def systems_of(options: EngineOptions) -> list[System]:
-    """The rows to measure. Raises `EatError` for bad options, before anything is built."""
+def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[System], dict[str, str]]:
+    """The rows to measure, and those that cannot run on the device here, with the reason, which is printed.
+
+    Raises `EatError` for bad options, before anything is built, and if a system that was asked for cannot run.
+    """
     has_lengths = bool(options.lengths) or options.mixed_lengths or options.texts is not None
     _require(has_lengths, "no length is given; give --lengths or --mixed-lengths")
     _require(bool(options.batch_sizes), "no batch size is given")
@@ -131,20 +140,34 @@ def systems_of(options: EngineOptions) -> list[System]:
         _require(size >= 1, f"a batch of {size}; give at least 1")
     _require(options.threads >= 1, f"{options.threads} threads; give at least 1")
     _require(options.rounds >= 1, f"{options.rounds} rounds; give at least 1")
-    systems = chosen(options.systems, SYSTEMS)
+    systems = chosen(options.systems, TABLES[options.shape.layers])
     for folder in options.models:
-        systems += of_folder(folder, [system.name for system in systems])
-    missing = missing_packages()
-    asked = [name for name in options.systems or () if SYSTEMS[name].engine == "onnx"]
-    if missing and asked:
-        raise EatError(f"{listed(asked)} needs {listed(missing)}, which is not installed; {INSTALL}")
+        systems += of_folder(folder, systems)
     longest = max(options.lengths, default=SHORTEST)
     positions = options.shape.positions
     _require(
         longest <= positions,
         f"a length of {longest} tokens, but the models have {positions} positions; `eat bench growth` has longer ones",
     )
-    return systems
+    skipped = {system.name: why for system in systems if (why := obstacle(system, device)) is not None}
+    for name, why in skipped.items():
+        _require(name not in (options.systems or ()), f"{name} {why}")
+        print(f"{name} is left out: it {why}", file=sys.stderr)
+    return [system for system in systems if system.name not in skipped], skipped
+
+
+def obstacle(system: System, device: torch.device) -> str | None:
+    """Why a system cannot run on a device here, and what to do; `None` if it can."""
+    if system.engine == "onnx":
+        if device.type != "cpu":
+            return "is measured on the CPU alone; take --device cpu"
+        missing = missing_packages()
+        return f"needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
+    if system.precision == "int8" and device.type != "cpu":
+        return "computes in int8, which is for the CPU; take float16 or bfloat16 on a GPU"
+    if system.precision == "float16" and device.type == "cpu":
+        return "computes in float16, which is for a GPU; take bfloat16, or --device cuda"
+    return None
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -174,23 +197,23 @@ def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
 class Fleet:
     """All runners of a bench, and the processes behind them; `stack` ends these.
 
-    products: name -> matrix product, timed in every round. skipped: systems that cannot run here, and why.
+    products: name -> matrix product, timed in every round.
     """
 
-    def __init__(self, systems: list[System], options: EngineOptions, stack: ExitStack) -> None:
-        self.products = {f"product {m}x{k}x{n}": ProductRunner(m, k, n) for m, k, n in options.products}
-        self.skipped: dict[str, str] = {}
+    def __init__(
+        self, systems: Sequence[System], options: EngineOptions, device: torch.device, stack: ExitStack
+    ) -> None:
+        sizes = options.products or (PRODUCTS if device.type == "cpu" else DEVICE_PRODUCTS)
+        self.products = {f"product {m}x{k}x{n}": ProductRunner(m, k, n, device) for m, k, n in sizes}
         self.runners: dict[str, Runner] = {}
+        self._systems = systems
         self._options = options
         self._files: dict[str, Path] = {}
         self._stack = stack
-        missing = missing_packages()
         worker: Worker | None = None
         for system in counted("built", list(systems), "systems"):
             if system.engine != "onnx":
-                self.runners[system.name] = build_runner(system, options.shape)
-            elif missing:
-                self._skip(system, f"needs {listed(missing)}; {INSTALL}", systems)
+                self.runners[system.name] = build_runner(system, options.shape, device)
             else:
                 if worker is None:
                     worker = Worker("eat.bench.onnx_worker")
@@ -200,37 +223,46 @@ class Fleet:
                 shape = _with_layers(options.shape, system.layers)
                 self.runners[system.name] = OnnxRunner(worker, system, shape, path, options.threads)
 
-    def _skip(self, system: System, why: str, systems: list[System]) -> None:
-        print(f"{system.name} is left out: it {why}", file=sys.stderr)
-        self.skipped[system.name] = why
-        systems.remove(system)
+    def measure(self, case: Case, seconds: float, place: str) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+        """Check the answers of all systems on a case, then time them: the rows of the table, and every timed pass.
 
-    def load(self, case: Case, systems: Sequence[System]) -> dict[str, Answers]:
+        seconds: after which no further round begins. place: of the case among all, for the line of progress. Raises
+        `EatError` if a system gives other answers than it must.
+        """
+        answers = self._load(case)
+        differences = check_answers(self._systems, answers, case)
+        label = f"{case.name} x {case.batch_size} {place}"
+        with quiet():
+            timed = run_rounds(self._turns(case), self._options.rounds, seconds, label=label)
+        rows = _rows(case, self._systems, timed, answers, differences)
+        return rows, timed.assign(case=case.name, batch_size=case.batch_size)
+
+    def _load(self, case: Case) -> dict[str, Answers]:
         """Give a case to all runners; their answers in the order of arrival."""
         answers = {}
-        for system in counted(f"{case.name} x {case.batch_size}: answers of", systems, "systems"):
+        for system in counted(f"{case.name} x {case.batch_size}: answers of", self._systems, "systems"):
             for order in case.orders:
                 self.runners[system.name].load(key_of(case, order), case.batches(order))
             answers[system.name] = self.runners[system.name].answer(key_of(case, "arrival"))
         return answers
 
-    def turns(self, case: Case, systems: Sequence[System]) -> list[Turn]:
+    def _turns(self, case: Case) -> list[Turn]:
         """Every system in every order of a case, and the matrix products."""
         turns = [
             Turn(entry(system.name, order), partial(self.runners[system.name].time, key_of(case, order)))
-            for system in systems
+            for system in self._systems
             for order in case.orders
         ]
         return turns + [Turn(name, _product_turn(product)) for name, product in self.products.items()]
 
-    def memory(self, cases: Sequence[Case], systems: Sequence[System]) -> dict[tuple[str, str, int, str], Memory]:
+    def memory(self, cases: Sequence[Case]) -> dict[tuple[str, str, int, str], Memory]:
         """The memory of every system, case and order."""
         meter = Meter(self._options.shape, self._options.threads, self._files)
         self._stack.callback(meter.close)
         wanted = [(case, order) for case in cases for order in case.orders]
         lengths = [[[len(text.ids) for text in batch] for batch in case.batches(order)] for case, order in wanted]
         found = {}
-        for system in counted("memory of", systems, "systems"):
+        for system in counted("memory of", self._systems, "systems"):
             for (case, order), memory in zip(wanted, meter.measure(system, lengths), strict=True):
                 found[system.name, case.name, case.batch_size, order] = memory
         return found
@@ -261,7 +293,7 @@ def entry(system: str, order: str) -> str:
 
 
 def check_answers(systems: Sequence[System], answers: Mapping[str, Answers], case: Case) -> dict[str, float]:
-    """The largest difference of each system's logits from those it must equal, or approximates.
+    """The largest difference of each system's logits from those it must equal, or approximates; the reference first.
 
     Raises `EatError` where a system that must equal another one does not, to `SAME`, and where none or all must leave
     at the exit but did not.
@@ -271,7 +303,7 @@ def check_answers(systems: Sequence[System], answers: Mapping[str, Answers], cas
         own = answers[system.name]
         if system.exits != "none" and (own.depth < system.layers) != (system.exits == "all leave"):
             raise EatError(f"{system.name}: a mean depth of {own.depth:g}, where {system.exits}; nothing was written")
-        other = system.equals or _approximated(system)
+        other = system.equals or _approximated(system, systems[0])
         if other is None or other not in answers or other == system.name:
             continue
         difference = float(np.abs(own.logits - answers[other].logits).max())
@@ -284,10 +316,10 @@ def check_answers(systems: Sequence[System], answers: Mapping[str, Answers], cas
     return found
 
 
-def _approximated(system: System) -> str | None:
+def _approximated(system: System, reference: System) -> str | None:
     """The float32 system that computes the same function but for its precision."""
     plain = system.folder is None and not system.pruned and system.precision != "float32"
-    return REFERENCE if plain and system.layers == SYSTEMS[REFERENCE].layers else None
+    return reference.name if plain and system.layers == reference.layers else None
 
 
 # --- the table ----------------------------------------------------------------------------------------------------
@@ -299,16 +331,16 @@ def _rows(
     timed: pd.DataFrame,
     answers: Mapping[str, Answers],
     differences: Mapping[str, float],
-    products: Mapping[str, ProductRunner],
 ) -> list[dict[str, Any]]:
     medians = round_medians(timed)
-    reference = percentiles(timed, REFERENCE)
+    reference = systems[0].name
+    reference_mean = percentiles(timed, reference)["ms_mean"]
     rows = []
     for system in systems:
         for order in case.orders:
             name = entry(system.name, order)
             times = percentiles(timed, name)
-            gain = speedup(medians, REFERENCE, name)
+            gain = speedup(medians, reference, name)
             own_stock = speedup(medians, entry(system.stock, order), name)
             rows.append(
                 {
@@ -327,7 +359,7 @@ def _rows(
                     "speedup": gain.value,
                     "speedup_low": gain.low,
                     "speedup_high": gain.high,
-                    "speedup_mean": reference["ms_mean"] / times["ms_mean"],
+                    "speedup_mean": reference_mean / times["ms_mean"],
                     "stock": system.stock,
                     "stock_speedup": own_stock.value,
                     "stock_speedup_low": own_stock.low,
@@ -341,7 +373,7 @@ def _rows(
     return rows
 
 
-def _best_product(raw: pd.DataFrame, products: Mapping[str, ProductRunner]) -> float:
+def best_product(raw: pd.DataFrame, products: Mapping[str, ProductRunner]) -> float:
     """The largest rate of a matrix product, in GFLOP/s: of each size the median of all that were timed."""
     return max(
         product.gflop / float(raw.loc[raw["name"] == name, "ms"].median()) * 1e3 for name, product in products.items()
@@ -370,9 +402,10 @@ def _markdown(table: pd.DataFrame, best: float, threads: int) -> str:
         )
         heading = f"### {tokens}, batch {size} ({rows['rounds'].iloc[0]} rounds)"
         parts.append(f"{heading}\n\n{markdown(named, quantities, f'engine:{case}:{size}')}")
+    reference = table["system"].iloc[0]
     parts.append(
-        f"Speed-up against {REFERENCE}, median of paired ratios with a 95 % interval; {AGAIN} is the noise floor. "
-        f"Efficiency: of the best float32 matrix product in this run, {rounding.throughput(best)} GFLOP/s "
+        f"Speed-up against {reference}, median of paired ratios with a 95 % interval; {reference}-again is the noise "
+        f"floor. Efficiency: of the best float32 matrix product in this run, {rounding.throughput(best)} GFLOP/s "
         f"({threads} threads).\n"
     )
     return "\n".join(parts)

@@ -12,7 +12,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from eat import style
-from eat.bench.systems import AGAIN, REFERENCE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +21,8 @@ _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#CC3D00", "#009E73", "#CC79A7", "#56B4E9", "#8C5A00", "#5E3C99")
 _STOCK = "#767676"
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">", "h", "d", "H", "8")
-Dashes = Literal["-", "--", ":"]
-_DASHES: dict[str, Dashes] = {"float32": "-", "bfloat16": ":", "int8": "--"}
+Dashes = Literal["-", "--", ":", "-."]
+_DASHES: dict[str, Dashes] = {"float32": "-", "float16": "-.", "bfloat16": ":", "int8": "--"}
 
 
 def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
@@ -41,6 +40,7 @@ def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
 def plot_engine(table: pd.DataFrame) -> Figure:
     """Speed-up over stock sdpa against length, a panel a batch size; of mixed lengths, a dot a system and order."""
     looks = _looks(table)
+    reference = table["system"].iloc[0]
     sizes = list(dict.fromkeys(table["batch_size"]))
     equal, mixed = table[table["case"] != "mixed"], table[table["case"] == "mixed"]
     panels = [(size, equal[equal["batch_size"] == size], "equal") for size in sizes if len(equal)]
@@ -61,7 +61,7 @@ def plot_engine(table: pd.DataFrame) -> Figure:
             axes.set_title(f"batch {size}, mixed lengths")
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(_PLAIN)
-        axes.set_ylabel(f"Speed-up over {REFERENCE}")
+        axes.set_ylabel(f"Speed-up over {reference}")
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()
     _legend(figure, looks, labels, width)
@@ -76,7 +76,7 @@ def _draw_lines(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str,
         bars = np.abs(np.stack([own["speedup"] - own["speedup_low"], own["speedup_high"] - own["speedup"]]))
         axes.errorbar(
             own["length"].astype(float), own["speedup"], yerr=bars, color=colour, marker=marker, linestyle=dashes,
-            elinewidth=0.5, markersize=3.2, alpha=0.45 if name == AGAIN else 1.0,
+            elinewidth=0.5, markersize=3.2, alpha=0.45 if name.endswith("-again") else 1.0,
         )  # fmt: skip
     _log_sizes(axes, sorted(set(rows["length"].astype(int))))
     axes.set_xlabel("Length (tokens)")

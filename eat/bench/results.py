@@ -113,7 +113,7 @@ def write_findings(found: Findings, out: Path, command: str) -> None:
     run = {
         "bench": found.bench,
         "command": command,
-        "machine": machine_facts(),
+        "machine": machine_facts(found.facts.get("device", "cpu")),
         "versions": versions(PACKAGES),
         **found.facts,
     }
@@ -129,9 +129,10 @@ def write_findings(found: Findings, out: Path, command: str) -> None:
 
 def _origin(run: Mapping[str, Any]) -> str:
     """A page's heading, and how its numbers were made."""
+    processor = run["machine"]["gpu"] or run["machine"]["cpu"]
     made_with = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     return (
-        f"# eat bench {run['bench']}\n\nMade by `{run['command']}` on {run['date']} ({run['machine']['cpu']}; "
+        f"# eat bench {run['bench']}\n\nMade by `{run['command']}` on {run['date']} ({processor}; "
         f"{made_with}; other processes took {rounding.with_percent(run['foreign_load'])} of the machine's time).\n"
     )
 

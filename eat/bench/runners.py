@@ -1,6 +1,7 @@
 """One system, loaded with texts and timed pass by pass: in this process, or in that of ONNX Runtime.
 
-A pass starts with token ids on the host and ends with the classes on the host, so packing and padding are on the clock.
+A pass starts with token ids on the host and ends with the classes on the host, so packing, padding and the way to a
+device and back are on the clock. On a device the clock starts and stops when all work that was given to it is done.
 """
 
 from __future__ import annotations
@@ -53,15 +54,20 @@ class Runner(Protocol):
 
 
 class TorchRunner:
-    """A system in this process. logits_of: texts to logits (B, C). details_of: to logits, each text's depth, GFLOP."""
+    """A system in this process. logits_of: texts to logits (B, C). details_of: to logits, each text's depth, GFLOP.
+
+    device: where it computes.
+    """
 
     def __init__(
         self,
         logits_of: Callable[[list[Encoded]], Tensor],
         details_of: Callable[[list[Encoded]], tuple[Tensor, list[int], float]],
+        device: torch.device,
     ) -> None:
         self._logits_of = logits_of
         self._details_of = details_of
+        self._device = device
         self._batches: dict[str, list[list[Encoded]]] = {}
 
     def load(self, key: str, batches: list[list[Encoded]]) -> None:
@@ -73,7 +79,7 @@ class TorchRunner:
         with torch.inference_mode():
             found = [self._details_of(batch) for batch in self._batches[key]]
         return Answers(
-            torch.cat([logits for logits, _, _ in found]).float().numpy(),
+            torch.cat([logits for logits, _, _ in found]).float().cpu().numpy(),
             float(np.mean([depth for _, depths, _ in found for depth in depths])),
             sum(gflop for _, _, gflop in found),
         )
@@ -82,23 +88,35 @@ class TorchRunner:
         """As `Runner`."""
         batches = self._batches[key]
 
-        def once() -> float:
-            began = time.perf_counter_ns()
+        def once() -> None:
             for batch in batches:
                 self._logits_of(batch).argmax(dim=-1).tolist()
-            return (time.perf_counter_ns() - began) / 1e6
 
         with torch.inference_mode():
             if warm:
                 once()
-            return [once() for _ in range(calls)]
+            return [timed(once, self._device) for _ in range(calls)]
 
 
-def packed_runner(encoder: PackedEncoder, policy: ExitPolicy) -> TorchRunner:
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Milliseconds from when a device has nothing left to do until it has done this work."""
+    _wait_for(device)
+    began = time.perf_counter_ns()
+    work()
+    _wait_for(device)
+    return (time.perf_counter_ns() - began) / 1e6
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def packed_runner(encoder: PackedEncoder, policy: ExitPolicy, device: torch.device) -> TorchRunner:
     """Our encoder at an operating point."""
 
     def details(texts: list[Encoded]) -> tuple[Tensor, list[int], float]:
-        output = encoder(PackedBatch.of(texts), policy)
+        output = encoder(PackedBatch.of(texts, device), policy)
         shape, pattern = encoder.shape, encoder.pattern
         flop = head_flop(shape) * len(texts)
         for work in output.work:
@@ -106,10 +124,10 @@ def packed_runner(encoder: PackedEncoder, policy: ExitPolicy) -> TorchRunner:
             flop += layer_flop(shape, sum(work.attended), sum(work.fed), pairs)
         return output.logits, output.depth, flop / 1e9
 
-    return TorchRunner(lambda texts: encoder(PackedBatch.of(texts), policy).logits, details)
+    return TorchRunner(lambda texts: encoder(PackedBatch.of(texts, device), policy).logits, details, device)
 
 
-def stock_runner(model: PreTrainedModel, shape: Shape) -> TorchRunner:
+def stock_runner(model: PreTrainedModel, shape: Shape, device: torch.device) -> TorchRunner:
     """A stock `transformers` model on padded batches; texts of one length need no mask."""
     takes_types = model.config.model_type == "bert"
 
@@ -117,13 +135,13 @@ def stock_runner(model: PreTrainedModel, shape: Shape) -> TorchRunner:
         inputs = padded(texts)
         if not takes_types:
             del inputs["token_type_ids"]
-        logits: Tensor = model(**inputs).logits
+        logits: Tensor = model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits
         return logits
 
     def details(texts: list[Encoded]) -> tuple[Tensor, list[int], float]:
         return logits_of(texts), [shape.layers] * len(texts), dense_gflop(shape, texts)
 
-    return TorchRunner(logits_of, details)
+    return TorchRunner(logits_of, details, device)
 
 
 def padded(texts: list[Encoded]) -> dict[str, Tensor]:
@@ -167,34 +185,36 @@ class OnnxRunner:
 
 
 class ProductRunner:
-    """A float32 matrix product of this process: what the machine gives at best. gflop: of one product, in 10^9."""
+    """A float32 matrix product of this process: what a device gives at best. gflop: of one product, in 10^9."""
 
-    def __init__(self, rows: int, inner: int, columns: int) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self._left = torch.randn(rows, inner, generator=generator)
-        self._right = torch.randn(inner, columns, generator=generator)
-        self._out = torch.empty(rows, columns)
+    def __init__(self, rows: int, inner: int, columns: int, device: torch.device) -> None:
+        generator = torch.Generator(device=device).manual_seed(0)
+        self._device = device
+        self._left = torch.randn(rows, inner, generator=generator, device=device)
+        self._right = torch.randn(inner, columns, generator=generator, device=device)
+        self._out = torch.empty(rows, columns, device=device)
         self.gflop = 2 * rows * inner * columns / 1e9
 
     def time(self, calls: int) -> list[float]:
         """Milliseconds of each of so many products, after one that is not timed."""
 
-        def once() -> float:
-            began = time.perf_counter_ns()
+        def once() -> None:
             torch.mm(self._left, self._right, out=self._out)
-            return (time.perf_counter_ns() - began) / 1e6
 
         with torch.inference_mode():
             once()
-            return [once() for _ in range(calls)]
+            return [timed(once, self._device) for _ in range(calls)]
 
 
-def build_runner(system: System, shape: Shape) -> TorchRunner:
-    """The runner of a system of this process."""
+CPU = torch.device("cpu")
+
+
+def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> TorchRunner:
+    """The runner of a system of this process, on a device."""
     if system.engine == "packed":
-        model, policy = build_packed(system, shape)
-        return packed_runner(model.encoder, policy)
-    stock = build_stock(system, shape)
+        model, policy = build_packed(system, shape, device)
+        return packed_runner(model.encoder, policy, device)
+    stock = build_stock(system, shape, device)
     config = stock.config
     kind = config.model_type == "bert"
     own = Shape(
@@ -203,7 +223,7 @@ def build_runner(system: System, shape: Shape) -> TorchRunner:
         intermediate=config.intermediate_size if kind else config.hidden_dim,
         classes=config.num_labels,
     )
-    return stock_runner(stock, own)
+    return stock_runner(stock, own, device)
 
 
 # --- floating-point operations ------------------------------------------------------------------------------------

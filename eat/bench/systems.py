@@ -1,8 +1,8 @@
 """The systems of `eat bench` in one table, and how each is built.
 
-All have the shape of MiniLM (d 384, 12 heads, 1,536) and, where the architecture is the same, the same random weights:
-a parameter's numbers depend on its name alone, so that the layers of a 6-layer model are the first of a 12-layer one,
-and an exit head changes nothing else.
+All have the shape of MiniLM or that of BERT-base and, where the architecture is the same, the same random weights: a
+parameter's numbers depend on its name alone, so that the layers of a 6-layer model are the first of a 12-layer one, and
+an exit head changes nothing else.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,13 +30,16 @@ if TYPE_CHECKING:
 
     from eat.model import EatForSequenceClassification
 
-MINILM = Shape(hidden=384, heads=12, intermediate=1536)
-"""The shape of all-MiniLM-L6-v2; the number of layers is the system's."""
+MINILM = Shape(hidden=384, layers=6, heads=12, intermediate=1536)
+"""The shape of all-MiniLM-L6-v2."""
+
+SHAPES: dict[str, Shape] = {"minilm-6": MINILM, "bert-base": Shape()}
+"""The shapes of `eat bench engine`."""
 
 REFERENCE = "hf-sdpa-6"
-"""Whom all others are compared with: stock `transformers` with its fastest attention."""
+"""What all other systems of MiniLM's depth are compared with: stock `transformers` with its fastest attention."""
 
-AGAIN = "hf-sdpa-6-again"
+AGAIN = f"{REFERENCE}-again"
 """The same system built a second time (A/A): what differs from 1 is noise."""
 
 PRUNED: dict[str, Any] = {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]}
@@ -73,23 +77,44 @@ def _table(*rows: System) -> dict[str, System]:
     return {row.name: row for row in rows}
 
 
+def _rows_of_depth(layers: int) -> list[System]:
+    """The rows of models with so many layers; the first is what the others are compared with."""
+    reference = f"hf-sdpa-{layers}"
+    row = partial(System, layers=layers, stock=reference)
+    half = [(precision, f"hf-{precision}-{layers}") for precision in ("float16", "bfloat16")]
+    int8 = f"hf-int8-{layers}"
+    return [
+        row(reference, "stock"),
+        row(f"{reference}-again", "stock", equals=reference),
+        row(f"hf-eager-{layers}", "stock", attention="eager", equals=reference),
+        *(row(stock, "stock", precision=precision, stock=stock) for precision, stock in half),
+        row(int8, "stock", precision="int8", stock=int8),
+        row(f"ort-{layers}", "onnx", equals=reference),
+        row(f"ort-int8-{layers}", "onnx", precision="int8", stock=int8),
+        row(f"packed-{layers}", "packed", attention="dense", equals=reference),
+        *(
+            row(f"packed-{precision}-{layers}", "packed", precision=precision, attention="dense", stock=stock)
+            for precision, stock in half
+        ),
+        row(f"packed-int8-{layers}", "packed", precision="int8", attention="dense", stock=int8),
+        row(f"eat-{layers}", "packed", attention="window", pruned=True, exits="nobody leaves"),
+        row(f"eat-{layers}-all-leave", "packed", attention="window", pruned=True, exits="all leave"),
+    ]
+
+
 SYSTEMS: dict[str, System] = _table(
-    System(REFERENCE, "stock"),
-    System(AGAIN, "stock", equals=REFERENCE),
-    System("hf-eager-6", "stock", attention="eager", equals=REFERENCE),
+    *_rows_of_depth(6),
     System("hf-sdpa-12", "stock", layers=12, stock="hf-sdpa-12"),
-    System("hf-bfloat16-6", "stock", precision="bfloat16", stock="hf-bfloat16-6"),
-    System("hf-int8-6", "stock", precision="int8", stock="hf-int8-6"),
-    System("ort-6", "onnx", equals=REFERENCE),
-    System("ort-int8-6", "onnx", precision="int8", stock="hf-int8-6"),
-    System("packed-6", "packed", attention="dense", equals=REFERENCE),
     System("packed-12", "packed", layers=12, attention="dense", equals="hf-sdpa-12", stock="hf-sdpa-12"),
-    System("packed-bfloat16-6", "packed", precision="bfloat16", attention="dense", stock="hf-bfloat16-6"),
-    System("packed-int8-6", "packed", precision="int8", attention="dense", stock="hf-int8-6"),
-    System("eat-6", "packed", attention="window", pruned=True, exits="nobody leaves"),
-    System("eat-6-all-leave", "packed", attention="window", pruned=True, exits="all leave"),
 )
-"""The rows of `eat bench engine`. `eat-6` evaluates its exit and nobody leaves, `eat-6-all-leave` is the other end."""
+"""The rows of `eat bench engine` at MiniLM's depth, and dense models twice as deep. In `eat-6` the exit is evaluated
+and no text leaves, in `eat-6-all-leave` every text does."""
+
+DEEP_SYSTEMS: dict[str, System] = _table(*_rows_of_depth(12))
+"""The rows of `eat bench engine` at the depth of BERT-base."""
+
+TABLES: dict[int, dict[str, System]] = {6: SYSTEMS, 12: DEEP_SYSTEMS}
+"""The rows of `eat bench engine` by the layers of the shape that is measured."""
 
 GROWTH_SYSTEMS: dict[str, System] = _table(
     System(REFERENCE, "stock"),
@@ -103,36 +128,39 @@ GROWTH_SYSTEMS: dict[str, System] = _table(
 """The rows of `eat bench growth`."""
 
 
-def chosen(names: Sequence[str] | None, table: dict[str, System]) -> list[System]:
+def chosen(names: Sequence[str] | None, table: Mapping[str, System]) -> list[System]:
     """The systems of these names (all, for `None`), with those they are compared with, in the table's order.
 
-    Raises `EatError` for an unknown name.
+    The first is what all others are compared with. Raises `EatError` for an unknown name.
     """
     unknown = [name for name in names or () if name not in table]
     if unknown:
         raise EatError(f"unknown system {listed(unknown)}; known: {listed(table)}")
-    wanted = {*(table if names is None else names), *(name for name in (REFERENCE, AGAIN) if name in table)}
+    reference = next(iter(table))
+    wanted = {*(table if names is None else names), reference}
+    wanted |= {f"{reference}-again"} & set(table)
     for name in list(wanted):
         wanted |= {other for other in (table[name].equals, table[name].stock) if other is not None}
     return [row for name, row in table.items() if name in wanted]
 
 
-def of_folder(folder: Path, taken: Sequence[str]) -> list[System]:
+def of_folder(folder: Path, systems: Sequence[System]) -> list[System]:
     """A trained model at its saved operating point, and in bfloat16; before them its stock export, if it has one.
 
-    taken: names that are in use. Raises `EatError` where the folder holds no model of ours.
+    systems: those that are measured already, the reference first. Raises `EatError` where the folder holds no model of
+    ours.
     """
     model = _load(str(folder))
     name = folder.resolve().name
-    while name in taken:
+    while name in {system.name for system in systems}:
         name += "-trained"
     encoder = model.encoder
     layers = encoder.shape.layers
     try:
         to_stock(encoder, ["0"] * encoder.shape.classes)
     except EatError:  # adaptive, or with a head of its own
-        half = System(f"{name}-bfloat16", "packed", layers, "bfloat16", folder=str(folder))
-        return [System(name, "packed", layers, folder=str(folder)), half]
+        row = partial(System, engine="packed", layers=layers, stock=systems[0].name, folder=str(folder))
+        return [row(name), row(f"{name}-bfloat16", precision="bfloat16")]
     stock = f"{name}-stock"
     return [
         System(stock, "stock", layers, stock=stock, folder=str(folder)),
@@ -158,7 +186,9 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
         exits=[] if system.exits == "none" else [EXIT_AFTER],
         last_head="bert",
     )
-    model = EatForSequenceClassification(config)
+    with torch.device("meta"):  # the numbers that a new model starts with would take longer to draw than ours
+        model = EatForSequenceClassification(config)
+    model.to_empty(device="cpu")
     randomise(model.encoder)
     if system.attention in ("band", "blocks"):
         ways = {"band": sys.maxsize, "blocks": 0}
@@ -176,22 +206,24 @@ def _load(folder: str) -> EatForSequenceClassification:
     return load_model(folder)
 
 
-def build_packed(system: System, shape: Shape) -> tuple[EatForSequenceClassification, ExitPolicy]:
-    """A packed system ready for inference at its precision, and its operating point."""
+def build_packed(
+    system: System, shape: Shape, device: torch.device | str = "cpu"
+) -> tuple[EatForSequenceClassification, ExitPolicy]:
+    """A packed system on a device, ready for inference at its precision, and its operating point."""
     model = build_model(system, shape)
-    prepare(model.encoder, system.precision)
+    prepare(model.encoder, system.precision, device)
     return model, model.policy
 
 
-def build_stock(system: System, shape: Shape) -> PreTrainedModel:
-    """A stock system ready for inference at its precision."""
+def build_stock(system: System, shape: Shape, device: torch.device | str = "cpu") -> PreTrainedModel:
+    """A stock system on a device, ready for inference at its precision."""
     model = build_model(system, shape)
     stock = to_stock(
         model.encoder,
         [str(number) for number in range(model.encoder.shape.classes)],
         "eager" if system.attention == "eager" else "sdpa",
     )
-    prepare_stock(stock, system.precision)
+    prepare_stock(stock, system.precision, device)
     return stock
 
 

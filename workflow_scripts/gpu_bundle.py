@@ -1,0 +1,44 @@
+"""Pack what an offline CUDA image lacks, to travel beside the checkout: weights in half precision, and wheels."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+from workflow_scripts._command import run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="the bundle's folder; left out: .gpu-bundle, which git ignores")
+    parser.add_argument("--requirements", type=Path, default=ROOT / "envs" / "gpu-wheels.txt", help="the wheels")
+    arguments = parser.parse_args()
+
+    from eat.bench.bundle import BUNDLE, LIMIT, megabytes, pack
+
+    out = arguments.out or BUNDLE
+    checkout = checkout_bytes(ROOT)
+    sizes = {**pack(out, arguments.requirements, checkout), "checkout": checkout}
+    for part, size in {**sizes, "together": sum(sizes.values())}.items():
+        print(f"{megabytes(size):>9}  {part}")
+    print(f"Packed into {out}; at most {megabytes(LIMIT)} may travel.")
+
+
+def checkout_bytes(root: Path) -> int:
+    """Bytes of the files that travel: those that git has or does not ignore. Raises `EatError` without git."""
+    from eat.errors import EatError
+
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise EatError(f"{root}: not under git, which tells the files that travel; pack in a clone") from None
+    paths = [root / name for name in done.stdout.split("\0") if name]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+if __name__ == "__main__":
+    run(main)
