@@ -2,7 +2,7 @@
 
 Each part writes a file of its own, anew after each of its cases, with the card and the versions it was measured on:
 
-bundle.json    the packages of the bundle, as they are imported
+packages.json  the packages of the bundle, as they are imported
 equality.json  logits of the packed forward pass against those of stock `transformers`, in each precision
 engine-{shape}-batch-{size}.json  the rows of `eat bench engine`
 check.json     which cases of each part are done, which failed, and which are left out
@@ -22,7 +22,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -47,8 +46,8 @@ from eat.packages import digest_of_files
 from eat.precision import prepare, prepare_stock
 from eat.weights import load_encoder, read_checkpoint, to_stock
 
-LACKING = ("pydantic", "pydantic_core", "annotated_types", "typing_inspection")
-"""The modules of the bundle's wheels."""
+LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection")
+"""The packages of the bundle's wheels."""
 
 TOLERANCE = {"float32": SAME, "float16": 1e-2, "bfloat16": 8e-2}
 """By how much the logits may differ, as a part of the largest one of the stock model in float32.
@@ -132,8 +131,9 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
             _say(f"{options.bundle}: no bundle, so real weights are left out; {PACK}")
         parts = _parts(options, device, manifest, ends, stack)
         options.out.mkdir(parents=True, exist_ok=True)
-        for earlier in (*options.out.glob("engine-*-batch-*.json"), *(options.out / f"{name}.json" for name in parts)):
-            earlier.unlink(missing_ok=True)  # the folder holds one check
+        for pattern in ("packages.json", "equality.json", "engine-*-batch-*.json"):
+            for earlier in options.out.glob(pattern):
+                earlier.unlink()  # the folder holds one check
         facts = _facts(options, device)
         _write_summary(options.out, facts, parts)
         try:
@@ -166,9 +166,9 @@ def _run_part(name: str, part: Part, out: Path, facts: dict[str, Any], parts: Ma
             _write_summary(out, facts, parts)
             _say(f"{name}, {case}: {_in_short(rows)}")
     except EatError as error:
-        part.failed.append(f"{part.left[0]}: {error}")
+        part.failed.append(f"{listed(part.left[:1])}: {error}")
     except Exception:  # whatever it is, the other parts can still be measured
-        part.failed.append(f"{part.left[0]}: {traceback.format_exc().strip()}")
+        part.failed.append(f"{listed(part.left[:1])}: {traceback.format_exc().strip()}")
 
 
 def _say(text: str) -> None:
@@ -233,7 +233,7 @@ def _parts(
     """All parts, the most important first: what must hold, then batch 1 of each shape, then larger batches."""
     parts: dict[str, Part] = {}
     if manifest is not None:
-        parts["bundle"] = Part(["imports"], partial(_imports, manifest))
+        parts["packages"] = Part(["imports"], partial(_imports, manifest))
     weights = {name: partial(_random_weights, shape) for name, shape in options.shapes.items()}
     if manifest is not None:
         weights = {f"{WEIGHTS} of the bundle": partial(_real_weights, options.bundle / WEIGHTS), **weights}
@@ -259,10 +259,9 @@ def _parts(
 
 
 def _imports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
-    """Import what the image lacks: the wheels, and the module that needs them."""
+    """Import the module that needs the wheels, and with it all of them."""
     try:
-        for module in (*LACKING, "eat.config"):
-            import_module(module)
+        import eat.config  # noqa: F401
     except ImportError as error:
         here = platform.python_version()
         raise EatError(f"{error}; the bundle's wheels are for Python {manifest['python']}, this is {here}") from None
