@@ -56,6 +56,8 @@ except EatError as error:
 
 PATHS = StudyPaths(STUDY.study)
 
+if workflow.modifier.modify_path(str(PATHS.results)) != str(PATHS.results):
+    raise WorkflowError("the commands find files by the study's name: leave `prefix` out, and name the study otherwise")
 if not ROOT.samefile(sys.path[0]):
     raise WorkflowError(f"one run can use one copy of this project; that of {ROOT} is loaded already")
 for package in () if ROOT.samefile(".") else ("eat", "workflow_scripts"):

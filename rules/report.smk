@@ -80,7 +80,7 @@ rule render_report:
             ],
         ),
         command=lambda wildcards: rebuild_command(),
-        templates=from_here("report"),
+        templates=lambda wildcards, input: os.path.dirname(input.templates[0]),
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"
