@@ -76,6 +76,8 @@ PATHS = StudyPaths(STUDY.study)
 longest, pairs = needs_of(STUDY)
 NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
+if workflow.modifier.modify_path(str(PATHS.results)) != str(PATHS.results):
+    raise WorkflowError("the commands find files by the study's name: leave `prefix` out, and name the study otherwise")
 if not ROOT.samefile(sys.path[0]):
     raise WorkflowError(f"one run can use one copy of this project; that of {ROOT} is loaded already")
 for package in () if ROOT.samefile(".") else ("eat", "workflow_scripts"):

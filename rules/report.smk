@@ -87,7 +87,7 @@ rule render_report:
         ),
         command=lambda wildcards: rebuild_command(),
         configfiles=[os.path.relpath(file) for file in workflow.configfiles],
-        templates=from_here("report"),
+        templates=lambda wildcards, input: os.path.dirname(input.templates[0]),
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"

@@ -317,7 +317,8 @@ def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str)
     other = tmp_path / "another (folder)"
     (other / "config").mkdir(parents=True)
     shutil.copy(ready.folder / "config" / "study.yaml", other / "config" / "study.yaml")
-    snakefile = str(ready.folder / "Snakefile")
+    (tmp_path / "link").symlink_to(ready.folder)
+    snakefile = str((tmp_path / "link" if how == "snakefile" else ready.folder) / "Snakefile")
     if how == "module":
         (other / "Snakefile").write_text(MODULE.format(snakefile=snakefile), encoding="utf-8")
         options = ["--workflow-profile", str(ready.folder / "profiles" / "default")]
@@ -366,6 +367,17 @@ def test_without_a_configuration_of_its_own_a_folder_gets_the_projects_study(fre
     dry = Copy(tmp_path, fresh.environment).snakemake("-n", "--cores", "1", "-s", str(fresh.folder / "Snakefile"))
     assert dry.returncode == 0, dry.stderr
     assert "results/embedded/summary.csv" in dry.stdout + dry.stderr
+
+
+def test_a_prefix_of_a_module_is_refused(fresh: Copy, tmp_path: Path) -> None:
+    """Snakemake would put it before outputs, and the commands would look for inputs without it, after hours."""
+    module = MODULE.format(snakefile=str(fresh.folder / "Snakefile")).replace("    config: config", '    prefix: "sub"')
+    (tmp_path / "Snakefile").write_text(
+        module.replace('"config/study.yaml"', repr(str(fresh.folder / "config" / "tiny.yaml")))
+    )
+    dry = Copy(tmp_path, fresh.environment).snakemake("-n", "--cores", "1")
+    assert dry.returncode != 0
+    assert "leave `prefix` out, and name the study otherwise" in dry.stdout + dry.stderr
 
 
 def test_a_folder_whose_modules_would_be_run_instead_is_refused(fresh: Copy, tmp_path: Path) -> None:
