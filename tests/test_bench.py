@@ -41,6 +41,7 @@ from eat.encoder import PackedBatch, Shape
 from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.machine import ForeignLoad
+from eat.precision import refusal
 
 SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, layers=6, heads=4, intermediate=64, positions=64)
 HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
@@ -91,8 +92,9 @@ def test_every_system_builds_and_those_that_must_answer_equally_do(case: Case):
     assert {row.name for row in HERE if row.equals is not None} <= set(differences)
     # the weights are wide enough for the comparison to mean something
     assert np.abs(answers[REFERENCE].logits).max() > 0.1
-    # and a lower precision is near, but not the same
-    assert all(0 < differences[name] < 0.5 for name in ("packed-int8-6", "hf-int8-6", "packed-bfloat16-6"))
+    # and a lower precision is near, but not the same; on a processor that sums int8 wrongly it is refused
+    lower = ["hf-int8-6", "packed-bfloat16-6", *(["packed-int8-6"] if refusal("int8") is None else [])]
+    assert all(0 < differences[name] < 0.5 for name in lower)
     assert answers["eat-6"].depth == 6.0
     assert answers["eat-6-all-leave"].depth == 4.0
     assert answers["eat-6-all-leave"].gflop < answers["eat-6"].gflop < answers["packed-6"].gflop
