@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from eat.files import sha256_of, write_json
 from eat.paths import StudyPaths
-from workflow_scripts import _records
+from workflow_scripts import _records, _sources
 from workflow_scripts._records import files_of, note_contents, refusal, without_record
 from workflow_scripts.render_report import durations
 
@@ -111,6 +111,8 @@ def test_what_jobs_write_beside_their_results_needs_no_record(tmp_path: Path, mo
 
 def test_the_remedy_fits_the_folder_and_the_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for module in (_records, _sources):
+        monkeypatch.setattr(module, "ROOT", tmp_path)  # this is the project's own folder
     own = ["--configfile", "my study.yaml", "--config", "glue_dir=my glue"]
     pasted = "python -m workflow_scripts.versioning repair --configfile 'my study.yaml' --config 'glue_dir=my glue'"
     lost = [*RESULTS, "results/one/summary.csv"]
