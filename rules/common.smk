@@ -143,8 +143,8 @@ COMPUTING = {"finetune", "trace", "trace_teacher", "measure_time"}
 
 
 onstart:
-    # before hours of training, and not when a trace finds it. On a cluster other machines compute, and in a software
-    # environment of a rule another PyTorch: their jobs say it
+    # before hours of training, and not when a trace finds it. On a cluster other machines compute, and with software
+    # environments for each job another PyTorch; there the jobs say it
     local = workflow.local_exec and not workflow.touch and not workflow.deployment_settings.deployment_method
     if local and COMPUTING & {job.rule.name for job in workflow.dag.needrun_jobs()}:
         given = canonical_json(STUDY.model_dump(mode="json", by_alias=True))
