@@ -245,7 +245,7 @@ def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = Fa
     fault = _fault(precision, device, stock)
     if fault is None:
         return None
-    return f"precision {precision} {fault} on {where(device)}; take float32, or {REMEDY[precision]}"
+    return f"precision {precision} {fault} on {where(device)}; take float32, leave it out, or use {REMEDY[precision]}"
 
 
 def require_usable(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> None:

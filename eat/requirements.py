@@ -24,7 +24,7 @@ def require_machine(study: Study) -> list[str]:
     training = resolve_device(study.training.device, "training.device")
     timing = resolve_device(study.timing.device, "timing.device")
     trace = resolve_device(study.trace_device, "trace.device")
-    refused = list(_refused(study, trace, timing))
+    refused = list(_refused(study, training, trace, timing))
     if refused:
         raise EatError("\n".join(refused))
     notes = [f"{name} is left out: {reason}" for name, reason in left_out_stock(study, timing).items()]
@@ -32,15 +32,18 @@ def require_machine(study: Study) -> list[str]:
     return notes if asked == taken else [fallback(asked, training.type), *notes]
 
 
-def _refused(study: Study, trace: torch.device, timing: torch.device) -> Iterator[str]:
+def _refused(study: Study, training: torch.device, trace: torch.device, timing: torch.device) -> Iterator[str]:
     """A line for each system that cannot be traced and timed."""
+    teachers = {stage.teacher for system in study.systems.values() for stage in system.recipe}
     for name, system in study.systems.items():
-        tried = [(trace, False), (timing, False), *([(timing, True)] if name == study.reference else [])]
-        for device, stock in dict.fromkeys(tried):
-            reason = refusal(system.precision, device, stock)
-            if reason is not None:
-                yield f"systems.{name}: {reason}"
-                break
+        reasons = [refusal(system.precision, device) for device in (trace, timing)]
+        if name in teachers:  # traced for its students where they are trained
+            reasons.append(refusal(system.precision, training))
+        if name == study.reference:
+            reasons.append(refusal(system.precision, timing, stock=True))
+        reason = next(filter(None, reasons), None)
+        if reason is not None:
+            yield f"systems.{name}: {reason}"
 
 
 def left_out_stock(study: Study, device: torch.device) -> dict[str, str]:

@@ -346,7 +346,9 @@ def test_a_precision_of_no_use_is_refused_in_one_line(
     reason = refusal(precision)
     assert reason is not None
     here = re.escape(cpu_name())
-    assert re.fullmatch(rf"precision {precision} {fault} on this processor \({here}\); take float32, or a .+", reason)
+    assert re.fullmatch(
+        rf"precision {precision} {fault} on this processor \({here}\); take float32, leave it out, or use a .+", reason
+    )
     with pytest.raises(EatError, match=f"^{re.escape(reason)}$"):
         require_usable(precision)
 

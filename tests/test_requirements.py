@@ -51,7 +51,7 @@ def test_each_refused_system_has_a_line(slow: Any):
         f"systems.half: precision bfloat16 {SLOW} on this processor ({cpu_name()})",
         f"systems.eight: precision int8 {SLOW} on this processor ({cpu_name()})",
     ]
-    assert all("; take float32, or " in line for line in lines)
+    assert all("; take float32, leave it out, or use " in line for line in lines)
 
 
 def test_what_is_done_otherwise_is_said(slow: Any):
@@ -85,6 +85,16 @@ def test_int8_on_a_gpu_is_found_before_training(monkeypatch: pytest.MonkeyPatch,
     study = tiny.study(systems=systems(eight="int8"), trace={"device": "cuda"})
     with pytest.raises(EatError, match=r"^systems\.eight: precision int8 on cuda; it is for the CPU"):
         require_machine(study)
+
+
+def test_a_teacher_is_tried_where_its_students_are_trained(monkeypatch: pytest.MonkeyPatch, slow: Any):
+    slow()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    rows = systems(eight="int8")
+    assert require_machine(tiny.study(systems=rows)) == []  # traced and timed on the CPU
+    rows["dense"]["recipe"][0]["distill"] = {"teacher": "eight"}
+    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 on cuda; it is for the CPU"):
+        require_machine(tiny.study(systems=rows))
 
 
 # --- the commands -------------------------------------------------------------------------------------------------

@@ -562,7 +562,9 @@ def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
 ):
     refuse(monkeypatch, ("int8", False))
     monkeypatch.setattr(timing, "TimedTexts", None)  # nothing is read
-    with pytest.raises(EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; take float32, or "):
+    with pytest.raises(
+        EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; take float32, leave it out, or use "
+    ):
         time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
 
 
