@@ -112,8 +112,9 @@ def require_records():
 
 
 def given_configuration():
-    """The options of the command line that configure this study, for a command that makes or repairs the same."""
-    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles]
+    """The options that configure this study, for a command that makes or repairs the same."""
+    # those of the command line, or else that of the Snakefile, which may be another one than ours
+    files = [os.path.relpath(file) for file in workflow.configfiles]
     overrides = workflow.config_settings.config_args or []
     if files == ["config/config.yaml"]:
         files = []

@@ -560,7 +560,10 @@ BAD = [
     ("engine --batch-sizes 0", r"a batch of 0; give at least 1"),
     ("engine --batch-sizes=-1", r"a batch of -1; give at least 1"),
     ("engine --systems hf-sdpa-7", r"unknown system hf-sdpa-7; known: hf-sdpa-6, "),
-    ("engine --systems packed-float16-6", r"packed-float16-6 computes in float16, which is for a GPU; take bfloat16"),
+    (
+        "engine --systems packed-float16-6",
+        r"packed-float16-6: it computes in float16, which is for a GPU; take bfloat16",
+    ),
     ("engine --shape bert-large", r"'bert-large' is no shape; known: minilm-6, bert-base"),
     ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
     ("engine --threads 0", r"0 threads; give at least 1"),
