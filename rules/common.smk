@@ -114,7 +114,7 @@ def require_records():
 def given_configuration():
     """The options that configure this study, for a command that makes or repairs the same."""
     # those of the command line, or else that of the Snakefile, which may be another one than ours
-    files = [os.path.relpath(file) for file in workflow.configfiles]
+    files = [os.path.relpath(file) for file in workflow.config_settings.configfiles or workflow.configfiles]
     overrides = workflow.config_settings.config_args or []
     if files == ["config/config.yaml"]:
         files = []

@@ -562,7 +562,7 @@ BAD = [
     ("engine --systems hf-sdpa-7", r"unknown system hf-sdpa-7; known: hf-sdpa-6, "),
     (
         "engine --systems packed-float16-6",
-        r"packed-float16-6: it computes in float16, which is for a GPU; take bfloat16",
+        r"packed-float16-6: it computes in float16, which is for a GPU; take",
     ),
     ("engine --shape bert-large", r"'bert-large' is no shape; known: minilm-6, bert-base"),
     ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
