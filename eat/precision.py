@@ -226,7 +226,7 @@ Processors without VNNI add pairs of int8 products in 16 bits, which saturate: t
 """
 
 REMEDY = {
-    "int8": "a processor that multiplies int8 (AVX-512 VNNI, AMX)",
+    "int8": "a processor with AMX",
     "bfloat16": "a processor that multiplies bfloat16 (AVX-512 BF16, AMX)",
     "float16": "a GPU",
 }
