@@ -52,6 +52,7 @@ lint: .venv/installed
 	$(ACTIVATE) && snakefmt --check Snakefile rules
 	$(ACTIVATE) && snakemake --lint
 	$(ACTIVATE) && mypy
+	$(ACTIVATE) && lint-imports
 
 # the embedded study made tiny: the whole workflow on real text and weights, in about two minutes
 tiny: .venv/installed
@@ -72,7 +73,7 @@ gpu:
 	$(PYTHON) -m eat.cli gpu $(PART) --out $(OUT)
 
 schema: .venv/installed
-	$(ACTIVATE) && python -m eat.config > config/schema.json
+	$(ACTIVATE) && python -m eat.study.config > config/schema.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

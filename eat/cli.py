@@ -18,7 +18,7 @@ from eat.progress import reporting
 
 if TYPE_CHECKING:
     from eat.bench.results import Findings
-    from eat.encoder import Shape
+    from eat.model.shape import Shape
 
 INTERRUPTED = 130
 
@@ -110,10 +110,10 @@ def _gpu(options: argparse.Namespace, began: float) -> None:
 
 def _diff(options: argparse.Namespace) -> None:
     """Compare two states; each comes from the workflow's own command, or is what lies in the results now."""
-    from eat.config import load_study
-    from eat.diff.render import compare
-    from eat.diff.states import State, read_state
-    from eat.paths import StudyPaths
+    from eat.compare.render import compare
+    from eat.compare.states import State, read_state
+    from eat.study.config import load_study
+    from eat.study.paths import StudyPaths
 
     study = load_study(options.config)
     results = StudyPaths(study.study).results
@@ -133,7 +133,7 @@ def _diff(options: argparse.Namespace) -> None:
 
 def _get_results(revision: str, results: Path, folder: Path) -> None:
     """Let the project's workflow, which knows where results are kept, put those of a revision into `folder`."""
-    from eat.diff.states import FILES
+    from eat.compare.states import FILES
 
     command = [sys.executable, "-m", "workflow_scripts.get_results", "--results", str(results), "--out", str(folder)]
     done = output_of([*command, "--files", *FILES, "--", revision], f"getting the results of {revision}")

@@ -202,3 +202,11 @@ def _highest_difference(better: float, worse: float, n: float) -> float:
 
     # at the observed difference the margin is negative, or 0 where nothing varies, and just above it, it is negative
     return float(bisect(margin, observed + 1e-9, 1.0, xtol=1e-12)) if observed < 1.0 else 1.0
+
+
+def exact_interval(bad: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Clopper and Pearson's interval of a part, of which `bad` of `n` were seen."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(bad, n).proportion_ci(confidence_level=confidence, method="exact")
+    return float(interval.low), float(interval.high)

@@ -36,7 +36,7 @@ rule find_operating_points:
         calibration_traces=lambda wildcards: [PATHS.trace(wildcards.task, *run, "calibration") for run in runs()],
         dev_traces=dev_traces,
         calibrations=calibrations,
-        sources=sources_of("workflow_scripts.find_operating_points"),
+        sources=sources_of("workflow_scripts.calibrate_points"),
     output:
         points=PATHS.operating_points("{task}"),
     log:
@@ -46,10 +46,10 @@ rule find_operating_points:
     conda:
         "../envs/study.yaml"
     params:
-        code=code_of("workflow_scripts.find_operating_points"),
+        code=code_of("workflow_scripts.calibrate_points"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
     message:
         "{wildcards.task}: finding operating points"
     shell:
-        "python -m workflow_scripts.find_operating_points --study {params.study:q} --task {wildcards.task:q}"
+        "python -m workflow_scripts.calibrate_points --study {params.study:q} --task {wildcards.task:q}"
         " --out {output.points:q} 2>&1 | tee {log:q}"

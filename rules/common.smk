@@ -24,10 +24,10 @@ if not workflow.current_basedir.is_local:
 # not workflow.basedir, which is another folder if this project is a module of another workflow
 sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
-from eat.config import canonical_json, load_study, read_mapping
-from eat.depths import check_depths
+from eat.study.config import canonical_json, load_study, read_mapping
+from eat.study.depths import check_depths
 from eat.errors import EatError
-from eat.paths import (
+from eat.study.paths import (
     BACKBONE_FILES,
     CAPTIONS,
     CURVES,
@@ -37,9 +37,9 @@ from eat.paths import (
     TEMPLATES,
     StudyPaths,
 )
-from eat.backbones import given_files, known_depths
-from eat.sources import source_files
-from eat.suitability import check_lengths, needs_of
+from eat.prepare.backbones import given_files, known_depths
+from eat.prepare.sources import source_files
+from eat.prepare.suitability import check_lengths, needs_of
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of

@@ -41,7 +41,7 @@ rule fetch_backbone:
     """Put a pretrained model's files in place, with their digests checked."""
     input:
         weights=lambda wildcards: given_files(STUDY.backbones[wildcards.backbone]),
-        sources=sources_of("workflow_scripts.fetch_backbone"),
+        sources=sources_of("workflow_scripts.prepare_backbone"),
     output:
         config=PATHS.backbone("{backbone}") / "config.json",
         weights=PATHS.backbone("{backbone}") / "model.safetensors",
@@ -57,12 +57,12 @@ rule fetch_backbone:
         # no parameter: the copy does not depend on it, and a copy made again would train every model again
         texts=NEEDS,
     params:
-        code=code_of("workflow_scripts.fetch_backbone"),
+        code=code_of("workflow_scripts.prepare_backbone"),
         content=lambda wildcards: CONTENT_OF_BACKBONE[wildcards.backbone],
         spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
         folder=subpath(output.config, parent=True),
     message:
         "{wildcards.backbone}: fetching pretrained weights"
     shell:
-        "python -m workflow_scripts.fetch_backbone --spec {params.spec:q} {resources.texts} --out {params.folder:q}"
+        "python -m workflow_scripts.prepare_backbone --spec {params.spec:q} {resources.texts} --out {params.folder:q}"
         " 2>&1 | tee {log:q}"

@@ -15,7 +15,7 @@ rule render_tables:
         paper=PATHS.paper_summary("{task}"),
         card=PATHS.card("{task}"),
         published=from_here("report/published.yaml"),
-        sources=sources_of("workflow_scripts.render_tables"),
+        sources=sources_of("workflow_scripts.report_tables"),
     output:
         tables=[PATHS.table(kind, "{task}") for kind in TABLES],
     log:
@@ -25,14 +25,14 @@ rule render_tables:
     conda:
         "../envs/study.yaml"
     params:
-        code=code_of("workflow_scripts.render_tables", "report/published.yaml"),
+        code=code_of("workflow_scripts.report_tables", "report/published.yaml"),
         folder=PATHS.tables,
         title=lambda wildcards: STUDY.titles()[wildcards.task],
         reference=STUDY.reference,
     message:
         "{wildcards.task}: writing tables"
     shell:
-        "python -m workflow_scripts.render_tables --task {wildcards.task:q} --title {params.title:q}"
+        "python -m workflow_scripts.report_tables --task {wildcards.task:q} --title {params.title:q}"
         " --summary {input.summary:q} --paper {input.paper:q} --reference {params.reference:q} --published {input.published:q} --card {input.card:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"
 
@@ -53,7 +53,7 @@ rule render_report:
         cards=[PATHS.card(task) for task in STUDY.tasks],
         templates=[from_here(f"report/{file}") for file in TEMPLATES],
         captions=[from_here(f"report/captions/{file}.rst") for file in CAPTIONS],
-        sources=sources_of("workflow_scripts.render_report"),
+        sources=sources_of("workflow_scripts.report_page"),
     output:
         tex=PATHS.report / "results.tex",
         section=PATHS.report / "results_section.tex",
@@ -70,7 +70,7 @@ rule render_report:
         "../envs/study.yaml"
     params:
         code=code_of(
-            "workflow_scripts.render_report",
+            "workflow_scripts.report_page",
             *(f"report/{file}" for file in TEMPLATES),
             *(f"report/captions/{file}.rst" for file in CAPTIONS),
         ),
@@ -92,7 +92,7 @@ rule render_report:
     message:
         "rendering the report"
     shell:
-        "python -m workflow_scripts.render_report --study {params.study:q} --command {params.command:q}"
+        "python -m workflow_scripts.report_page --study {params.study:q} --command {params.command:q}"
         " --configfiles {params.configfiles:q} --templates {params.templates:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
@@ -102,7 +102,7 @@ rule render_pdf:
         tex=PATHS.report / "results.tex",
         section=PATHS.report / "results_section.tex",
         figures=figure_files,
-        sources=sources_of("workflow_scripts.render_pdf"),
+        sources=sources_of("workflow_scripts.report_pdf"),
     output:
         pdf=PATHS.pdf,
     log:
@@ -112,8 +112,8 @@ rule render_pdf:
     conda:
         "../envs/study.yaml"
     params:
-        code=code_of("workflow_scripts.render_pdf"),
+        code=code_of("workflow_scripts.report_pdf"),
     message:
         "typesetting the report"
     shell:
-        "python -m workflow_scripts.render_pdf {input.tex:q} {output.pdf:q} 2>&1 | tee {log:q}"
+        "python -m workflow_scripts.report_pdf {input.tex:q} {output.pdf:q} 2>&1 | tee {log:q}"

@@ -81,7 +81,7 @@ rule compare_importance:
             for trained, stage in dict.fromkeys(model for system in STUDY.systems for model in STUDY.models_of(system))
         ],
         dev=PATHS.split("{task}", "dev"),
-        sources=sources_of("workflow_scripts.compare_importance"),
+        sources=sources_of("workflow_scripts.trace_importance"),
     output:
         importance=PATHS.importance("{task}"),
     log:
@@ -92,10 +92,10 @@ rule compare_importance:
         "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
-        code=code_of("workflow_scripts.compare_importance"),
+        code=code_of("workflow_scripts.trace_importance"),
         study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"], rules=False),
     message:
         "{wildcards.task}: comparing scores of importance"
     shell:
-        "python -m workflow_scripts.compare_importance --study {params.study:q} --task {wildcards.task:q}"
+        "python -m workflow_scripts.trace_importance --study {params.study:q} --task {wildcards.task:q}"
         " --threads {threads} --out {output.importance:q} 2>&1 | tee {log:q}"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value
 
-from eat.config import HubBackbone, HubSource
-from eat.sources import Texts
-from eat.sources.glue import GLUE
+from eat.prepare.sources import Texts
+from eat.prepare.sources.glue import GLUE
+from eat.study.config import HubBackbone, HubSource
 
 
 def snapshot(home: Path, kind: str, repository: str, revision: str) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eat.packages import Package
+from eat.prepare.packages import Package
 
 
 def needs(package: Package) -> pytest.MarkDecorator:

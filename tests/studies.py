@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from eat.sources.glue import GLUE
+from eat.prepare.sources.glue import GLUE
 
 LAYERS = st.integers(1, 6)
 PARTS = st.floats(0.05, 0.4)

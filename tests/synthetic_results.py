@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eat.buckets import COLUMNS as BUCKET_COLUMNS
 from eat.figures.buckets import plot_buckets
 from eat.figures.cost import plot_cost
 from eat.figures.exits import plot_exits
@@ -25,7 +24,8 @@ from eat.figures.overview import Drawn, plot_overview
 from eat.figures.reliability import plot_reliability
 from eat.figures.tokens import plot_lengths, plot_retention
 from eat.files import write_json, write_table
-from eat.promises import COLUMNS as PROMISE_COLUMNS
+from eat.results.columns import BUCKET_COLUMNS
+from eat.summarize.promises import COLUMNS as PROMISE_COLUMNS
 
 SUMMARY_COLUMNS = [
     "task",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eat.trace import Trace
+from eat.results.trace import Trace
 
 DIMENSIONS = {"hidden": 8, "intermediate": 32, "heads": 2}
 

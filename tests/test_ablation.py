@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 from test_summary import files_of, study_of
 
-from eat.ablation import COLUMNS
-from eat.buckets import bucket_rows
-from eat.config import Study, canonical_json, load_study
 from eat.errors import EatError
 from eat.figures.ablation import TITLES, plot_ablation
 from eat.files import read_json, read_table
-from eat.summary import CURVES, summarize
+from eat.study.config import Study, canonical_json, load_study
+from eat.summarize.ablation import COLUMNS
+from eat.summarize.buckets import bucket_rows
+from eat.summarize.summary import CURVES, summarize
 
 OFF: dict[str, Any] = {
     "eat-no-exit": {"weights_of": "eat", "exits": {"rule": [], "tau": []}},

@@ -14,9 +14,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from eat import attention
-from eat.attention import DENSE, AttentionPattern
-from eat.layout import Layout
+from eat.model import attention
+from eat.model.attention import DENSE, AttentionPattern
+from eat.model.layout import Layout
 
 HEADS, WIDTH = 4, 8
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}

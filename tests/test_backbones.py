@@ -15,13 +15,13 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import BertModel
 
-from eat.backbones import BACKBONE_FILES, MINILM, MINILM_FOLDER, MINILM_SHA256, MINILM_SIZES, fetch_backbone
-from eat.checkpoints import read_config, require_tables, sizes_of
-from eat.config import FolderBackbone, PackagedBackbone, Study
 from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
-from eat.packages import package_files
-from eat.suitability import check_folders, check_lengths, needs_of
+from eat.model.checkpoints import read_config, require_tables, sizes_of
+from eat.prepare.backbones import BACKBONE_FILES, MINILM, MINILM_FOLDER, MINILM_SHA256, MINILM_SIZES, fetch_backbone
+from eat.prepare.packages import package_files
+from eat.prepare.suitability import check_folders, check_lengths, needs_of
+from eat.study.config import FolderBackbone, PackagedBackbone, Study
 
 
 @needs(MINILM)

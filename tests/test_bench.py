@@ -25,7 +25,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat import attention, cli, machine
+from eat import cli, machine
 from eat.bench import engine, growth, measure, runners, systems, training
 from eat.bench.engine import EngineOptions, bench_engine, check_answers
 from eat.bench.growth import GrowthOptions, bench_growth, live_tokens
@@ -37,11 +37,13 @@ from eat.bench.results import check_folder, write_findings
 from eat.bench.runners import Answers, build_runner, key_of
 from eat.bench.systems import AGAIN, GROWTH_SYSTEMS, REFERENCE, SYSTEMS, build_model, build_packed, chosen
 from eat.bench.training import TrainingOptions, bench_training
-from eat.encoder import PackedBatch, Shape
+from eat.engines.precision import refusal
 from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.machine import ForeignLoad
-from eat.precision import refusal
+from eat.model import attention
+from eat.model.encoder import PackedBatch
+from eat.model.shape import Shape
 
 SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, layers=6, heads=4, intermediate=64, positions=64)
 HAS_ONNX = find_spec("onnx") is not None and find_spec("onnxruntime") is not None
@@ -365,7 +367,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("eat.precision._fault", lambda precision, device, stock: None)
+    monkeypatch.setattr("eat.engines.precision._fault", lambda precision, device, stock: None)
     gpu = torch.device("cuda")
     found, skipped = engine.systems_of(options(systems=None), gpu)
     assert set(skipped) == {"hf-int8-6", "packed-int8-6", "ort-6", "ort-int8-6"}
@@ -401,7 +403,7 @@ def test_a_precision_that_is_of_no_use_here_is_left_out_with_a_line_and_refused_
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr(
-        "eat.precision._fault",
+        "eat.engines.precision._fault",
         lambda precision, device, stock: "computes wrong sums" if precision == "int8" and stock else None,
     )
     found = bench_engine(options(systems=("packed-int8-6",), lengths=(8,), batch_sizes=(1,), rounds=1))

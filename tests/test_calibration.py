@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic_traces import make_trace
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from eat.calibration import (
+from eat.calibrate.calibration import (
     Answers,
     brier_score,
     calibrate,
@@ -24,14 +24,14 @@ from eat.calibration import (
     reliability,
     softmax,
     temperatures,
-    temperatures_of,
 )
 from eat.errors import EatError
-from eat.exits import ExitPolicy
 from eat.files import write_json
-from eat.operating_points import replay
+from eat.model.exits import ExitPolicy
+from eat.results.calibrated import temperatures_of
+from eat.results.replay import replay
+from eat.results.trace import Trace
 from eat.statistics import proportion_interval
-from eat.trace import Trace
 
 
 def calibrated(rows: int, seed: int, classes: int = 3, scale: float = 1.5) -> tuple[np.ndarray, np.ndarray]:

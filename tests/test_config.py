@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from studies import studies
 
-from eat import config
-from eat.config import Study, canonical_json, load_study, schema_text
 from eat.errors import EatError
+from eat.study import config
+from eat.study.config import Study, canonical_json, load_study, schema_text
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
@@ -98,12 +98,16 @@ def refusal(path: Path) -> str:
 
 def test_the_schema_is_that_of_the_models() -> None:
     stored = (ROOT / "config" / "schema.json").read_text(encoding="utf-8")
-    remedy = "config/schema.json is not that of eat/config.py; run: python -m eat.config > config/schema.json"
+    remedy = (
+        "config/schema.json is not that of eat/study/config.py; run: python -m eat.study.config > config/schema.json"
+    )
     assert stored == schema_text(), remedy
 
 
 def test_the_command_that_mends_the_schema_prints_it() -> None:
-    done = subprocess.run([sys.executable, "-m", "eat.config"], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "eat.study.config"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout == schema_text()
 
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, copy_project
 
-from eat.config import Study, load_study
-from eat.cost import Finished, Job, costs, jobs_of, layers_of, sizes, timing_memory_bytes, tokens_of
 from eat.errors import EatError
-from eat.paths import StudyPaths
+from eat.planned_cost import Finished, Job, costs, jobs_of, layers_of, sizes, timing_memory_bytes, tokens_of
+from eat.study.config import Study, load_study
+from eat.study.paths import StudyPaths
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "rotten_tomatoes"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eat.cost_model import CostModel, exponent, fit_dense
 from eat.errors import EatError
+from eat.summarize.cost_model import CostModel, exponent, fit_dense
 
 LENGTHS = np.array([8, 12, 20, 33, 40, 64, 100, 128])
 LAYERS = 6

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat.config import Layers, Study, load_study
-from eat.depths import check_depths, chosen_layers, depths_of
 from eat.errors import EatError
+from eat.study.config import Layers, Study, load_study
+from eat.study.depths import check_depths, chosen_layers, depths_of
 
 
 def study_of(**systems: Mapping[str, Any]) -> Study:

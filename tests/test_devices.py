@@ -9,14 +9,14 @@ import pytest
 import tiny
 import torch
 
-from eat import training
-from eat.config import load_study
-from eat.devices import resolve_device
+from eat.engines.devices import resolve_device
+from eat.engines.setting import Setting
 from eat.errors import EatError
-from eat.model import load_model
-from eat.recording import record_trace
-from eat.setting import Setting
-from eat.training import StageInputs, train_stage
+from eat.finetune import training
+from eat.finetune.training import StageInputs, train_stage
+from eat.model.hugging_face import load_model
+from eat.study.config import load_study
+from eat.trace.recording import record_trace
 
 
 @pytest.fixture

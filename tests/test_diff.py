@@ -12,10 +12,10 @@ import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
 from eat import cli
-from eat.diff.changes import Change, changes_between
-from eat.diff.render import compare
-from eat.diff.reruns import reruns_between
-from eat.diff.states import COLUMNS, State, read_state
+from eat.compare.changes import Change, changes_between
+from eat.compare.render import compare
+from eat.compare.reruns import reruns_between
+from eat.compare.states import COLUMNS, State, read_state
 from eat.errors import EatError
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -144,27 +144,27 @@ def test_reruns_name_what_differs(tmp_path: Path) -> None:
     before = with_records(
         tmp_path / "a",
         {
-            "points": entry("calibrate", 1.0, {"eat/flops.py": "aa"}, study),
+            "points": entry("calibrate", 1.0, {"eat/results/flops.py": "aa"}, study),
             # a large input has no checksum: it is known by its own entry
-            "timing": entry("time", 2.0, {"points": "", "eat/timing.py": "bb"}, study),
-            "figure": entry("plot", 3.0, {"eat/style.py": "cc"}, study),
-            "model": entry("finetune", 4.0, {"eat/losses.py": "dd"}, study),
+            "timing": entry("time", 2.0, {"points": "", "eat/timing/timing.py": "bb"}, study),
+            "figure": entry("plot", 3.0, {"eat/figures/style.py": "cc"}, study),
+            "model": entry("finetune", 4.0, {"eat/finetune/losses.py": "dd"}, study),
         },
     )
     after = with_records(
         tmp_path / "b",
         {
-            "points": entry("calibrate", 11.0, {"eat/flops.py": "aa"}, changed),
-            "timing": entry("time", 12.0, {"points": "", "eat/timing.py": "bb"}, study),
-            "figure": entry("plot", 13.0, {"eat/style.py": "other", "eat/new.py": "ee"}, study),
-            "model": entry("finetune", 4.0, {"eat/losses.py": "dd"}, study),
+            "points": entry("calibrate", 11.0, {"eat/results/flops.py": "aa"}, changed),
+            "timing": entry("time", 12.0, {"points": "", "eat/timing/timing.py": "bb"}, study),
+            "figure": entry("plot", 13.0, {"eat/figures/style.py": "other", "eat/new.py": "ee"}, study),
+            "model": entry("finetune", 4.0, {"eat/finetune/losses.py": "dd"}, study),
         },
     )
     found = {one.rule: one.reasons for one in reruns_between(before, after)}
     assert found == {
         "calibrate": ("parameters (systems.eat-6.tau)",),
         "time": ("points",),
-        "plot": ("new input eat/new.py", "eat/style.py"),
+        "plot": ("new input eat/new.py", "eat/figures/style.py"),
     }
 
 

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from eat.encoder import PackedBatch
 from eat.errors import EatError
-from eat.exits import ExitPolicy
-from eat.model import EatForSequenceClassification
-from eat.operating_points import replay
-from eat.recording import trace_texts
-from eat.timing import tie_margin
-from eat.tokens import Encoded
-from eat.trace import Trace
+from eat.model.encoder import PackedBatch
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import Encoded
+from eat.results.replay import replay
+from eat.results.trace import Trace
+from eat.timing.timing import tie_margin
+from eat.trace.recording import trace_texts
 
 LENGTHS = [17, 3, 24, 1, 9, 2, 30, 12, 12, 21, 6, 28]
 NORM = {"kind": "norm", "after": [1, 3], "ratio": 0.3}

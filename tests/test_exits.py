@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from eat.errors import EatError
-from eat.exits import ExitHead, ExitPolicy, certain_enough
-from eat.layout import Layout
-from eat.rules import RULES as NAMES
-from eat.rules import WITH_THRESHOLD
+from eat.model.exit_rules import RULES as NAMES
+from eat.model.exit_rules import WITH_THRESHOLD
+from eat.model.exits import ExitHead, ExitPolicy, certain_enough
+from eat.model.layout import Layout
 
 RULES = [("confidence",), ("entropy",), ("agreement",), ("confidence", "agreement"), ("entropy", "agreement")]
 

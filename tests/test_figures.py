@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, SYSTEMS, Made, plot, shape_of, write_study
 
-from eat import style
 from eat.errors import EatError
-from eat.figures import frontier, overview
+from eat.figures import frontier, overview, style
 from eat.figures.canvas import ratio_axis
-from eat.paths import FIGURES
-from eat.rows import rows_of
+from eat.results.rows import rows_of
+from eat.study.paths import FIGURES
 from workflow_scripts import plot_curve
 
 ODD = r"50%_<b>x<b>\input{a}$y$"

@@ -11,14 +11,14 @@ from synthetic_traces import make_trace
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from eat.attention import DENSE
 from eat.errors import EatError
-from eat.exits import AttendingReader, ExitHead
-from eat.flops import flops, head_flops
-from eat.layout import Layout
-from eat.reducers import Dimensions, build_reducer
-from eat.reducers.predictor import PredictorReducer
-from eat.trace import Trace
+from eat.model.attention import DENSE
+from eat.model.exits import AttendingReader, ExitHead
+from eat.model.layout import Layout
+from eat.model.reducers import Dimensions, build_reducer
+from eat.model.reducers.predictor import PredictorReducer
+from eat.results.flops import flops, head_flops
+from eat.results.trace import Trace
 
 
 class Eager(nn.Module):

@@ -11,12 +11,12 @@ from glue_folder import sentence, sst2_rows, write, write_glue
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat.config import GlueDirSource, Splits, Task
 from eat.errors import EatError
 from eat.files import read_table
-from eat.sources import Texts, read_source, source_files
-from eat.sources.glue import GLUE, unquoted
-from eat.splits import SPLITS, hold_out, normalise, parts_of, prepare_text
+from eat.prepare.sources import Texts, read_source, source_files
+from eat.prepare.sources.glue import GLUE, unquoted
+from eat.prepare.splits import SPLITS, hold_out, normalise, parts_of, prepare_text
+from eat.study.config import GlueDirSource, Splits, Task
 
 ALL = dict.fromkeys(SPLITS)
 

@@ -206,7 +206,7 @@ def sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for path in (tmp_path / "backbone").iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
 
-    monkeypatch.setattr("eat.backbones.fetch_backbone", fetch)
+    monkeypatch.setattr("eat.prepare.backbones.fetch_backbone", fetch)
     monkeypatch.setattr(bundle, "_download_wheels", download)
 
 

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 
 from eat.errors import DamagedFile, EatError
 from eat.files import digest, write_json, write_table
-from eat.model import EatForSequenceClassification, load_model
-from eat.recording import record_trace
-from eat.timing import TimedSystem, time_task
-from eat.training import StageInputs, train_stage
+from eat.finetune.training import StageInputs, train_stage
+from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.timing.timing import TimedSystem, time_task
+from eat.trace.recording import record_trace
 
 LABELS = ["entailment", "neutral", "contradiction"]
 WORDS = (tiny.GOOD[:4], tiny.NEUTRAL[:4], tiny.BAD[:4])

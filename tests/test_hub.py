@@ -10,11 +10,11 @@ import tiny
 from glue_folder import write_glue
 from hub_cache import put_model, put_task, snapshot
 
-from eat.backbones import fetch_backbone
-from eat.config import GlueDirSource, HubBackbone, HubSource
 from eat.errors import DamagedFile, EatError
-from eat.sources import read_source
-from eat.sources.glue import GLUE
+from eat.prepare.backbones import fetch_backbone
+from eat.prepare.sources import read_source
+from eat.prepare.sources.glue import GLUE
+from eat.study.config import GlueDirSource, HubBackbone, HubSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from eat.importance import (
+from eat.trace.importance import (
     COLUMNS,
     _mean_of,
     compare_importance,

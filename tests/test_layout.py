@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat.layout import PADDED, SMALLEST_GROUP, Layout
+from eat.model.layout import PADDED, SMALLEST_GROUP, Layout
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=7)
 

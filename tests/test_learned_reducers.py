@@ -15,11 +15,11 @@ import tiny
 import torch
 from torch import Tensor
 
-from eat.layout import Layout
-from eat.reducers import Dimensions, Reducer, Reduction, TokenView, build_reducer
-from eat.reducers.predictor import PredictorReducer, soft_removal
-from eat.reducers.retention import RetentionReducer
-from eat.reducers.threshold import ThresholdReducer
+from eat.model.layout import Layout
+from eat.model.reducers import Dimensions, Reducer, Reduction, TokenView, build_reducer
+from eat.model.reducers.predictor import PredictorReducer, soft_removal
+from eat.model.reducers.retention import RetentionReducer
+from eat.model.reducers.threshold import ThresholdReducer
 
 DIMENSIONS = Dimensions(hidden=4, layers=2, heads=2)
 
@@ -419,7 +419,7 @@ def test_softly_every_token_stays_and_the_reducer_gets_gradients(kind: str):
 
 
 def test_learned_parameters_are_saved_and_read(tmp_path: Any):
-    from eat.model import load_model
+    from eat.model.hugging_face import load_model
 
     model = tiny.model(reducer=SHARP["predictor"], last_head="bert")
     model.save_pretrained(tmp_path)

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 import torch
 
-from eat import config
-from eat.losses import SELF, JointLoss, exit_weights
+from eat.finetune.losses import SELF, JointLoss, exit_weights
+from eat.study import config
 
 # logits (0, ln 3) are the probabilities (1/4, 3/4); (0, 0) are (1/2, 1/2)
 EXITS = {4: torch.tensor([[0.0, log(3)]]), 6: torch.tensor([[0.0, 0.0]])}

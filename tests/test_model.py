@@ -6,6 +6,8 @@ Tolerance 1e-6 on logits of the same packed rows reached in two ways; exact wher
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError
-from eat.exits import ExitPolicy
-from eat.model import EatConfig, EatForSequenceClassification, load_model, pack_padded
-from eat.tokens import copy_tokenizer
+from eat.model.configuration import EatConfig
+from eat.model.encoder import PackedBatch
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification, load_model, pack_padded
+from eat.model.tokenizer import copy_tokenizer
 
 LENGTHS = [17, 3, 24, 9, 2, 30, 12]
 PARTS: dict[str, Any] = {
@@ -271,3 +274,26 @@ def test_a_stock_checkpoint_is_no_model_of_a_study(tmp_path: Path):
     tiny.backbone(tmp_path)
     with pytest.raises(EatError, match="a bert checkpoint, not a model that a study trained"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import eat.model; from transformers import AutoConfig, pipeline",
+        "from transformers import AutoConfig; import eat.model",
+        "import eat.model.layout; from transformers import BertModel, AutoConfig",
+        "from eat.model import EatConfig; from transformers import AutoConfig",
+        "import eat.model; from transformers import Trainer, AutoConfig",
+    ],
+)
+def test_importing_the_package_registers_the_architecture_in_any_order(imports: str) -> None:
+    code = f"{imports}; from transformers import AutoModelForSequenceClassification as Auto; import eat.model as m; "
+    code += "print(Auto._model_mapping[type(AutoConfig.for_model('eat'))] is m.EatForSequenceClassification)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_importing_the_package_reads_no_heavy_library() -> None:
+    code = "import sys, eat.model; print({'torch', 'transformers'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

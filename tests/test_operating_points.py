@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 from synthetic_traces import make_trace
 
-from eat.calibration import calibrate
-from eat.config import Study, load_study
-from eat.encoder import PackedBatch
+from eat.calibrate.calibration import calibrate
+from eat.calibrate.operating_points import COLUMNS, choose, chosen_rows, operating_points, task_operating_points
 from eat.errors import EatError
-from eat.exits import ExitPolicy
 from eat.files import write_json
-from eat.model import EatConfig, EatForSequenceClassification
-from eat.operating_points import COLUMNS, choose, chosen_rows, operating_points, replay, task_operating_points
-from eat.recording import trace_texts
-from eat.tokens import Encoded
+from eat.model.configuration import EatConfig
+from eat.model.encoder import PackedBatch
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import Encoded
+from eat.results.replay import replay
+from eat.study.config import Study, load_study
+from eat.trace.recording import trace_texts
 
 CONFIDENCE = ("confidence",)
 

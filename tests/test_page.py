@@ -15,9 +15,9 @@ from browser import CHROMIUM, Tab, browser
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 from test_report import ODD_KEY, ODD_SYSTEM, ODD_TASK, TEMPLATES, rendered
 
-from eat import typeset
-from eat.diff.render import compare
-from eat.diff.states import read_state
+from eat.compare.render import compare
+from eat.compare.states import read_state
+from eat.report import typeset
 
 pytestmark = pytest.mark.report
 

@@ -21,11 +21,11 @@ from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForPreTraining, DistilBertConfig, DistilBertForMaskedLM
 
-from eat.config import HubBackbone, HubSource, Study, load_study
 from eat.files import read_json
-from eat.sources import read_source
-from eat.splits import prepare_text
-from eat.weights import read_checkpoint
+from eat.model.weights import read_checkpoint
+from eat.prepare.sources import read_source
+from eat.prepare.splits import prepare_text
+from eat.study.config import HubBackbone, HubSource, Study, load_study
 
 pytestmark = pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python")
 

@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from eat import precision as precisions
-from eat.encoder import ACTIVATIONS, EncoderLayer
+from eat.engines.precision import PRECISIONS, Int8Linear, prepare, prepare_stock, refusal, require_usable
+from eat.engines.probe import slowdown
+from eat.engines.setting import training_fault
 from eat.errors import EatError
-from eat.exits import ExitPolicy
 from eat.machine import cpu_name
-from eat.model import EatForSequenceClassification
-from eat.precision import PRECISIONS, Int8Linear, prepare, prepare_stock, refusal, require_usable
-from eat.probe import slowdown
-from eat.setting import training_fault
+from eat.model.encoder import ACTIVATIONS, EncoderLayer
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
 
 LENGTHS = [17, 3, 24, 1, 9, 12]
 PARTS: dict[str, Any] = {
@@ -185,7 +185,7 @@ def test_a_product_and_its_activation_are_those_of_the_modules(
     precision: str, activation: str | None, with_onednn: bool, monkeypatch: pytest.MonkeyPatch
 ):
     if not with_onednn:
-        monkeypatch.setattr("eat.precision._onednn_computes", lambda weight: False)
+        monkeypatch.setattr("eat.engines.precision._onednn_computes", lambda weight: False)
     dtype, product_of = PRECISIONS[precision]
     module = linear(384, 100).to(dtype)
     product = product_of(module, activation)

@@ -12,13 +12,13 @@ import tiny
 import torch
 from synthetic_traces import make_trace
 
+from eat.calibrate.promises import keep_promise, p_value
 from eat.errors import EatError
-from eat.model import EatForSequenceClassification
-from eat.operating_points import policies, replay
-from eat.promises import bad_texts, exact_interval, keep_promise, p_value
-from eat.recording import trace_texts
-from eat.statistics import examples_needed
-from eat.trace import Trace
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.results.replay import bad_texts, policies, replay
+from eat.results.trace import Trace
+from eat.statistics import exact_interval, examples_needed
+from eat.trace.recording import trace_texts
 
 TAU = [0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 

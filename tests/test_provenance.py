@@ -35,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     folder = tmp_path / "project"
-    for name in ("Snakefile", "eat/encoder.py", "config/config.yaml", "docs/page.md"):
+    for name in ("Snakefile", "eat/model/encoder.py", "config/config.yaml", "docs/page.md"):
         put(folder / name)
     put(folder / ".gitignore", "/data/*\n__pycache__/\n")
     git(tmp_path, "init", "--quiet", "project")
@@ -67,17 +67,17 @@ def test_every_file_that_is_not_of_the_commit_is_named(project: Path, tmp_path: 
     commit, found = commit_state(["config/config.yaml", "data/own.csv", outside], project)
     assert commit == git(project, "rev-parse", "HEAD")
     assert set(found) == {
-        "Snakefile", "eat/encoder.py", "eat/new.py", "torch.py", "config/added.yaml", "config/mine.yaml",
+        "Snakefile", "eat/model/encoder.py", "eat/new.py", "torch.py", "config/added.yaml", "config/mine.yaml",
         "data/own.csv", str(outside),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 def test_an_edit_that_git_was_asked_to_overlook_is_named(project: Path, flag: str) -> None:
-    git(project, "update-index", flag, "eat/encoder.py")
+    git(project, "update-index", flag, "eat/model/encoder.py")
     put(project / "eat" / "encoder.py", "a = 2\n")
     assert git(project, "status", "--porcelain") == ""
-    assert commit_state(root=project)[1] == ["eat/encoder.py"]
+    assert commit_state(root=project)[1] == ["eat/model/encoder.py"]
 
 
 def test_a_project_inside_another_repository_is_not_under_version_control(project: Path) -> None:

@@ -17,14 +17,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eat.attention import AttentionPattern
-from eat.encoder import PackedBatch
+from eat.engines.precision import prepare
 from eat.errors import DamagedFile, EatError
-from eat.model import EatForSequenceClassification
-from eat.precision import prepare
-from eat.recording import _batches_of_like_length, record_trace, trace_texts
-from eat.tokens import encode_split
-from eat.trace import PER_LAYER, Trace
+from eat.model.attention import AttentionPattern
+from eat.model.encoder import PackedBatch
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import encode_split
+from eat.results.trace import PER_LAYER, Trace
+from eat.trace.recording import _batches_of_like_length, record_trace, trace_texts
 
 LENGTHS = [17, 3, 24, 1, 9, 2, 30, 12, 12, 21, 6, 28]
 NORM = {"kind": "norm", "after": [1, 3], "ratio": 0.3, "protect": ["cls"]}
@@ -220,7 +220,7 @@ def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: 
 
 
 def test_a_precision_that_this_machine_refuses_is_not_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("eat.precision._fault", lambda *_: "takes 7 times as long as float32")
+    monkeypatch.setattr("eat.engines.precision._fault", lambda *_: "takes 7 times as long as float32")
     parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2], "precision": "bfloat16"}
     with pytest.raises(EatError, match=r"^precision bfloat16 takes 7 times as long as float32 on this processor \("):
         recorded(tiny.model(exits=[2]), parts, tmp_path)

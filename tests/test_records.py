@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eat.files import sha256_of, write_json
-from eat.paths import StudyPaths
+from eat.study.paths import StudyPaths
 from workflow_scripts import _records, _sources
 from workflow_scripts._records import files_of, note_contents, refusal, without_record
-from workflow_scripts.render_report import durations
+from workflow_scripts.report_page import durations
 
 REPORT, TRACE = "results/one/report/report.html", "results/one/traces/dev.parquet"
 

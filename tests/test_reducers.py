@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from eat.attention import AttentionPattern
-from eat.encoder import EncoderLayer, PackedBatch
-from eat.layout import Layout
-from eat.reducers import Place, Reducer, Reduction, TokenView, build_reducer, keep_most_important
+from eat.model.attention import AttentionPattern
+from eat.model.encoder import EncoderLayer, PackedBatch
+from eat.model.layout import Layout
+from eat.model.reducers import Place, Reducer, Reduction, TokenView, build_reducer, keep_most_important
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 TENTHS = st.integers(1, 9)

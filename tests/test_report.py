@@ -21,17 +21,18 @@ import pandas as pd
 import pytest
 from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, Made, plot, plot_systems, write_study
 
-from eat import rounding, typeset, verdicts
-from eat.ablation import COLUMNS as ABLATION_COLUMNS
+from eat import rounding
 from eat.errors import DamagedFile, EatError
-from eat.paths import FIGURES, STUDY_FIGURES
+from eat.report import typeset, verdicts
 from eat.report.environments import html_environment, latex_environment
 from eat.report.inline import inline_svg
 from eat.report.prose import best_sentences
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.report.theory import reach_of
-from eat.verdicts import NoiseFloor
+from eat.report.verdicts import NoiseFloor
+from eat.study.paths import FIGURES, STUDY_FIGURES
+from eat.summarize.ablation import COLUMNS as ABLATION_COLUMNS
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 ODD_TASK = r"50%_<b>x</b>\input{a}"

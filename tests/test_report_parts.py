@@ -12,10 +12,8 @@ import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 from test_report import PROVENANCE, TEMPLATES, Page, empty_figures, rendered
 
-from eat import verdicts
-from eat.buckets import COLUMNS as BUCKET_COLUMNS
 from eat.errors import DamagedFile
-from eat.promises import COLUMNS as PROMISE_COLUMNS
+from eat.report import verdicts
 from eat.report.importance import (
     correlation_table,
     equal_retention,
@@ -27,7 +25,9 @@ from eat.report.lengths import FEWEST, compared_buckets, lengths_sentences, leng
 from eat.report.promises import promises_sentences, promises_table
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
-from eat.verdicts import Comparison, NoiseFloor
+from eat.report.verdicts import Comparison, NoiseFloor
+from eat.results.columns import BUCKET_COLUMNS
+from eat.summarize.promises import COLUMNS as PROMISE_COLUMNS
 
 QUIET = NoiseFloor(1.0, 0.98, 1.02, 1.0)
 HEADINGS = ("Length of the text", "Promises", "Importance of tokens")

@@ -12,9 +12,9 @@ import torch
 import yaml
 from project_copy import FOLDER, ROOT, SNAKEMAKE, copy_project
 
+from eat.engines.requirements import require_machine
 from eat.errors import EatError
 from eat.machine import cpu_name
-from eat.requirements import require_machine
 from workflow_scripts import check_machine, check_study
 
 SLOW = "takes 7 times as long as float32"
@@ -26,10 +26,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def of(*refused: tuple[str, bool], training: bool = False) -> None:
         monkeypatch.setattr(
-            "eat.precision._fault", lambda precision, _, stock: SLOW if (precision, stock) in refused else None
+            "eat.engines.precision._fault", lambda precision, _, stock: SLOW if (precision, stock) in refused else None
         )
         monkeypatch.setattr(
-            "eat.setting.training_fault", lambda precision, _: SLOW if training and precision != "float32" else None
+            "eat.engines.setting.training_fault",
+            lambda precision, _: SLOW if training and precision != "float32" else None,
         )
 
     return of
@@ -121,7 +122,7 @@ def test_check_study_ends_with_the_line_of_a_refused_system(
 
 @pytest.mark.parametrize("config", ["config.yaml", "tiny.yaml", "long.yaml", "glue_cpu.yaml", "ablation.yaml"])
 def test_the_studies_for_any_machine_ask_for_nothing_special(slow: Any, config: str, monkeypatch: pytest.MonkeyPatch):
-    from eat.config import load_study
+    from eat.study.config import load_study
 
     slow(*((precision, stock) for precision in ("float16", "bfloat16", "int8") for stock in (True, False)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

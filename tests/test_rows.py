@@ -13,7 +13,7 @@ from synthetic_results import DENSE, EAT, Made, write_study
 
 from eat.errors import DamagedFile
 from eat.files import write_table
-from eat.rows import read_rows
+from eat.results.rows import read_rows
 
 NAMES = ("NA", "None", "null", "nan", "007", "1e3", "true", "1.0")
 
@@ -38,14 +38,14 @@ def test_a_row_without_a_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["NA", "007"])
-@pytest.mark.parametrize("command", ["plot_frontier", "plot_flops", "plot_latency", "plot_buckets", "render_tables"])
+@pytest.mark.parametrize("command", ["plot_frontier", "plot_flops", "plot_latency", "plot_buckets", "report_tables"])
 def test_a_command_finds_a_task_and_a_system_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
 ) -> None:
     system = "null" if name == "NA" else "1e3"
     results, data = write_study(tmp_path, (name,), Made(systems=(DENSE, replace(EAT, name=system))))
     options = {"task": name, "reference": "dense-6", "summary": results / "summary.csv"}
-    if command == "render_tables":
+    if command == "report_tables":
         published = Path(__file__).parents[1] / "report" / "published.yaml"
         options |= {"title": name, "card": data / name / "card.json", "published": published}
         options |= {"paper": results / f"summary_{name}.csv", "out": tmp_path / "out"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tiny
 import torch
 
-from eat.saliency import saliency, saliency_of_texts
+from eat.model.saliency import saliency, saliency_of_texts
 
 
 def test_saliency_is_the_gradient_times_the_embedding():

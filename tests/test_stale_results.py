@@ -125,7 +125,7 @@ ROUNDS: dict[str, tuple[dict[str, Callable[[Path], None]], set[str]]] = {
         {"own", "sst2", "minilm-6"},
     ),
     "a file that a backbone lacked": ({f"{MODEL}/vocab.txt": older}, {"minilm-6"}),
-    "code, as an older version unpacked over it": ({"eat/splits.py": other_code}, {"own", "sst2"}),
+    "code, as an older version unpacked over it": ({"eat/prepare/splits.py": other_code}, {"own", "sst2"}),
 }
 
 
@@ -239,5 +239,5 @@ def params_of_the_report(copy: Copy, given: list[str]) -> list[str]:
     """The words of the command of the rule that renders the report, of a plan of the whole study."""
     done = copy.snakemake(*given, "--dry-run", "--cores", "1", "--printshellcmds")
     assert done.returncode == 0, done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if "workflow_scripts.render_report" in line]
+    (line,) = [line for line in done.stdout.splitlines() if "workflow_scripts.report_page" in line]
     return shlex.split(line.split(" 2>&1 ")[0])

@@ -27,8 +27,8 @@ from transformers import (
 )
 
 from eat.errors import EatError
-from eat.model import EatForSequenceClassification, load_model
-from eat.tokens import copy_tokenizer
+from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.model.tokenizer import copy_tokenizer
 
 PARTS: dict[str, Any] = {"exits": [1, 2, 3], "reducer": {"kind": "norm", "after": [1, 3], "ratio": 0.3}}
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "head_dropout": 0.0}

@@ -14,17 +14,25 @@ import pandas as pd
 import pytest
 from synthetic_traces import make_trace
 
-from eat.buckets import adapts_by, bucket_rows
-from eat.calibration import calibrate, softmax
-from eat.config import Study, load_study
-from eat.cost_model import COLUMNS as COST_COLUMNS
+from eat.calibrate.calibration import calibrate, softmax
+from eat.calibrate.operating_points import task_operating_points
+from eat.calibrate.promises import keep_promise
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
-from eat.operating_points import task_operating_points
-from eat.promises import keep_promise, promise_rows
+from eat.results.columns import COST_COLUMNS
+from eat.results.trace import Trace
 from eat.statistics import mcnemar_p, median_ratio
-from eat.summary import SUMMARY_COLUMNS, TaskInputs, length_edges, read_results, scheduled_retention, summarize
-from eat.trace import Trace
+from eat.study.config import Study, load_study
+from eat.summarize.buckets import adapts_by, bucket_rows
+from eat.summarize.promises import promise_rows
+from eat.summarize.summary import (
+    SUMMARY_COLUMNS,
+    TaskInputs,
+    length_edges,
+    read_results,
+    scheduled_retention,
+    summarize,
+)
 
 MADE_MS = {
     "hf-dense": 10.0,

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
-from eat import latex, rounding, tables
+from eat import rounding
 from eat.errors import EatError
-from eat.paths import TABLES
-from eat.published import read_published
-from eat.tables import Cell, Column, Group, Row, Table
+from eat.report import latex, tables
+from eat.report.published import read_published
+from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.study.paths import TABLES
 
 PUBLISHED = read_published(Path(__file__).parents[1] / "report" / "published.yaml")
 

@@ -23,17 +23,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_traces import make_trace
 
-from eat import progress, timing
-from eat.config import Study, Timing
+from eat import progress
 from eat.errors import EatError
-from eat.exits import ExitPolicy
 from eat.files import write_json
 from eat.machine import cpu_name
+from eat.model.exits import ExitPolicy
+from eat.model.tokenizer import Encoded, encode_split, load_tokenizer
 from eat.progress import Progress
-from eat.recording import record_trace
-from eat.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
-from eat.tokens import Encoded, encode_split, load_tokenizer
-from eat.trace import Trace
+from eat.results.trace import Trace
+from eat.study.config import Study, Timing
+from eat.timing import timing
+from eat.timing.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
+from eat.trace.recording import record_trace
 
 COLUMNS = ["seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms"]
 
@@ -539,7 +540,7 @@ def test_each_step_of_the_clock_says_what_is_left(
 def refuse(monkeypatch: pytest.MonkeyPatch, *refused: tuple[str, bool]) -> None:
     """Let this machine refuse these precisions, of stock models or of ours."""
     monkeypatch.setattr(
-        "eat.precision._fault",
+        "eat.engines.precision._fault",
         lambda precision, device, stock: "takes 7 times as long as float32" if (precision, stock) in refused else None,
     )
 

@@ -11,11 +11,11 @@ import torch
 from packages import needs
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from eat.backbones import MINILM, MINILM_FOLDER
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
-from eat.packages import package_files
-from eat.tokens import copy_tokenizer, encode, encode_split, load_tokenizer, read_split
+from eat.model.tokenizer import copy_tokenizer, encode, encode_split, load_tokenizer, read_split
+from eat.prepare.backbones import MINILM, MINILM_FOLDER
+from eat.prepare.packages import package_files
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "Hello", "##s", "é"]
 CLS, SEP = WORDS.index("[CLS]"), WORDS.index("[SEP]")

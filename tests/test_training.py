@@ -27,15 +27,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertModel
 
-from eat import progress, training
-from eat.config import Distillation, Study
+from eat import progress
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json
+from eat.finetune import training
+from eat.finetune.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
 from eat.machine import cpu_name
-from eat.model import load_model
-from eat.recording import record_trace
-from eat.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
-from eat.weights import read_checkpoint
+from eat.model.hugging_face import load_model
+from eat.model.weights import read_checkpoint
+from eat.study.config import Distillation, Study
+from eat.trace.recording import record_trace
 
 STEPS, OFTEN = 12, 3
 FILES = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "train_log.jsonl"]
@@ -321,7 +322,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 torch.set_num_threads(1)
-from eat import training
+from eat.finetune import training
 import test_training as t
 patch = t.pytest.MonkeyPatch()
 t.save_often(patch)
@@ -690,7 +691,7 @@ def test_a_precision_that_is_of_no_use_here_gives_way_to_float32(
     with tiny.any_precision():
         elsewhere = inputs.fingerprint()
     monkeypatch.setattr(
-        "eat.setting.training_fault",
+        "eat.engines.setting.training_fault",
         lambda precision, device: "takes 7 times as long as float32" if precision == "bfloat16" else None,
     )
     assert inputs.fingerprint() != elsewhere  # a checkpoint in bfloat16 is not resumed in float32

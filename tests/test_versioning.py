@@ -24,7 +24,8 @@ import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
 from synthetic_results import DENSE, EAT, Made, write_study
 
-from eat.paths import CURVES, FIGURES, STUDY_FIGURES
+from eat.study.paths import CURVES, FIGURES, STUDY_FIGURES
+from workflow_scripts._phases import command_of
 from workflow_scripts._records import DATE_SECONDS
 from workflow_scripts._sources import sources_of
 
@@ -187,13 +188,13 @@ def test_touching_every_file_in_random_order_changes_nothing(repository: Reposit
 def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Repository) -> None:
     repository.edit("workflow_scripts/plot_frontier.py")
     assert repository.wanted() == {"plot_frontier", "render_report", "record"}
-    assert repository.dirty() == {"plot"}
+    assert repository.dirty() == {"figures"}
 
 
 def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
-    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
+    assert repository.dirty() == {"calibrate", "timing", "summarize", "figures", "report"}
 
 
 def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
@@ -219,7 +220,7 @@ def test_what_does_not_matter_changes_nothing(repository: Repository, what: str)
 
 
 def test_an_edited_module_wants_the_rules_that_import_it(repository: Repository) -> None:
-    repository.edit("eat/operating_points.py")
+    repository.edit("eat/calibrate/operating_points.py")
     importing = {
         rule
         for rule in (
@@ -231,11 +232,11 @@ def test_an_edited_module_wants_the_rules_that_import_it(repository: Repository)
             "measure_time",
             "summarize",
         )
-        if "eat/operating_points.py" in sources_of(f"workflow_scripts.{rule}")
+        if "eat/calibrate/operating_points.py" in sources_of(command_of(rule))
     }
     assert importing == {"calibrate", "find_operating_points", "measure_time", "summarize"}
     assert repository.wanted() == importing | BELOW_TIMING
-    assert repository.dirty() == {"calibrate", "time", "summarize"}
+    assert repository.dirty() == {"calibrate", "timing", "summarize"}
 
 
 def test_two_values_that_change_places_are_seen(repository: Repository) -> None:
@@ -245,7 +246,7 @@ def test_two_values_that_change_places_are_seen(repository: Repository) -> None:
     repository.versioning("record")
     repository.change("timing", value=timing | {"passes": 2, "repeats": 3})
     assert repository.wanted() == {"measure_time"} | BELOW_TIMING
-    assert repository.dirty() == {"time", "summarize", "report"}
+    assert repository.dirty() == {"timing", "summarize", "report"}
 
 
 def test_an_old_commit_and_back(repository: Repository) -> None:
@@ -289,7 +290,7 @@ def test_a_script_edited_before_the_pull_wants_exactly_its_rules(repository: Rep
     clone.dvc("pull", "--quiet")
     clone.versioning("sync")
     assert clone.wanted() == {"plot_frontier", "render_report", "record"}
-    assert clone.dirty() == {"plot"}
+    assert clone.dirty() == {"figures"}
 
 
 def test_lost_records_are_never_passed_over(repository: Repository) -> None:
@@ -297,7 +298,7 @@ def test_lost_records_are_never_passed_over(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     refused = repository.snakemake("--dry-run")
     assert refused.returncode != 0 and "no records" in refused.stdout + refused.stderr
-    assert repository.dirty() == {"calibrate", "time", "summarize", "plot", "report"}
+    assert repository.dirty() == {"calibrate", "timing", "summarize", "figures", "report"}
     assert "not repaired" in repository.versioning("repair", check=False).stderr
     repository.git("checkout", "--quiet", "config")
     repository.versioning("repair")
@@ -326,7 +327,7 @@ def test_lost_records_come_back_without_dvc(repository: Repository) -> None:
     assert "nothing to repair" in repository.versioning("repair").stdout
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
-    repository.edit("eat/operating_points.py")
+    repository.edit("eat/calibrate/operating_points.py")
     assert "summarize" in repository.wanted()
 
 
@@ -420,13 +421,13 @@ def test_an_older_source_in_the_place_of_another_is_seen(repository: Repository)
     os.utime(repository.folder / "report" / "published.yaml", (1e9, 1e9))
     assert {"plot_frontier", "render_tables", "render_report", "record"} <= repository.wanted()
     assert repository.wanted().isdisjoint({"finetune", "trace", "measure_time", "summarize"})
-    assert repository.dirty() == {"plot", "report"}
+    assert repository.dirty() == {"figures", "report"}
     assert "plot_frontier" in repository.versioning("record", check=False).stderr
 
 
 def test_what_a_result_was_made_from_is_what_is_recorded(repository: Repository) -> None:
     """A result that Snakemake's own record says was made from other content than its input has now."""
-    result, read = "results/small/figures/overview.pdf", "eat/style.py"
+    result, read = "results/small/figures/overview.pdf", "eat/figures/style.py"
     name = base64.urlsafe_b64encode(result.encode()).decode()
     place = repository.folder / ".snakemake" / "metadata" / name
     record = json.loads(place.read_text(encoding="utf-8"))
@@ -442,7 +443,7 @@ def test_a_partial_target_leaves_the_rest_honestly_dirty(repository: Repository)
     assert repository.snakemake("--cores", "1", "--", target).returncode == 0
     again = repository.snakemake("--dry-run", "--", target)
     assert "Nothing to be done" in again.stdout + again.stderr
-    assert {"time", "summarize", "report"} <= repository.dirty()
+    assert {"timing", "summarize", "report"} <= repository.dirty()
     assert "not recorded" in repository.versioning("record", check=False).stderr
 
 

@@ -19,11 +19,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedModel
 
-from eat.encoder import PackedBatch
 from eat.errors import DamagedFile, EatError
-from eat.model import EatConfig, EatForSequenceClassification
-from eat.tokens import Encoded
-from eat.weights import load_encoder, read_checkpoint, read_tensors, to_stock
+from eat.model.configuration import EatConfig
+from eat.model.encoder import PackedBatch
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import Encoded
+from eat.model.weights import load_encoder, read_checkpoint, read_tensors, to_stock
 
 LENGTHS = [17, 3, 24, 9, 2, 30, 12]
 EXACT = {"atol": 1e-5, "rtol": 0.0}

@@ -23,7 +23,7 @@ import yaml
 from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
-from eat.config import load_study
+from eat.study.config import load_study
 from workflow_scripts._sources import sources_of
 
 SHIPPED = (
@@ -231,7 +231,7 @@ def test_a_command_that_fails_fails_its_job_even_though_its_output_is_there(tmp_
     failing.chmod(0o755)
     copy.environment["PATH"] = f"{failing.parent}{os.pathsep}{copy.environment['PATH']}"
     # as one that writes all of its output and then fails
-    rules, command = copy.folder / "rules" / "prepare.smk", "python -m workflow_scripts.fetch_backbone"
+    rules, command = copy.folder / "rules" / "prepare.smk", "python -m workflow_scripts.prepare_backbone"
     text = rules.read_text(encoding="utf-8").replace(command, f"touch {{output:q}}; {command}")
     rules.write_text(text, encoding="utf-8")
     done = copy.snakemake("--cores", "1", "--configfile", "config/tiny.yaml", "--until", "fetch_backbone")
@@ -660,14 +660,15 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "path", ["eat/figures/canvas.py", "eat/training.py", "eat/timing.py", "workflow_scripts/plot_curve.py"]
+    "path",
+    ["eat/figures/canvas.py", "eat/finetune/training.py", "eat/timing/timing.py", "workflow_scripts/plot_curve.py"],
 )
 def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
     importing = rules_that_import(done, path) & every_rule
     downstream = {
         "eat/figures/canvas.py": every_rule - STEPS,
-        "eat/training.py": every_rule - {"prepare_text", "fetch_backbone"},
-        "eat/timing.py": below("measure_time", "summarize", of=every_rule),
+        "eat/finetune/training.py": every_rule - {"prepare_text", "fetch_backbone"},
+        "eat/timing/timing.py": below("measure_time", "summarize", of=every_rule),
         "workflow_scripts/plot_curve.py": below(of=every_rule) - {"plot_frontier", "render_tables"},
     }[path]
     assert importing

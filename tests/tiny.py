@@ -29,12 +29,13 @@ from transformers import (
     PreTrainedModel,
 )
 
-from eat.config import Study, load_study
-from eat.encoder import PackedBatch
+from eat.engines.precision import refusal
 from eat.files import digest, write_json, write_table
-from eat.model import EatConfig, EatForSequenceClassification
-from eat.precision import refusal
-from eat.tokens import Encoded
+from eat.model.configuration import EatConfig
+from eat.model.encoder import PackedBatch
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import Encoded
+from eat.study.config import Study, load_study
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 GOOD = [f"good{letter}" for letter in "abcdefghij"]
@@ -134,8 +135,8 @@ def save_tokenizer(folder: Path) -> None:
 def any_precision() -> Iterator[None]:
     """Let this machine refuse no precision, whatever it has: of tiny models each takes little time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eat.precision._fault", lambda *_: None)
-        patch.setattr("eat.setting.training_fault", lambda *_: None)
+        patch.setattr("eat.engines.precision._fault", lambda *_: None)
+        patch.setattr("eat.engines.setting.training_fault", lambda *_: None)
         yield
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from eat.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
+from eat.study.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
@@ -33,49 +33,72 @@ RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "pr
 CALIBRATION = ("calibration", "systems.*.calibration")
 
 
+COMMANDS = {
+    "fetch_backbone": "prepare_backbone",
+    "trace_teacher": "trace",
+    "compare_importance": "trace_importance",
+    "find_operating_points": "calibrate_points",
+    "measure_time": "timing",
+    "render_tables": "report_tables",
+    "render_report": "report_page",
+}
+"""Rule -> command of `workflow_scripts`, if the names differ. A command is named by its phase, a rule by a verb."""
+
+
+def command_of(rule: str) -> str:
+    """The module that a rule runs."""
+    return f"workflow_scripts.{COMMANDS.get(rule, rule)}"
+
+
 @dataclass(frozen=True)
 class Phase:
     """A stage of `dvc.yaml`.
 
-    rules: the rules whose outputs it holds, each with the command of its name unless `commands` says otherwise.
-    reads: the phases whose outputs it reads. keys: patterns of the configuration keys it depends on. files: others.
+    rules: the rules whose outputs it holds. reads: the phases whose outputs it reads. keys: patterns of the
+    configuration keys it depends on. files: others.
     """
 
     rules: tuple[str, ...]
     reads: tuple[str, ...]
     keys: tuple[str, ...]
-    commands: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
 
     def sources(self) -> set[str]:
         """Every local module that its commands can import."""
-        return {file for command in self.commands or self.rules for file in sources_of(f"workflow_scripts.{command}")}
+        return {file for rule in self.rules for file in sources_of(command_of(rule))}
 
 
 POINTS = (*STUDY, "tasks", "backbones", "reference", *SYSTEM, *PARTS, *RULE)
 
 PHASES: Mapping[str, Phase] = {
-    "prepare": Phase(("prepare_text", "fetch_backbone"), (), ("study", "tasks", "backbones", "glue_dir")),
+    "prepare": Phase(
+        ("prepare_text", "fetch_backbone"),
+        (),
+        ("study", "tasks", "backbones", "glue_dir"),
+    ),
     # a student's teacher is traced between two trainings
     "finetune": Phase(
         ("finetune", "trace_teacher"),
         ("prepare",),
         (*STUDY, *TASK, *TRAINED, *SYSTEM, "systems.*.recipe", *TRAINING),
-        commands=("finetune", "trace"),
     ),
     "trace": Phase(
         ("trace", "compare_importance"),
         ("prepare", "finetune"),
         (*STUDY, *TASK, *SYSTEM, *PARTS, "trace", "timing.device", "reference", "importance_texts"),
     ),
-    "calibrate": Phase(("calibrate", "find_operating_points"), ("trace",), (*POINTS, *CALIBRATION, "accuracy_budget")),
-    "time": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
+    "calibrate": Phase(
+        ("calibrate", "find_operating_points"),
+        ("trace",),
+        (*POINTS, *CALIBRATION, "accuracy_budget"),
+    ),
+    "timing": Phase(("measure_time",), ("prepare", "finetune", "trace", "calibrate"), (*POINTS, "timing")),
     "summarize": Phase(
         ("summarize",),
-        ("trace", "calibrate", "time"),
+        ("trace", "calibrate", "timing"),
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
-    "plot": Phase(
+    "figures": Phase(
         (
             "plot_overview",
             "plot_frontier",
@@ -85,19 +108,19 @@ PHASES: Mapping[str, Phase] = {
             "plot_curve",
             "plot_ablation",
         ),
-        ("trace", "time", "summarize"),
+        ("trace", "timing", "summarize"),
         ("study", "seeds", "reference", *RULE, "ablation"),
         files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
     ),
     "report": Phase(
         ("render_tables", "render_report"),
-        ("prepare", "trace", "time", "summarize", "plot"),
+        ("prepare", "trace", "timing", "summarize", "figures"),
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation", "importance_texts"),
         files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
     ),
     "record": Phase(
         ("record",),
-        ("prepare", "finetune", "trace", "calibrate", "time", "summarize", "plot", "report"),
+        ("prepare", "finetune", "trace", "calibrate", "timing", "summarize", "figures", "report"),
         ("study",),
     ),
 }

@@ -17,8 +17,8 @@ from typing import Any
 
 from eat.errors import DamagedFile, listed
 from eat.files import read_json, sha256_of, write_json, write_text
-from eat.paths import StudyPaths
 from eat.progress import counted
+from eat.study.paths import StudyPaths
 from workflow_scripts._content import cached_sha256
 from workflow_scripts._sources import ROOT, command_line
 

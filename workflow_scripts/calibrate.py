@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from eat.calibration import calibrate
+from eat.calibrate.calibration import calibrate
 from eat.files import write_json
-from eat.trace import Trace
+from eat.results.trace import Trace
 from workflow_scripts._command import run
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
     found = calibrate(*traces, mode=spec["mode"], bins=spec["bins"])
     if "promise" in spec:
-        from eat.promises import keep_promise
+        from eat.calibrate.promises import keep_promise
 
         found["promise"] = keep_promise(traces[0], spec)
     write_json(arguments.out, found)

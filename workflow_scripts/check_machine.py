@@ -13,8 +13,8 @@ def main() -> None:
     parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
     arguments = parser.parse_args()
 
-    from eat.config import study_of_json
-    from eat.requirements import require_machine
+    from eat.engines.requirements import require_machine
+    from eat.study.config import study_of_json
 
     for note in require_machine(study_of_json(arguments.study)):
         print(note, file=sys.stderr)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.backbones import known_depths
-from eat.config import FileSource, load_study
-from eat.depths import check_depths
 from eat.errors import listed
-from eat.sources import source_files
-from eat.splits import divided_text
-from eat.suitability import check_folders, check_lengths
+from eat.prepare.backbones import known_depths
+from eat.prepare.sources import source_files
+from eat.prepare.splits import divided_text
+from eat.prepare.suitability import check_folders, check_lengths
+from eat.study.config import FileSource, load_study
+from eat.study.depths import check_depths
 from workflow_scripts._command import run
 
 
@@ -35,7 +35,7 @@ def main() -> None:
             divided_text(name, task)
     notes = []
     if not arguments.elsewhere:
-        from eat.requirements import require_machine
+        from eat.engines.requirements import require_machine
 
         notes = require_machine(study)
     print(f"study {study.study}, seeds {listed(study.seeds)}")

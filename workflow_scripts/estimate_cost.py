@@ -22,8 +22,7 @@ def main() -> None:
     parser.add_argument("--overhead", type=float, default=5.0, help="seconds that a cluster needs to start a job")
     arguments = parser.parse_args()
 
-    from eat.config import load_study
-    from eat.cost import (
+    from eat.planned_cost import (
         ASSUMPTIONS,
         OVERHEAD,
         Finished,
@@ -33,6 +32,7 @@ def main() -> None:
         timing_memory_bytes,
         totals,
     )
+    from eat.study.config import load_study
 
     study, finished = load_study(arguments.config), Finished(load_study(arguments.finished))
     started = time.perf_counter()

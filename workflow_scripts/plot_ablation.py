@@ -17,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.figures.ablation import plot_ablation
-    from eat.rows import read_rows
+    from eat.results.rows import read_rows
 
     plot_ablation(read_rows(arguments.ablation), arguments.task, out_pdf=arguments.pdf, out_svg=arguments.svg)
 

@@ -14,7 +14,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.figures.buckets import plot_buckets
-    from eat.rows import read_rows
+    from eat.results.rows import read_rows
 
     summary, buckets = read_rows(arguments.summary), read_rows(arguments.buckets)
     plot_buckets(summary, buckets, arguments.task, arguments.reference, out_pdf=arguments.pdf, out_svg=arguments.svg)

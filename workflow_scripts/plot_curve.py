@@ -19,7 +19,7 @@ def main() -> None:
     from eat.figures.exits import plot_exits
     from eat.figures.reliability import plot_reliability
     from eat.figures.tokens import plot_lengths, plot_retention
-    from eat.rows import read_rows
+    from eat.results.rows import read_rows
 
     figures = {
         "retention": plot_retention,

@@ -10,7 +10,7 @@ def main() -> None:
     arguments = figure_parser(__doc__).parse_args()
 
     from eat.figures.frontier import plot_frontier
-    from eat.rows import read_rows
+    from eat.results.rows import read_rows
 
     summary = read_rows(arguments.summary)
     plot_frontier(summary, arguments.task, arguments.reference, out_pdf=arguments.pdf, out_svg=arguments.svg)

@@ -15,7 +15,7 @@ def main() -> None:
 
     from eat.figures.latency import plot_latency
     from eat.files import read_table
-    from eat.rows import read_rows
+    from eat.results.rows import read_rows
 
     plot_latency(
         read_rows(arguments.summary),

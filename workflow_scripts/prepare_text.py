@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.config import task_of_json
+from eat.prepare.splits import prepare_text
 from eat.progress import Progress
-from eat.splits import prepare_text
+from eat.study.config import task_of_json
 from workflow_scripts._command import run
 
 

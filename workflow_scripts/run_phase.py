@@ -14,9 +14,9 @@ from pathlib import Path
 
 import yaml
 
-from eat.config import load_study
 from eat.errors import EatError, listed
-from eat.paths import StudyPaths
+from eat.study.config import load_study
+from eat.study.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES
 from workflow_scripts._records import read_records

@@ -14,10 +14,10 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder of the study's results")
     arguments = parser.parse_args()
 
-    from eat.buckets import bucket_rows
-    from eat.config import study_of_json
-    from eat.promises import promise_rows
-    from eat.summary import TaskInputs, summarize
+    from eat.study.config import study_of_json
+    from eat.summarize.buckets import bucket_rows
+    from eat.summarize.promises import promise_rows
+    from eat.summarize.summary import TaskInputs, summarize
 
     study = study_of_json(arguments.study)
     inputs = {task: TaskInputs.of(study, task) for task in study.tasks}

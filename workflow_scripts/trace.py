@@ -34,7 +34,7 @@ def trace(arguments: argparse.Namespace) -> None:
     import torch
 
     from eat.files import read_json
-    from eat.recording import record_trace
+    from eat.trace.recording import record_trace
 
     labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)

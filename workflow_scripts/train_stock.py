@@ -44,14 +44,14 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
         set_seed,
     )
 
-    from eat.config import load_study
-    from eat.devices import resolve_device
+    from eat.engines.devices import resolve_device
     from eat.errors import EatError, listed
     from eat.files import read_json
-    from eat.paths import StudyPaths
+    from eat.finetune.training import CountedSteps
+    from eat.model.tokenizer import copy_tokenizer, read_split
     from eat.progress import Progress
-    from eat.tokens import copy_tokenizer, read_split
-    from eat.training import CountedSteps
+    from eat.study.config import load_study
+    from eat.study.paths import StudyPaths
 
     study = load_study(config)
     if task not in study.tasks:

@@ -22,12 +22,12 @@ from typing import Any
 
 import yaml
 
-from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
 from eat.interrupts import output_of
-from eat.paths import StudyPaths
 from eat.progress import counted
+from eat.study.config import Study, load_study, read_mapping
+from eat.study.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._records import (
     RECORDS_ARE_LOST,

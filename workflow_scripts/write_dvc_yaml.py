@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
-from eat.backbones import given_files
-from eat.config import Study, load_study, read_mapping
 from eat.errors import EatError
 from eat.files import write_text
 from eat.interrupts import output_of
-from eat.sources import source_files
+from eat.prepare.backbones import given_files
+from eat.prepare.sources import source_files
+from eat.study.config import Study, load_study, read_mapping
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
 from workflow_scripts._records import RECORDS_ARE_LOST

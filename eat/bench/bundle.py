@@ -75,9 +75,9 @@ def _halve_weights(folder: Path) -> None:
     """The packaged backbone with its weights in float16, which every reader here widens again."""
     from safetensors.torch import save
 
-    from eat.backbones import fetch_backbone
-    from eat.config import PackagedBackbone
-    from eat.weights import read_tensors
+    from eat.model.weights import read_tensors
+    from eat.prepare.backbones import fetch_backbone
+    from eat.study.config import PackagedBackbone
 
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / WEIGHTS

@@ -40,11 +40,11 @@ from eat.bench.processes import Worker
 from eat.bench.results import Findings, Quantity, Watch, markdown
 from eat.bench.runners import Answers, OnnxRunner, ProductRunner, Runner, build_runner, key_of
 from eat.bench.systems import MINILM, SAME, TABLES, System, chosen, of_folder
-from eat.devices import resolve_device
-from eat.encoder import Shape
+from eat.engines.devices import resolve_device
+from eat.engines.precision import refusal
 from eat.errors import EatError, listed
 from eat.machine import machine_facts, quiet
-from eat.precision import refusal
+from eat.model.shape import Shape
 from eat.progress import counted
 from eat.statistics import Estimate
 
@@ -280,7 +280,7 @@ def _with_layers(shape: Shape, layers: int) -> Shape:
 
 def _common_shape(options: EngineOptions, systems: Sequence[System]) -> Shape:
     """The shape with the least vocabulary and the fewest positions of all models, so that all can read the texts."""
-    from eat.weights import read_checkpoint
+    from eat.model.weights import read_checkpoint
 
     shapes = [read_checkpoint(system.folder).shape for system in systems if system.folder is not None]
     return Shape(

@@ -35,16 +35,16 @@ from eat.bench.inputs import Case, equal_case, random_texts
 from eat.bench.results import PACKAGES
 from eat.bench.runners import TorchRunner, packed_runner, stock_runner
 from eat.bench.systems import SAME, SHAPES, TABLES, System, build_model
-from eat.devices import resolve_device
-from eat.encoder import Shape
+from eat.engines.devices import resolve_device
+from eat.engines.precision import prepare, prepare_stock
 from eat.errors import EatError, listed
-from eat.exits import ExitPolicy
 from eat.files import write_json
 from eat.machine import machine_facts, versions
-from eat.model import EatForSequenceClassification
-from eat.packages import digest_of_files
-from eat.precision import prepare, prepare_stock
-from eat.weights import load_encoder, read_checkpoint, to_stock
+from eat.model.exits import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.shape import Shape
+from eat.model.weights import load_encoder, read_checkpoint, to_stock
+from eat.prepare.packages import digest_of_files
 
 LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection")
 """The packages of the bundle's wheels."""
@@ -261,7 +261,7 @@ def _parts(
 def _imports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Import the module that needs the wheels, and with it all of them."""
     try:
-        import eat.config  # noqa: F401
+        import eat.study.config  # noqa: F401
     except ImportError as error:
         here = platform.python_version()
         raise EatError(f"{error}; the bundle's wheels are for Python {manifest['python']}, this is {here}") from None

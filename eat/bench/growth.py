@@ -5,7 +5,8 @@ disturbance cannot bend a curve. What is fitted, each with an interval that draw
 
 * `exponent`: c of t = b T^c over the lengths from 512 on, by least squares of logarithms; `power_a`, `power_b`,
   `power_c`: t = a + b T^c over all lengths, nearest in relative terms.
-* crossings: the length beyond which the window by blocks is faster than by a band (what `eat.attention.BLOCKED_FROM`
+* crossings: the length beyond which the window by blocks is faster than by a band (what
+`eat.model.attention.BLOCKED_FROM`
   should be), and beyond which the window is faster than dense attention.
 * the paper's equations. (4) t = c0 + L (alpha T^2 + beta T) is fitted to dense attention; (5) with nothing removed,
   t = c0 + L (alpha' T k + beta T), to the window where blocks compute it, with the beta and c0 of dense attention and
@@ -28,7 +29,6 @@ import pandas as pd
 import torch
 
 from eat import rounding
-from eat.attention import BLOCKED_FROM
 from eat.bench.engine import check_answers
 from eat.bench.inputs import SHORTEST, Case, equal_case
 from eat.bench.measure import (
@@ -48,9 +48,10 @@ from eat.bench.plots import plot_growth
 from eat.bench.results import Findings, Quantity, Watch, markdown
 from eat.bench.runners import TorchRunner, build_runner, key_of
 from eat.bench.systems import EXIT_AFTER, GROWTH_SYSTEMS, MINILM, PRUNED, REFERENCE, WINDOW, System, chosen
-from eat.encoder import Shape
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
+from eat.model.attention import BLOCKED_FROM
+from eat.model.shape import Shape
 from eat.progress import counted
 from eat.statistics import Estimate
 
@@ -332,7 +333,7 @@ def _markdown(table: pd.DataFrame, fits: pd.DataFrame, crossings: pd.DataFrame) 
         f"### Fits\n\n{markdown(fits, fitted, 'growth:fits')}\n"
         f"### Crossings\n\n{markdown(crossings, crossed, 'growth:crossings')}\n"
         "0: at every length; a dash: at none of them. "
-        f"The band is used up to {rounding.count(BLOCKED_FROM)} tokens (`eat.attention.BLOCKED_FROM`).\n"
+        f"The band is used up to {rounding.count(BLOCKED_FROM)} tokens (`eat.model.attention.BLOCKED_FROM`).\n"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from eat.errors import EatError
-from eat.tokens import Encoded, encode, load_tokenizer
+from eat.model.tokenizer import Encoded, encode, load_tokenizer
 
 CLS, SEP, FIRST_WORD = 101, 102, 999
 """Token ids of the uncased BERT vocabulary."""

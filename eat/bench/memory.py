@@ -23,8 +23,8 @@ from typing import Any
 
 from eat.bench.processes import Worker, outcome, serve
 from eat.bench.systems import System
-from eat.encoder import Shape
 from eat.errors import EatError
+from eat.model.shape import Shape
 
 MEGABYTE = 2**20
 
@@ -185,7 +185,7 @@ def main() -> None:
 
     from eat.bench.runners import build_runner
     from eat.bench.systems import SYSTEMS
-    from eat.encoder import Shape
+    from eat.model.shape import Shape
 
     torch.set_num_threads(1)
     if find_spec("onnxruntime") is not None:

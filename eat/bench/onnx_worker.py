@@ -33,7 +33,7 @@ class Sessions:
         """Write the ONNX file of a system."""
         from eat.bench.onnx_model import write_onnx
         from eat.bench.systems import System, build_stock
-        from eat.encoder import Shape
+        from eat.model.shape import Shape
 
         row = System(**{**system, "precision": "float32", "attention": "eager", "engine": "stock"})
         write_onnx(build_stock(row, Shape(**shape)), system["precision"], Path(path))

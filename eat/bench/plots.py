@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from eat import style
+from eat.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from eat.bench.inputs import Case
 from eat.bench.processes import Worker
 from eat.bench.systems import System, build_packed, build_stock
-from eat.encoder import PackedBatch, PackedEncoder, Shape
-from eat.exits import ExitPolicy
-from eat.tokens import Encoded
+from eat.model.encoder import PackedBatch, PackedEncoder
+from eat.model.exits import ExitPolicy
+from eat.model.shape import Shape
+from eat.model.tokenizer import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -230,7 +231,7 @@ def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> To
 
 
 def layer_flop(shape: Shape, attended: int, fed: int, pairs: int) -> float:
-    """Operations of a layer: 8 d^2 a + 4 d s + 4 d m f, as `eat.flops` counts them."""
+    """Operations of a layer: 8 d^2 a + 4 d s + 4 d m f, as `eat.results.flops` counts them."""
     return 8.0 * shape.hidden**2 * attended + 4.0 * shape.hidden * pairs + 4.0 * shape.hidden * shape.intermediate * fed
 
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from eat.encoder import Shape
+from eat.engines.precision import prepare, prepare_stock
 from eat.errors import EatError, listed
-from eat.exits import ExitPolicy
-from eat.precision import prepare, prepare_stock
-from eat.weights import to_stock
+from eat.model.exits import ExitPolicy
+from eat.model.shape import Shape
+from eat.model.weights import to_stock
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from eat.model import EatForSequenceClassification
+    from eat.model.hugging_face import EatForSequenceClassification
 
 MINILM = Shape(hidden=384, layers=6, heads=12, intermediate=1536)
 """The shape of all-MiniLM-L6-v2."""
@@ -174,7 +174,8 @@ def of_folder(folder: Path, systems: Sequence[System]) -> list[System]:
 
 def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
     """The model behind a system, in float32 and in evaluation mode: trained, or with random weights."""
-    from eat.model import EatConfig, EatForSequenceClassification
+    from eat.model.configuration import EatConfig
+    from eat.model.hugging_face import EatForSequenceClassification
 
     if system.folder is not None:
         return _load(system.folder)
@@ -201,7 +202,7 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
 
 
 def _load(folder: str) -> EatForSequenceClassification:
-    from eat.model import load_model
+    from eat.model.hugging_face import load_model
 
     return load_model(folder)
 

@@ -30,10 +30,11 @@ from eat.bench.plots import plot_training
 from eat.bench.results import Findings, Quantity, Watch, markdown
 from eat.bench.runners import padded
 from eat.bench.systems import MINILM, SAME, randomise
-from eat.encoder import PackedBatch, Shape
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
-from eat.tokens import Encoded
+from eat.model.encoder import PackedBatch
+from eat.model.shape import Shape
+from eat.model.tokenizer import Encoded
 
 BASE, AGAIN, GROUPED, PACKED, PACKED_GROUPED = (
     "stock padded",
@@ -186,7 +187,7 @@ def packed_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
 
 def stock_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
     """The same of the stock class with the same weights, on padded rows."""
-    from eat.weights import to_stock
+    from eat.model.weights import to_stock
 
     model = to_stock(_model(shape).encoder, ["0", "1"])
     config = model.config  # the export is for inference and leaves dropout at the class's own
@@ -206,7 +207,8 @@ def stock_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
 
 
 def _model(shape: Shape) -> Any:
-    from eat.model import EatConfig, EatForSequenceClassification
+    from eat.model.configuration import EatConfig
+    from eat.model.hugging_face import EatForSequenceClassification
 
     model = EatForSequenceClassification(EatConfig(asdict(shape), last_head="bert"))
     randomise(model.encoder)

@@ -10,11 +10,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from eat import rounding, style
+from eat import rounding
 from eat.errors import EatError, listed
+from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas
-from eat.rows import of_task
-from eat.style import Spot
+from eat.figures.style import Spot
+from eat.results.rows import of_task
 
 TITLES = {
     "switched_off": "Switched off: the trained system without parts, nothing retrained",
@@ -26,9 +27,9 @@ COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
     """Normalised computation and difference of accuracy, side by side, a line for each variant of a task.
 
-    ablation: the table that `eat.ablation.ablation_table` made. Computation is the FLOPs over those of the reference;
-    the difference of accuracy is to the reference too, in percentage points with its 95 % interval. Raises `EatError`
-    where the table mixes kinds of ablation.
+    ablation: the table that `eat.summarize.ablation.ablation_table` made. Computation is the FLOPs over those of the
+    reference; the difference of accuracy is to the reference too, in percentage points with its 95 % interval. Raises
+    `EatError` where the table mixes kinds of ablation.
     """
     rows = of_task(ablation, task).iloc[::-1]
     kinds = list(dict.fromkeys(rows["ablation"]))

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from eat import rounding, style
-from eat.buckets import BOTH, BUCKETS, EXITS, PRUNING, name_of
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, say, upright_ratio_axis
-from eat.rows import in_precision_of, is_true, of_task, rows_of
-from eat.style import Look, Spot
+from eat.figures.style import Look, Spot
+from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
+from eat.results.rows import in_precision_of, is_true, of_task, rows_of
 
 TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
 
@@ -34,7 +35,7 @@ def plot_buckets(
     points = points[is_true(points["chosen"]) & points["speedup_vs_packed_dense"].notna()]
     points = points[points["system"].isin(in_precision_of(rows, reference)) & points["adapts_by"].isin(list(TITLES))]
     shown = [name for name in looks if name in set(points["system"])]
-    ends = [name_of(*bucket) for bucket in BUCKETS]
+    ends = [bucket_name(*bucket) for bucket in BUCKETS]
     ends = [name for name in ends if name in set(points["bucket"])]
     kinds = [kind for kind in TITLES if kind in set(points["adapts_by"])]
     width = style.FULL if len(kinds) > 1 else style.COLUMN

@@ -17,8 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from eat import rounding, style
-from eat.style import Look
+from eat import rounding
+from eat.figures import style
+from eat.figures.style import Look
 
 Output = Path | str
 

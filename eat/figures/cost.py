@@ -8,11 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from eat import rounding, style
-from eat.cost_model import MODELS
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of, say
-from eat.rows import of_task, rows_of
-from eat.style import Spot
+from eat.figures.style import Spot
+from eat.results.columns import COST_MODELS
+from eat.results.rows import of_task, rows_of
 
 
 def plot_cost(
@@ -27,7 +28,7 @@ def plot_cost(
     looks = style.looks(rows, reference)
     points = of_task(cost, task, may_be_empty=True)
     shown = [name for name in looks if name in set(points["system"])]
-    plain, full = MODELS
+    plain, full = COST_MODELS
     entries = [*(looks[name].label for name in shown), plain, full, "they agree"]
     with style.figure_style():
         if points.empty:

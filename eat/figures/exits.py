@@ -7,10 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from eat import rounding, style
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, say, wrapped
-from eat.rows import in_precision_of, is_true, of_task, rows_of
-from eat.style import Spot
+from eat.figures.style import Spot
+from eat.results.rows import in_precision_of, is_true, of_task, rows_of
 
 
 def plot_exits(

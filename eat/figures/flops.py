@@ -8,10 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from eat import rounding, style
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of
-from eat.rows import in_precision_of, is_true, rows_of
-from eat.style import Spot
+from eat.figures.style import Spot
+from eat.results.rows import in_precision_of, is_true, rows_of
 
 
 def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:

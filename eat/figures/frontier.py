@@ -16,12 +16,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from eat import rounding, style
+from eat import rounding
 from eat.errors import EatError, listed
+from eat.figures import style
 from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
-from eat.rows import in_precision_of, is_true, rows_of
-from eat.stock import STOCK, STOCK_AGAIN
-from eat.style import Look, Spot
+from eat.figures.style import Look, Spot
+from eat.results.rows import in_precision_of, is_true, rows_of
+from eat.study.stock import STOCK, STOCK_AGAIN
 
 MANY = 12
 """Of more systems than this, crosses stand at chosen points alone, and thresholds at these and at the ends."""

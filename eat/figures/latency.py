@@ -7,11 +7,12 @@ import seaborn
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from eat import rounding, style
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, ratio_axis, wrapped
-from eat.rows import is_true, rows_of
-from eat.stock import STOCK_AGAIN
-from eat.style import Spot
+from eat.figures.style import Spot
+from eat.results.rows import is_true, rows_of
+from eat.study.stock import STOCK_AGAIN
 
 _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
 

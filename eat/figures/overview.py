@@ -11,10 +11,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from eat import rounding, style
+from eat import rounding
 from eat.errors import listed
+from eat.figures import style
 from eat.figures.canvas import Output, canvas
-from eat.style import Spot
+from eat.figures.style import Spot
 
 MANY = 8
 """Of more drawings than this, five stand in a line, and closer."""

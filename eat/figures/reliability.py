@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from eat import rounding, style
+from eat import rounding
 from eat.errors import EatError
+from eat.figures import style
 from eat.figures.canvas import PER_CENT, Output, canvas, legend, wrapped
-from eat.rows import in_precision_of, of_task, rows_of
-from eat.style import Look, Spot
+from eat.figures.style import Look, Spot
+from eat.results.rows import in_precision_of, of_task, rows_of
 
 MANY = 5
 """Of more systems than this, each shows one exit alone."""

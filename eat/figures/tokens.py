@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from eat import rounding, style
+from eat import rounding
+from eat.figures import style
 from eat.figures.canvas import PER_CENT, Output, canvas, legend, line_of, say, wrapped
-from eat.rows import chosen_thresholds, in_precision_of, is_true, of_task, rows_of
-from eat.style import Look, Spot
+from eat.figures.style import Look, Spot
+from eat.results.rows import chosen_thresholds, in_precision_of, is_true, of_task, rows_of
 
 
 def plot_retention(

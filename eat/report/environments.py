@@ -12,8 +12,8 @@ import jinja2
 from jinja2.runtime import Undefined
 from markupsafe import Markup
 
-from eat import latex
 from eat.errors import EatError
+from eat.report import latex
 
 
 def latex_environment(templates: Path | str) -> jinja2.Environment:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eat import rounding, verdicts
-from eat.buckets import PRUNING
+from eat import rounding
 from eat.errors import listed
+from eat.report import verdicts
 from eat.report.results import TaskFiles
-from eat.rows import in_precision_of, is_true
-from eat.tables import ACCURACY, DELTA, WORK, Cell, Column, Group, Row, Table
-from eat.verdicts import Comparison, Competitive
+from eat.report.tables import ACCURACY, DELTA, WORK, Cell, Column, Group, Row, Table
+from eat.report.verdicts import Comparison, Competitive
+from eat.results.columns import PRUNING
+from eat.results.rows import in_precision_of, is_true
 
 Record = Mapping[Hashable, Any]
 

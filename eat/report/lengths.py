@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from eat import rounding, verdicts
-from eat.buckets import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, name_of
+from eat import rounding
 from eat.errors import listed
+from eat.report import verdicts
 from eat.report.results import TaskFiles
-from eat.rows import in_precision_of, is_true
-from eat.tables import DELTA, SPEEDUP, WORK, Cell, Column, Group, Quantity, Row, Table
-from eat.verdicts import Comparison, NoiseFloor
+from eat.report.tables import DELTA, SPEEDUP, WORK, Cell, Column, Group, Quantity, Row, Table
+from eat.report.verdicts import Comparison, NoiseFloor
+from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
+from eat.results.rows import in_precision_of, is_true
 
 Record = Mapping[Hashable, Any]
 
@@ -95,7 +96,7 @@ def compared_buckets(task: TaskFiles, reference: str) -> list[str]:
     if not (rows["adapts_by"] != NEITHER).any():
         return []
     timed = rows.groupby("bucket")["n_timed"].max()
-    found = [name for name in (name_of(*ends) for ends in BUCKETS) if timed.get(name, 0) >= FEWEST]
+    found = [name for name in (bucket_name(*ends) for ends in BUCKETS) if timed.get(name, 0) >= FEWEST]
     return found if len(found) > 1 else []
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from eat import rounding, verdicts
+from eat import rounding
+from eat.report import verdicts
 from eat.report.results import TaskFiles
-from eat.tables import Cell, Column, Group, Quantity, Row, Table
-from eat.verdicts import Kept
+from eat.report.tables import Cell, Column, Group, Quantity, Row, Table
+from eat.report.verdicts import Kept
 
 Record = Mapping[Hashable, Any]
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from eat import rounding, verdicts
+from eat import rounding
 from eat.errors import listed
+from eat.report import verdicts
 from eat.report.results import TaskFiles
-from eat.rows import is_true
-from eat.verdicts import NoiseFloor
+from eat.report.verdicts import NoiseFloor
+from eat.results.rows import is_true
 
 Record = Mapping[Hashable, Any]
 

@@ -12,24 +12,24 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from eat import rounding, tables
+from eat import rounding
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
-from eat.latex import Latex
-from eat.paths import CURVES, FIGURES
-from eat.published import Published, read_published
-from eat.report import prose
+from eat.report import prose, tables
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.inline import inline_svg
+from eat.report.latex import Latex
 from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
+from eat.report.published import Published, read_published
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
+from eat.report.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
+from eat.report.tables import Cell, Column, Group, Row, Table
 from eat.report.theory import theory_sentences, theory_table
-from eat.rows import is_true
-from eat.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
-from eat.stock import STOCK_PREFIX
-from eat.tables import Cell, Column, Group, Row, Table
+from eat.results.rows import is_true
+from eat.study.paths import CURVES, FIGURES
+from eat.study.stock import STOCK_PREFIX
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from eat.buckets import COLUMNS as BUCKET_COLUMNS
-from eat.cost_model import COLUMNS as COST_COLUMNS
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json
-from eat.rows import of_task, read_rows, rows_of
-from eat.stock import STOCK_AGAIN, STOCK_PREFIX
-from eat.verdicts import NoiseFloor
+from eat.report.verdicts import NoiseFloor
+from eat.results.columns import BUCKET_COLUMNS, COST_COLUMNS
+from eat.results.rows import of_task, read_rows, rows_of
+from eat.study.stock import STOCK_AGAIN, STOCK_PREFIX
 
 NEVER_EMPTY = (
     "accuracy",

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat import rounding
-from eat.cost_model import LENGTHS_NEEDED, MODELS
 from eat.errors import listed
 from eat.report.results import TaskFiles
+from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.results.columns import COST_MODELS, LENGTHS_NEEDED
+from eat.results.rows import is_true
 from eat.rounding import or_dash
-from eat.rows import is_true
-from eat.tables import Cell, Column, Group, Row, Table
 
 Record = Mapping[Hashable, Any]
 Floats = npt.NDArray[np.float64]
@@ -77,7 +77,7 @@ def theory_table(task: TaskFiles) -> Table | None:
         Column("Executed", "token layers"),
         Column("FLOPs", "own / dense"),
         Column("Time", "own / dense"),
-        *(Column("Error", name) for name in MODELS),
+        *(Column("Error", name) for name in COST_MODELS),
         Column("Exponent", "time", interval=True),
         Column("", "FLOPs"),
     )
@@ -92,7 +92,7 @@ def theory_table(task: TaskFiles) -> Table | None:
             rounding.retention(reach.executed),
             rounding.retention(1.0 / point["flops_ratio"]),
             or_dash(1.0 / point["speedup_vs_packed_dense"], rounding.retention),
-            *(or_dash(point[name], lambda value: f"{rounding.signed_percent(value)} %") for name in MODELS),
+            *(or_dash(point[name], lambda value: f"{rounding.signed_percent(value)} %") for name in COST_MODELS),
         ]
         grown = Cell(rounding.exponent(point["exponent_ms"]), _of_exponent(point))
         flops = Cell(rounding.exponent(point["exponent_flops"]))
@@ -137,11 +137,11 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
             "For long texts Proposition 1 has the cost of a dense model grow with the square of the length, that of "
             f"EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs are: {each}."
         )
-    for name in MODELS:
+    for name in COST_MODELS:
         errors = [float(point[name]) for point in points]
         if errors:
             span = rounding.span(errors, rounding.signed_percent, " %")
-            how = "with a constant for each executed layer" if MODELS[name] else "as the paper has it"
+            how = "with a constant for each executed layer" if COST_MODELS[name] else "as the paper has it"
             sentences.append(
                 f"Fitted to dense times alone, equation (5) {how} errs by {span} of the observed mean times."
             )

@@ -1,0 +1,62 @@
+"""Thresholds with a promise: with probability 1 - delta over the calibration texts, the risk is at most epsilon.
+
+Learn-then-Test (arXiv:2110.01052) with one fixed sequence, as for Confident Adaptive Transformers (arXiv:2104.08803).
+The thresholds are ordered from the safest to the fastest before any text is looked at. For each the null hypothesis
+'its risk is above epsilon' is tested: of n calibration texts k are bad, and p = P(Bin(n, epsilon) <= k) is exact. The
+first that is not rejected at delta ends the sequence, and the one before it is taken: the probability that any rejected
+null is true is at most delta, however many thresholds there are.
+
+It holds for texts drawn as the calibration texts were, for the system as it was traced, pruning included. Temperatures
+are left out (raw probabilities): fitted on the same texts, they would make the sequence depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from eat.errors import EatError
+from eat.results.replay import bad_texts
+from eat.results.trace import Trace
+from eat.statistics import examples_needed
+
+if TYPE_CHECKING:
+    pass
+
+Risk = Literal["disagreement", "accuracy"]
+NEVER = 1.0
+"""The threshold at which nobody leaves early: its risk is 0, so any promise is kept."""
+
+
+def keep_promise(trace: Trace, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The fastest threshold that keeps the promise, and how it was found.
+
+    trace: of the calibration split. spec: `Study.calibration_spec`. Returns epsilon, delta, risk, n (texts), tau (1.0
+    where no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` where so
+    few texts could not show it even if none were bad.
+    """
+    promise, n = spec["promise"], len(trace.labels)
+    needed = examples_needed(promise["epsilon"], promise["delta"])
+    if n < needed:
+        raise EatError(
+            f"a promise of epsilon {promise['epsilon']:g} at delta {promise['delta']:g} needs at least {needed} "
+            f"calibration texts, of which none may be bad; there are {n}: give more, or promise less"
+        )
+    chosen, tested = NEVER, []
+    for tau in sorted(spec["tau"], reverse=True):
+        count = int(np.sum(bad_texts(trace, spec, tau)))
+        p = p_value(count, n, promise["epsilon"])
+        tested.append({"tau": tau, "bad": count, "p": p})
+        if p > promise["delta"]:
+            break
+        chosen = tau
+    return {**promise, "n": n, "tau": chosen, "tested": tested}
+
+
+def p_value(bad: int, n: int, epsilon: float) -> float:
+    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are where the risk is epsilon."""
+    from scipy.stats import binom
+
+    return float(binom.cdf(bad, n, epsilon))

@@ -1,0 +1,66 @@
+"""Two states of one frontier, one drawn over the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from eat import rounding
+from eat.compare.states import State
+from eat.figures import style
+from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.figures.style import Spot
+from eat.results.rows import is_true, rows_of
+from eat.study.stock import STOCK, STOCK_AGAIN
+
+
+def plot_overlay(before: State, after: State, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
+    """Accuracy against the speed-up at batch 1: before in outline and dotted, after filled.
+
+    The speed-up, not the latency, since it is a ratio within each state's own process.
+    """
+    parts = {state.name: _drawn(rows_of(state.summary, task)) for state in (before, after)}
+    looks = style.looks(pd.concat([rows_of(state.summary, task) for state in (before, after)]), reference)
+    shown = [name for name in looks if any(name in set(rows["system"]) for rows in parts.values())]
+    entries = [*(looks[name].label for name in shown), "before", "after"]
+    with style.figure_style():
+        figure = canvas(style.FULL, 3.4 + style.legend_height(entries, style.FULL))
+        axes = figure.subplots()
+        spots: list[Spot] = []
+        for name, rows in parts.items():
+            is_old = name == before.name
+            for system, own in rows.sort_values("tau").groupby("system", sort=False):
+                look = looks[str(system)]
+                axes.plot(
+                    own["speedup_vs_dense"], own["accuracy"], color=look.colour, marker=look.marker, markersize=4.2,
+                    markerfacecolor="white" if is_old else look.colour, linestyle=":" if is_old else "-",
+                    alpha=0.6 if is_old else 1.0, linewidth=0.9,
+                )  # fmt: skip
+            spots += _spots(axes, rows, name)
+        ratio_axis(axes)
+        axes.yaxis.set_major_formatter(PER_CENT)
+        axes.set(xlabel=f"Speed-up against {STOCK}, median (batch 1)", ylabel="Accuracy (%)")
+        handles = [line_of(looks[name]) for name in shown]
+        handles.append(Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":"))
+        handles.append(Line2D([], [], color="#444444", marker="o"))
+        legend(figure, handles, entries, style.FULL)
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
+    is_drawn = (rows["batch_size"] == 1) & rows["accuracy"].notna() & rows["speedup_vs_dense"].notna()
+    return rows[is_drawn & (rows["system"] != STOCK_AGAIN)]
+
+
+def _spots(axes: Axes, rows: pd.DataFrame, state: str) -> Iterator[Spot]:
+    for row in rows.assign(is_chosen=is_true(rows["chosen"])).to_dict("records"):
+        within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
+        chosen = ", chosen" if row["is_chosen"] and pd.notna(row["tau"]) else ""
+        text = (
+            f"{state}: {at_threshold(row['system'], row['tau'])}{chosen}: {rounding.with_percent(row['accuracy'])}, "
+            f"{rounding.x_times(row['speedup_vs_dense'])} {within}"
+        )
+        yield Spot(axes, row["speedup_vs_dense"], row["accuracy"], text)

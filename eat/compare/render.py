@@ -1,0 +1,123 @@
+"""A comparison as people read it: Markdown for the terminal and for a pull request, and a page with the frontiers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from eat import rounding
+from eat.compare.changes import Change, Changes, changes_between
+from eat.compare.overlay import plot_overlay
+from eat.compare.reruns import Rerun, reruns_between
+from eat.compare.states import State
+from eat.errors import listed
+from eat.files import write_text
+from eat.report.environments import html_environment, render, style_and_script
+from eat.report.inline import inline_svg
+from eat.report.tables import Cell, Column, Group, Row, Table, to_markdown
+
+REASONS = 6
+"""A rule that was rerun for more reasons shows so many, and the number of the others."""
+
+
+def compare(before: State, after: State, reference: str, templates: Path, out: Path) -> str:
+    """Write `diff.md`, `diff.html` and a frontier of each common task into `out`; returns the Markdown.
+
+    reference: the dense system that is drawn black. templates: the project's `report/`.
+    """
+    changes, reruns = changes_between(before, after), reruns_between(before, after)
+    sentences = _sentences(before, after, changes, reruns)
+    tables = [table for table in (_changes_table(changes.compared), _reruns_table(reruns)) if table.groups]
+    tasks = [task for task in dict.fromkeys(after.summary["task"]) if task in set(before.summary["task"])]
+    drawings = []
+    for number, task in enumerate(tasks, start=1):
+        pdf, svg = out / f"frontier-{number}.pdf", out / f"frontier-{number}.svg"
+        plot_overlay(before, after, task, reference, out_pdf=pdf, out_svg=svg)
+        drawings.append((task, inline_svg(svg, prefix=f"d{number}-")))
+    title = f"{before.name} to {after.name}"
+    markdown = "\n".join(
+        [f"# {_plain(title)}", "", *(f"{_plain(sentence)}\n" for sentence in sentences), *_as_markdown(tables)]
+    )
+    context = {
+        "title": title,
+        "sentences": sentences,
+        "tables": tables,
+        "drawings": drawings,
+        **style_and_script(templates),
+    }
+    page = render(html_environment(templates), "diff.html.jinja", context)
+    write_text(out / "diff.md", markdown)
+    write_text(out / "diff.html", page)
+    return markdown
+
+
+def _sentences(before: State, after: State, changes: Changes, reruns: Sequence[Rerun]) -> list[str]:
+    tally = Counter(one.verdict for one in changes.compared)
+    beyond, within = rounding.count(tally["beyond the noise"]), rounding.count(tally["within the noise"])
+    sentences = [
+        f"{rounding.count(len(changes.compared))} numbers of chosen operating points compared: {beyond} changed beyond "
+        f"the noise, {within} within it, {rounding.count(tally['changed'])} that have no noise changed, "
+        f"{rounding.count(tally['unchanged'])} are as they were.",
+        "An accuracy counts as changed where the change exceeds both intervals, taken as independent; a speed-up where "
+        "it exceeds both intervals and the ratio that the clock shows between a system and itself.",
+    ]
+    for word, names in (("New", changes.added), ("Gone", changes.removed)):
+        if names:
+            sentences.append(f"{word}: {listed(names)}.")
+    for state in (before, after):
+        if state.busy:
+            sentences.append(f"{state.name}: the machine was busy while {listed(sorted(state.busy))} was timed.")
+    if not before.records or not after.records:
+        sentences.append("What was rerun is not known: a state has no records.json.")
+    elif not reruns:
+        sentences.append("No rule was run again.")
+    return sentences
+
+
+def _changes_table(changes: Sequence[Change]) -> Table:
+    columns = ("System", "Number", "Before", "After", "Change", "Verdict")
+    groups = []
+    shown = [one for one in changes if one.verdict != "unchanged"]
+    for task in dict.fromkeys(one.task for one in shown):
+        rows = [
+            Row(tuple(Cell(text) for text in (one.system, one.what, one.before, one.after, one.change, one.verdict)))
+            for one in shown
+            if one.task == task
+        ]
+        groups.append(Group(task, tuple(rows)))
+    heads = tuple(Column(title, align="left") for title in columns)
+    return Table("What changed, at the chosen threshold of each system.", "changes", heads, tuple(groups))
+
+
+def _reruns_table(reruns: Sequence[Rerun]) -> Table:
+    rows = []
+    for one in reruns:
+        more = len(one.reasons) - REASONS
+        reasons = listed(one.reasons[:REASONS]) + (f" and {rounding.count(more)} more" if more > 0 else "")
+        jobs = f"{rounding.count(one.jobs)} of {rounding.count(one.of)}"
+        rows.append(Row((Cell(one.rule), Cell(jobs), Cell(reasons))))
+    columns = (
+        Column("Rule", align="left"),
+        Column("Jobs", align="left"),
+        Column("What differs", align="left", width=0.6),
+    )
+    groups = (Group("", tuple(rows)),) if rows else ()
+    return Table("Which rules were run again, and what differs of that which they read.", "reruns", columns, groups)
+
+
+def _as_markdown(tables: Sequence[Table]) -> list[str]:
+    parts = []
+    for table in tables:
+        parts.append(f"**{table.caption}**\n")
+        for group in table.groups:
+            if group.heading:
+                parts.append(f"{_plain(group.heading)}:\n")
+            one = Table(table.caption, table.label, table.columns, (group,))
+            parts.append(to_markdown(one))
+    return parts
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it stands."""
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in " ".join(text.split()))

@@ -1,0 +1,52 @@
+"""What a study asks of the machine that runs it: its devices and precisions, tried before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from eat.engines.devices import resolve_device
+from eat.engines.precision import refusal
+from eat.engines.setting import Setting, fallback
+from eat.errors import EatError
+from eat.study.config import Study
+from eat.study.stock import stock_variant
+
+
+def require_machine(study: Study) -> list[str]:
+    """Try every device and precision of a study here.
+
+    Returns a line for each thing that is done otherwise than the study says: training in float32, and stock models that
+    are not timed. Raises `EatError`, a line each, for devices that are not there and systems whose precision this
+    machine refuses.
+    """
+    training = resolve_device(study.training.device, "training.device")
+    timing = resolve_device(study.timing.device, "timing.device")
+    trace = resolve_device(study.trace_device, "trace.device")
+    refused = list(_refused(study, training, trace, timing))
+    if refused:
+        raise EatError("\n".join(refused))
+    notes = [f"{name} is left out: {reason}" for name, reason in left_out_stock(study, timing).items()]
+    asked, taken = study.training.precision, Setting.of({"training": study.training.model_dump()}).precision
+    return notes if asked == taken else [fallback(asked, training.type), *notes]
+
+
+def _refused(study: Study, training: torch.device, trace: torch.device, timing: torch.device) -> Iterator[str]:
+    """A line for each system that cannot be traced and timed."""
+    teachers = {stage.teacher for system in study.systems.values() for stage in system.recipe}
+    for name, system in study.systems.items():
+        reasons = [refusal(system.precision, device) for device in (trace, timing)]
+        if name in teachers:  # traced for its students where they are trained
+            reasons.append(refusal(system.precision, training))
+        if name == study.reference:
+            reasons.append(refusal(system.precision, timing, stock=True))
+        reason = next(filter(None, reasons), None)
+        if reason is not None:
+            yield f"systems.{name}: {reason}"
+
+
+def left_out_stock(study: Study, device: torch.device) -> dict[str, str]:
+    """The stock rows of `timing.stock` that are not timed on a device: name -> why."""
+    reasons = {stock_variant(other): refusal(other, device, stock=True) for other in study.timing.stock}
+    return {name: reason for name, reason in reasons.items() if reason is not None}

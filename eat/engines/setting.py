@@ -1,0 +1,63 @@
+"""On which device and in which precision a stage is trained on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eat.engines.devices import resolve_device
+from eat.engines.probe import MISSING, example, slowdown, too_slow, where
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a stage is trained on and in, as its model records it."""
+
+    device: str
+    precision: str
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Setting:
+        """That of a stage on this machine: in float32, if the precision that the study names is of no use here.
+
+        Raises `EatError` if the device that the study names is not there.
+        """
+        device = resolve_device(spec["training"]["device"], "training.device")
+        precision = spec["training"]["precision"]
+        return cls(device.type, "float32" if training_fault(precision, device) else precision)
+
+
+def fallback(precision: str, device: str) -> str:
+    """Says that models are trained in float32 on a device, and why not in a precision that was asked for."""
+    on = torch.device(device)
+    return f"training in float32, since {precision} {training_fault(precision, on)} on {where(on)}"
+
+
+@cache
+def training_fault(precision: str, device: torch.device) -> str | None:
+    """Why no model should be trained in a precision on a device, in a few words; `None` if nothing speaks against it.
+
+    A forward and a backward pass of a product in mixed precision is timed against the same in float32.
+    """
+    if precision == "float32":
+        return None
+    linear, x = example(device, texts=32)
+
+    def step(mixed: bool) -> Tensor:
+        linear.zero_grad()
+        with torch.autocast(device.type, getattr(torch, precision), enabled=mixed):
+            product = linear(x)
+        product.float().sum().backward()
+        assert linear.weight.grad is not None
+        return linear.weight.grad
+
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            return too_slow(slowdown(lambda: step(True), lambda: step(False)))
+    except MISSING:
+        return "does not run"

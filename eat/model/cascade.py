@@ -1,0 +1,141 @@
+"""A cascade: several dense systems, each asked for the texts that those before it were unsure of.
+
+What a user without any adaptive model would do. Its layers count through, and the end of each system is an exit, so
+that the trace, the thresholds and the clock treat it as one model. A text that goes on begins again at the embeddings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eat.errors import EatError, listed
+from eat.files import sha256_of
+from eat.model.attention import DENSE
+from eat.model.configuration import EatConfig
+from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, in_order
+from eat.model.exits import ExitHead, ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.model.reducers import Reducer
+
+FULL_DEPTH = ExitPolicy()
+
+
+class CascadeEncoder(nn.Module):
+    """Encoders that answer one after another; what `PackedEncoder` shows of itself, this does too."""
+
+    def __init__(self, members: Sequence[PackedEncoder]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.exits = list(accumulate(member.shape.layers for member in members))
+        self.shape = replace(members[0].shape, layers=self.exits[-1])
+        self.pattern = DENSE
+        self.reducer = Reducer()
+
+    def head(self, depth: int) -> ExitHead:
+        """The head after a layer: the last of the member that ends there."""
+        member = self.members[self.exits.index(depth)]
+        assert isinstance(member, PackedEncoder)
+        return member.head(member.exits[-1])
+
+    def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
+        """Ask the members in turn.
+
+        Without a policy all texts go through all of them. With one, each leaves after the first whose answer the rule
+        accepts.
+        """
+        last = self.exits[-1]
+        rows = list(range(batch.layout.rows))
+        output = EncoderOutput(logits=torch.empty(0), depth=[last] * len(rows))
+        answers: list[tuple[list[int], Tensor]] = []
+        seen: dict[int, Tensor] = {}
+        for end, member in zip(self.exits, self.members, strict=True):
+            found: EncoderOutput = member(batch, FULL_DEPTH)
+            output.work += [replace(work, rows=[rows[row] for row in work.rows]) for work in found.work]
+            if policy is None:
+                output.exits[end] = found.logits
+            if end == last:
+                answers.append((rows, found.logits))
+            elif policy is not None:
+                seen[end] = policy.probabilities(end, found.logits)
+                leaves = policy.leaves(seen).tolist()
+                gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
+                stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
+                if gone:
+                    answers.append(([rows[row] for row in gone], found.logits[gone]))
+                    output.leave(answers[-1][0], end)
+                if not stays:
+                    break
+                batch, rows = _rows_of(batch, stays), [rows[row] for row in stays]
+                seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
+        output.logits = in_order(answers)
+        return output
+
+
+def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
+    """Some rows of a batch, by the caller's numbers; their order in `stays` is the new caller's."""
+    number = {row: place for place, row in enumerate(stays)}
+    packed = [place for place, row in enumerate(batch.rows) if row in number]
+    layout, tokens = batch.layout.keep_rows(packed)
+    ids, types = batch.ids.index_select(0, tokens), batch.types.index_select(0, tokens)
+    return PackedBatch(ids, types, layout, [number[batch.rows[place]] for place in packed])
+
+
+@dataclass
+class Cascade:
+    """A cascade as tracing and timing see a model: its encoder, and a configuration to read labels and parts from."""
+
+    encoder: CascadeEncoder
+    config: EatConfig
+    members: list[PackedEncoder]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.encoder.parameters()).device
+
+
+def load_system(folders: Sequence[Path], parts: Mapping[str, Any]) -> EatForSequenceClassification | Cascade:
+    """A system of a study: a trained model, run with these parts (`Study.parts`), or a cascade of several.
+
+    Raises `EatError` where the models of a cascade do not go together, and as `load_model` does.
+    """
+    if len(folders) == 1:
+        return load_model(folders[0], parts)
+    models = [load_model(folder) for folder in folders]
+    _require_alike(folders, models)
+    encoder = CascadeEncoder([model.encoder for model in models])
+    config = models[-1].config
+    config.shape = {**config.shape, "layers": encoder.shape.layers}
+    config.exits = encoder.exits
+    if sorted({*parts["exits"], encoder.exits[-1]}) != encoder.exits:
+        raise EatError(
+            f"a cascade of {listed([member.shape.layers for member in (model.encoder for model in models)])} layers "
+            f"with exits after [{listed(parts['exits'])}]; its systems end after [{listed(encoder.exits)}]"
+        )
+    return Cascade(encoder, config, [model.encoder for model in models])
+
+
+def _require_alike(folders: Sequence[Path], models: Sequence[EatForSequenceClassification]) -> None:
+    """FLOPs are counted by one width, classes by one list, tokens by one tokenizer."""
+    first, *others = zip(folders, models, strict=True)
+
+    def facts(folder: Path, model: EatForSequenceClassification) -> dict[str, Any]:
+        shape = model.encoder.shape
+        return {
+            "width": (shape.hidden, shape.intermediate, shape.heads),
+            "labels": list(model.config.id2label.values()),
+            "tokenizer": sha256_of(folder / "tokenizer.json"),
+        }
+
+    expected = facts(*first)
+    for folder, model in others:
+        different = [key for key, value in facts(folder, model).items() if value != expected[key]]
+        if different:
+            raise EatError(f"{folder} and {first[0]} differ in their {listed(different)}; a cascade needs them equal")

@@ -1,0 +1,122 @@
+"""What the folder of a checkpoint says of its model before a weight is read, without PyTorch.
+
+So an unsuitable checkpoint is refused when a study is checked or its files are fetched, and not when training begins.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from eat.errors import DamagedFile, EatError, listed
+
+STOCK = ("bert", "distilbert")
+"""The stock architectures. MiniLM checkpoints say `bert`."""
+
+SUPPORTED = (*STOCK, "eat")
+"""Values of `model_type` whose weights can be read."""
+
+
+class Sizes(NamedTuple):
+    """The layers of a stock model, and the rows of its embedding tables; `token_types` is 0 where it has no segments.
+
+    The names are those of `eat.model.shape.Shape`.
+    """
+
+    layers: int
+    vocabulary: int
+    positions: int
+    token_types: int
+
+
+def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str, Any]:
+    """Read `config.json` of a checkpoint.
+
+    Raises `EatError` where there is none or it is of an architecture that is not supported, `DamagedFile` where it is
+    no whole JSON file.
+    """
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise EatError(f"{folder}: no config.json; give a folder that `save_pretrained` wrote") from None
+    except ValueError as error:
+        raise DamagedFile(f"{path}: not a whole JSON file ({error}); fetch the model again") from None
+    if not isinstance(config, dict):
+        raise DamagedFile(f"{path}: holds {type(config).__name__}, not a mapping of keys; fetch the model again")
+    found = config.get("model_type")
+    if found is None:
+        raise EatError(f"{path}: no model_type, which says what the model is; {_missing_type(config, supported)}")
+    if found not in supported:
+        raise EatError(f"{folder}: model_type is {found!r}; allowed: {listed(supported)}; take another checkpoint")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise EatError(f"{folder}: {config['position_embedding_type']} positions; only absolute ones are supported")
+    if found in STOCK:
+        for name, size in sizes_of(config)._asdict().items():
+            if not isinstance(size, int):
+                raise DamagedFile(f"{path}: the number of {name} is {size!r}; fetch the model again")
+    return config
+
+
+def _missing_type(config: Mapping[str, Any], supported: Sequence[str]) -> str:
+    """What to do about a configuration without `model_type`; many have the name of their class."""
+    classes = config.get("architectures") or []
+    for name in classes:
+        for kind in supported:
+            if re.match(f"{kind}(for|model)", str(name).lower()):
+                return f'its class is {name}: add "model_type": "{kind}" to the file'
+    if classes:
+        return f"its class is {listed(classes)}; allowed: {listed(supported)}; take another checkpoint"
+    return f'if it is one of {listed(supported)}, add that, such as "model_type": "{supported[0]}"; MiniLM is a bert'
+
+
+def sizes_of(config: Mapping[str, Any]) -> Sizes:
+    """The sizes that a stock model's configuration states, with the defaults of its class."""
+    distilled = config["model_type"] == "distilbert"
+    return Sizes(
+        layers=config.get("num_hidden_layers", config.get("n_layers", 6 if distilled else 12)),
+        vocabulary=config.get("vocab_size", 30522),
+        positions=config.get("max_position_embeddings", 512),
+        token_types=0 if distilled else config.get("type_vocab_size", 2),
+    )
+
+
+def require_tables(path: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a safetensors file whose embedding tables are not those that the configuration states.
+
+    Only the file's header is read. Raises `DamagedFile` where it is not whole, `EatError` where a table is missing or
+    has another number of rows.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:  # checks that the file is as long as its header says
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, not a mapping
+    except SafetensorError as error:
+        raise DamagedFile(f"{path}: not a whole safetensors file ({error}); copy it again") from None
+    sizes = sizes_of(config)
+    stated = (
+        ("word", "vocab_size", sizes.vocabulary),
+        ("position", "max_position_embeddings", sizes.positions),
+        ("token_type", "type_vocab_size", sizes.token_types),
+    )
+    for table, key, rows in stated:
+        name = f"embeddings.{table}_embeddings.weight"
+        shape = shapes.get(name, shapes.get(f"{config['model_type']}.{name}"))
+        found = "no such table" if shape is None else f"{shape[0]} rows"
+        if rows and found != f"{rows} rows":
+            raise EatError(
+                f"{path}: {name}: {found}, but {key} in config.json is {rows}; take both files of one checkpoint"
+            )
+
+
+def weights_remedy(folder: Path) -> str:
+    """What to do about a folder without `model.safetensors`."""
+    if (folder / "model.safetensors.index.json").is_file():
+        return "the weights lie in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
+    if (folder / "pytorch_model.bin").is_file():
+        return "pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
+    return "only safetensors are read, so convert other weights first"

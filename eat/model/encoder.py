@@ -1,0 +1,348 @@
+"""The packed encoder: the one forward pass that training, tracing and timing share.
+
+A BERT-like encoder (post-layer-norm) over packed rows: hidden states are (n, d) with the rows' lengths beside them.
+Removing a token is an index, leaving early is dropping a row; nothing that is removed is computed again. One batch goes
+
+    embeddings -> for each layer: attention -> feed-forward -> exit head -> removal of tokens
+
+The exit is checked before the removal that follows the same layer, so that a head reads everything the layer computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eat.errors import EatError
+from eat.model.attention import AttentionPattern
+from eat.model.exits import ExitHead, ExitPolicy
+from eat.model.layout import Layout
+from eat.model.reducers import Place, Reducer, TokenView
+from eat.model.shape import Shape
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+
+@dataclass(frozen=True)
+class PackedBatch:
+    """Token ids and segment ids of all rows, one after another; int64 (n,) each, and where the rows lie.
+
+    order: the caller's number of each packed row, where they are not packed in the caller's order. All that a forward
+    pass answers is in the caller's.
+    saliency: what each token is worth to the answer, (n,), in the training of a reducer that learns it.
+    """
+
+    ids: Tensor
+    types: Tensor
+    layout: Layout
+    order: list[int] | None = None
+    saliency: Tensor | None = None
+
+    @property
+    def rows(self) -> list[int]:
+        """The caller's number of each packed row."""
+        return list(range(self.layout.rows)) if self.order is None else self.order
+
+    @classmethod
+    def of(cls, texts: Sequence[tuple[Tensor, Tensor]], device: torch.device | str = "cpu") -> PackedBatch:
+        """Pack (ids, types) of each text, int64 (t,); the shortest first, so that attention pads little."""
+        if len(texts) == 1:
+            ids, types = texts[0]
+            return cls(ids.to(device), types.to(device), Layout([len(ids)], device))
+        order = shortest_first([len(ids) for ids, _ in texts])
+        ids, types = (torch.cat([texts[row][part] for row in order]).to(device) for part in (0, 1))
+        return cls(ids, types, Layout([len(texts[row][0]) for row in order], device), order)
+
+
+def shortest_first(lengths: Sequence[int]) -> list[int]:
+    """The rows by length; rows of one length stay in their order."""
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
+
+
+@dataclass
+class State:
+    """What travels through the layers: the live tokens of the rows that have not left.
+
+    batch: as it came in. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
+    reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
+    segment and position follow; `None` while all are live. key_bias: what is added to the attention logits of each
+    token as a key (n,), where a reducer set it. received: the attention each received in the current layer (n,), and
+    keys: its key (n, d), where the reducer asked for them.
+    """
+
+    batch: PackedBatch
+    hidden: Tensor
+    layout: Layout
+    rows: list[int]
+    wants_margin: bool
+    origin: Tensor | None = None
+    key_bias: Tensor | None = None
+    received: Tensor | None = None
+    keys: Tensor | None = None
+
+    def keep(self, tokens: Tensor, layout: Layout) -> None:
+        """Go on with these tokens alone; indices (m,) ascending, and their layout."""
+        self.hidden = self.hidden.index_select(0, tokens)
+        self.origin = tokens if self.origin is None else self.origin.index_select(0, tokens)
+        for name in ("key_bias", "received", "keys"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, values.index_select(0, tokens))
+        self.layout = layout
+
+    def keep_rows(self, stays: list[int]) -> None:
+        """Go on with these rows alone, counted among the live ones: the others have left."""
+        layout, tokens = self.layout.keep_rows(stays)
+        self.keep(tokens, layout)
+        self.rows = [self.rows[row] for row in stays]
+
+
+@dataclass
+class Work:
+    """What one forward pass really did in a layer.
+
+    rows: the caller's numbers of the rows that ran it. attended, fed: tokens of each of them that entered attention,
+    and the feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of
+    the rows it saw, where it removed tokens here and nobody may leave.
+    """
+
+    rows: list[int]
+    attended: list[int] = field(default_factory=list)
+    fed: list[int] = field(default_factory=list)
+    alive: list[int] = field(default_factory=list)
+    margin: Tensor | None = None
+
+
+@dataclass
+class EncoderOutput:
+    """What a forward pass found.
+
+    logits: the answer of each row, from the exit it took (B, C). exits: layer -> logits (B, C) of every head, only
+    where nobody may leave. depth: layers executed for each row. work: a record a layer, in order. loss: what the
+    reducers add to the training loss.
+    """
+
+    logits: Tensor
+    exits: dict[int, Tensor] = field(default_factory=dict)
+    depth: list[int] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    loss: Tensor | None = None
+
+    def leave(self, rows: list[int], depth: int) -> None:
+        """Record that these rows left after layer `depth`."""
+        for row in rows:
+            self.depth[row] = depth
+
+
+class Embeddings(nn.Module):
+    """Token, position and segment embeddings, normalised."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.token = nn.Embedding(shape.vocabulary, shape.hidden)
+        self.position = nn.Embedding(shape.positions, shape.hidden)
+        self.segment = nn.Embedding(shape.token_types, shape.hidden) if shape.token_types else None
+        self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, batch: PackedBatch) -> Tensor:
+        """Embedded tokens; (n, d)."""
+        if batch.layout.longest > self.position.num_embeddings:
+            raise EatError(
+                f"a text of {batch.layout.longest} tokens, but the model has {self.position.num_embeddings} positions; "
+                "lower max_length"
+            )
+        if batch.layout.rows == 1:
+            positions = self.position.weight[: batch.layout.tokens]
+        else:
+            positions = self.position(batch.layout.positions)
+        hidden = self.token(batch.ids) + positions
+        if self.segment is not None:
+            hidden = hidden + self.segment(batch.types)
+        embedded: Tensor = self.norm(hidden)
+        return self.dropout(embedded) if self.training else embedded
+
+
+class EncoderLayer(nn.Module):
+    """One layer of BERT over packed tokens, in two halves, between which tokens may be removed."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.attention_dropout = shape.attention_dropout
+        self.activation = ACTIVATIONS[shape.activation]
+        self.qkv = nn.Linear(shape.hidden, 3 * shape.hidden)
+        self.attention_output = nn.Linear(shape.hidden, shape.hidden)
+        self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.up = nn.Linear(shape.hidden, shape.intermediate)
+        self.down = nn.Linear(shape.intermediate, shape.hidden)
+        self.output_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def attend(
+        self, hidden: Tensor, layout: Layout, pattern: AttentionPattern, key_bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Attention, residual and norm: (n, d) to (n, d), and its queries, keys and values (n, 3d).
+
+        key_bias: (n,), added to the attention logits of each token as a key.
+        """
+        qkv: Tensor = self.qkv(hidden)
+        context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0, key_bias)
+        return self._add_and_norm(self.attention_output(context), hidden, self.attention_norm), qkv
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """Feed-forward, residual and norm: (n, d) to (n, d)."""
+        return self._add_and_norm(self.down(self.expand(hidden)), hidden, self.output_norm)
+
+    def expand(self, hidden: Tensor) -> Tensor:
+        """The feed-forward part's first product and its activation: (n, d) to (n, intermediate)."""
+        return self.activation(self.up(hidden))
+
+    def _add_and_norm(self, update: Tensor, hidden: Tensor, norm: nn.Module) -> Tensor:
+        if self.training:
+            update = self.dropout(update)
+        # in place: the update is of no other use; but mixed precision keeps the sum in the precision of `hidden`
+        update = update.add_(hidden) if update.dtype == hidden.dtype else update + hidden
+        normed: Tensor = norm(update)
+        return normed
+
+
+class PackedEncoder(nn.Module):
+    """A BERT-like encoder with a token reducer, an attention pattern and exit heads put in.
+
+    heads: layer -> head; the last layer always has one.
+    """
+
+    def __init__(self, shape: Shape, pattern: AttentionPattern, reducer: Reducer, heads: dict[int, ExitHead]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.pattern = pattern
+        self.reducer = reducer
+        self.embeddings = Embeddings(shape)
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        self.exit_heads = nn.ModuleDict({str(depth): heads[depth] for depth in sorted(heads)})
+
+    @property
+    def exits(self) -> list[int]:
+        """The layers after which a head stands, ascending."""
+        return [int(depth) for depth in self.exit_heads]
+
+    def head(self, depth: int) -> ExitHead:
+        """The head after a layer."""
+        head = self.exit_heads[str(depth)]
+        assert isinstance(head, ExitHead)
+        return head
+
+    def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
+        """Run the batch through the layers.
+
+        Without a policy nobody leaves and every head is evaluated (training, tracing). With one, each row leaves at
+        the first exit whose rule holds, and a head is evaluated only where the policy may use it.
+        """
+        last = len(self.layers)
+        leaving = policy is not None and policy.may_leave
+        output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
+        answers: list[tuple[list[int], Tensor]] = []
+        seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
+        state = State(batch, self.embeddings(batch), batch.layout, batch.rows, policy is None)
+        heads = {int(depth): head for depth, head in self.exit_heads.items()}
+        for depth, layer in enumerate(self.layers, start=1):
+            self._run_layer(layer, depth, state, output)
+            if depth in heads and (policy is None or leaving or depth == last):
+                logits = heads[depth](state.hidden, state.layout)
+                if policy is None:
+                    output.exits[depth] = in_order([(state.rows, logits)])
+                if depth == last:
+                    answers.append((state.rows, logits))
+                elif policy is not None:
+                    seen[depth] = policy.probabilities(depth, logits)
+                    leaves = policy.leaves(seen).tolist()  # the one wait for the device at this exit
+                    if all(leaves):
+                        answers.append((state.rows, logits))
+                        output.leave(state.rows, depth)
+                        break
+                    if any(leaves):
+                        gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
+                        stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
+                        answers.append(([state.rows[row] for row in gone], logits[gone]))
+                        output.leave(answers[-1][0], depth)
+                        state.keep_rows(stays)
+                        seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
+            if depth < last:
+                self._reduce("layer_output", depth, state, output)
+            output.work[-1].alive = state.layout.lengths
+        output.logits = in_order(answers)
+        return output
+
+    def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
+        """One layer, with the removals before and within it; what it did is appended to `output.work`."""
+        assert isinstance(layer, EncoderLayer)
+        work = Work(state.rows)
+        output.work.append(work)
+        self._reduce("layer_input", depth, state, output)
+        work.attended = state.layout.lengths
+        state.hidden, qkv = layer.attend(state.hidden, state.layout, self.pattern, state.key_bias)
+        if depth in self.reducer.after:
+            self._look_at_attention(qkv, layer.heads, state)
+        self._reduce("after_attention", depth, state, output)
+        work.fed = state.layout.lengths
+        state.hidden = layer.feed(state.hidden)
+
+    def _look_at_attention(self, qkv: Tensor, heads: int, state: State) -> None:
+        """Set what the reducer needs of this layer's attention."""
+        if self.reducer.needs_received:
+            state.received = self.pattern.received(
+                qkv, state.layout, heads, state.key_bias, self.reducer.counts_own_query
+            )
+        if self.reducer.needs_keys:
+            state.keys = qkv.chunk(3, dim=1)[1]
+
+    def _reduce(self, place: Place, depth: int, state: State, output: EncoderOutput) -> None:
+        """The reducer's removal at this place, if it acts there."""
+        if not self.reducer.acts(place, depth):
+            return
+        view = TokenView(
+            depth,
+            state.hidden,
+            state.layout,
+            state.origin,
+            state.batch.ids,
+            state.batch.layout,
+            state.received,
+            self.shape.separator,
+            state.wants_margin,
+            state.keys,
+            state.key_bias,
+            state.batch.saliency,
+        )
+        reduction = self.reducer.reduce(view)
+        if reduction is None:
+            return
+        output.work[-1].margin = reduction.margin
+        if reduction.loss is not None:
+            output.loss = reduction.loss if output.loss is None else output.loss + reduction.loss
+        if reduction.kept is not None:
+            state.keep(reduction.kept, reduction.layout)
+        if reduction.hidden is not None:
+            state.hidden = reduction.hidden
+        if reduction.key_bias is not None:
+            state.key_bias = reduction.key_bias
+
+
+def in_order(answers: list[tuple[list[int], Tensor]]) -> Tensor:
+    """The logits of all rows in the caller's order, from groups of (rows, logits)."""
+    rows = [row for group, _ in answers for row in group]
+    logits = answers[0][1] if len(answers) == 1 else torch.cat([logits for _, logits in answers])
+    places = range(len(rows))
+    if all(row == place for row, place in zip(rows, places, strict=True)):
+        return logits
+    packed = torch.tensor(sorted(places, key=rows.__getitem__), device=logits.device)
+    return logits.index_select(0, packed)

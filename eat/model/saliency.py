@@ -1,0 +1,65 @@
+"""What each token is worth to a model's answer: gradient x input at the embeddings.
+
+With e_i the embedded token and z_y the logit of the label after the last layer, the saliency is the L2 norm of
+e_i * dz_y/de_i, divided by the sum over the text's tokens. It teaches AdapLeR's predictors, and is what other scores
+of importance are compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from eat.model.encoder import PackedBatch
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.reducers.selection import sum_of_rows
+from eat.model.tokenizer import Encoded
+from eat.progress import Progress
+
+
+def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Tensor) -> Tensor:
+    """The saliency of each token of a batch, float32 (n,); that of a text's tokens sums to 1.
+
+    model: in evaluation mode. labels: int64 (B,), in the caller's order. Nobody leaves early; what a reducer removes is
+    worth what it was before.
+    """
+    embedded: list[Tensor] = []
+
+    def remember(module: nn.Module, arguments: tuple[PackedBatch], output: Tensor) -> Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[0]
+
+    handle = model.encoder.embeddings.register_forward_hook(remember)
+    try:
+        logits = model.encoder(batch).logits
+    finally:
+        handle.remove()
+    chosen = logits.gather(1, labels[:, None]).sum()  # the rows of a batch know nothing of each other
+    (gradient,) = torch.autograd.grad(chosen, embedded[0])
+    worth = torch.linalg.vector_norm(gradient * embedded[0].detach(), dim=1).float()
+    tiny = torch.finfo(worth.dtype).tiny
+    totals = sum_of_rows(worth, batch.layout).clamp_min(tiny)
+    shares: Tensor = worth / totals.index_select(0, batch.layout.row_of_token)
+    return shares
+
+
+def saliency_of_texts(
+    model: EatForSequenceClassification,
+    texts: Sequence[Encoded],
+    labels: Sequence[int],
+    name: str = "",
+    batch_size: int = 32,
+) -> list[Tensor]:
+    """The saliency of each text's tokens, float32 (t,) each. name: what the progress lines call this."""
+    found: list[Tensor] = []
+    with Progress("saliency of", len(texts), "texts", name) as progress:
+        for start in range(0, len(texts), batch_size):
+            part = texts[start : start + batch_size]
+            batch = PackedBatch.of(part, model.device)
+            worth = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
+            packed = torch.split(worth.cpu(), batch.layout.lengths)
+            found += [packed[place] for place in sorted(range(len(part)), key=batch.rows.__getitem__)]
+            progress.advance(len(part))
+    return found

@@ -1,0 +1,221 @@
+"""A user's own text: a CSV, Parquet or JSONL file, read as it is; its sha256 is noted in the task's card."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import sha256_of
+from eat.prepare.sources.texts import Texts, is_empty
+from eat.study.config import FileSource
+
+
+def read_file(source: FileSource) -> Texts:
+    """The labelled text of a user's file. Raises as `eat.prepare.sources.read_source` does."""
+    path = Path(source.path)
+    columns = [*source.text, source.label]
+    if len(set(columns)) != len(columns):
+        raise EatError(f"{path}: columns {listed(columns)} name one twice; give each text and the label its own")
+    raw = _parsed(path)
+    missing = [column for column in columns if column not in raw.columns]
+    if missing:
+        raise EatError(
+            f"{path}: no column {listed(map(repr, missing))}; there are: {listed(raw.columns)}{_other_delimiter(raw)}"
+        )
+    if raw.empty:
+        raise DamagedFile(f"{path}: no rows; give a file with text in it")
+
+    table = pd.DataFrame()
+    for name, column in zip(("text", "text_b"), source.text, strict=False):
+        table[name] = _strings(path, column, raw[column])
+    if table.map(is_empty).any(axis=1).all():
+        raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
+    found = _strings(path, source.label, raw[source.label])
+    table["label"], labels = _label_numbers(path, source, found)
+    return Texts(
+        table,
+        labels,
+        pair=len(source.text) == 2,
+        description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
+        warnings=[
+            *_swallowed_rows(path, source, raw, set(found)),
+            *([] if source.labels else _doubtful_labels(path, source, found)),
+        ],
+    )
+
+
+def _parsed(path: Path) -> pd.DataFrame:
+    """The table in a file, by its ending: every cell as the file has it, missing cells as null."""
+    readers = {".csv": _parsed_csv, ".parquet": _parsed_parquet, ".jsonl": _parsed_jsonl}
+    if path.suffix.lower() not in readers:
+        raise EatError(f"{path}: ending {path.suffix!r} is not one of {listed(readers)}; convert the file")
+    if not path.is_file():
+        raise EatError(f"{path}: no such file; the path is relative to {Path.cwd()}")
+    if path.stat().st_size == 0:
+        raise DamagedFile(f"{path}: an empty file; give a file with text in it")
+    try:
+        return readers[path.suffix.lower()](path)
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    except Exception as error:  # each parser has exceptions of its own; to the reader they mean the same
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DamagedFile(f"{path}: not a whole {path.suffix[1:].upper()} file ({reason}); mend it") from None
+
+
+def _parsed_csv(path: Path) -> pd.DataFrame:
+    with warnings.catch_warnings():
+        # a row with more cells than the header would be cut with no more than this warning
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # "NA" and "null" are words that text and labels may hold
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+
+
+def _parsed_parquet(path: Path) -> pd.DataFrame:
+    # nullable types, so that whole numbers beside a null are not turned into 1.0
+    return pd.read_parquet(path, dtype_backend="numpy_nullable")
+
+
+def _parsed_jsonl(path: Path) -> pd.DataFrame:
+    rows = []
+    with open(path, encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                json.dumps(row, ensure_ascii=False).encode("utf-8")
+            except UnicodeEncodeError:  # an escape such as \ud800 is good JSON, but no text
+                raise ValueError(f"line {number}: half of a surrogate pair") from None
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"line {number}: {error}") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"line {number}: {type(row).__name__}, not an object")
+            rows.append(row)
+    return pd.DataFrame(rows, dtype=object)
+
+
+def _strings(path: Path, column: str, values: pd.Series[Any]) -> list[str]:
+    """The cells of a column as strings; the empty string where one is missing."""
+    strings = []
+    for value in values:
+        if isinstance(value, (bytes, dict)) or pd.api.types.is_list_like(value):
+            raise EatError(f"{path}: column {column!r} holds {type(value).__name__}; give it text or plain values")
+        strings.append("" if pd.isna(value) else str(value))
+    return strings
+
+
+def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tuple[list[int], list[str]]:
+    """Each row's label as a number, and the labels in order."""
+    counts = pd.Series(found).value_counts()
+    if blank := sum(count for value, count in counts.items() if is_empty(str(value))):
+        raise EatError(f"{path}: {blank} of {len(found)} rows lack a label in {source.label!r}; fill or remove them")
+    if len(counts) == 1:
+        raise EatError(f"{path}: the only label in {source.label!r} is {found[0]!r}; a task needs at least two")
+    labels = source.labels or _sorted_labels(counts.index)
+    forms = set(map(_label_form, labels))
+    foreign = [
+        # in ASCII where it could not be told from an allowed one by looking at it
+        f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
+        for value, count in counts.items()
+        if value not in labels
+    ]
+    if foreign:
+        raise EatError(
+            f"{path}: column {source.label!r} holds {_first(foreign)}; allowed: {listed(labels)}; "
+            "correct the file or `labels`"
+        )
+    numbers = {label: number for number, label in enumerate(labels)}
+    return [numbers[value] for value in found], list(labels)
+
+
+def _sorted_labels(found: Iterable[str]) -> list[str]:
+    """Labels in alphabetical order; in numerical order where all are whole numbers (9 before 10)."""
+    labels = sorted(found)
+    return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels
+
+
+def _first(names: Sequence[str], most: int = 5) -> str:
+    return listed(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# --- what may be a mistake ----------------------------------------------------------------------------------------
+
+NO_VALUE = ("nan", "NaN", "NA", "N/A", "n/a", "<NA>", "#N/A", "null", "NULL", "None")
+"""How programs write that there is none; in a CSV file they are words like any others."""
+
+
+def _doubtful_labels(path: Path, source: FileSource, found: Sequence[str]) -> Iterable[str]:
+    """Lines on labels that count as classes of their own, and perhaps are none."""
+    counts = pd.Series(found).value_counts()
+    alike = defaultdict(list)
+    for value in sorted(counts.index):
+        alike[_label_form(value)].append(f"{value!a} ({counts[value]} rows)")
+    settle = "correct the file, or name the classes in `labels`, which refuses all others"
+    groups = [" and ".join(values) for values in alike.values() if len(values) > 1]
+    if groups:
+        yield (
+            f"{path}: labels in {source.label!r} that differ only in blanks, case or how they are written count as "
+            f"classes of their own: {_first(groups)}; {settle}"
+        )
+    absent = [f"{value!r} ({counts[value]} rows)" for value in NO_VALUE if value in counts.index]
+    if absent:
+        yield f"{path}: labels in {source.label!r} that may stand for none count as classes: {_first(absent)}; {settle}"
+
+
+def _label_form(label: str) -> str:
+    """What labels share that somebody may have meant as one: no blanks or unseen characters, no case, one number."""
+    plain = unicodedata.normalize("NFKC", label).casefold()
+    plain = "".join(character for character in plain if not is_empty(character))
+    try:
+        return repr(float(plain))
+    except ValueError:
+        return plain
+
+
+def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: Collection[str]) -> Iterable[str]:
+    """A line on rows that lie within a text of another row, as a stray quotation mark leaves them.
+
+    A quotation mark that opens a cell and is not closed takes all up to the next one, delimiters and line breaks too,
+    and what comes of it is a valid file with fewer rows. Written out again, such a row has several lines that each have
+    the header's number of cells, and a label where the label stands. A text of several lines has no more than one.
+    """
+    columns, place = len(raw.columns), list(raw.columns).index(source.label)
+    texts = raw[source.text].astype("string").fillna("")
+    broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1)]
+
+    def is_row(line: str) -> bool:
+        cells = [cell.strip('\r"') for cell in line.split(",")]
+        # a text with commas has more cells, before or behind the label
+        return len(cells) >= columns and (cells[place] in labels or cells[place - columns] in labels)
+
+    taken = 0
+    for cells in broken.itertuples(index=False, name=None):
+        whole = ",".join("" if pd.isna(cell) else str(cell) for cell in cells)
+        lines = sum(map(is_row, whole.split("\n")))
+        taken += lines if lines > 1 else 0
+    if not taken:
+        return
+    read = f"{len(raw)} rows read"
+    if path.suffix.lower() == ".csv":
+        with open(path, "rb") as file:
+            read += f" from {sum(1 for _ in file)} lines"
+    longest = int(texts.apply(lambda column: column.str.len()).to_numpy().max())
+    yield (
+        f"{path}: {taken} lines within texts look like rows, as a stray quotation mark leaves them ({read}, longest "
+        f"text {longest} characters); in a CSV file write a quotation mark twice within quotes, or give a JSONL file"
+    )
+
+
+def _other_delimiter(raw: pd.DataFrame) -> str:
+    """A hint where the only column's name looks like a header that is divided by something other than commas."""
+    name = str(raw.columns[0])
+    found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
+    return f"; cells are divided by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""

@@ -1,0 +1,238 @@
+"""The classification tasks of GLUE: one table of what they are, and their files as people have them.
+
+A folder of GLUE files has a folder for each task with `train.tsv` and `dev.tsv`: tab-separated, a header line, no
+quoting, so that a quotation mark is a character of the text. Columns are found by name, whatever their order and
+whatever others stand there. CoLA has no header; the files of QQP were once CSV, and cells with quotation marks in them
+still bear its quoting; rows labelled `-` (no agreement among the annotators) have no label; a few rows of the official
+QQP were broken by a line break within a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from eat.errors import DamagedFile, EatError, listed
+from eat.files import digest, sha256_of
+from eat.prepare.sources.texts import Texts
+from eat.study.config import GlueDirSource
+
+UNLABELLED = "-"
+
+MOST_BROKEN = 0.001
+"""The part of the rows that may have another number of cells than the header; more, and the file is another."""
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """What a task of GLUE is.
+
+    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, where
+    the label column is `label`. labels: its classes in the order of their numbers, as on the hub. numbered: whether
+    its files write the number of a class, not its name. header: the columns of files that have no header line.
+    dev: what its dev file and dev split are called besides `dev` and `validation`. dev_rows: the rows of the official
+    dev split. csv_quoted: whether cells bear the
+    quoting of a CSV file. phrases: whether the training texts are sentences together with their own parts.
+    """
+
+    folder: str
+    text: tuple[str, ...]
+    label: str
+    labels: tuple[str, ...]
+    dev_rows: int
+    hub_text: tuple[str, ...] = ("sentence1", "sentence2")
+    numbered: bool = False
+    header: tuple[str, ...] = ()
+    dev: str = ""
+    csv_quoted: bool = False
+    phrases: bool = False
+
+    def dev_as_found(self, rows: int) -> str:
+        """Whether dev text is the official split or a sample: accuracy on a sample is not to be called GLUE's."""
+        official = f"{self.dev_rows} official rows"
+        return f"the {official}" if rows == self.dev_rows else f"{rows} rows, not the {official}"
+
+
+_MNLI = GlueTask(
+    "MNLI",
+    ("sentence1", "sentence2"),
+    "gold_label",
+    ("entailment", "neutral", "contradiction"),
+    dev_rows=9815,
+    hub_text=("premise", "hypothesis"),
+    dev="_matched",
+)
+
+GLUE: dict[str, GlueTask] = {
+    "cola": GlueTask(
+        "CoLA",
+        ("sentence",),
+        "label",
+        ("unacceptable", "acceptable"),
+        dev_rows=1043,
+        hub_text=("sentence",),
+        numbered=True,
+        header=("source", "label", "star", "sentence"),
+    ),
+    "sst2": GlueTask(
+        "SST-2",
+        ("sentence",),
+        "label",
+        ("negative", "positive"),
+        dev_rows=872,
+        hub_text=("sentence",),
+        numbered=True,
+        phrases=True,
+    ),
+    "mrpc": GlueTask(
+        "MRPC", ("#1 String", "#2 String"), "Quality", ("not_equivalent", "equivalent"), dev_rows=408, numbered=True
+    ),
+    "qqp": GlueTask(
+        "QQP",
+        ("question1", "question2"),
+        "is_duplicate",
+        ("not_duplicate", "duplicate"),
+        dev_rows=40430,
+        hub_text=("question1", "question2"),
+        numbered=True,
+        csv_quoted=True,
+    ),
+    "mnli": _MNLI,
+    "mnli-mm": replace(_MNLI, dev="_mismatched", dev_rows=9832),
+    "qnli": GlueTask(
+        "QNLI",
+        ("question", "sentence"),
+        "label",
+        ("entailment", "not_entailment"),
+        dev_rows=5463,
+        hub_text=("question", "sentence"),
+    ),
+    "rte": GlueTask("RTE", ("sentence1", "sentence2"), "label", ("entailment", "not_entailment"), dev_rows=277),
+    "wnli": GlueTask(
+        "WNLI", ("sentence1", "sentence2"), "label", ("not_entailment", "entailment"), dev_rows=71, numbered=True
+    ),
+}
+"""By the names the hub gives them; `mnli-mm` is MNLI with its mismatched dev text."""
+
+
+def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
+    """The training and the dev file of a task within a folder of GLUE files.
+
+    Raises `EatError` where no folder is given, and where it or a file is not there.
+    """
+    if folder is None:
+        raise EatError(
+            f"task {source.task!r} of GLUE is read from a folder of files, and none is given; set `glue_dir`, or pass "
+            "--config glue_dir=FOLDER"
+        )
+    task = GLUE[source.task]
+    names = [f"{task.folder}/train.tsv", f"{task.folder}/dev{task.dev}.tsv"]
+    if not Path(folder).is_dir():
+        raise EatError(f"{folder}: no such folder; put GLUE there ({listed(names)}), or set `glue_dir` to where it is")
+    missing = [name for name in names if not Path(folder, name).is_file()]
+    if missing:
+        found = sorted(f"{path.parent.name}/{path.name}" for path in Path(folder).glob("*/*.tsv"))
+        raise EatError(
+            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that has it"
+        )
+    return [Path(folder, name) for name in names]
+
+
+def read_glue_dir(source: GlueDirSource, folder: str | None) -> Texts:
+    """A task's training and dev text from a folder of GLUE files. Raises as `eat.prepare.sources.read_source` does."""
+    task = GLUE[source.task]
+    files = glue_files(source, folder)
+    rows = [_read(path, task) for path in files]
+    names = [f"{path.parent.name}/{path.name}" for path in files]
+    left_out: dict[str, int] = {}
+    for one in rows:
+        for reason, count in one.left_out.items():
+            left_out[reason] = left_out.get(reason, 0) + count
+    return Texts(
+        table=rows[0].table,
+        labels=list(task.labels),
+        pair=len(task.text) == 2,
+        description={
+            "kind": "glue_dir",
+            "task": source.task,
+            "files": listed(names),
+            "dev": task.dev_as_found(len(rows[1].table)),
+            "sha256": digest({name: sha256_of(path) for name, path in zip(names, files, strict=True)}),
+        },
+        dev=rows[1].table,
+        phrases=task.phrases,
+        left_out=left_out,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The labelled rows of a file, as `Texts.table` has them, and the others by why they were left out."""
+
+    table: pd.DataFrame
+    left_out: dict[str, int]
+
+
+def _read(path: Path, task: GlueTask) -> _Rows:
+    lines = _lines(path)
+    header = list(task.header) or lines[0].split("\t")
+    first = 1 if task.header else 2
+    absent = [column for column in (*task.text, task.label) if column not in header]
+    if absent:
+        raise EatError(
+            f"{path}: no column {listed(map(repr, absent))}; there are: {listed(header)}; "
+            f"give the file of {task.folder} as GLUE has it"
+        )
+    cells = [line.split("\t") for line in lines[first - 1 :]]
+    if not cells:
+        raise DamagedFile(f"{path}: no rows; copy it again")
+    broken = [number for number, row in enumerate(cells, start=first) if len(row) != len(header)]
+    if len(broken) > MOST_BROKEN * len(cells):
+        raise DamagedFile(
+            f"{path}: {len(broken)} of {len(cells)} rows, the first in line {broken[0]}, have another number of cells "
+            f"than the {len(header)} of {'CoLA' if task.header else 'the header'}; copy it again"
+        )
+    table = pd.DataFrame([row for row in cells if len(row) == len(header)], columns=header)
+    labelled = table[table[task.label] != UNLABELLED]
+    found = {"unlabelled": len(table) - len(labelled), "broken": len(broken)}
+    return _Rows(_as_texts(path, task, labelled), {reason: count for reason, count in found.items() if count})
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file; only a line feed ends one, since a text may hold any other separator of Unicode."""
+    try:
+        content = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DamagedFile(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    return [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
+
+
+def _as_texts(path: Path, task: GlueTask, rows: pd.DataFrame) -> pd.DataFrame:
+    remedy = "put the cells under the columns that the header names"
+    codes = [str(number) for number in range(len(task.labels))] if task.numbered else list(task.labels)
+    foreign = rows.loc[~rows[task.label].isin(codes), task.label]
+    if len(foreign):
+        raise EatError(
+            f"{path}: column {task.label!r} holds {foreign.iloc[0][:40]!r} ({len(foreign)} of {len(rows)} rows are "
+            f"none of: {listed(codes)}); {remedy}"
+        )
+    table = pd.DataFrame()
+    for name, column in zip(("text", "text_b"), task.text, strict=False):
+        if rows[column].str.fullmatch(r"[\d.]+").all():
+            raise EatError(f"{path}: column {column!r} holds numbers alone, not text; {remedy}")
+        table[name] = unquoted(rows[column].tolist()) if task.csv_quoted else rows[column]
+    table["label"] = rows[task.label].map({code: number for number, code in enumerate(codes)}).astype("int64")
+    return table.reset_index(drop=True)
+
+
+def unquoted(cells: Sequence[str]) -> list[str]:
+    """Cells without the quoting of a CSV file, where they bear it: `"a ""b"" c"` is `a "b" c`."""
+    return [
+        cell[1:-1].replace('""', '"')
+        if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
+        else cell
+        for cell in cells
+    ]

@@ -1,0 +1,23 @@
+"""What a calibration file says: the temperature of each exit, and the threshold that keeps a promise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from eat.errors import EatError
+
+
+def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
+    """Layer -> temperature, as a calibration file holds them. Raises `EatError` where one is not above 0."""
+    found = {int(depth): float(value) for depth, value in calibration["temperatures"].items()}
+    for depth, value in found.items():
+        if not 0.0 < value < math.inf:
+            raise EatError(f"temperature {value} of exit {depth}; it must be above 0: calibrate again")
+    return found
+
+
+def threshold_of(calibration: Mapping[str, Any]) -> float | None:
+    """The threshold that keeps a system's promise, as a calibration file holds it; `None` where none was made."""
+    return float(calibration["promise"]["tau"]) if "promise" in calibration else None

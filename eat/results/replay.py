@@ -1,0 +1,108 @@
+"""What an operating point does with every text of a trace, without running the model again.
+
+A trace knows what each exit would have said to each text. `replay` lets the texts leave where a threshold would have
+let them, by the rule that the engine itself uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from eat.errors import EatError
+from eat.model.exits import ExitPolicy
+from eat.results.flops import flops
+from eat.results.trace import Trace
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What one operating point does with each text of a trace.
+
+    predictions: class answered, int64 (N,). depth: executed layers, int64 (N,). retention: tokens that the answering
+    head was computed from, which are those fed to the layer of the exit, over tokens at input, float64 (N,). flops and
+    pattern_flops: operations, counting pairs computed or pairs of the pattern, float64 (N,). probability: calibrated
+    probability of the answer, float64 (N,).
+    """
+
+    predictions: npt.NDArray[np.int64]
+    depth: npt.NDArray[np.int64]
+    retention: npt.NDArray[np.float64]
+    flops: npt.NDArray[np.float64]
+    pattern_flops: npt.NDArray[np.float64]
+    probability: npt.NDArray[np.float64]
+
+
+def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
+    """Let each text leave at the first exit whose rule holds, and at the last layer where none does.
+
+    name: how an error calls the trace. Raises `EatError` where a logit is NaN or infinite: it must not become an exit.
+    """
+    require_finite_logits(trace, name)
+    last = trace.shape["layers"]
+    heads = [depth for depth in trace.logits if policy.may_leave or depth == last]
+    depth = np.full(len(trace.labels), last, dtype=np.int64)
+    predictions = np.empty(len(trace.labels), dtype=np.int64)
+    probability = np.empty(len(trace.labels))
+    running = np.ones(len(trace.labels), dtype=bool)
+    seen: dict[int, torch.Tensor] = {}
+    for head in heads:
+        # the engine asks the live rows only; asking all gives the same, since a rule looks at each row by itself
+        seen[head] = policy.probabilities(head, torch.tensor(trace.logits[head]))
+        leaves = running & (policy.leaves(seen).numpy() | (head == last))
+        depth[leaves] = head
+        predictions[leaves] = trace.logits[head].argmax(axis=1)[leaves]
+        probability[leaves] = seen[head].amax(dim=-1).numpy()[leaves]
+        running &= ~leaves
+    return Replay(
+        predictions,
+        depth,
+        trace.fed[np.arange(len(depth)), depth - 1] / trace.lengths,
+        flops(trace, depth, heads),
+        flops(trace, depth, heads, pattern=True),
+        probability,
+    )
+
+
+def policies(
+    spec: Mapping[str, Any], temperatures: Mapping[int, float], threshold: float | None = None
+) -> dict[float | None, ExitPolicy]:
+    """The operating points of `Study.operating_spec`: threshold -> policy, ascending.
+
+    A system without thresholds has one point, `None`; so has one that keeps a promise, which is confidence at the
+    `threshold` that calibration found, another one for each seed.
+    """
+    taus: Sequence[float | None] = sorted(spec["tau"]) or [None]
+    if spec["promise"] is not None:
+        rule = tuple("confidence" if name == "risk_controlled" else name for name in spec["rule"])
+        return {None: ExitPolicy(rule, threshold, temperatures, spec["patience"])}
+    return {tau: ExitPolicy(tuple(spec["rule"]), tau, temperatures, spec["patience"]) for tau in taus}
+
+
+def bad_texts(trace: Trace, spec: Mapping[str, Any], tau: float) -> npt.NDArray[np.bool_]:
+    """Which texts the promise counts as bad at a threshold; bool (N,).
+
+    disagreement: answered otherwise than by the last exit. accuracy: answered right by the last exit and wrong before;
+    the loss of accuracy is never more than that.
+    """
+    (policy,) = policies(spec, {}, tau).values()
+    answered = replay(trace, policy).predictions
+    full = trace.logits[trace.shape["layers"]].argmax(axis=1)
+    changed: npt.NDArray[np.bool_] = answered != full
+    return changed if spec["promise"]["risk"] == "disagreement" else changed & (full == trace.labels)
+
+
+def require_finite_logits(trace: Trace, name: str) -> None:
+    """Raise `EatError` that names the trace and the exit if a logit is NaN or infinite."""
+    for depth, logits in trace.logits.items():
+        broken = int(np.sum(~np.isfinite(logits).all(axis=1)))
+        if broken:
+            raise EatError(
+                f"{name}: the logits of exit {depth} are NaN or infinite for {broken} of {len(logits)} texts; "
+                "train the system again with a lower learning rate"
+            )

@@ -1,0 +1,94 @@
+"""Which layers a model has: those it takes of its parent, and whether its exits and removals lie within them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from eat.errors import EatError, listed
+
+if TYPE_CHECKING:
+    from eat.study.config import Study
+
+
+def chosen_layers(options: Mapping[str, Any], depth: int) -> list[int]:
+    """The layer numbers taken from a model of `depth` layers.
+
+    options: `first` (the first k), `every` (n, 2n, ...) or `numbers`; all layers where none is given. Raises `EatError`
+    if the model has not so many.
+    """
+    if options.get("first"):
+        numbers = list(range(1, options["first"] + 1))
+    elif options.get("every"):
+        numbers = list(range(options["every"], depth + 1, options["every"]))
+    else:
+        numbers = list(options.get("numbers") or range(1, depth + 1))
+    if not numbers or max(numbers) > depth:
+        given = ", ".join(f"{key} {value}" for key, value in options.items() if value)
+        raise EatError(f"layers: {given} of a model that has {depth}; take at most {depth}")
+    return numbers
+
+
+def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
+    """The layers of each system, which takes them of its parent; `None` where the first parent is not known yet.
+
+    A cascade has those of all its systems together.
+
+    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key where a system
+    takes layers that its parent does not have.
+    """
+
+    @cache
+    def depth_of(name: str) -> int | None:
+        if not study.systems[name].trains:
+            depths = [depth_of(trained) for trained, _ in study.models_of(name)]
+            known = [depth for depth in depths if depth is not None]
+            return sum(known) if len(known) == len(depths) else None
+        parent = study.parent_of(name, study.stage_names(name)[0])
+        start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
+        try:
+            return None if start is None else len(chosen_layers(study.systems[name].layers.model_dump(), start))
+        except EatError as error:
+            raise EatError(f"systems.{name}.{error}") from None
+
+    return {name: depth_of(name) for name in study.systems}
+
+
+def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
+    """Refuse a removal, an exit or a weight after a layer that a system does not have.
+
+    backbones: the depth of each backbone that is known already; systems on others are checked when they train. Raises
+    `EatError` that names the key, what was found and what is allowed.
+    """
+    depths = depths_of(study, backbones)
+    for name, system in study.systems.items():
+        depth = depths[name]
+        if depth is None:
+            continue
+        heads = sorted({*system.exits.after, depth})
+        found: dict[str, list[int]] = {"reducer.after": list(system.reducer.after), "exits.after": system.exits.after}
+        for key, layers in found.items():
+            beyond = [layer for layer in layers if layer > depth]
+            if beyond:
+                raise EatError(f"systems.{name}.{key}: found layer {listed(beyond)}; the model has {depth} layers")
+        if system.cascade is not None:
+            _check_cascade(name, system.exits.after, [depths[member] or 0 for member in system.cascade])
+        for index, stage in enumerate(system.recipe):
+            for key, layers in (("exit_weights", [*stage.exit_weights]), ("train_heads", stage.train_heads or [])):
+                absent = [layer for layer in layers if layer not in heads]
+                if absent:
+                    raise EatError(
+                        f"systems.{name}.recipe.{index}.{key}: found layer {listed(absent)}, after which there is no "
+                        f"head; heads: {listed(heads)}"
+                    )
+
+
+def _check_cascade(name: str, exits: list[int], members: list[int]) -> None:
+    """The exits of a cascade are the ends of all its systems but the last; members: the layers of each."""
+    ends = [sum(members[: index + 1]) for index in range(len(members) - 1)]
+    if exits != ends:
+        raise EatError(
+            f"systems.{name}.exits.after: found [{listed(exits)}]; the systems of the cascade have "
+            f"{listed(members)} layers, so it is [{listed(ends)}]"
+        )

@@ -1,0 +1,53 @@
+"""The ablation of a study: a system, and what becomes of it without a part.
+
+A study has one ablation of one kind. *Switched off*: the trained system runs with parts off, and nothing is retrained.
+*Retrained*: each variant is a training of its own. The two answer different questions and never stand in one table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from eat.study.config import Study
+
+COLUMNS = (
+    "task", "ablation", "role", "system", "reducer", "attention", "exits", "tau", "calibration", "seeds", "n",
+    "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "delta_accuracy", "delta_low", "delta_high",
+    "mcnemar_p", "compute", "latency_ms_p50", "speedup_vs_dense", "speedup_low", "speedup_high", "avg_depth",
+    "avg_retention",
+)  # fmt: skip
+
+
+def without_variants(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table with a column `system`, but for the ablation's variants, which have a table of their own."""
+    variants = study.ablation.variants if study.ablation else []
+    return table[~table["system"].isin(variants)].reset_index(drop=True)
+
+
+def ablation_table(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an ablation at batch 1: the reference, the system with all its parts (`full`), and its variants.
+
+    summary: rows as in summary.csv, those of the variants among them. Each system stands at its chosen threshold.
+    reducer, attention, exits: what the system does in each place. compute: its FLOPs over those of the reference. The
+    differences of accuracy, with interval and test, are to the reference too.
+    """
+    ablation = study.ablation
+    assert ablation is not None
+    order = {study.reference: "reference", ablation.base: "full"} | dict.fromkeys(ablation.variants, "variant")
+    rows = summary[summary["chosen"] & (summary["batch_size"] == 1) & summary["system"].isin(list(order))]
+    parts = {name: study.systems[name] for name in order}
+    table = rows.assign(
+        ablation=ablation.kind,
+        role=rows["system"].map(order),
+        reducer=rows["system"].map({name: row.reducer.kind for name, row in parts.items()}),
+        attention=rows["system"].map({name: row.attention.kind for name, row in parts.items()}),
+        exits=rows["system"].map({name: " and ".join(row.exits.rule) or "none" for name, row in parts.items()}),
+        compute=1.0 / rows["flops_ratio"],
+    )
+    rank = {name: position for position, name in enumerate(order)}
+    return table.sort_values(["task", "system"], key=lambda c: c.map(rank) if c.name == "system" else c, kind="stable")[
+        list(COLUMNS)
+    ]

@@ -1,0 +1,141 @@
+"""Does a score of importance find the tokens that matter? Its rank correlation with gradient saliency.
+
+Each system that scores tokens runs at full depth with nothing removed, and says at each of its places how important
+every token is. Saliency is gradient x input of the dense reference for the true class (`eat.model.saliency`): one judge
+for all. Spearman's rho is taken within a text, over the tokens that may be removed, and averaged over texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from eat.model.encoder import PackedBatch
+from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.model.reducers import Reducer, Reduction, TokenView
+from eat.model.saliency import saliency_of_texts
+from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
+from eat.progress import Progress
+from eat.statistics import Estimate, proportion_interval
+
+if TYPE_CHECKING:
+    from eat.study.config import Study
+
+COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
+
+FEWEST = 4
+"""Tokens that a text must have beside the protected ones: of fewer, ranks say little."""
+
+
+class Listener(Reducer):
+    """Hears what a reducer thinks of the tokens, and removes none."""
+
+    def __init__(self, reducer: Reducer) -> None:
+        super().__init__(sorted(reducer.after), reducer.protect, reducer.dimensions)
+        self.listened = reducer
+        self.place = reducer.place
+        self.needs_received = reducer.needs_received
+        self.counts_own_query = reducer.counts_own_query
+        self.heard: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def reduce(self, view: TokenView) -> Reduction | None:
+        """Keep layer -> scores of all tokens (n,), and which of them may be removed."""
+        self.heard[view.depth] = self.listened.importance(view).float(), ~self.protected(view)
+        return None
+
+
+def scores_by_layer(model: EatForSequenceClassification, text: Encoded) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """What the model's reducer thinks of the tokens of one text: layer -> scores (t,), and which may be removed."""
+    listener = Listener(model.encoder.reducer)
+    model.encoder.reducer = listener
+    try:
+        with torch.inference_mode():
+            model.run(PackedBatch.of([text], model.device))
+    finally:
+        model.encoder.reducer = listener.listened
+    return {depth: (scores.cpu().numpy(), free.cpu().numpy()) for depth, (scores, free) in listener.heard.items()}
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's rho, ties by their mean rank; 0 where all values of one are equal."""
+    from scipy.stats import rankdata
+
+    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
+    scale = np.sqrt(np.sum(ranks[0] ** 2) * np.sum(ranks[1] ** 2))
+    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else 0.0
+
+
+def correlations(
+    model: EatForSequenceClassification, texts: Sequence[Encoded], worth: Sequence[Tensor], name: str = ""
+) -> dict[int, list[float]]:
+    """Layer -> rho of each text that has enough tokens. worth: the saliency of each text's tokens."""
+    found: dict[int, list[float]] = {depth: [] for depth in sorted(model.encoder.reducer.after)}
+    with Progress("scored", len(texts), "texts", name) as progress:
+        for text, judged in zip(texts, worth, strict=True):
+            for depth, (scores, free) in scores_by_layer(model, text).items():
+                if free.sum() >= FEWEST:
+                    found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
+            progress.advance()
+    return found
+
+
+def compare_importance(
+    study: Study, task: str, models: dict[tuple[str, int], Path], dev: Path, texts: int
+) -> pd.DataFrame:
+    """The table of a task: a row for each system that scores tokens, seed and layer.
+
+    models: (system, seed) -> folder, of the reference too. texts: so many dev texts, the first. rho is a mean over n
+    texts, with a 95 % interval (see `_mean_of`); both are NaN where n is below 2.
+    """
+    table = read_split(dev).iloc[:texts]
+    labels = [int(label) for label in table["label"]]
+    rows: list[dict[str, Any]] = []
+    for seed in study.seeds:
+        folder = models[study.reference, seed]
+        reference = load_model(folder, study.parts(study.reference))
+        encoded = encode_split(load_tokenizer(folder), table, study.tasks[task].max_length)
+        worth = saliency_of_texts(reference, encoded, labels, f"{task} saliency")
+        for system in scoring_systems(study):
+            model = load_model(models[system, seed], study.parts(system))
+            kind = study.systems[system].reducer.kind
+            for depth, found in correlations(model, encoded, worth, f"{task}/{system}").items():
+                mean = _mean_of(found)
+                key = {"task": task, "system": system, "seed": seed, "kind": kind, "layer": depth}
+                rows.append(key | {"n": len(found), "rho": mean.value, "rho_low": mean.low, "rho_high": mean.high})
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _mean_of(values: Sequence[float]) -> Estimate:
+    """The mean of correlations, with its 95 % interval by the normal approximation.
+
+    Values that are all the same show no spread. The interval is then Wilson's, as if -1 and 1 were the two outcomes of
+    a trial: the widest that a mean of so many values can have.
+    """
+    if len(values) < 2:
+        return Estimate(math.nan, math.nan, math.nan)
+    mean, n = float(np.mean(values)), len(values)
+    if min(values) == max(values):
+        low, high = proportion_interval(n * (1 + mean) / 2, n)
+        return Estimate(mean, 2 * low - 1, 2 * high - 1)
+    half = 1.96 * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half)
+
+
+def scoring_systems(study: Study) -> list[str]:
+    """The systems whose reducer has a score of importance; of those that score alike, the one that was trained.
+
+    Alike score rows that run the same weights with the same reducer and attention, whatever their exits and precision.
+    """
+    found: dict[str, str] = {}
+    for name, row in sorted(study.systems.items(), key=lambda item: item[1].weights_of is not None):
+        if row.reducer.kind not in ("none", "merging"):
+            score = (study.models_of(name), row.reducer.model_dump(), row.attention.model_dump())
+            found.setdefault(repr(score), name)
+    return list(found.values())
