@@ -73,7 +73,7 @@ gpu:
 	$(PYTHON) -m eat.cli gpu $(PART) --out $(OUT)
 
 schema: .venv/installed
-	$(ACTIVATE) && python -m eat.study.config > config/schema.json
+	$(ACTIVATE) && python -m eat.study.schema > config/schema.json
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

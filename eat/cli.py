@@ -112,7 +112,7 @@ def _diff(options: argparse.Namespace) -> None:
     """Compare two states; each comes from the workflow's own command, or is what lies in the results now."""
     from eat.compare.render import compare
     from eat.compare.states import State, read_state
-    from eat.study.config import load_study
+    from eat.study.loading import load_study
     from eat.study.paths import StudyPaths
 
     study = load_study(options.config)

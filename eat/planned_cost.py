@@ -16,9 +16,11 @@ import pandas as pd
 from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.prepare.backbones import known_depths
-from eat.study.config import Study, System, Task
 from eat.study.depths import depths_of
 from eat.study.paths import StudyPaths
+from eat.study.study import Study
+from eat.study.systems import System
+from eat.study.tasks import Task
 
 ASSUMPTIONS = (
     "A unit of work is one token in one layer. Attention's growth with the square of the length is left out.",

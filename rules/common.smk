@@ -24,7 +24,8 @@ if not workflow.current_basedir.is_local:
 # not workflow.basedir, which is another folder if this project is a module of another workflow
 sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
-from eat.study.config import canonical_json, load_study, read_mapping
+from eat.validation import canonical_json
+from eat.study.loading import load_study, read_mapping
 from eat.study.depths import check_depths
 from eat.errors import EatError
 from eat.study.paths import (

@@ -9,7 +9,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from eat.prepare.sources import Texts
 from eat.prepare.sources.glue import GLUE
-from eat.study.config import HubBackbone, HubSource
+from eat.study.backbones import HubBackbone
+from eat.study.tasks import HubSource
 
 
 def snapshot(home: Path, kind: str, repository: str, revision: str) -> Path:

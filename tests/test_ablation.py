@@ -12,10 +12,12 @@ from test_summary import files_of, study_of
 from eat.errors import EatError
 from eat.figures.ablation import TITLES, plot_ablation
 from eat.files import read_json, read_table
-from eat.study.config import Study, canonical_json, load_study
+from eat.study.loading import load_study
+from eat.study.study import Study
 from eat.summarize.ablation import COLUMNS
 from eat.summarize.buckets import bucket_rows
 from eat.summarize.summary import CURVES, summarize
+from eat.validation import canonical_json
 
 OFF: dict[str, Any] = {
     "eat-no-exit": {"weights_of": "eat", "exits": {"rule": [], "tau": []}},

@@ -21,7 +21,8 @@ from eat.model.checkpoints import read_config, require_tables, sizes_of
 from eat.prepare.backbones import BACKBONE_FILES, MINILM, MINILM_FOLDER, MINILM_SHA256, MINILM_SIZES, fetch_backbone
 from eat.prepare.packages import package_files
 from eat.prepare.suitability import check_folders, check_lengths, needs_of
-from eat.study.config import FolderBackbone, PackagedBackbone, Study
+from eat.study.backbones import FolderBackbone, PackagedBackbone
+from eat.study.study import Study
 
 
 @needs(MINILM)

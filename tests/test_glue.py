@@ -16,7 +16,7 @@ from eat.files import read_table
 from eat.prepare.sources import Texts, read_source, source_files
 from eat.prepare.sources.glue import GLUE, unquoted
 from eat.prepare.splits import SPLITS, hold_out, normalise, parts_of, prepare_text
-from eat.study.config import GlueDirSource, Splits, Task
+from eat.study.tasks import GlueDirSource, Splits, Task
 
 ALL = dict.fromkeys(SPLITS)
 

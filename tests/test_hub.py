@@ -14,7 +14,8 @@ from eat.errors import DamagedFile, EatError
 from eat.prepare.backbones import fetch_backbone
 from eat.prepare.sources import read_source
 from eat.prepare.sources.glue import GLUE
-from eat.study.config import GlueDirSource, HubBackbone, HubSource
+from eat.study.backbones import HubBackbone
+from eat.study.tasks import GlueDirSource, HubSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 

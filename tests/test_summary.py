@@ -22,7 +22,8 @@ from eat.files import read_json, write_json, write_table
 from eat.results.columns import COST_COLUMNS
 from eat.results.trace import Trace
 from eat.statistics import mcnemar_p, median_ratio
-from eat.study.config import Study, load_study
+from eat.study.loading import load_study
+from eat.study.study import Study
 from eat.summarize.buckets import adapts_by, bucket_rows
 from eat.summarize.promises import promise_rows
 from eat.summarize.summary import (

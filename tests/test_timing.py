@@ -31,7 +31,8 @@ from eat.model.exits import ExitPolicy
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer
 from eat.progress import Progress
 from eat.results.trace import Trace
-from eat.study.config import Study, Timing
+from eat.study.study import Study
+from eat.study.timing import Timing
 from eat.timing import timing
 from eat.timing.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
 from eat.trace.recording import record_trace

@@ -35,7 +35,8 @@ from eat.finetune.training import StageInputs, annealing, build_model, newest_ch
 from eat.machine import cpu_name
 from eat.model.hugging_face import load_model
 from eat.model.weights import read_checkpoint
-from eat.study.config import Distillation, Study
+from eat.study.recipes import Distillation
+from eat.study.study import Study
 from eat.trace.recording import record_trace
 
 STEPS, OFTEN = 12, 3

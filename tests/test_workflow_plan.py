@@ -23,7 +23,7 @@ import yaml
 from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
-from eat.study.config import load_study
+from eat.study.loading import load_study
 from workflow_scripts._sources import sources_of
 
 SHIPPED = (

@@ -35,7 +35,8 @@ from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
-from eat.study.config import Study, load_study
+from eat.study.loading import load_study
+from eat.study.study import Study
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 GOOD = [f"good{letter}" for letter in "abcdefghij"]

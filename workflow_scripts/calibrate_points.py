@@ -17,7 +17,7 @@ def main() -> None:
 
     from eat.calibrate.operating_points import task_operating_points
     from eat.files import write_table
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
 
     study = study_of_json(arguments.study)

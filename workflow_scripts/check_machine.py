@@ -14,7 +14,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.engines.requirements import require_machine
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
 
     for note in require_machine(study_of_json(arguments.study)):
         print(note, file=sys.stderr)

@@ -13,8 +13,9 @@ from eat.prepare.backbones import known_depths
 from eat.prepare.sources import source_files
 from eat.prepare.splits import divided_text
 from eat.prepare.suitability import check_folders, check_lengths
-from eat.study.config import FileSource, load_study
 from eat.study.depths import check_depths
+from eat.study.loading import load_study
+from eat.study.tasks import FileSource
 from workflow_scripts._command import run
 
 

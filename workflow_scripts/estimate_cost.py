@@ -32,7 +32,7 @@ def main() -> None:
         timing_memory_bytes,
         totals,
     )
-    from eat.study.config import load_study
+    from eat.study.loading import load_study
 
     study, finished = load_study(arguments.config), Finished(load_study(arguments.finished))
     started = time.perf_counter()

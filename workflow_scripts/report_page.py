@@ -31,7 +31,7 @@ def main() -> None:
     import eat
     from eat.files import read_json, sha256_of
     from eat.report.render import render_report
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
 
     study = study_of_json(arguments.study)

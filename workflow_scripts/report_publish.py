@@ -16,7 +16,7 @@ from workflow_scripts._command import run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
 
     from eat.errors import EatError
     from eat.files import write_table, write_text
-    from eat.study.config import load_study
+    from eat.study.loading import load_study
     from eat.summarize.ablation import ablation_table, without_variants
 
     study = load_study(arguments.config)

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from eat.errors import EatError, listed
-from eat.study.config import load_study
+from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES

@@ -14,7 +14,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the folder of the study's results")
     arguments = parser.parse_args()
 
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
     from eat.summarize.buckets import bucket_rows
     from eat.summarize.promises import promise_rows
     from eat.summarize.summary import TaskInputs, summarize

@@ -19,7 +19,7 @@ def main() -> None:
 
     from eat.files import only_one, read_json, write_json, write_table
     from eat.results.calibrated import temperatures_of, threshold_of
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
     from eat.timing.timing import TimedSystem, time_task
 

@@ -19,7 +19,7 @@ def main() -> None:
     import torch
 
     from eat.files import write_table
-    from eat.study.config import study_of_json
+    from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
     from eat.trace.importance import compare_importance, scoring_systems
 

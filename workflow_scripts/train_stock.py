@@ -50,7 +50,7 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     from eat.finetune.training import CountedSteps
     from eat.model.tokenizer import copy_tokenizer, read_split
     from eat.progress import Progress
-    from eat.study.config import load_study
+    from eat.study.loading import load_study
     from eat.study.paths import StudyPaths
 
     study = load_study(config)

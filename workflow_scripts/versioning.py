@@ -26,8 +26,9 @@ from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
 from eat.interrupts import output_of
 from eat.progress import counted
-from eat.study.config import Study, load_study, read_mapping
+from eat.study.loading import load_study, read_mapping
 from eat.study.paths import StudyPaths
+from eat.study.study import Study
 from workflow_scripts._command import run
 from workflow_scripts._records import (
     RECORDS_ARE_LOST,

@@ -23,7 +23,8 @@ from eat.files import write_text
 from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
 from eat.prepare.sources import source_files
-from eat.study.config import Study, load_study, read_mapping
+from eat.study.loading import load_study, read_mapping
+from eat.study.study import Study
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
 from workflow_scripts._records import RECORDS_ARE_LOST

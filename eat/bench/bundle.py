@@ -77,7 +77,7 @@ def _halve_weights(folder: Path) -> None:
 
     from eat.model.weights import read_tensors
     from eat.prepare.backbones import fetch_backbone
-    from eat.study.config import PackagedBackbone
+    from eat.study.backbones import PackagedBackbone
 
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary) / WEIGHTS

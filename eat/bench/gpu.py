@@ -261,7 +261,7 @@ def _parts(
 def _imports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
     """Import the module that needs the wheels, and with it all of them."""
     try:
-        import eat.study.config  # noqa: F401
+        import eat.study.loading  # noqa: F401
     except ImportError as error:
         here = platform.python_version()
         raise EatError(f"{error}; the bundle's wheels are for Python {manifest['python']}, this is {here}") from None

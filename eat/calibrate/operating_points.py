@@ -26,7 +26,7 @@ from eat.results.trace import Trace
 from eat.statistics import macro_f1, positive_f1
 
 if TYPE_CHECKING:
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 COLUMNS = (
     "task", "system", "seed", "split", "tau", "calibration", "chosen", "within_budget", "n", "accuracy", "macro_f1",

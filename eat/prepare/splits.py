@@ -21,7 +21,7 @@ from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
 from eat.prepare.sources import Texts, is_empty, read_source
 from eat.progress import Progress, counted, warn
-from eat.study.config import Splits, Task
+from eat.study.tasks import Splits, Task
 
 SPLITS = ("train", "calibration", "dev")
 

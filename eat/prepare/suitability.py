@@ -7,7 +7,8 @@ from pathlib import Path
 from eat.errors import EatError
 from eat.prepare.backbones import folder_backbone, known_sizes, require_usable
 from eat.prepare.sources import has_pairs
-from eat.study.config import FolderBackbone, Study
+from eat.study.backbones import FolderBackbone
+from eat.study.study import Study
 
 
 def needs_of(study: Study) -> tuple[int, bool]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from eat.errors import EatError, listed
 
 if TYPE_CHECKING:
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 
 def chosen_layers(options: Mapping[str, Any], depth: int) -> list[int]:

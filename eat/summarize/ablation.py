@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 if TYPE_CHECKING:
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 COLUMNS = (
     "task", "ablation", "role", "system", "reducer", "attention", "exits", "tau", "calibration", "seeds", "n",

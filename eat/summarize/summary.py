@@ -33,7 +33,7 @@ from eat.summarize.ablation import ablation_table, without_variants
 from eat.summarize.cost_model import cost_curve
 
 if TYPE_CHECKING:
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 Floats = npt.NDArray[np.float64]
 

@@ -38,8 +38,9 @@ from eat.model.weights import STOCK_ATTENTION, to_stock
 from eat.progress import Progress
 from eat.results.replay import Replay, policies, replay
 from eat.results.trace import Trace
-from eat.study.config import Study, Timing
 from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
+from eat.study.study import Study
+from eat.study.timing import Timing
 
 ALLOWED_SHARE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.02, "int8": 0.005}
 """The part of the texts that may be answered otherwise than in the trace, each at a tie that rounding can turn.

@@ -26,7 +26,7 @@ from eat.progress import Progress
 from eat.statistics import Estimate, proportion_interval
 
 if TYPE_CHECKING:
-    from eat.study.config import Study
+    from eat.study.study import Study
 
 COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
 

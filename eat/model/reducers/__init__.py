@@ -3,7 +3,7 @@
 A reducer declares its *place* in the layer and what it *needs*, and answers with the tokens to keep, or with merged
 ones. The encoder removes the others physically: they are indexed away, not masked. A reducer that learns weakens tokens
 while it does so, in a stage with `removal: soft`. Each kind is a module here, an entry of `REDUCERS`, and a class of
-options in `eat/study/config.py`.
+options in `options.py`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from eat.prepare.sources.glue import GLUE, glue_files, read_glue_dir
 from eat.prepare.sources.hub import read_hub
 from eat.prepare.sources.packaged import read_packaged
 from eat.prepare.sources.texts import Texts, is_empty
-from eat.study.config import FileSource, GlueDirSource, HubSource, Source
+from eat.study.tasks import FileSource, GlueDirSource, HubSource, Source
 
 __all__ = ["Texts", "has_pairs", "is_empty", "read_source", "source_files"]
 

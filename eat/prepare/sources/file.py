@@ -15,7 +15,7 @@ import pandas as pd
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import sha256_of
 from eat.prepare.sources.texts import Texts, is_empty
-from eat.study.config import FileSource
+from eat.study.tasks import FileSource
 
 
 def read_file(source: FileSource) -> Texts:

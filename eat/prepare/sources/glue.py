@@ -18,7 +18,7 @@ import pandas as pd
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, sha256_of
 from eat.prepare.sources.texts import Texts
-from eat.study.config import GlueDirSource
+from eat.study.tasks import GlueDirSource
 
 UNLABELLED = "-"
 

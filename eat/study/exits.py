@@ -1,0 +1,81 @@
+"""Where a system may exit early, and by which rule."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from eat.errors import listed
+from eat.model.exit_rules import WITH_THRESHOLD, Rule
+from eat.validation import Distinct, Fraction, Layer, Strict
+
+
+class Promise(Strict):
+    """What a risk-controlled exit promises: with probability 1 - delta its risk is at most epsilon."""
+
+    epsilon: Fraction = Field(description="The largest risk.")
+    delta: Fraction = Field(0.1, description="The probability with which the promise may be broken.")
+    risk: Literal["disagreement", "accuracy"] = Field(
+        "disagreement",
+        description="disagreement: the part of the texts answered otherwise than by the same system without early "
+        "exits; accuracy: the part that it answers right and the early exit wrong.",
+    )
+
+
+class Exits(Strict):
+    """Where the model may answer before its last layer, and by which rule it does."""
+
+    after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
+    read: Literal["cls", "mean", "attention"] = Field(
+        "cls",
+        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
+        "(FastBERT).",
+    )
+    head: Literal["linear", "bert"] = Field(
+        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
+    )
+    rule: Distinct[Literal[Rule, "risk_controlled"]] = Field(
+        default=[],
+        description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
+        "fastest threshold of `tau` that keeps `promise`.",
+    )
+    patience: int = Field(
+        1,
+        ge=1,
+        description="Rule agreement: how many exits in a row must agree with the one before (PABEE's patience).",
+    )
+    promise: Promise | None = Field(None, description="What the rule risk_controlled holds to.")
+    tau: Distinct[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
+        default=[], description="Thresholds on certainty; each is an operating point. 1 never leaves early."
+    )
+
+    @model_validator(mode="after")
+    def _rule_and_thresholds(self) -> Self:
+        needs_tau = bool({*WITH_THRESHOLD, "risk_controlled"} & set(self.rule))
+        if needs_tau != bool(self.tau):
+            raise ValueError(
+                f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
+                "need tau, and no other rule has it"
+            )
+        if ("risk_controlled" in self.rule) != (self.promise is not None):
+            raise ValueError(
+                f"rule [{listed(self.rule)}] {'without' if self.promise is None else 'with'} a promise; "
+                "risk_controlled needs `promise`, and no other rule has it"
+            )
+        if self.promise is not None and {"confidence", "entropy"} & set(self.rule):
+            raise ValueError(
+                f"rule [{listed(self.rule)}]: risk_controlled chooses the only threshold; leave the others out"
+            )
+        if self.rule and not self.after:
+            raise ValueError("a rule without `after`; name the layers after which a text may leave")
+        if "agreement" in self.rule and len(self.after) < self.patience + 1:
+            raise ValueError(
+                f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the one before, so "
+                f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"
+            )
+        return self
+
+
+RULES = ("rule", "patience", "promise", "tau")
+"""The keys of `Exits` that say when a text leaves, and not where: no trace depends on them."""

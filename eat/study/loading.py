@@ -1,0 +1,105 @@
+"""Reading a study: from YAML, from what Snakemake made of it, or from the JSON that a rule hands to its command."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from eat.errors import EatError
+from eat.study.backbones import Backbone
+from eat.study.messages import joined, lines_of
+from eat.study.study import Study
+from eat.study.tasks import Task
+
+_Item = TypeVar("_Item")
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Plain values alone, and no key twice: of two, YAML would take the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
+def load_study(source: Path | str | Mapping[str, Any]) -> Study:
+    """Read a study from a YAML file or a dictionary.
+
+    Raises `EatError` that names each wrong key, what was found and what is allowed, a line each.
+    """
+    if isinstance(source, Mapping):
+        return _validated(dict(source), "configuration")
+    return _validated(read_mapping(source), str(source))
+
+
+def study_of_json(text: str) -> Study:
+    """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
+    return _parsed(TypeAdapter(Study), text, "--study", ())
+
+
+def task_of_json(name: str, text: str) -> Task:
+    """The same for one task's entry of the configuration."""
+    return _parsed(TypeAdapter(Task), text, "--spec", ("tasks", name))
+
+
+def backbone_of_json(name: str, text: str) -> Backbone:
+    """The same for one backbone's entry."""
+    return _parsed(TypeAdapter(Backbone), text, "--spec", ("backbones", name))
+
+
+def _parsed(adapter: TypeAdapter[_Item], text: str, option: str, key: tuple[str, ...]) -> _Item:
+    """What an option of a command holds as JSON; in a configuration it stands at `key`."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise EatError("\n".join(f"{option}: {line}" for line in lines_of(error, key))) from None
+
+
+def read_mapping(path: Path | str) -> dict[str, Any]:
+    """The keys of a YAML file, not yet validated.
+
+    Raises `EatError` where it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
+    key twice), or holds no mapping.
+    """
+    try:
+        value = _PlainLoader(Path(path).read_text(encoding="utf-8")).get_single_data()
+    except OSError as error:
+        raise EatError(f"{path}: no configuration file that can be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise EatError(f"{path}: not UTF-8 text; save it as UTF-8") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: `!!int x`, and [[[[ without end
+        raise EatError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise EatError(f"{path}: holds {type(value).__name__}, not a mapping of keys; see config/config.yaml")
+    return value
+
+
+def _validated(value: dict[str, Any], origin: str) -> Study:
+    try:
+        study = Study.model_validate(value)
+    except ValidationError as error:
+        raise EatError("\n".join(f"{origin}: {line}" for line in lines_of(error))) from None
+    for key, truth in _truth_values(value, ()):
+        # Python would count it as 0 or 1
+        raise EatError(f"{origin}: {joined(key)}: found {truth}; no key takes a truth value (in YAML yes, no, on, off)")
+    return study
+
+
+def _truth_values(value: Any, key: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], bool]]:
+    """Every truth value within a validated configuration, with its key."""
+    if isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, below in value.items():
+            yield from _truth_values(below, (*key, name))
+    elif isinstance(value, list):
+        for index, below in enumerate(value):
+            yield from _truth_values(below, (*key, index))

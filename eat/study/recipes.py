@@ -1,0 +1,103 @@
+"""The recipe of a system: the stages that train it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from eat.validation import Distinct, Layer, Name, NonNegative, Positive, Strict
+
+SELF = "self"
+"""The teacher of a model that distils its last head into the others."""
+
+
+class Distillation(Strict):
+    """Equation 2 of the paper: mu T^2 KL(teacher || student)."""
+
+    teacher: Name = Field(
+        description="A system of this study, whose logits are read from its trace; or `self`: the last head teaches "
+        "the others (FastBERT)."
+    )
+    mu: Positive = Field(0.5, description="Weight of the term.")
+    temperature: Positive = Field(2.0, description="T, which softens both distributions.")
+    onto: Literal["last", "all"] = Field(
+        "last",
+        description="The exits that learn from the teacher: the last, as in the paper, or all, each weighted by its "
+        "lambda of equation 1.",
+    )
+    labels: NonNegative = Field(1.0, description="Weight of equation 1 beside it; 0 learns from the teacher alone.")
+    divergence: Literal["forward", "reverse"] = Field(
+        "forward",
+        description="forward: KL(teacher || student), as in the paper and in FastBERT's code; reverse: "
+        "KL(student || teacher), as FastBERT and Magic Pyramid print it.",
+    )
+
+    @model_validator(mode="after")
+    def _others_learn(self) -> Self:
+        if self.teacher == SELF and self.onto == "last":
+            raise ValueError("teacher: self with onto: last; the last head teaches the others: set onto to all")
+        return self
+
+
+class Annealing(Strict):
+    """When the pruning ratio rises from 0 to the reducer's, linearly, step by step."""
+
+    start_epoch: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    end_epoch: Positive = 3.0
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if self.end_epoch < self.start_epoch:
+            raise ValueError(f"annealing ends at epoch {self.end_epoch:g}, before it starts at {self.start_epoch:g}")
+        return self
+
+
+class Stage(Strict):
+    """One fine-tuning job: a loss (equation 3), the weights it starts from, and what is frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: Name = Field("finetune", description="Names the stage's folder.")
+    start_from: Name | None = Field(
+        None,
+        alias="from",
+        description="`backbone`, an earlier stage of this recipe, or another system. Default: the stage before, or the "
+        "backbone for the first.",
+    )
+    epochs: Positive = 3.0
+    learning_rate: Positive | None = Field(None, description="Peak rate, in place of the task's or the study's.")
+    exit_weights: dict[Layer, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
+        default={},
+        description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for every other. Put layers "
+        "in quotes: `dvc params diff` reads no other keys.",
+    )
+    distill: Distillation | None = None
+    anneal: Annealing | None = Field(None, description="Default: the full pruning ratio from the first step.")
+    train_heads: Distinct[Layer] | None = Field(
+        None,
+        min_length=1,
+        description="Train only the heads after these layers, on a frozen encoder. Default: train everything.",
+    )
+    removal: Literal["hard", "soft"] = Field(
+        "hard",
+        description="soft: a reducer that learns weakens tokens and learns which; hard: it removes them by what it has "
+        "learned, and stays as it is.",
+    )
+    reducer_learning_rate: Positive | None = Field(
+        None, description="Peak rate of the reducer's own parameters. Default: that of the stage."
+    )
+
+    @model_validator(mode="after")
+    def _anneals_to_the_end(self) -> Self:
+        if self.anneal is not None and self.anneal.end_epoch > self.epochs:
+            raise ValueError(
+                f"anneal.end_epoch is {self.anneal.end_epoch:g}, but the stage has {self.epochs:g} epochs: the full "
+                "pruning ratio would never be reached; end it by then"
+            )
+        return self
+
+    @property
+    def teacher(self) -> str | None:
+        """The system whose logits it learns from, if any other."""
+        return self.distill.teacher if self.distill is not None and self.distill.teacher != SELF else None

@@ -1,0 +1,265 @@
+"""What a study consists of: its tasks, its systems, how it trains and measures.
+
+A *system* is a row: a backbone, its layers, a token reducer, an attention pattern, exits, a last head and a recipe. It
+is never a class: every system is the one packed encoder with these parts put in. The models refuse unknown keys, so a
+misspelt option cannot be ignored in silence. `eat.study.loading` reads a study; `eat.study.checks` refuses one whose
+sections do not go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from eat.errors import EatError, listed
+from eat.study.ablation import Ablation
+from eat.study.backbones import Backbone
+from eat.study.calibration import Calibration
+from eat.study.checks import check_sections
+from eat.study.exits import RULES, Exits
+from eat.study.messages import joined
+from eat.study.precisions import Device
+from eat.study.recipes import Annealing, Stage
+from eat.study.systems import Layers, System
+from eat.study.tasks import Task
+from eat.study.timing import Timing, Tracing
+from eat.study.training import Training
+from eat.validation import Distinct, Name, OutsidePath, Strict, canonical_json
+
+
+class Study(Strict):
+    """Everything that one run of the workflow rebuilds."""
+
+    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
+        description="Names data/{study}/ and results/{study}/."
+    )
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
+    reference: Name = Field(description="The dense system that plays BERT; speed-ups are against its stock export.")
+    accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
+    )
+    glue_dir: OutsidePath | None = Field(
+        None,
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+    )
+    backbones: dict[Name, Backbone] = Field(min_length=1)
+    tasks: dict[Name, Task] = Field(min_length=1)
+    systems: dict[Name, System] = Field(min_length=1)
+    training: Training = Training()
+    calibration: Calibration = Calibration()
+    trace: Tracing = Tracing()
+    timing: Timing = Timing()
+    importance_texts: int | None = Field(
+        None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
+    )
+    ablation: Ablation | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_over(cls, value: Any) -> Any:
+        """Fill the rows that run another system's weights from that system's row."""
+        systems = value.get("systems") if isinstance(value, Mapping) else None
+        if not isinstance(systems, Mapping):
+            return value
+        return {**value, "systems": {name: _taken_over(name, row, systems) for name, row in systems.items()}}
+
+    @model_validator(mode="after")
+    def _sections_go_together(self) -> Self:
+        check_sections(self)
+        return self
+
+    def parents(self, name: str) -> list[str]:
+        """The systems that must be trained before `name`: whose weights it runs or starts from, and its teachers."""
+        if not self.systems[name].trains:
+            return [system for system, _ in self.models_of(name)]
+        starts = [self.parent_of(name, stage) for stage in self.stage_names(name)]
+        found = [start[0] for start in starts if start is not None and start[0] != name]
+        found += [stage.teacher for stage in self.systems[name].recipe if stage.teacher is not None]
+        return list(dict.fromkeys(found))
+
+    def stage(self, system: str, stage: str) -> Stage:
+        """A stage by name. Raises `EatError` if the system has none of that name."""
+        for candidate in self.systems[system].recipe:
+            if candidate.name == stage:
+                return candidate
+        raise EatError(f"system {system!r} has no stage {stage!r}; its stages: {listed(self.stage_names(system))}")
+
+    def stage_names(self, system: str) -> list[str]:
+        """The stages of a system in the order they are trained; none where it runs another's weights."""
+        return [stage.name for stage in self.systems[system].recipe]
+
+    def models_of(self, system: str) -> list[tuple[str, str]]:
+        """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's.
+
+        One, but for a cascade, which has one for each system that it asks.
+        """
+        row = self.systems[system]
+        return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
+
+    def titles(self) -> dict[str, str]:
+        """What the report calls each task."""
+        return {name: task.title or name for name, task in self.tasks.items()}
+
+    def trained_task(self, task: str) -> str:
+        """The task whose models a task runs: itself, unless it names another."""
+        return self.tasks[task].models_of or task
+
+    @property
+    def trace_device(self) -> Device:
+        """Where systems are traced: `trace.device`, or where they are timed."""
+        return self.trace.device or self.timing.device
+
+    def parts(self, system: str) -> dict[str, Any]:
+        """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
+        row = self.systems[system]
+        return {
+            "reducer": row.reducer.plain(),
+            "attention": row.attention.plain(),
+            "exits": row.exits.after,
+            "precision": row.precision,
+        }
+
+    def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
+        """The (system, stage) whose weights a stage starts from; `None` for the backbone."""
+        names = self.stage_names(system)
+        index = names.index(stage)
+        source = self.systems[system].recipe[index].start_from
+        if source is None:
+            source = names[index - 1] if index else "backbone"
+        if source == "backbone":
+            return None
+        if source in names[:index]:
+            return system, source
+        return source, self.stage_names(source)[-1]
+
+    def stretched(self, task: str, stage: Stage) -> Stage:
+        """A stage as it is trained on a task: with the task's epochs, and its annealing over the same part of them."""
+        options = self.tasks[task]
+        epochs = options.epochs.get(stage.name, options.epochs_scale * stage.epochs)
+        scale = epochs / stage.epochs
+        anneal = stage.anneal and Annealing(
+            start_epoch=scale * stage.anneal.start_epoch, end_epoch=scale * stage.anneal.end_epoch
+        )
+        return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
+
+    def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
+        """All that determines a stage's weights besides its data, its parent and its seed.
+
+        Thresholds and rules are left out, so that changing them trains nothing again.
+        """
+        row = self.systems[system]
+        chosen = self.stage(system, stage)
+        rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
+        batch_size = self.tasks[task].batch_size or self.training.batch_size
+        is_first = self.stage_names(system)[0] == stage
+        return {
+            "max_length": self.tasks[task].max_length,
+            # a later stage starts from this system's own layers, which are chosen already
+            "layers": (row.layers if is_first else Layers()).plain(),
+            "reducer": row.reducer.plain(),
+            "attention": row.attention.plain(),
+            "exits": {"after": row.exits.after, "read": row.exits.read, "head": row.exits.head},
+            "last_head": row.last_head,
+            "stage": self.stretched(task, chosen).plain() | {"learning_rate": rate},
+            # threads are left out: more of them are no reason to train again
+            "training": self.training.model_dump(mode="json", exclude={"threads"})
+            | {"learning_rate": rate, "batch_size": batch_size},
+        }
+
+    def view(self, tasks: Sequence[str], keep: Sequence[str] = (), rules: bool = True) -> str:
+        """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
+
+        Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
+        `trace` and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and
+        `ablation` that is not named in `keep`, are set to their defaults, so that changing them leaves the job's
+        parameters as they were. So are the rules by which texts leave, their thresholds, patience and promises,
+        unless `rules`.
+        """
+        fixed: dict[str, Any] = {"training": Training(), "trace": Tracing()}
+        if "timing" not in keep:
+            fixed["timing"] = Timing()
+        if "calibration" not in keep:
+            fixed["calibration"] = Calibration()
+        if "importance_texts" not in keep:
+            fixed["importance_texts"] = None
+        if "accuracy_budget" not in keep:
+            fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
+        fixed["glue_dir"] = None
+        if "ablation" not in keep:
+            fixed["ablation"] = None
+        of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
+        needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
+        of_tasks: dict[str, Any] = {} if "titles" in keep else {"title": None}
+        fixed["tasks"] = {name: self.tasks[name].model_copy(update=of_tasks) for name in needed}
+        no_rules = {name: Exits.model_fields[name].get_default(call_default_factory=True) for name in RULES}
+        fixed["systems"] = {
+            name: system.model_copy(
+                update={
+                    **of_systems,
+                    "recipe": [Stage(name=stage.name) for stage in system.recipe],
+                    "exits": system.exits if rules else system.exits.model_copy(update=no_rules),
+                }
+            )
+            for name, system in self.systems.items()
+        }
+        return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
+
+    def calibration_of(self, system: str) -> Calibration:
+        """How a system's exits are calibrated."""
+        return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
+
+    def operating_spec(self, system: str) -> dict[str, Any]:
+        """What turns a system's trace into operating points: rule, thresholds, patience, promise, calibration."""
+        exits, calibration = self.systems[system].exits, self.calibration_of(system)
+        return {
+            "rule": exits.rule,
+            "tau": exits.tau,
+            "patience": exits.patience,
+            "promise": None if exits.promise is None else exits.promise.plain(),
+            # the texts that a promise is tested on must not have fitted what is tested
+            "calibration": calibration.mode if exits.promise is None else "raw",
+            "bins": calibration.bins,
+        }
+
+    def calibration_spec(self, system: str) -> dict[str, Any]:
+        """What is fitted on the calibration split: the temperatures, and the threshold that keeps a promise."""
+        spec = self.operating_spec(system)
+        fitted = {"mode": spec["calibration"], "bins": spec["bins"]}
+        if spec["promise"] is not None:
+            fitted |= {key: spec[key] for key in ("promise", "rule", "tau", "patience")}
+        return fitted
+
+
+def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
+    """A row with `weights_of`, filled from the row it names; what else is wrong is said when the rows are validated.
+
+    A cascade takes backbone, layers and last head from its first system.
+
+    Raises `ValueError` where that row trains no weights: without it, other keys would seem to be missing.
+    """
+    if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
+        first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None
+        shared = ("backbone", "layers", "last_head")
+        taken = {key: first[key] for key in shared if key in first} if isinstance(first, Mapping) else {}
+        return {**taken, "recipe": [], **row}
+    if not isinstance(row, Mapping) or not isinstance(row.get("weights_of"), str):
+        return row
+    trained = [
+        other
+        for other, one in systems.items()
+        if not (isinstance(one, Mapping) and (one.get("weights_of") or one.get("cascade")))
+    ]
+    if row["weights_of"] not in trained:
+        raise ValueError(
+            f"systems.{joined([name])}.weights_of: {row['weights_of']!r} trains no weights here; "
+            f"known: {listed(joined([other]) for other in trained)}"
+        )
+    base = systems[row["weights_of"]]
+    if not isinstance(base, Mapping):
+        return row
+    filled = {**base, "recipe": [], **row}
+    if isinstance(base.get("exits"), Mapping) and isinstance(row.get("exits"), Mapping):
+        filled["exits"] = {**base["exits"], **row["exits"]}
+    return filled

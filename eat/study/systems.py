@@ -1,0 +1,120 @@
+"""The section `systems` of a study: a row names a backbone, its parts, and the recipe that trains it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, field_validator, model_validator
+
+from eat.errors import listed
+from eat.model.reducers.options import LEARNED, AnyReducer, Reducer
+from eat.study.calibration import CalibrationMode
+from eat.study.exits import Exits
+from eat.study.precisions import Precision
+from eat.study.recipes import Stage
+from eat.validation import Distinct, Layer, Name, Strict
+
+
+class Layers(Strict):
+    """Which layers of the parent model are taken; all of them where nothing is said."""
+
+    first: int | None = Field(None, ge=1, description="The first k layers.")
+    every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
+    numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"layers gives {listed(given)}; give one of them")
+        return self
+
+
+class Attention(Strict):
+    """Which pairs of tokens attend to each other."""
+
+    kind: Literal["dense", "window"] = "dense"
+    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
+    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+
+
+def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
+    """A row names a backbone, or takes it over with another system's weights."""
+    schema["allOf"] = [{"anyOf": [{"required": [key]} for key in ("backbone", "weights_of", "cascade")]}]
+    schema["required"] = [key for key in schema["required"] if key != "backbone"]
+
+
+class System(Strict):
+    """A row: a backbone with its parts and the recipe that trains it, or another system's weights run otherwise."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_backbone_or_weights_of)
+
+    weights_of: Name | None = Field(
+        None,
+        description="Run the weights of this system, which trains nothing. Whatever is not given is taken from it; "
+        "reducer, attention, the exits used, their rule and the precision may differ.",
+    )
+    cascade: Distinct[Name] | None = Field(
+        None,
+        min_length=2,
+        description="Ask these dense systems one after another, each for what those before were unsure of, by the rule "
+        "of `exits`; trains nothing. Layers count through: after a first system of 3 layers, `after: [3]`.",
+    )
+    backbone: Name
+    layers: Layers = Layers()
+    reducer: AnyReducer = Reducer()
+    attention: Attention = Attention()
+    exits: Exits = Exits()
+    last_head: Literal["bert", "distilbert", "linear"] = Field(
+        "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
+    )
+    precision: Precision = Field(
+        "float32",
+        description="What it runs in, when traced and timed; int8 for the CPU. It is refused on a machine where it "
+        "takes more than twice as long as float32, or is computed wrongly.",
+    )
+    calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
+    recipe: list[Stage] = [Stage()]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it always does the same work: every layer, every token, every pair."""
+        return self.reducer.kind == "none" and self.attention.kind == "dense" and not self.exits.rule
+
+    @field_validator("recipe")
+    @classmethod
+    def _stages_differ(cls, recipe: list[Stage]) -> list[Stage]:
+        names = [stage.name for stage in recipe]
+        if len(set(names)) != len(names):
+            raise ValueError(f"two stages of one name: {listed(names)}; give each its own `name`")
+        return recipe
+
+    @property
+    def trains(self) -> bool:
+        """Whether it trains weights of its own."""
+        return self.weights_of is None and self.cascade is None
+
+    @model_validator(mode="after")
+    def _trained_once(self) -> Self:
+        if self.weights_of is not None and self.cascade is not None:
+            raise ValueError("weights_of and cascade; a system runs one other system's weights, or several in turn")
+        if self.trains and not self.recipe:
+            raise ValueError("an empty recipe; give at least one stage, or `weights_of` another system")
+        if not self.trains and self.recipe:
+            key = "weights_of" if self.cascade is None else "cascade"
+            raise ValueError(f"{key} and a recipe; a system either takes another's weights or trains its own")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_fit_the_reducer(self) -> Self:
+        for index, stage in enumerate(self.recipe):
+            kind = self.reducer.kind
+            if stage.removal == "soft" and kind not in LEARNED:
+                raise ValueError(f"recipe.{index}.removal: soft with the reducer {kind}; {listed(LEARNED)} learn")
+            if stage.reducer_learning_rate is not None and stage.removal == "hard":
+                raise ValueError(
+                    f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"
+                )
+            if stage.anneal is not None and kind in LEARNED:
+                raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio to raise; leave it out")
+        return self

@@ -1,0 +1,46 @@
+"""The sections `trace` and `timing` of a study."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from eat.study.precisions import Device, Precision
+from eat.validation import Distinct, Strict
+
+
+class Tracing(Strict):
+    """Where systems are traced."""
+
+    device: Device | None = Field(None, description="Default: `timing.device`, where the traced answers are timed.")
+
+
+class Timing(Strict):
+    """How the clock is read (see docs/measuring.md)."""
+
+    texts: int = Field(200, ge=8, description="Dev texts timed, stratified by length.")
+    batch_sizes: Distinct[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
+    block_texts: int = Field(16, ge=1, description="Batch 1: texts of a block, within which every system runs in turn.")
+    repeats: int = Field(2, ge=1, description="Batch 1: times the whole is repeated, in another order.")
+    passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
+    warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
+    threads: int = Field(2, ge=1)
+    device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
+    stock: Distinct[Precision] = Field(
+        default=[],
+        description="Also time the stock dense model in these precisions (latency only), but for those that would be "
+        "refused in a system.",
+    )
+    deep_layers: int | None = Field(
+        12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
+    )
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _holds_one(cls, batch_sizes: list[int]) -> list[int]:
+        if 1 not in batch_sizes:
+            raise ValueError(
+                f"{batch_sizes} lacks 1, at which tables and figures compare systems; give {[1, *batch_sizes]}"
+            )
+        return batch_sizes

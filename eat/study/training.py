@@ -1,0 +1,38 @@
+"""The section `training` of a study."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from eat.study.precisions import Device
+from eat.validation import Positive, Strict
+
+
+class Training(Strict):
+    """What all stages of the study share (AdamW, linear warm-up and decay)."""
+
+    batch_size: int = Field(32, ge=1)
+    learning_rate: Positive = 1e-4
+    weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01
+    warmup: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.1, description="The part of the steps over which the learning rate rises."
+    )
+    max_grad_norm: Positive = 1.0
+    attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Dropout of attention weights. Default: the backbone's. Above 0 no fused attention kernel can be "
+        "used in training, which on a CPU makes 256 tokens several times slower.",
+    )
+    precision: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32",
+        description="Mixed precision if not float32. On a machine where it takes more than twice as long as float32, "
+        "models are trained in float32; each records what it was trained in.",
+    )
+    device: Device = Field(
+        "auto",
+        description="Where models are trained, and teachers traced for them. auto: CUDA if torch finds a GPU, else "
+        "MPS, else the CPU.",
+    )
+    threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")

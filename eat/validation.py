@@ -1,0 +1,78 @@
+"""The types of validated values: what a name, a path or a fraction may be, and a model that refuses unknown keys."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from eat.errors import listed
+
+_Item = TypeVar("_Item")
+
+
+def _differ(values: list[_Item]) -> list[_Item]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"names one twice: {listed(values)}")
+    return values
+
+
+Distinct = Annotated[list[_Item], AfterValidator(_differ)]
+"""A list in which nothing stands twice."""
+
+
+def _fits_a_path(name: str) -> str:
+    if not name.isprintable() or set("/{}") & set(name) or name.startswith("-") or not name.strip("."):
+        raise ValueError(f"{name!r} cannot be part of a path; no slash, brace or line break, no dash in front, no `..`")
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a_path)]
+"""A name that becomes part of a path, of a rule's pattern (hence no braces) and of a command (no dash in front)."""
+
+
+def _holds_no_wildcard(path: str) -> str:
+    if set("{}") & set(path):
+        raise ValueError(
+            f"{path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or give a link to it"
+        )
+    return path
+
+
+OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildcard)]
+"""A path of the user's own, which becomes an input of a rule: Snakemake fills in wildcards there, and escapes none."""
+
+
+def _stands_in_a_line(title: str) -> str:
+    if not title.isprintable() or not title.strip():
+        raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
+    return title
+
+
+Title = Annotated[str, Field(max_length=80), AfterValidator(_stands_in_a_line)]
+"""A name that is printed and nothing else, so that it may hold any sign."""
+
+Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Layer = Annotated[int, Field(ge=1, description="A layer's number, counted from 1.")]
+
+
+class Strict(BaseModel):
+    """A model that refuses unknown keys and cannot be changed after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def plain(self) -> dict[str, Any]:
+        """Its fields as JSON has them, under the names that a configuration gives them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def canonical_json(value: Any) -> str:
+    """JSON in one line with sorted keys: equal text for equal content, as a rule's parameter needs it."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", by_alias=True) if isinstance(value, BaseModel) else value
