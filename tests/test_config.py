@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from studies import studies
 
 from eat.errors import EatError
+from eat.model.options import Attention, Layers, Parts
 from eat.model.reducers.options import ContributionPredictor, LearnedRetention, LearnedThreshold, Reducer, TokenMerging
 from eat.study.ablation import Ablation
 from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
@@ -26,8 +27,9 @@ from eat.study.exits import Exits, Promise
 from eat.study.loading import load_study
 from eat.study.recipes import Annealing, Distillation, Stage
 from eat.study.schema import schema_text
+from eat.study.specs.spec import Spec
 from eat.study.study import Study
-from eat.study.systems import Attention, Layers, System
+from eat.study.systems import System
 from eat.study.tasks import FileSource, GlueDirSource, HubSource, PackagedSource, Splits, Task
 from eat.study.timing import Timing, Tracing
 from eat.study.training import Training
@@ -214,7 +216,11 @@ def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
 
 
 def test_every_part_of_a_study_stands_among_the_levels() -> None:
-    parts = {part for part in Strict.__subclasses__() if not part.__module__.startswith("eat.study.specs")}
+    def last(model: type[Strict]) -> set[type[Strict]]:
+        return set().union(*map(last, below)) if (below := model.__subclasses__()) else {model}
+
+    # a specification is made of the study, and no part of it
+    parts = {part for part in last(Strict) if part is not Parts and not issubclass(part, Spec)}
     assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
 
 

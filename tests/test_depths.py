@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eat.errors import EatError
+from eat.model.options import Layers
 from eat.study.depths import check_depths, chosen_layers, depths_of
 from eat.study.loading import load_study
 from eat.study.study import Study
-from eat.study.systems import Layers
 
 
 def study_of(**systems: Mapping[str, Any]) -> Study:

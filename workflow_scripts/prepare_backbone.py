@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from eat.prepare.backbones import fetch_backbone
-from eat.study.loading import backbone_of_json
+from eat.study.specs.prepare import backbone_of_json
 from workflow_scripts._command import run
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from eat.prepare.splits import prepare_text
 from eat.progress import Progress
-from eat.study.loading import task_of_json
+from eat.study.specs.prepare import task_of_json
 from workflow_scripts._command import run
 
 

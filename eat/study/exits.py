@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 
 from eat.errors import listed
 from eat.model.exit_rules import WITH_THRESHOLD, Rule
-from eat.validation import Distinct, Fraction, Layer, Strict
+from eat.model.options import Heads
+from eat.validation import Distinct, Fraction, Strict
 
 
 class Promise(Strict):
@@ -23,18 +24,9 @@ class Promise(Strict):
     )
 
 
-class Exits(Strict):
+class Exits(Heads):
     """Where the model may answer before its last layer, and by which rule it does."""
 
-    after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
-    read: Literal["cls", "mean", "attention"] = Field(
-        "cls",
-        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
-        "(FastBERT).",
-    )
-    head: Literal["linear", "bert"] = Field(
-        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
-    )
     rule: Distinct[Literal[Rule, "risk_controlled"]] = Field(
         default=[],
         description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "

@@ -10,10 +10,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from eat.errors import EatError
-from eat.study.backbones import Backbone
 from eat.study.messages import joined, lines_of
+from eat.study.specs.spec import parsed
 from eat.study.study import Study
-from eat.study.tasks import Task
 
 _Item = TypeVar("_Item")
 
@@ -42,25 +41,7 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
 
 def study_of_json(text: str) -> Study:
     """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
-    return _parsed(TypeAdapter(Study), text, "--study", ())
-
-
-def task_of_json(name: str, text: str) -> Task:
-    """The same for one task's entry of the configuration."""
-    return _parsed(TypeAdapter(Task), text, "--spec", ("tasks", name))
-
-
-def backbone_of_json(name: str, text: str) -> Backbone:
-    """The same for one backbone's entry."""
-    return _parsed(TypeAdapter(Backbone), text, "--spec", ("backbones", name))
-
-
-def _parsed(adapter: TypeAdapter[_Item], text: str, option: str, key: tuple[str, ...]) -> _Item:
-    """What an option of a command holds as JSON; in a configuration it stands at `key`."""
-    try:
-        return adapter.validate_json(text)
-    except ValidationError as error:
-        raise EatError("\n".join(f"{option}: {line}" for line in lines_of(error, key))) from None
+    return parsed(TypeAdapter(Study), text, "--study")
 
 
 def read_mapping(path: Path | str) -> dict[str, Any]:
@@ -86,7 +67,8 @@ def _validated(value: dict[str, Any], origin: str) -> Study:
     try:
         study = Study.model_validate(value)
     except ValidationError as error:
-        raise EatError("\n".join(f"{origin}: {line}" for line in lines_of(error))) from None
+        lines = lines_of(error, Study.model_json_schema(by_alias=True))
+        raise EatError("\n".join(f"{origin}: {line}" for line in lines)) from None
     for key, truth in _truth_values(value, ()):
         # Python would count it as 0 or 1
         raise EatError(f"{origin}: {joined(key)}: found {truth}; no key takes a truth value (in YAML yes, no, on, off)")

@@ -14,15 +14,16 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from eat.errors import EatError, listed
+from eat.model.options import Layers
 from eat.study.ablation import Ablation
 from eat.study.backbones import Backbone
 from eat.study.calibration import Calibration
 from eat.study.checks import check_sections
+from eat.study.devices import Device
 from eat.study.exits import RULES, Exits
 from eat.study.messages import joined
-from eat.study.precisions import Device
 from eat.study.recipes import Annealing, Stage
-from eat.study.systems import Layers, System
+from eat.study.systems import System
 from eat.study.tasks import Task
 from eat.study.timing import Timing, Tracing
 from eat.study.training import Training

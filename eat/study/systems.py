@@ -2,40 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eat.errors import listed
+from eat.model.options import Attention, LastHead, Layers, Precision
 from eat.model.reducers.options import LEARNED, AnyReducer, Reducer
 from eat.study.calibration import CalibrationMode
 from eat.study.exits import Exits
-from eat.study.precisions import Precision
 from eat.study.recipes import Stage
-from eat.validation import Distinct, Layer, Name, Strict
-
-
-class Layers(Strict):
-    """Which layers of the parent model are taken; all of them where nothing is said."""
-
-    first: int | None = Field(None, ge=1, description="The first k layers.")
-    every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
-    numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(f"layers gives {listed(given)}; give one of them")
-        return self
-
-
-class Attention(Strict):
-    """Which pairs of tokens attend to each other."""
-
-    kind: Literal["dense", "window"] = "dense"
-    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
-    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+from eat.validation import Distinct, Name, Strict
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
@@ -65,7 +42,7 @@ class System(Strict):
     reducer: AnyReducer = Reducer()
     attention: Attention = Attention()
     exits: Exits = Exits()
-    last_head: Literal["bert", "distilbert", "linear"] = Field(
+    last_head: LastHead = Field(
         "linear", description="bert: pooler, tanh, linear; distilbert: linear, ReLU, linear; linear: as the exits."
     )
     precision: Precision = Field(

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from eat.study.precisions import Device, Precision
+from eat.model.options import Precision
+from eat.study.devices import Device
 from eat.validation import Distinct, Strict
 
 

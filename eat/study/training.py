@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from eat.study.precisions import Device
+from eat.study.devices import Device
 from eat.validation import Positive, Strict
 
 
-class Training(Strict):
-    """What all stages of the study share (AdamW, linear warm-up and decay)."""
+class Optimization(Strict):
+    """What all stages of the study share and their weights depend on (AdamW, linear warm-up and decay)."""
 
     batch_size: int = Field(32, ge=1)
     learning_rate: Positive = 1e-4
@@ -35,4 +35,9 @@ class Training(Strict):
         description="Where models are trained, and teachers traced for them. auto: CUDA if torch finds a GPU, else "
         "MPS, else the CPU.",
     )
+
+
+class Training(Optimization):
+    """How stages are trained. More threads are no reason to train again."""
+
     threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")

@@ -1,0 +1,60 @@
+"""The options of a model's parts, as a configuration gives them."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from eat.errors import listed
+from eat.model.reducers.options import AnyReducer
+from eat.validation import Distinct, Layer, Strict
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+LastHead = Literal["bert", "distilbert", "linear"]
+
+
+class Layers(Strict):
+    """Which layers of the parent model are taken; all of them where nothing is said."""
+
+    first: int | None = Field(None, ge=1, description="The first k layers.")
+    every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
+    numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"layers gives {listed(given)}; give one of them")
+        return self
+
+
+class Attention(Strict):
+    """Which pairs of tokens attend to each other."""
+
+    kind: Literal["dense", "window"] = "dense"
+    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
+    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+
+
+class Heads(Strict):
+    """The layers after which a head answers, and what the heads are."""
+
+    after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
+    read: Literal["cls", "mean", "attention"] = Field(
+        "cls",
+        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
+        "(FastBERT).",
+    )
+    head: Literal["linear", "bert"] = Field(
+        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
+    )
+
+
+class Parts(Strict):
+    """How the weights of a system are run: its reducer, its attention, the layers with an exit, and the precision."""
+
+    reducer: AnyReducer
+    attention: Attention
+    exits: list[Layer]
+    precision: Precision

@@ -1,0 +1,39 @@
+"""What a job is given: a small, typed part of a study, which is all that its result depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from eat.errors import EatError
+from eat.study.messages import lines_of
+from eat.validation import Strict, canonical_json
+
+_Value = TypeVar("_Value")
+
+
+class Spec(Strict):
+    """A part of a study as a rule hands it to its command: canonical JSON, which Snakemake compares as text."""
+
+    def to_json(self) -> str:
+        """In one line, with sorted keys: equal text for equal content."""
+        return canonical_json(self.plain())
+
+    @classmethod
+    def of_json(cls, text: str, option: str = "--spec") -> Self:
+        """What `to_json` wrote. Raises `EatError` as `parsed` does."""
+        return parsed(TypeAdapter(cls), text, option)
+
+
+def parsed(adapter: TypeAdapter[_Value], text: str, option: str, key: Sequence[str] = ()) -> _Value:
+    """What an option of a command holds as JSON; in a configuration it stands at `key`.
+
+    Raises `EatError` with a line for each mistake, which names the option and the key.
+    """
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        lines = lines_of(error, adapter.json_schema(by_alias=True), key)
+        raise EatError("\n".join(f"{option}: {line}" for line in lines)) from None
