@@ -15,7 +15,8 @@ from eat.files import read_json, read_table
 from eat.study.config import Study, canonical_json, load_study
 from eat.summarize.ablation import COLUMNS
 from eat.summarize.buckets import bucket_rows
-from eat.summarize.summary import CURVES, summarize
+from eat.summarize.curves import CURVES
+from eat.summarize.summary import summarize
 
 OFF: dict[str, Any] = {
     "eat-no-exit": {"weights_of": "eat", "exits": {"rule": [], "tau": []}},

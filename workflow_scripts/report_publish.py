@@ -54,7 +54,8 @@ def finished_rows(study: Study) -> pd.DataFrame:
 
     from eat.errors import EatError
     from eat.study.paths import StudyPaths
-    from eat.summarize.summary import TaskInputs, read_results, task_summary
+    from eat.summarize.summary import task_summary
+    from eat.summarize.task_results import TaskInputs, read_results
 
     paths = StudyPaths(study.study)
     finished = [
