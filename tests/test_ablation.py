@@ -16,7 +16,8 @@ from eat.study.loading import load_study
 from eat.study.study import Study
 from eat.summarize.ablation import COLUMNS
 from eat.summarize.buckets import bucket_rows
-from eat.summarize.summary import CURVES, summarize
+from eat.summarize.curves import CURVES
+from eat.summarize.summary import summarize
 from eat.validation import canonical_json
 
 OFF: dict[str, Any] = {

@@ -12,8 +12,8 @@ import torch
 from eat.engines.devices import resolve_device
 from eat.engines.setting import Setting
 from eat.errors import EatError
-from eat.finetune import training
-from eat.finetune.training import StageInputs, train_stage
+from eat.finetune.stage import StageInputs, train_stage
+from eat.finetune.trainer import trainer_arguments
 from eat.model.hugging_face import load_model
 from eat.study.loading import load_study
 from eat.trace.recording import record_trace
@@ -127,5 +127,5 @@ def test_a_training_takes_one_gpu_of_several(
     machine("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    arguments = training._arguments(inputs.spec, Setting("cuda", "float32"), 1, tmp_path, 8)
+    arguments = trainer_arguments(inputs.spec, Setting("cuda", "float32"), 1, tmp_path, 8)
     assert (arguments.device.type, arguments.n_gpu) == ("cuda", 1)

@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from eat.errors import DamagedFile, EatError
 from eat.files import digest, write_json, write_table
-from eat.finetune.training import StageInputs, train_stage
+from eat.finetune.stage import StageInputs, train_stage
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.timing.timing import TimedSystem, time_task
 from eat.trace.recording import record_trace

@@ -172,12 +172,12 @@ def prepare(folder: Path) -> Copy:
     for file in (folder / "config").glob("*.yaml"):
         file.unlink()
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    training = folder / "eat" / "training.py"
-    text = training.read_text(encoding="utf-8")
+    trainer = folder / "eat" / "finetune" / "trainer.py"
+    text = trainer.read_text(encoding="utf-8")
     for before, after in (("save_steps=100", "save_steps=3"), ("logging_steps=10", "logging_steps=2")):
         assert before in text
         text = text.replace(before, after)
-    training.write_text(text, encoding="utf-8")
+    trainer.write_text(text, encoding="utf-8")
     return copy
 
 

@@ -25,15 +25,10 @@ from eat.statistics import mcnemar_p, median_ratio
 from eat.study.loading import load_study
 from eat.study.study import Study
 from eat.summarize.buckets import adapts_by, bucket_rows
+from eat.summarize.curves import length_edges, scheduled_retention
 from eat.summarize.promises import promise_rows
-from eat.summarize.summary import (
-    SUMMARY_COLUMNS,
-    TaskInputs,
-    length_edges,
-    read_results,
-    scheduled_retention,
-    summarize,
-)
+from eat.summarize.summary import SUMMARY_COLUMNS, summarize
+from eat.summarize.task_results import TaskInputs, read_results
 
 MADE_MS = {
     "hf-dense": 10.0,

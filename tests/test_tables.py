@@ -13,9 +13,9 @@ from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 
 from eat import rounding
 from eat.errors import EatError
-from eat.report import latex, tables
+from eat.report import latex, published_tables, summary_tables
 from eat.report.published import read_published
-from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.study.paths import TABLES
 
 PUBLISHED = read_published(Path(__file__).parents[1] / "report" / "published.yaml")
@@ -100,7 +100,7 @@ def summary(tmp_path: Path) -> pd.DataFrame:
 
 
 def test_main_table_holds_the_chosen_row_of_each_system(summary: pd.DataFrame) -> None:
-    table = tables.main_table(summary, "rotten_tomatoes")
+    table = summary_tables.main_table(summary, "rotten_tomatoes")
     rows = {row.cells[0].text: [cell.text for cell in row.cells[1:]] for group in table.groups for row in group.rows}
     assert list(rows) == ["dense-6", "student-3", "eat-6", "eat-6-patience", "eat-6-early", "hf-dense", "hf-dense-12"]
     assert [group.heading for group in table.groups] == ["", "Stock transformers"]
@@ -109,7 +109,7 @@ def test_main_table_holds_the_chosen_row_of_each_system(summary: pd.DataFrame) -
 
 
 def test_best_is_marked_only_where_its_interval_is_apart(summary: pd.DataFrame) -> None:
-    table = tables.main_table(summary, "rotten_tomatoes")
+    table = summary_tables.main_table(summary, "rotten_tomatoes")
     titles = [column.title for column in table.columns]
     marked = {
         (row.cells[0].text, titles[place])
@@ -124,13 +124,13 @@ def test_best_is_marked_only_where_its_interval_is_apart(summary: pd.DataFrame) 
 @pytest.mark.parametrize(("low", "expected"), [(1.61, 1), (1.60, None), (1.2, None)])
 def test_best_row_by_hand(low: float, expected: int | None) -> None:
     rows = pd.DataFrame({"v": [1.5, 2.0], "lo": [1.4, low], "hi": [1.6, 2.4]})
-    assert tables.best_row(rows, "v", ("lo", "hi")) == expected
+    assert summary_tables.best_row(rows, "v", ("lo", "hi")) == expected
 
 
 def test_a_system_of_batch_1_only_has_no_throughput_table(tmp_path: Path) -> None:
     results, _ = write_study(tmp_path, made=Made(systems=(DENSE, STUDENT, EAT), batch_sizes=(1,)))
     summary = pd.read_csv(results / "summary.csv")
-    assert tables.throughput_table(summary, "rotten_tomatoes") is None
+    assert summary_tables.throughput_table(summary, "rotten_tomatoes") is None
     columns = pd.read_csv(results / "summary_rotten_tomatoes.csv")
     written = latex.write_tables(
         summary, columns, "rotten_tomatoes", "rotten_tomatoes", "dense-6", PUBLISHED, tmp_path / "tables"
@@ -157,7 +157,7 @@ def test_paper_columns_print_as_in_the_paper() -> None:
     """The first row of EAT in table 1 of the paper."""
     row = {"model": ["eat"], "tau": [0.8], "latency_ms": [16.27], "accuracy": [0.9027], "speedup_vs_bert": [0.62]}
     row |= {"delta_acc_pp": [-2.19], "avg_depth": [11.19], "avg_retention": [0.524]}
-    cells = tables.paper_table(pd.DataFrame(row), "other", "bert", PUBLISHED).groups[0].rows[0].cells
+    cells = published_tables.paper_table(pd.DataFrame(row), "other", "bert", PUBLISHED).groups[0].rows[0].cells
     expected = ["eat", "0.80", "16.27", "0.9027", "0.62×", "−2.19", "11.19", "0.524"]  # noqa: RUF001
     assert [cell.text for cell in cells] == expected
 
@@ -168,7 +168,7 @@ def test_published_values_stand_beside_the_systems_that_play_the_papers() -> Non
     ours |= {"avg_depth": 6.0, "avg_retention": 1.0}
     rows = [{"model": name} | ours for name in ("dense-6", "student-3", "eat-6", "eat-6")]
     rows[2]["tau"], rows[3]["tau"] = 0.80, 0.60
-    table = tables.paper_table(pd.DataFrame(rows).astype({"tau": float}), "sst2", "dense-6", PUBLISHED)
+    table = published_tables.paper_table(pd.DataFrame(rows).astype({"tau": float}), "sst2", "dense-6", PUBLISHED)
     titles = [column.unit or column.title for column in table.columns]
     assert titles[2:6] == ["latency_ms", "paper", "accuracy", "paper"]
     beside = {
@@ -200,7 +200,7 @@ def points_on(task: str, systems: dict[str, list[float | None]]) -> pd.DataFrame
 def test_other_papers_figures_stand_beside_the_systems_that_stand_for_theirs() -> None:
     """QQP in table 3 of Magic Pyramid: BERT 91.3, LTP 90.6 at 1.60x, FastBERT 90.7 at 3.20x, its own 90.4 at 4.03x."""
     systems: dict[str, list[float | None]] = {"dense-6": [None], "ltp": [None], "eat-6": [0.8], "fastbert": [0.5, 0.9]}
-    table = tables.other_papers_table(PUBLISHED, points_on("qqp", systems), "qqp", "dense-6")
+    table = published_tables.other_papers_table(PUBLISHED, points_on("qqp", systems), "qqp", "dense-6")
     assert table is not None
     (group,) = table.groups
     assert group.heading == "table 3 of Magic Pyramid (FLOPs counted, nothing timed)"
@@ -222,7 +222,7 @@ def test_other_papers_figures_stand_beside_the_systems_that_stand_for_theirs() -
 def test_figures_at_a_threshold_stand_beside_that_threshold() -> None:
     """AG News in table 4 of Magic Pyramid: at 0.5 FastBERT 10.30x, at 0.8, which is 0.2 here, 11.95x."""
     summary = points_on("ag_news", {"dense-6": [None], "fastbert": [0.5, 0.3, 0.2]})
-    table = tables.other_papers_table(PUBLISHED, summary, "ag_news", "dense-6")
+    table = published_tables.other_papers_table(PUBLISHED, summary, "ag_news", "dense-6")
     assert table is not None
     rows = [[cell.text for cell in row.cells] for row in table.groups[1].rows]
     assert [(row[0], row[1], row[2], row[6]) for row in rows] == [
@@ -234,7 +234,7 @@ def test_figures_at_a_threshold_stand_beside_that_threshold() -> None:
 @pytest.mark.parametrize(("task", "system"), [("imdb", "ltp"), ("qqp", "eat-6"), ("sst2", "ltp")])
 def test_without_their_task_or_a_system_of_theirs_nothing_stands_beside(task: str, system: str) -> None:
     summary = points_on(task, {"dense-6": [None], system: [None]})
-    assert tables.other_papers_table(PUBLISHED, summary, task, "dense-6") is None
+    assert published_tables.other_papers_table(PUBLISHED, summary, task, "dense-6") is None
 
 
 def test_decimal_points_stand_in_one_line() -> None:
@@ -245,9 +245,11 @@ def test_decimal_points_stand_in_one_line() -> None:
 
 
 def test_f1_is_shown_where_a_task_is_judged_by_it(summary: pd.DataFrame) -> None:
-    assert "F1" not in [column.title for column in tables.main_table(summary, "rotten_tomatoes").columns]
-    assert not tables.judged_by_f1({"pair": False, "labels": ["a", "b"]})
-    table = tables.main_table(summary, "rotten_tomatoes", f1=tables.judged_by_f1({"pair": True, "labels": ["a", "b"]}))
+    assert "F1" not in [column.title for column in summary_tables.main_table(summary, "rotten_tomatoes").columns]
+    assert not summary_tables.judged_by_f1({"pair": False, "labels": ["a", "b"]})
+    table = summary_tables.main_table(
+        summary, "rotten_tomatoes", f1=summary_tables.judged_by_f1({"pair": True, "labels": ["a", "b"]})
+    )
     assert "F1" in [column.title for column in table.columns]
 
 

@@ -30,8 +30,12 @@ from transformers import BertModel
 from eat import progress
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json
-from eat.finetune import training
-from eat.finetune.training import StageInputs, annealing, build_model, newest_checkpoint, train_stage
+from eat.finetune import losses, resuming, schedules, stage
+from eat.finetune.initial_model import build_model
+from eat.finetune.resuming import newest_checkpoint
+from eat.finetune.schedules import annealing
+from eat.finetune.stage import StageInputs, train_stage
+from eat.finetune.trainer import StageTrainer
 from eat.machine import cpu_name
 from eat.model.hugging_face import load_model
 from eat.model.weights import read_checkpoint
@@ -58,14 +62,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save_often(patch: pytest.MonkeyPatch) -> None:
     """A checkpoint and a line of the log every three steps, not every hundred and every ten."""
-    original = training._arguments
+    original = stage.trainer_arguments
 
     def arguments(*given: Any) -> Any:
         made = original(*given)
         made.save_steps = made.logging_steps = OFTEN
         return made
 
-    patch.setattr(training, "_arguments", arguments)
+    patch.setattr(stage, "trainer_arguments", arguments)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -109,15 +113,15 @@ def require_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 
 def kill_at(step: int, monkeypatch: pytest.MonkeyPatch, marked: bool = True) -> None:
     """Kill the run at this step's checkpoint: after it is marked as whole, or before."""
-    mark = training.MarkComplete.on_save
+    mark = resuming.MarkComplete.on_save
 
-    def on_save(self: training.MarkComplete, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_save(self: resuming.MarkComplete, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if marked or state.global_step != step:
             mark(self, args, state, control, **kwargs)
         if state.global_step == step:
             raise Killed
 
-    monkeypatch.setattr(training.MarkComplete, "on_save", on_save)
+    monkeypatch.setattr(resuming.MarkComplete, "on_save", on_save)
 
 
 def train_and_kill(inputs: StageInputs, folder: Path, step: int, marked: bool = True) -> Path:
@@ -207,13 +211,13 @@ def test_a_killed_run_resumes_to_the_same_weights(undisturbed: Path, data: Path,
     train_and_kill(inputs_of(data), tmp_path, step)
     steps: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        begin = training.Annealing.on_step_begin
+        begin = schedules.Annealing.on_step_begin
 
         def on_step_begin(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             steps.append(state.global_step)
             begin(self, args, state, control, **kwargs)
 
-        patch.setattr(training.Annealing, "on_step_begin", on_step_begin)
+        patch.setattr(schedules.Annealing, "on_step_begin", on_step_begin)
         resumed = trained(inputs_of(data), tmp_path)
     assert steps == list(range(step, STEPS))
     require_same(resumed, weights(undisturbed))
@@ -226,14 +230,14 @@ def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines_every: int
 ):
     """Also where a checkpoint falls between two lines, and where the run ends between two."""
-    original = training._arguments
+    original = stage.trainer_arguments
 
     def arguments(*given: Any) -> Any:
         made = original(*given)
         made.logging_steps = lines_every
         return made
 
-    monkeypatch.setattr(training, "_arguments", arguments)
+    monkeypatch.setattr(stage, "trainer_arguments", arguments)
     trained(inputs_of(data), tmp_path / "undisturbed")
     train_and_kill(inputs_of(data), tmp_path / "killed", 9)
     trained(inputs_of(data), tmp_path / "killed")
@@ -244,7 +248,7 @@ def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(
     assert max(rates) < 20 * min(rates)  # no line counts tokens of one run over the seconds of the other
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "run_log.json", training.COMPLETE])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "run_log.json", resuming.COMPLETE])
 @pytest.mark.parametrize("left", [0.0, 0.5, None])
 def test_a_checkpoint_that_is_marked_but_damaged_is_skipped(
     undisturbed: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, left: float | None
@@ -262,7 +266,7 @@ def test_a_checkpoint_that_is_marked_but_damaged_is_skipped(
     printed = capsys.readouterr().err
     (line,) = [line for line in printed.splitlines() if line.startswith("skipping ")]
     assert line.startswith(f"skipping {checkpoints / 'checkpoint-9'}: ")
-    assert file in line or (file == training.COMPLETE and "not written to its end" in line)
+    assert file in line or (file == resuming.COMPLETE and "not written to its end" in line)
     assert "resuming at step 6" in printed
 
 
@@ -277,7 +281,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew(undisturbed: Path, da
 
 
 def test_two_checkpoints_are_kept_whatever_their_dates(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    mark = training.MarkComplete.on_save
+    mark = resuming.MarkComplete.on_save
 
     def on_save(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         mark(self, args, state, control, **kwargs)
@@ -285,7 +289,7 @@ def test_two_checkpoints_are_kept_whatever_their_dates(data: Path, tmp_path: Pat
         date = 2e9 - 1000 * state.global_step
         os.utime(Path(args.output_dir) / f"checkpoint-{state.global_step}", (date, date))
 
-    monkeypatch.setattr(training.MarkComplete, "on_save", on_save)
+    monkeypatch.setattr(resuming.MarkComplete, "on_save", on_save)
     checkpoints = train_and_kill(inputs_of(data), tmp_path, 9)
     assert sorted(path.name for path in checkpoints.glob("checkpoint-*")) == ["checkpoint-6", "checkpoint-9"]
 
@@ -323,7 +327,7 @@ from pathlib import Path
 sys.path[:0] = [{tests!r}, {root!r}]
 import torch
 torch.set_num_threads(1)
-from eat.finetune import training
+from eat.finetune import trainer
 import test_training as t
 patch = t.pytest.MonkeyPatch()
 t.save_often(patch)
@@ -331,8 +335,8 @@ def save(self, *given, **named):
     if self.state.global_step == 6:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(self, *given, **named)
-original = training.StageTrainer._save_optimizer_and_scheduler
-training.StageTrainer._save_optimizer_and_scheduler = save
+original = trainer.StageTrainer._save_optimizer_and_scheduler
+trainer.StageTrainer._save_optimizer_and_scheduler = save
 t.trained(t.inputs_of(Path({data!r})), Path({folder!r}))
 """
 
@@ -384,9 +388,9 @@ def test_a_second_training_of_one_model_waits_for_the_first(
             trained(inputs_of(data), tmp_path)
 
     orphan = threading.Thread(target=die)
-    begin = training.Annealing.on_step_begin
+    begin = schedules.Annealing.on_step_begin
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.Annealing, "on_step_begin", on_step_begin)
+        patch.setattr(schedules.Annealing, "on_step_begin", on_step_begin)
         orphan.start()
         assert begun.wait(60)
         threading.Timer(0.5, go_on.set).start()
@@ -429,7 +433,7 @@ def test_the_newest_whole_checkpoint_is_found_by_its_number(tmp_path: Path, caps
     for step, whole in ((3, True), (9, True), (12, True), (15, False), (100, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if whole:
-            write_json(tmp_path / f"checkpoint-{step}" / training.COMPLETE, {"files": {}})
+            write_json(tmp_path / f"checkpoint-{step}" / resuming.COMPLETE, {"files": {}})
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-12"
     skipped = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in skipped] == [f"skipping {tmp_path}/checkpoint-{n}" for n in (100, 15)]
@@ -460,14 +464,14 @@ def test_annealing_is_a_function_of_the_step(schedule: dict[str, float] | None, 
 def hooked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bool, torch.dtype]]:
     """For each call of the first layer's feed-forward part: whether dropout was on, and the dtype it computed in."""
     found: list[tuple[bool, torch.dtype]] = []
-    build = training.build_model
+    build = stage.build_model
 
     def building(*given: Any) -> Any:
         model = build(*given)
         model.encoder.layers[0].up.register_forward_hook(lambda *call: found.append((call[0].training, call[2].dtype)))
         return model
 
-    monkeypatch.setattr(training, "build_model", building)
+    monkeypatch.setattr(stage, "build_model", building)
     return found
 
 
@@ -559,13 +563,13 @@ class Recorder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.teacher: dict[int, list[float]] = {}
-        compute = training.StageTrainer.compute_loss
+        compute = StageTrainer.compute_loss
 
-        def recording(trainer: training.StageTrainer, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any):
+        def recording(trainer: StageTrainer, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any):
             self.teacher |= dict(zip(inputs["rows"], inputs["teacher"].tolist(), strict=True))
             return compute(trainer, model, inputs, *rest, **more)
 
-        monkeypatch.setattr(training.StageTrainer, "compute_loss", recording)
+        monkeypatch.setattr(StageTrainer, "compute_loss", recording)
 
 
 @pytest.fixture
@@ -639,7 +643,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(
     config = json.loads((tmp_path / "parent" / "config.json").read_text())
     dropped = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (tmp_path / "parent" / "config.json").write_text(json.dumps(config | dropped))
-    original = training._arguments
+    original = stage.trainer_arguments
     found = []
     for size, accumulated in ((4, 1), (2, 2)):
 
@@ -649,7 +653,7 @@ def test_accumulated_gradients_are_those_of_one_large_batch(
             made.per_device_train_batch_size, made.gradient_accumulation_steps = size, accumulated
             return made
 
-        monkeypatch.setattr(training, "_arguments", arguments)
+        monkeypatch.setattr(stage, "trainer_arguments", arguments)
         inputs = replace(inputs_of(data, "dense"), parent=tmp_path / "parent")
         found.append(trained(inputs, tmp_path / str(size)))
     for name, expected in found[0].items():
@@ -707,7 +711,7 @@ def test_a_precision_that_is_of_no_use_here_gives_way_to_float32(
 
 
 def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    loss = training.JointLoss.__call__
+    loss = losses.JointLoss.__call__
     calls = 0
 
     def breaking(self: Any, *given: Any) -> dict[str, Tensor]:
@@ -716,7 +720,7 @@ def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Pa
         parts = loss(self, *given)
         return {name: part * torch.nan for name, part in parts.items()} if calls == 5 else parts
 
-    monkeypatch.setattr(training.JointLoss, "__call__", breaking)
+    monkeypatch.setattr(losses.JointLoss, "__call__", breaking)
     with pytest.raises(EatError, match=r"the loss is nan at step 5 \(exit_2 nan, exit_4 nan\); texts: ") as error:
         trained(inputs_of(data), tmp_path)
     named = str(error.value).split("texts: ")[1].split(";")[0].split(", ")

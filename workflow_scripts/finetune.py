@@ -32,7 +32,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     """Train with the arguments of the command."""
     import torch
 
-    from eat.finetune.training import StageInputs, train_stage
+    from eat.finetune.stage import StageInputs, train_stage
     from workflow_scripts._sources import code_of
 
     torch.set_num_threads(arguments.threads)

@@ -73,7 +73,7 @@ def measured_line(rows: pd.DataFrame, system: str, named: bool) -> str:
     named: whether the line says whose it is.
     """
     from eat.errors import EatError
-    from eat.report.tables import DELTA, SPEEDUP
+    from eat.report.quantities import DELTA, SPEEDUP
     from eat.rounding import TIMES
 
     own = rows[(rows["system"] == system) & (rows["batch_size"] == 1) & rows["chosen"]]

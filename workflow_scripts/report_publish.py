@@ -54,7 +54,8 @@ def finished_rows(study: Study) -> pd.DataFrame:
 
     from eat.errors import EatError
     from eat.study.paths import StudyPaths
-    from eat.summarize.summary import TaskInputs, read_results, task_summary
+    from eat.summarize.summary import task_summary
+    from eat.summarize.task_results import TaskInputs, read_results
 
     paths = StudyPaths(study.study)
     finished = [
@@ -73,7 +74,8 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     from eat.files import read_json
     from eat.report.prose import best_sentences, left_out_sentences, noise_of_batch
     from eat.report.results import noise_floor
-    from eat.report.tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table, to_markdown
+    from eat.report.summary_tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table
+    from eat.report.table import to_markdown
     from eat.rounding import with_percent
     from eat.study.paths import StudyPaths
 

@@ -23,7 +23,7 @@ def main() -> None:
     from eat.files import read_json
     from eat.report.latex import write_tables
     from eat.report.published import read_published
-    from eat.report.tables import judged_by_f1
+    from eat.report.summary_tables import judged_by_f1
     from eat.results.rows import read_rows
 
     write_tables(

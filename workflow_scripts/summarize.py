@@ -17,7 +17,8 @@ def main() -> None:
     from eat.study.loading import study_of_json
     from eat.summarize.buckets import bucket_rows
     from eat.summarize.promises import promise_rows
-    from eat.summarize.summary import TaskInputs, summarize
+    from eat.summarize.summary import summarize
+    from eat.summarize.task_results import TaskInputs
 
     study = study_of_json(arguments.study)
     inputs = {task: TaskInputs.of(study, task) for task in study.tasks}

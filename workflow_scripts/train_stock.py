@@ -47,7 +47,7 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     from eat.engines.devices import resolve_device
     from eat.errors import EatError, listed
     from eat.files import read_json
-    from eat.finetune.training import CountedSteps
+    from eat.finetune.run_log import CountedSteps
     from eat.model.tokenizer import copy_tokenizer, read_split
     from eat.progress import Progress
     from eat.study.loading import load_study

@@ -20,7 +20,7 @@ from eat import rounding
 from eat.errors import EatError
 from eat.files import replacing_folder, write_json, write_table, write_text
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
-from eat.report.tables import Cell, Column, Group, Row, Table, to_markdown
+from eat.report.table import Cell, Column, Group, Row, Table, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from eat.errors import listed
 from eat.files import write_text
 from eat.report.environments import html_environment, render, style_and_script
 from eat.report.inline import inline_svg
-from eat.report.tables import Cell, Column, Group, Row, Table, to_markdown
+from eat.report.table import Cell, Column, Group, Row, Table, to_markdown
 
 REASONS = 6
 """A rule that was rerun for more reasons shows so many, and the number of the others."""

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from eat.errors import EatError, listed
 
 SELF = "self"
 """What the configuration calls the last exit as a teacher."""
@@ -84,3 +86,38 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
     if trained is not None:
         return {depth: given.get(depth, 1.0) for depth in trained}
     return {depth: given.get(depth, 1.0 if depth == exits[-1] else 0.3) for depth in exits}
+
+
+def build_loss(stage: Mapping[str, Any], exits: list[int]) -> JointLoss:
+    """The loss of a stage of a model with these exits.
+
+    Raises `EatError` where a key names a layer without a head, and where nothing would be learned.
+    """
+    trained = stage["train_heads"]
+    given = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
+    _check_heads(exits, trained or [], given)
+    weights = exit_weights(given, exits, trained)
+    distill = stage["distill"]
+    loss = JointLoss(weights)
+    if distill is not None:
+        loss = JointLoss(
+            weights,
+            distill["mu"],
+            distill["temperature"],
+            distilled=weights if distill["onto"] == "all" else None,
+            labels=distill["labels"],
+            itself=distill["teacher"] == SELF,
+            divergence=distill["divergence"],
+        )
+    if not loss.teaches:
+        raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
+    if loss.itself and not any(weight for depth, weight in weights.items() if depth != exits[-1]):
+        raise EatError(f"teacher: self, but of the heads {listed(exits)} only the last is trained; it teaches others")
+    return loss
+
+
+def _check_heads(exits: list[int], trained: list[int], weights: Mapping[int, float]) -> None:
+    for key, depths in (("train_heads", trained), ("exit_weights", list(weights))):
+        unknown = [depth for depth in depths if depth not in exits]
+        if unknown:
+            raise EatError(f"{key} names layer {listed(unknown)}, after which there is no head; heads: {listed(exits)}")

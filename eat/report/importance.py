@@ -16,8 +16,9 @@ import pandas as pd
 from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
+from eat.report.quantities import ACCURACY, DELTA, WORK
 from eat.report.results import TaskFiles
-from eat.report.tables import ACCURACY, DELTA, WORK, Cell, Column, Group, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, Competitive
 from eat.results.columns import PRUNING
 from eat.results.rows import in_precision_of, is_true

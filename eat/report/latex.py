@@ -16,9 +16,9 @@ import pandas as pd
 
 from eat import rounding
 from eat.files import write_text
-from eat.report import tables
+from eat.report import published_tables, summary_tables
 from eat.report.published import Published
-from eat.report.tables import Column, Group, Row, Table
+from eat.report.table import Column, Group, Row, Table, aligned
 from eat.results.rows import rows_of
 from eat.study.paths import TABLES
 
@@ -113,7 +113,7 @@ def to_latex(table: Table) -> Latex:
 
     An interval is a column of its own, so that values stand right-aligned above each other.
     """
-    parts = _pages(tables.aligned(table))
+    parts = _pages(aligned(table))
     return Latex("\n".join(_float(part, first=number == 0) for number, part in enumerate(parts)))
 
 
@@ -223,11 +223,11 @@ def write_tables(
     """
     rows = rows_of(summary, task).assign(task=title)
     made: dict[str, Callable[[], Table | None]] = {
-        "results": lambda: tables.main_table(rows, title, f1),
-        "throughput": lambda: tables.throughput_table(rows, title),
-        "frontier": lambda: tables.frontier_table(rows, title, f1),
-        "calibration": lambda: tables.calibration_table(rows, title),
-        "paper": lambda: tables.paper_table(paper_columns, title, reference, published),
+        "results": lambda: summary_tables.main_table(rows, title, f1),
+        "throughput": lambda: summary_tables.throughput_table(rows, title),
+        "frontier": lambda: summary_tables.frontier_table(rows, title, f1),
+        "calibration": lambda: summary_tables.calibration_table(rows, title),
+        "paper": lambda: published_tables.paper_table(paper_columns, title, reference, published),
     }
     written = []
     for kind in TABLES:

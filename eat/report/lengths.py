@@ -10,8 +10,9 @@ import pandas as pd
 from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
+from eat.report.quantities import DELTA, SPEEDUP, WORK, Quantity
 from eat.report.results import TaskFiles
-from eat.report.tables import DELTA, SPEEDUP, WORK, Cell, Column, Group, Quantity, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, NoiseFloor
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
 from eat.results.rows import in_precision_of, is_true

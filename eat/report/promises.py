@@ -7,8 +7,9 @@ from typing import Any
 
 from eat import rounding
 from eat.report import verdicts
+from eat.report.quantities import Quantity
 from eat.report.results import TaskFiles
-from eat.report.tables import Cell, Column, Group, Quantity, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Kept
 
 Record = Mapping[Hashable, Any]

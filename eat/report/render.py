@@ -15,7 +15,7 @@ from markupsafe import Markup
 from eat import rounding
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
-from eat.report import prose, tables
+from eat.report import prose, published_tables, summary_tables
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.inline import inline_svg
@@ -25,7 +25,7 @@ from eat.report.promises import promises_sentences, promises_table
 from eat.report.published import Published, read_published
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
-from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.results.rows import is_true
 from eat.study.paths import CURVES, FIGURES
@@ -125,7 +125,7 @@ def render_report(
         "overview": overview,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
-        "published": tables.published_table(published, summary, list(tasks.values())),
+        "published": published_tables.published_table(published, summary, list(tasks.values())),
         "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
@@ -196,20 +196,20 @@ def _task_report(
     trained = chosen[~chosen["system"].str.startswith(STOCK_PREFIX)]
     noise = {int(batch): noise_floor(rows, task.name, int(batch)) for batch in sorted(rows["batch_size"].unique())}
     single = trained[trained["batch_size"] == 1].to_dict("records")
-    f1 = tables.judged_by_f1(task.card)
+    f1 = summary_tables.judged_by_f1(task.card)
     made = {
-        "results": tables.main_table(rows, task.name, f1),
-        "throughput": tables.throughput_table(rows, task.name),
-        "frontier": tables.frontier_table(rows, task.name, f1),
-        "calibration": tables.calibration_table(rows, task.name),
-        "paper": tables.paper_table(task.paper_columns, task.name, reference, published),
+        "results": summary_tables.main_table(rows, task.name, f1),
+        "throughput": summary_tables.throughput_table(rows, task.name),
+        "frontier": summary_tables.frontier_table(rows, task.name, f1),
+        "calibration": summary_tables.calibration_table(rows, task.name),
+        "paper": published_tables.paper_table(task.paper_columns, task.name, reference, published),
         "lengths": lengths_table(task, reference),
         "promises": promises_table(task),
         "importance": correlation_table(task),
         "retention": retention_table(task, reference),
-        "others": tables.other_papers_table(published, rows, task.name, reference),
+        "others": published_tables.other_papers_table(published, rows, task.name, reference),
         "theory": theory_table(task),
-        "ablation": None if task.ablation is None else tables.ablation_table(task.ablation, task.name),
+        "ablation": None if task.ablation is None else summary_tables.ablation_table(task.ablation, task.name),
     }
     return TaskReport(
         name=task.name,

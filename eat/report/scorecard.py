@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from eat import rounding
 from eat.errors import DamagedFile
 from eat.report.published import Published, PublishedRow
-from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, Competitive, NoiseFloor, accuracy_verdict, comparison, speed_verdict
 from eat.results.rows import is_true
 from eat.statistics import proportion_interval

@@ -13,7 +13,7 @@ import pandas as pd
 from eat import rounding
 from eat.errors import listed
 from eat.report.results import TaskFiles
-from eat.report.tables import Cell, Column, Group, Row, Table
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.results.columns import COST_MODELS, LENGTHS_NEEDED
 from eat.results.rows import is_true
 from eat.rounding import or_dash

@@ -20,7 +20,7 @@ from eat.statistics import median_ratio
 from eat.study.stock import STOCK
 
 if TYPE_CHECKING:
-    from eat.summarize.summary import Results
+    from eat.summarize.task_results import Results
 
 Mask = npt.NDArray[np.bool_]
 

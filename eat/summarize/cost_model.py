@@ -20,7 +20,7 @@ from eat.errors import EatError
 from eat.results.columns import COST_COLUMNS, COST_MODELS, LENGTHS_NEEDED
 
 if TYPE_CHECKING:
-    from eat.summarize.summary import Results
+    from eat.summarize.task_results import Results
 
 Floats = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from eat.results.replay import bad_texts
 from eat.statistics import exact_interval
 
 if TYPE_CHECKING:
-    from eat.summarize.summary import Results
+    from eat.summarize.task_results import Results
 
 COLUMNS = (
     "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "n_dev", "bad_dev", "observed",

@@ -1,0 +1,66 @@
+"""The model of a stage as its training begins: which weights it starts from, and which of them learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from eat.errors import EatError, listed
+from eat.model.configuration import EatConfig
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.tokenizer import encode, load_tokenizer, require_embeddings
+from eat.model.weights import load_encoder, read_checkpoint
+from eat.study.depths import chosen_layers
+
+
+def build_model(
+    spec: Mapping[str, Any], parent: Path, labels: list[str], pairs: bool = False
+) -> EatForSequenceClassification:
+    """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere.
+
+    pairs: whether it is to read pairs of texts. Raises `EatError` where the parent cannot take such texts, or has not
+    the layers that the stage takes.
+    """
+    checkpoint = read_checkpoint(parent)
+    layers = chosen_layers(spec["layers"], checkpoint.shape.layers)
+    tokenizer = load_tokenizer(parent)
+    require_embeddings(tokenizer, parent, checkpoint.shape, spec["max_length"], pairs)
+    separator = int(encode(tokenizer, [""], None, spec["max_length"])[0].ids[-1])
+    given = spec["training"]["attention_dropout"]
+    shape = replace(
+        checkpoint.shape,
+        layers=len(layers),
+        classes=len(labels),
+        separator=separator,
+        attention_dropout=checkpoint.shape.attention_dropout if given is None else given,
+    )
+    model = EatForSequenceClassification(
+        EatConfig(
+            shape=asdict(shape),
+            reducer=spec["reducer"],
+            attention=spec["attention"],
+            exits=spec["exits"]["after"],
+            read=spec["exits"]["read"],
+            head=spec["exits"]["head"],
+            last_head=spec["last_head"],
+            id2label=dict(enumerate(labels)),
+            label2id={label: index for index, label in enumerate(labels)},
+        )
+    )
+    fresh = load_encoder(model.encoder, checkpoint, layers)
+    missing = [parameter for parameter in fresh if not parameter.startswith(("exit_heads.", "reducer."))]
+    if missing:
+        raise EatError(f"{parent}: does not hold {listed(missing[:3])}; the encoder would start at random")
+    return model
+
+
+def set_trainable(model: EatForSequenceClassification, heads: list[int] | None, soft: bool) -> None:
+    """Freeze all but these heads, where some are named; a reducer learns only while it removes softly."""
+    if heads is not None:
+        model.requires_grad_(False)
+        for depth in heads:
+            model.encoder.head(depth).requires_grad_(True)
+    model.encoder.reducer.soften(soft)
+    model.encoder.reducer.requires_grad_(soft)

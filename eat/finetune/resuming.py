@@ -1,0 +1,84 @@
+"""Which checkpoint a run is resumed from: the newest that was written to its end and is undamaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from eat.errors import DamagedFile
+from eat.files import read_json, sha256_of
+
+COMPLETE = "complete"
+"""A file that stands in a checkpoint's folder once all else is written, with the sha256 of each other file."""
+
+KEPT = 2
+"""Checkpoints that are kept: the newest, and one in case the newest is damaged."""
+
+
+class MarkComplete(TrainerCallback):  # type: ignore[misc]
+    """Marks a checkpoint as whole once all of it is written, and then removes old ones.
+
+    Nothing waits for the disk, which would cost seconds a gigabyte: what a power loss damages is found by the digests
+    in the mark, and costs the steps since the checkpoint before.
+    """
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the mark into the newest checkpoint."""
+        folder = Path(args.output_dir)
+        newest = folder / f"checkpoint-{state.global_step}"
+        files = sorted(path.name for path in newest.iterdir())
+        digests = {name: sha256_of(newest / name) for name in files}
+        (newest / COMPLETE).write_text(json.dumps({"files": digests}), encoding="utf-8")
+        for old in _checkpoints(folder)[KEPT:]:
+            shutil.rmtree(old)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint below `folder`, or `None`.
+
+    Each that was cut short or is damaged is named on stderr, with the reason, and skipped.
+    """
+    for checkpoint in _checkpoints(folder):
+        reason = _damage(checkpoint)
+        if reason is None:
+            return checkpoint
+        print(f"skipping {checkpoint}: {reason}", file=sys.stderr, flush=True)
+    return None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints below `folder`, the newest first."""
+    return sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.split("-")[1])
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """What a checkpoint lacks, or `None` where it is whole."""
+    mark = checkpoint / COMPLETE
+    if not mark.exists():
+        return "it was not written to its end"
+    try:
+        files = read_json(mark)["files"]
+    except DamagedFile:
+        return f"its mark {COMPLETE} is damaged"
+    for name, expected in files.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if sha256_of(checkpoint / name) != expected:
+            return f"{name} is not what was written"
+    return None
+
+
+def remove_newer(folder: Path, whole: Path | None) -> None:
+    """Remove the checkpoints that were skipped: the run will write their steps again, into folders of the same name."""
+    for checkpoint in _checkpoints(folder):
+        if whole is None or _step_of(checkpoint) > _step_of(whole):
+            shutil.rmtree(checkpoint)

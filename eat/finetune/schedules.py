@@ -1,0 +1,63 @@
+"""What changes from step to step during training: the pruning ratio, and the epoch of a soft reducer.
+
+Both are functions of the global step alone, so that a resumed run continues where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+
+from eat.model.hugging_face import EatForSequenceClassification
+
+
+class Annealing(TrainerCallback):  # type: ignore[misc]
+    """Raises the reducer's pruning ratio from 0 to its full value, a little each step (algorithm 2).
+
+    The ratio is a function of the global step alone, so that a resumed run continues where it was.
+    """
+
+    def __init__(
+        self, model: EatForSequenceClassification, schedule: Mapping[str, float] | None, steps_an_epoch: int
+    ) -> None:
+        self.reducer = model.encoder.reducer
+        self.scale = annealing(schedule, steps_an_epoch)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Set the ratio of the step that begins."""
+        self.reducer.scale = self.scale(state.global_step)
+
+
+class Softening(TrainerCallback):  # type: ignore[misc]
+    """Tells a soft reducer the epoch before each step, and lets it bring its parameters into their range after it.
+
+    The epoch is a function of the global step alone, so that a resumed run continues where it was.
+    """
+
+    def __init__(self, model: EatForSequenceClassification, steps_an_epoch: int) -> None:
+        self.reducer = model.encoder.reducer
+        self.steps_an_epoch = steps_an_epoch
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which epoch the step belongs to."""
+        if self.reducer.soft:
+            self.reducer.begin_step(state.global_step / self.steps_an_epoch)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Let the parameters be brought into their range, before a checkpoint holds them."""
+        if self.reducer.soft:
+            self.reducer.end_step()
+
+
+def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Callable[[int], float]:
+    """The part of the full pruning ratio in force at each global step, in [0, 1]."""
+    if schedule is None:
+        return lambda step: 1.0
+    start, end = schedule["start_epoch"] * steps_an_epoch, schedule["end_epoch"] * steps_an_epoch
+
+    def scale(step: int) -> float:
+        return float(step >= end) if end == start else min(max((step - start) / (end - start), 0.0), 1.0)
+
+    return scale

@@ -1,0 +1,121 @@
+"""The Hugging Face `Trainer` of a stage, and its arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Trainer, TrainingArguments
+
+from eat.engines.setting import Setting
+from eat.errors import EatError, listed
+from eat.finetune.losses import JointLoss
+from eat.model.encoder import PackedBatch
+from eat.model.layout import Layout
+
+
+def trainer_arguments(
+    spec: Mapping[str, Any], setting: Setting, seed: int, folder: Path, examples: int
+) -> TrainingArguments:
+    """The arguments of the `Trainer` of a stage.
+
+    folder: where its checkpoints go. examples: how many texts it is trained on, from which the warm-up follows.
+    """
+    training = spec["training"]
+    steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        per_device_train_batch_size=training["batch_size"],
+        num_train_epochs=spec["stage"]["epochs"],
+        learning_rate=training["learning_rate"],
+        weight_decay=training["weight_decay"],
+        warmup_steps=round(steps * training["warmup"]),
+        lr_scheduler_type="linear",
+        max_grad_norm=training["max_grad_norm"],
+        optim="adamw_torch_fused",
+        fp16=setting.precision == "float16",
+        bf16=setting.precision == "bfloat16",
+        use_cpu=setting.device == "cpu",
+        seed=seed,
+        data_seed=seed,
+        logging_steps=10,
+        logging_nan_inf_filter=False,
+        save_strategy="steps",
+        save_steps=100,
+        save_total_limit=None,  # MarkComplete removes old ones, by number and not by date
+        report_to=[],
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        log_level="error",
+    )
+    # of several GPUs the Trainer would take all, and split a packed batch, which has no rows to split
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+class StageTrainer(Trainer):  # type: ignore[misc]
+    """A `Trainer` whose loss is the sum of named parts of the packed forward pass."""
+
+    loss_is_scaled_for_ga = False
+    """The loss is a mean over the batch, which the `Trainer` divides by the batches that make a step."""
+
+    def __init__(
+        self,
+        *,
+        loss: JointLoss,
+        text_ids: list[str],
+        frozen: bool,
+        reducer_learning_rate: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.joint_loss = loss
+        self.text_ids = text_ids
+        self.frozen = frozen
+        self.reducer_learning_rate = reducer_learning_rate
+        self.parts: dict[str, float] = {}
+        self.tokens = self.steps = 0
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As the `Trainer` makes it, but with a rate of their own and no decay for a reducer's parameters."""
+        optimizer = super().create_optimizer(model)
+        own = {id(parameter) for parameter in self.model.encoder.reducer.parameters() if parameter.requires_grad}
+        if own:
+            kept = []
+            for group in optimizer.param_groups:
+                kept += [parameter for parameter in group["params"] if id(parameter) in own]
+                group["params"] = [parameter for parameter in group["params"] if id(parameter) not in own]
+            rate = self.reducer_learning_rate or self.args.learning_rate
+            optimizer.add_param_group({"params": kept, "lr": rate, "weight_decay": 0.0})
+        return optimizer
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss of one packed batch. Raises `EatError` with step and texts where it is not finite."""
+        if self.frozen:
+            model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
+        layout = Layout(inputs["lengths"], inputs["ids"].device)
+        batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
+        with self.accelerator.autocast():  # mixed precision wraps the model's own forward, which is not called here
+            output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
+        parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
+        if output.loss is not None:
+            parts["reducer"] = output.loss
+        total: Tensor = torch.stack(list(parts.values())).sum()
+        if not torch.isfinite(total):
+            texts = [self.text_ids[row] for row in inputs["rows"]]
+            raise EatError(
+                f"the loss is {total.item()} at step {self.state.global_step + 1} "
+                f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
+                "lower the learning rate, or look at these texts"
+            )
+        for part, value in parts.items():
+            self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())
+        self.tokens += batch.layout.tokens
+        self.steps += 1
+        return (total, output) if return_outputs else total

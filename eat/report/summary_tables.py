@@ -1,0 +1,200 @@
+"""The tables of a study's own results, made from summary.csv and from the summary of an ablation.
+
+A value is marked as the best of its column only where its interval lies wholly on the good side of every other
+system's; columns without intervals are never marked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from eat import rounding
+from eat.errors import EatError, listed
+from eat.report.quantities import (
+    ACCURACY,
+    COMPUTE,
+    DELTA,
+    DEPTH,
+    F1,
+    MCNEMAR,
+    P50,
+    P90,
+    P99,
+    PACKED,
+    RATE,
+    RETENTION,
+    SPEEDUP,
+    SPEEDUP_MEAN,
+    WORK,
+    Quantity,
+)
+from eat.report.table import Cell, Column, Group, Row, Table
+from eat.results.rows import is_true, rows_of
+from eat.rounding import or_dash
+from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_PREFIX
+
+
+def judged_by_f1(card: Mapping[str, Any]) -> bool:
+    """Whether F1 of the positive class stands beside the accuracy: for pairs of texts in two classes, as in GLUE."""
+    return bool(card["pair"]) and len(card["labels"]) == 2
+
+
+def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
+    """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes.
+
+    f1: whether the task is judged by F1 too (`judged_by_f1`).
+    """
+    rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
+    quality = (ACCURACY, DELTA, *((F1,) if f1 else ()))
+    quantities = (*quality, P50, SPEEDUP, SPEEDUP_MEAN, PACKED, DEPTH, RETENTION, WORK)
+    caption = (
+        f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
+        "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
+        "against the reference in the same packed engine. Retention is the share of a text's tokens alive when it is "
+        "answered. FLOPs are the reference's over the system's own, so that above 1 is less work."
+    )
+    return _summary_table(rows, quantities, caption, f"results:{task}")
+
+
+def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
+    """The same systems at the largest batch that was timed; `None` where only batch 1 was."""
+    rows = rows_of(summary, task)
+    batch = int(rows["batch_size"].max())
+    if batch == 1:
+        return None
+    quantities = (ACCURACY, RATE, SPEEDUP, SPEEDUP_MEAN, PACKED, WORK)
+    caption = (
+        f"Throughput on {task} at batch size {rounding.count(batch)}: each system at its chosen threshold. Speed-ups "
+        "are against the stock model with padding, in the order of arrival."
+    )
+    return _summary_table(chosen_rows(rows_of_batch(rows, task, batch)), quantities, caption, f"throughput:{task}")
+
+
+def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
+    """Every operating point at batch 1. f1: see `main_table`."""
+    rows = rows_of_batch(rows_of(summary, task), task, 1)
+    quantities = (ACCURACY, DELTA, *((F1,) if f1 else ()), MCNEMAR, P50, P90, P99, SPEEDUP, DEPTH, RETENTION)
+    caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
+    return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
+
+
+ABLATIONS = {
+    "switched_off": "the trained system with parts switched off, nothing retrained",
+    "retrained": "each variant trained by itself",
+}
+
+
+def ablation_table(rows: pd.DataFrame, task: str) -> Table:
+    """The reference, a system with all its parts, and its variants; rows: summary_ablation_{task}.csv."""
+    quantities = (ACCURACY, DELTA, MCNEMAR, COMPUTE, P50, SPEEDUP, DEPTH, RETENTION)
+    titles = ("System", "Reducer", "Attention", "Exits")
+    lines = []
+    for row in rows.to_dict("records"):
+        parts = (Cell(str(row[name.lower()])) for name in titles)
+        cells = (quantity.cell(row) for quantity in quantities)
+        lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
+    caption = (
+        f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row stands at its chosen threshold, batch "
+        "size 1; differences and FLOPs are to the dense reference, speed-ups against its stock export."
+    )
+    heads = (*(Column(title, align="left") for title in titles), Column("Threshold"))
+    columns = (*heads, *(quantity.column() for quantity in quantities))
+    return Table(caption, f"ablation:{task}", columns, (Group("", tuple(lines)),))
+
+
+def calibration_table(summary: pd.DataFrame, task: str) -> Table:
+    """Calibration of each system at its chosen threshold: ECE before and after scaling, debiased, Brier score, NLL.
+
+    Where the systems are calibrated in more than one way, the caption tells which is in which.
+    """
+    rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
+    rows = rows[rows["ece_raw"].notna() & ~rows["system"].isin([STOCK])]
+    quantities = (
+        Quantity("ECE raw", "%", "ece_raw", rounding.calibration_error),
+        Quantity("calibrated", "%", "ece_calibrated", rounding.calibration_error),
+        Quantity(
+            "debiased",
+            "%",
+            "ece_debiased",
+            rounding.calibration_error,
+            ("ece_debiased_low", "ece_debiased_high"),
+        ),
+        Quantity("Brier", "", "brier", rounding.score),
+        Quantity("NLL", "", "nll", rounding.score),
+        Quantity("Temperature", "", "temperature", rounding.temperature),
+    )
+    caption = (
+        f"Calibration on {task}: expected calibration error before and after temperature scaling, of the deepest exit "
+        "from which texts may leave early (the last head where there is none)."
+    )
+    modes = {str(mode): own["system"] for mode, own in rows.groupby("calibration", sort=False)}
+    if len(modes) > 1:
+        caption += f" Calibration is {'; '.join(f'{mode} for {listed(systems)}' for mode, systems in modes.items())}."
+    return _summary_table(rows, quantities, caption, f"calibration:{task}", mark=False)
+
+
+def rows_of_batch(rows: pd.DataFrame, task: str, batch: int) -> pd.DataFrame:
+    """The rows of summary.csv of one batch size, without the stock model's second run.
+
+    Raises `EatError` if there is no row of this size.
+    """
+    found = rows[rows["batch_size"] == batch]
+    if found.empty:
+        sizes = sorted(int(size) for size in rows["batch_size"].unique())
+        raise EatError(f"task {task!r}: no row of batch size {batch}; the summary holds {listed(sizes)}")
+    return found[found["system"] != STOCK_AGAIN]
+
+
+def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the chosen thresholds, and those of systems without a threshold."""
+    return rows[is_true(rows["chosen"]) | rows["tau"].isna()]
+
+
+def _summary_table(
+    rows: pd.DataFrame, quantities: Sequence[Quantity], caption: str, label: str, mark: bool = True
+) -> Table:
+    """The study's systems, and below them the stock models, those without an accuracy last."""
+    best = {
+        # rows that are there for their latency alone, whose answers nobody knows, do not compete
+        quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
+        for quantity in quantities
+    }
+    with_tau = rows["tau"].notna().any()
+    is_stock = rows["system"].str.startswith(STOCK_PREFIX)
+    stock = rows[is_stock].sort_values(
+        ["accuracy", "system"],
+        key=lambda column: column.isna() if column.name == "accuracy" else column.str.len(),
+        kind="stable",
+    )
+    groups = []
+    for heading, part in (("", rows[~is_stock]), ("Stock transformers", stock)):
+        lines = []
+        for index, row in zip(part.index, part.to_dict("records"), strict=True):
+            cells = [quantity.cell(row, best=index == best[quantity.source]) for quantity in quantities]
+            tau = [Cell(or_dash(row["tau"], rounding.threshold))] if with_tau else []
+            is_choice = not mark and pd.notna(row["tau"]) and str(row["chosen"]).lower() == "true"
+            lines.append(Row((Cell(str(row["system"])), *tau, *cells), chosen=is_choice))
+        if lines:
+            groups.append(Group(heading, tuple(lines)))
+    heads = [Column("System", align="left"), *([Column("Threshold")] if with_tau else [])]
+    return Table(caption, label, (*heads, *(quantity.column() for quantity in quantities)), tuple(groups))
+
+
+def best_row(rows: pd.DataFrame, source: str, bounds: tuple[str, str] | None) -> Hashable | None:
+    """The index of the row whose interval lies wholly above those of all others; `None` if there is no such row.
+
+    Rows without an interval of their own (the reference against itself) count with their value.
+    """
+    if bounds is None:
+        return None
+    known = rows[rows[source].notna()]
+    if len(known) < 2:
+        return None
+    ranked = known.assign(
+        low=known[bounds[0]].fillna(known[source]), high=known[bounds[1]].fillna(known[source])
+    ).sort_values(source, ascending=False, kind="stable")
+    leads = ranked["low"].iloc[0] > ranked["high"].iloc[1:].max()
+    return ranked.index.tolist()[0] if leads else None

@@ -1,0 +1,125 @@
+"""The columns of summary.csv that do not depend on the clock: accuracy, work and calibration.
+
+They follow from the traces. `reference_rows` repeats them for the stock models that were timed beside the systems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from eat.results.calibrated import temperatures_of
+from eat.results.timed_calls import at_point
+from eat.statistics import accuracy_interval, mcnemar_p
+from eat.study.stock import SAME_MODEL
+
+if TYPE_CHECKING:
+    from eat.summarize.task_results import Results
+
+Floats = npt.NDArray[np.float64]
+
+
+def accuracy_rows(results: Results) -> pd.DataFrame:
+    """Accuracy of each operating point and its paired difference to the reference, with their intervals.
+
+    mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: that stays a
+    valid p-value however the seeds depend on each other, which pooling the same texts would not.
+    """
+    rows = []
+    for point in results.replays:
+        accuracy, delta = accuracy_interval(results.correct(point)), results.difference(point)
+        rows.append(
+            {
+                "system": point[0],
+                "tau": point[1],
+                "chosen": results.is_chosen(point),
+                "within_budget": bool(results.rows_of(point)["within_budget"].iloc[0]),
+                "calibration": results.rows_of(point)["calibration"].iloc[0],
+                "n": len(results.labels),
+                "accuracy": accuracy.value,
+                "accuracy_low": accuracy.low,
+                "accuracy_high": accuracy.high,
+                "accuracy_sd": _sd(results.correct(point).mean(axis=0)),
+                "delta_accuracy": delta.value,
+                "delta_low": delta.low,
+                "delta_high": delta.high,
+                "mcnemar_p": _mcnemar(results.correct(point), results.correct(results.reference)),
+            }
+        )
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def _sd(values: Floats) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _mcnemar(own: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]) -> float:
+    found = [mcnemar_p(own[:, seed], reference[:, seed]) for seed in range(own.shape[1])]
+    return found[0] if len(found) == 1 else min(1.0, 2.0 * float(np.mean(found)))
+
+
+def work_rows(results: Results) -> pd.DataFrame:
+    """F1, depth, retention and FLOPs of each operating point, means over seeds.
+
+    flops_ratio is the reference's FLOPs over the system's: above 1 is cheaper.
+    """
+    columns = ["macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern"]
+    table = results.points.groupby(["system", "tau"], dropna=False)[columns].mean().reset_index()
+    reference = float(at_point(table, results.reference)["gflops"].iloc[0])
+    return table.assign(flops_ratio=reference / table["gflops"])
+
+
+def calibration_rows(results: Results) -> pd.DataFrame:
+    """Calibration of each system's quoted exit on the dev split, repeated for each of its thresholds.
+
+    Values are means over seeds, as are the ends of the interval: it is as wide as that of one seed. The quoted exit is
+    the deepest from which texts leave early, the paper's P_4, and the last head for a system without a rule.
+    """
+    columns = {
+        "ece_raw": ("raw", "ece"),
+        "ece_calibrated": ("calibrated", "ece"),
+        "ece_debiased": ("calibrated", "ece_debiased"),
+        "ece_debiased_low": ("calibrated", "ece_debiased_low"),
+        "ece_debiased_high": ("calibrated", "ece_debiased_high"),
+        "brier": ("calibrated", "brier"),
+        "nll": ("calibrated", "nll"),
+    }
+    rows = []
+    for system, tau in results.replays:
+        depth = quoted_exit(results, system)
+        found = [_dev_measures(calibration, depth) for calibration in results.calibrations[system]]
+        row = {name: np.mean([one[stage][measure] for one in found]) for name, (stage, measure) in columns.items()}
+        fitted = [temperatures_of(calibration)[depth] for calibration in results.calibrations[system]]
+        rows.append({"system": system, "tau": tau, **row, "temperature": np.mean(fitted)})
+    return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def quoted_exit(results: Results, system: str) -> int:
+    """The exit whose calibration stands for the system's in the summary; curves/reliability.csv holds them all."""
+    *early, last = results.traces[system][0].logits
+    return early[-1] if early and results.study.systems[system].exits.rule else last
+
+
+def _dev_measures(calibration: Mapping[str, Any], depth: int) -> dict[str, dict[str, Any]]:
+    """Stage -> the measures of one exit on the dev split."""
+    return {one["stage"]: one for one in calibration["exits"] if one["split"] == "dev" and one["exit"] == depth}
+
+
+def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what was timed beside the study's systems.
+
+    Exports of the reference system have its accuracy and FLOPs. The others have random weights and are there for their
+    latency alone: n is 0 and the rest is empty.
+    """
+    dense = at_point(quality, results.reference)
+    rows = []
+    for system in results.timing["system"].drop_duplicates():
+        if system in SAME_MODEL:
+            rows.append(dense.assign(system=system, chosen=True))
+        elif system not in results.study.systems:
+            rows.append(dense[["tau", "calibration"]].assign(system=system, chosen=True, n=0))
+    return pd.concat(rows, ignore_index=True)
