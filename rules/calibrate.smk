@@ -22,7 +22,7 @@ rule calibrate:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.calibrate"),
-        spec=lambda wildcards: canonical_json(STUDY.calibration_spec(wildcards.system)),
+        spec=lambda wildcards: STUDY.calibration_spec(wildcards.system).to_json(),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:
@@ -47,7 +47,7 @@ rule find_operating_points:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.calibrate_points"),
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["calibration", "accuracy_budget"]),
+        study=lambda wildcards: STUDY.view(keys.CALIBRATE, [wildcards.task]),
     message:
         "{wildcards.task}: finding operating points"
     shell:

@@ -26,6 +26,7 @@ sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secr
 
 from eat.validation import canonical_json
 from eat.study.loading import load_study, read_mapping
+from eat.study import keys
 from eat.study.depths import check_depths
 from eat.errors import EatError
 from eat.study.paths import (

@@ -34,7 +34,7 @@ rule finetune:
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.finetune"),
-        spec=lambda wildcards: canonical_json(STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage)),
+        spec=lambda wildcards: STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage).to_json(),
         parent=parent_folder,
         folder=subpath(output.config, parent=True),
         teacher=lambda wildcards, input: (["--teacher", input.teacher] if input.teacher else []),

@@ -59,7 +59,7 @@ rule fetch_backbone:
     params:
         code=code_of("workflow_scripts.prepare_backbone"),
         content=lambda wildcards: CONTENT_OF_BACKBONE[wildcards.backbone],
-        spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].model_dump(mode="json")),
+        spec=lambda wildcards: canonical_json(STUDY.backbones[wildcards.backbone].plain()),
         folder=subpath(output.config, parent=True),
     message:
         "{wildcards.backbone}: fetching pretrained weights"

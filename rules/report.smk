@@ -74,17 +74,7 @@ rule render_report:
             *(f"report/{file}" for file in TEMPLATES),
             *(f"report/captions/{file}.rst" for file in CAPTIONS),
         ),
-        study=STUDY.view(
-            list(STUDY.tasks),
-            keep=[
-                "titles",
-                "timing",
-                "calibration",
-                "accuracy_budget",
-                "ablation",
-                "importance_texts",
-            ],
-        ),
+        study=STUDY.view(keys.REPORT),
         command=lambda wildcards: rebuild_command(),
         configfiles=[os.path.relpath(file) for file in workflow.configfiles],
         templates=lambda wildcards, input: os.path.dirname(input.templates[0]),

@@ -32,7 +32,7 @@ rule summarize:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.summarize"),
-        study=STUDY.view(list(STUDY.tasks), keep=["timing", "calibration", "accuracy_budget", "ablation"]),
+        study=STUDY.view(keys.SUMMARIZE),
         folder=PATHS.results,
     message:
         "summarizing"

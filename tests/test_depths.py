@@ -67,14 +67,14 @@ def refusal(study: Study, **depths: int) -> str:
     ],
 )
 def test_chosen_layers(options: dict[str, Any], depth: int, layers: list[int]) -> None:
-    assert chosen_layers(options, depth) == layers
+    assert chosen_layers(Layers(**options), depth) == layers
 
 
 @pytest.mark.parametrize("options", [{"first": 7}, {"every": 7}, {"numbers": [1, 7]}])
 def test_layers_that_a_model_does_not_have(options: dict[str, Any]) -> None:
     key, value = next(iter(options.items()))
     with pytest.raises(EatError) as caught:
-        chosen_layers(Layers(**options).model_dump(), 6)
+        chosen_layers(Layers(**options), 6)
     assert str(caught.value) == f"layers: {key} {value} of a model that has 6; take at most 6"
 
 
@@ -84,9 +84,9 @@ def test_taken_layers_are_layers(depth: int, step: int) -> None:
     for options, count in (({"first": step}, step), ({"every": step}, depth // step)):
         if step > depth:
             with pytest.raises(EatError):
-                chosen_layers(options, depth)
+                chosen_layers(Layers(**options), depth)
         else:
-            layers = chosen_layers(options, depth)
+            layers = chosen_layers(Layers(**options), depth)
             assert len(layers) == count
             assert layers == sorted(set(layers))
             assert set(layers) <= set(range(1, depth + 1))

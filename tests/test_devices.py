@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eat.errors import EatError
 from eat.finetune.stage import StageInputs, train_stage
 from eat.finetune.trainer import trainer_arguments
 from eat.model.hugging_face import load_model
+from eat.study import keys
 from eat.study.loading import load_study
 from eat.trace.recording import record_trace
 
@@ -65,13 +67,13 @@ def test_each_phase_has_its_own_device():
 
 def test_a_device_is_a_matter_of_its_phase_alone():
     plain, traced = tiny.study(), tiny.study(trace={"device": "cuda"})
-    assert plain.view(["tiny"], keep=["timing"]) == traced.view(["tiny"], keep=["timing"])
+    assert plain.view(keys.TIMING, ["tiny"]) == traced.view(keys.TIMING, ["tiny"])
     assert plain.training_spec("tiny", "eat", "finetune") == traced.training_spec("tiny", "eat", "finetune")
     trained = tiny.study(training={"device": "cuda"})
     assert plain.training_spec("tiny", "eat", "finetune") != trained.training_spec("tiny", "eat", "finetune")
     timed = tiny.study(timing={"device": "cuda"})
-    assert plain.view(["tiny"], keep=["timing"]) != timed.view(["tiny"], keep=["timing"])
-    assert plain.view(["tiny"]) == timed.view(["tiny"])
+    assert plain.view(keys.TIMING, ["tiny"]) != timed.view(keys.TIMING, ["tiny"])
+    assert plain.view(keys.CALIBRATE, ["tiny"]) == timed.view(keys.CALIBRATE, ["tiny"])
 
 
 def test_a_trace_stays_on_its_device_where_there_is_a_gpu(machine: Any, tmp_path: Path):
@@ -107,14 +109,14 @@ def test_training_stays_on_its_device_where_there_is_a_gpu(
 
 def test_training_on_a_device_that_is_not_there_is_refused_at_once(machine: Any, inputs: StageInputs, tmp_path: Path):
     machine()
-    inputs.spec["training"]["device"] = "cuda"
+    inputs = replace(inputs, spec=tiny.changed(inputs.spec, "training", device="cuda"))
     with pytest.raises(EatError, match=r"^training\.device is cuda, but torch finds no GPU here"):
         train_stage(inputs, tmp_path / "model", tmp_path / "checkpoints", "tiny")
     assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_checkpoint_of_another_device_is_not_resumed(machine: Any, inputs: StageInputs):
-    inputs.spec["training"]["device"] = "auto"
+    inputs = replace(inputs, spec=tiny.changed(inputs.spec, "training", device="auto"))
     machine()
     before = inputs.fingerprint()
     machine("cuda")

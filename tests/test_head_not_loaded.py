@@ -54,8 +54,7 @@ def mnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_table(folder / "train.parquet", pairs(48))
     write_json(folder / "card.json", {"labels": LABELS})
     spec = STUDY.training_spec("tiny", "dense", "finetune")
-    spec["stage"]["epochs"] = 20
-    spec["training"]["learning_rate"] = 3e-3
+    spec = tiny.changed(tiny.changed(spec, "stage", epochs=20), "training", learning_rate=3e-3)
     inputs = StageInputs(spec, folder / "backbone", folder / "train.parquet", folder / "card.json", seed=1)
     train_stage(inputs, folder / "model", folder / "checkpoints", "mnli")
     parts = STUDY.parts("dense")

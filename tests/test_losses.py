@@ -8,8 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from eat.finetune.losses import SELF, JointLoss, exit_weights
-from eat.study import config
+from eat.finetune.losses import JointLoss, exit_weights
 
 # logits (0, ln 3) are the probabilities (1/4, 3/4); (0, 0) are (1/2, 1/2)
 EXITS = {4: torch.tensor([[0.0, log(3)]]), 6: torch.tensor([[0.0, 0.0]])}
@@ -119,10 +118,6 @@ def test_fastbert_s_last_head_teaches_all_others(direction: Literal["forward", "
     parts["distillation"].backward()
     assert logits[6].grad is None  # the teacher learns nothing
     assert logits[2].grad is not None
-
-
-def test_the_loss_and_the_configuration_call_that_teacher_the_same():
-    assert SELF == config.SELF  # the loss does not import the configuration: a new option there trains nothing
 
 
 def test_pabee_weighs_each_exit_by_its_layer():

@@ -22,6 +22,7 @@ from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
 from eat.model.exits import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model, pack_padded
+from eat.model.options import Parts
 from eat.model.tokenizer import copy_tokenizer
 
 LENGTHS = [17, 3, 24, 9, 2, 30, 12]
@@ -206,7 +207,7 @@ def test_other_parts_run_without_the_operating_point_that_was_saved(
     adaptive: EatForSequenceClassification, tmp_path: Path
 ):
     adaptive.save_pretrained(tmp_path)
-    assert load_model(tmp_path, {"exits": []}).policy == ExitPolicy()
+    assert load_model(tmp_path, Parts()).policy == ExitPolicy()
 
 
 def test_labels_that_are_not_those_of_the_weights(adaptive: EatForSequenceClassification, tmp_path: Path):

@@ -27,6 +27,7 @@ from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
 from eat.study.loading import load_study
+from eat.study.specs.calibrate import OperatingSpec
 from eat.study.study import Study
 from eat.trace.recording import trace_texts
 
@@ -112,14 +113,7 @@ def test_nan_is_an_error_and_not_an_exit() -> None:
         replay(trace, ExitPolicy(CONFIDENCE, 0.5))
 
 
-SPEC = {
-    "rule": ["confidence"],
-    "tau": [0.9, 0.6],
-    "patience": 1,
-    "promise": None,
-    "calibration": "fitted",
-    "bins": 15,
-}
+SPEC = OperatingSpec(rule=["confidence"], tau=[0.9, 0.6], calibration="fitted", bins=15)
 
 
 def test_rows_of_operating_points() -> None:
@@ -142,7 +136,7 @@ def test_rows_of_operating_points() -> None:
 
 
 def test_f1_is_of_the_positive_class_and_only_where_there_are_two() -> None:
-    spec = {**SPEC, "rule": [], "tau": [], "calibration": "raw"}
+    spec = OperatingSpec(calibration="raw", bins=15)
     two, three = (operating_points({"dev": make_trace(classes=classes)}, spec, {})[0] for classes in (2, 3))
     trace = make_trace(classes=2)
     assert two["f1"] == pytest.approx(f1_score(trace.labels, trace.logits[6].argmax(axis=1)))
@@ -153,7 +147,7 @@ def test_retention_at_full_depth_is_near_the_papers_expectation() -> None:
     # 0.7 * 0.7 = 0.49 (the paper, section 3.1). [CLS] and rounding up keep 1 + ceil(0.7 (t - 1)) <= 0.7 t + 1.3 each
     # time, so 0.49 t + 2.21 after both
     trace = make_trace(rows=400)
-    rows = operating_points({"dev": trace}, {**SPEC, "rule": [], "tau": []}, {})
+    rows = operating_points({"dev": trace}, OperatingSpec(calibration="fitted", bins=15), {})
     assert rows[0]["tau"] is None
     assert 0.49 < rows[0]["retention_full_depth"] <= 0.49 + 2.21 * np.mean(1 / trace.lengths)
     assert rows[0]["retention_full_depth"] == rows[0]["avg_retention"]

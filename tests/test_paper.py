@@ -27,6 +27,7 @@ from eat.prepare.sources import read_source
 from eat.prepare.splits import prepare_text
 from eat.study.backbones import HubBackbone
 from eat.study.loading import load_study
+from eat.study.recipes import Annealing
 from eat.study.study import Study
 from eat.study.tasks import HubSource
 
@@ -109,11 +110,11 @@ def test_the_study_is_the_papers(paper: Study) -> None:
     assert {name: task.max_length for name, task in paper.tasks.items()} == {
         "sst2": 256, "qqp": 256, "mnli": 320, "mnli-mm": 320,
     }  # fmt: skip
-    rates = {task: paper.training_spec(task, "eat-6", "finetune")["stage"]["learning_rate"] for task in paper.tasks}
+    rates = {task: paper.training_spec(task, "eat-6", "finetune").stage.learning_rate for task in paper.tasks}
     assert (rates["sst2"], rates["qqp"], rates["mnli"]) == (2e-5, 2e-5, 3e-5)
     spec = paper.training_spec("sst2", "eat-6", "finetune")
-    assert (spec["stage"]["epochs"], spec["stage"]["anneal"]) == (3.0, {"start_epoch": 1.0, "end_epoch": 3.0})
-    assert (spec["training"]["batch_size"], spec["training"]["weight_decay"]) == (32, 0.01)
+    assert (spec.stage.epochs, spec.stage.anneal) == (3.0, Annealing(start_epoch=1.0, end_epoch=3.0))
+    assert (spec.training.batch_size, spec.training.weight_decay) == (32, 0.01)
     assert {system.precision for system in paper.systems.values()} == {paper.training.precision} == {"float16"}
     assert (paper.timing.device, paper.timing.texts, paper.timing.warmup) == ("cuda", 1000, 50)
     assert (paper.timing.batch_sizes, paper.seeds) == ([1, 32], [1, 2, 3])

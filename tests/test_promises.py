@@ -18,14 +18,16 @@ from eat.model.hugging_face import EatForSequenceClassification
 from eat.results.replay import bad_texts, policies, replay
 from eat.results.trace import Trace
 from eat.statistics import exact_interval, examples_needed
+from eat.study.specs.calibrate import CalibrationSpec
 from eat.trace.recording import trace_texts
 
 TAU = [0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 
 
-def spec(epsilon: float = 0.05, delta: float = 0.1, risk: str = "disagreement", **changes: Any) -> dict[str, Any]:
+def spec(epsilon: float = 0.05, delta: float = 0.1, risk: str = "disagreement", **changes: Any) -> CalibrationSpec:
     promise = {"epsilon": epsilon, "delta": delta, "risk": risk}
-    return {"promise": promise, "rule": ["risk_controlled"], "tau": TAU, "patience": 1, **changes}
+    given = {"promise": promise, "rule": ["risk_controlled"], "tau": TAU, "mode": "raw", "bins": 15, **changes}
+    return CalibrationSpec.model_validate(given)
 
 
 def test_the_p_value_is_the_binomial_s_tail():
@@ -91,7 +93,7 @@ def test_where_nothing_is_safe_nobody_leaves():
 
 
 def test_a_promise_is_one_operating_point_at_the_threshold_that_keeps_it():
-    (policy,) = policies(spec() | {"calibration": "raw"}, {4: 1.0}, 0.8).values()
+    (policy,) = policies(spec(), {4: 1.0}, 0.8).values()
     assert (policy.rule, policy.tau) == (("confidence",), 0.8)
 
 
@@ -107,7 +109,7 @@ def parts_broken(population: Trace, risk: str, tau: list[float], near: float, n:
     bad = {one: bad_texts(population, spec(risk=risk, tau=tau), one) for one in tau}
     true = {one: float(flags.mean()) for one, flags in bad.items()} | {1.0: 0.0}
     asked = spec(0.98 * true[near], DELTA, risk, tau=tau)
-    epsilon = asked["promise"]["epsilon"]
+    epsilon = asked.promise.epsilon
     draw = np.random.default_rng(0)
     kept, plain = [], []
     for _ in range(DRAWS):

@@ -125,8 +125,8 @@ def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) ->
             trace.write(both[name, seed][split])
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
         spec = study.calibration_spec(name)
-        found = calibrate(traces["calibration"], traces["dev"], spec["mode"])
-        if "promise" in spec:
+        found = calibrate(traces["calibration"], traces["dev"], spec.mode)
+        if spec.promise is not None:
             found["promise"] = keep_promise(traces["calibration"], spec)
         write_json(calibrations[name, seed], found)
     points = task_operating_points(study, "movies", both, calibrations)

@@ -391,7 +391,7 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
     """Each derived system is timed with its own parts; with the trace of another, its answers do not agree."""
     for name in ("dense-half", "eat-int8"):
         own = next(one for one in prepared.systems if one.system == name)
-        assert Trace.read(own.trace).shape["precision"] == prepared.study.parts(name)["precision"]
+        assert Trace.read(own.trace).shape["precision"] == prepared.study.parts(name).precision
     derived = next(one for one in prepared.systems if one.system == "eat-int8")
     base = next(one for one in prepared.systems if one.system == "eat")
     assert derived.models == base.models

@@ -7,7 +7,6 @@ equal they are so bit for bit, on one thread of the CPU.
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import re
@@ -85,10 +84,8 @@ def inputs_of(data: Path, system: str = "eat", study: Study | None = None, stage
 
 
 def with_spec(inputs: StageInputs, part: str, **changes: Any) -> StageInputs:
-    """The same inputs with some keys of `spec[part]`, or of the spec itself where part is empty, replaced."""
-    spec: dict[str, Any] = copy.deepcopy(dict(inputs.spec))
-    (spec[part] if part else spec).update(changes)
-    return replace(inputs, spec=spec)
+    """The same inputs with some keys of a part of the specification, or of itself if part is empty, replaced."""
+    return replace(inputs, spec=tiny.changed(inputs.spec, part, **changes))
 
 
 def trained(inputs: StageInputs, folder: Path) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ import yaml
 from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
+from eat.study import keys
 from eat.study.loading import load_study
 from workflow_scripts._sources import sources_of
 
@@ -405,11 +406,11 @@ def test_arguments_arrive_as_they_are(done: Copy) -> None:
     assert f"{ODD_TASK}/eat-6-half/seed1" in words
     study = load_study(done.folder / "config" / "study.yaml")
     specs = [json.loads(word) for flag, word in pairwise(words) if flag == "--spec"]
-    assert study.training_spec(ODD_TASK, "student-3", "finetune") in specs
+    assert study.training_spec(ODD_TASK, "student-3", "finetune").plain() in specs
     parts = [json.loads(word) for flag, word in pairwise(words) if flag == "--parts"]
-    assert study.parts("eat-6-half") in parts
+    assert study.parts("eat-6-half").plain() in parts
     views = [word for flag, word in pairwise(words) if flag == "--study" and word != study.study]
-    assert study.view([ODD_TASK], keep=["timing"]) in views
+    assert study.view(keys.TIMING, [ODD_TASK]) in views
     assert all(load_study(json.loads(view)) for view in views)
 
 

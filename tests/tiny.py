@@ -36,6 +36,7 @@ from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.study.loading import load_study
+from eat.study.specs.finetune import TrainingSpec
 from eat.study.study import Study
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -222,3 +223,10 @@ def study(**changes: Any) -> Study:
             **changes,
         }
     )
+
+
+def changed(spec: TrainingSpec, part: str = "", **changes: Any) -> TrainingSpec:
+    """The same specification with some keys of a part, or of itself, replaced and validated again."""
+    value = spec.plain()
+    (value[part] if part else value).update(changes)
+    return TrainingSpec.model_validate(value)

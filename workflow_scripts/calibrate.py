@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from eat.calibrate.calibration import calibrate
 from eat.files import write_json
 from eat.results.trace import Trace
+from eat.study.specs.calibrate import CalibrationSpec
 from workflow_scripts._command import run
 
 
@@ -19,10 +19,10 @@ def main() -> None:
     parser.add_argument("--dev", required=True, type=Path, help="the trace of the dev split")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
-    spec = json.loads(arguments.spec)
+    spec = CalibrationSpec.of_json(arguments.spec)
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
-    found = calibrate(*traces, mode=spec["mode"], bins=spec["bins"])
-    if "promise" in spec:
+    found = calibrate(*traces, mode=spec.mode, bins=spec.bins)
+    if spec.promise is not None:
         from eat.calibrate.promises import keep_promise
 
         found["promise"] = keep_promise(traces[0], spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from eat.progress import Progress
@@ -33,11 +32,12 @@ def finetune(arguments: argparse.Namespace) -> None:
     import torch
 
     from eat.finetune.stage import StageInputs, train_stage
+    from eat.study.specs.finetune import TrainingSpec
     from workflow_scripts._sources import code_of
 
     torch.set_num_threads(arguments.threads)
     inputs = StageInputs(
-        json.loads(arguments.spec),
+        TrainingSpec.of_json(arguments.spec),
         arguments.parent,
         arguments.train,
         arguments.card,

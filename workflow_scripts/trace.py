@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from eat.progress import Progress
@@ -16,7 +15,7 @@ def main() -> None:
     parser.add_argument(
         "--models", required=True, type=Path, nargs="+", help="the folder of the trained model; of a cascade several"
     )
-    parser.add_argument("--parts", required=True, type=json.loads, help="how its weights are run, as JSON")
+    parser.add_argument("--parts", required=True, help="how its weights are run, as JSON")
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", required=True, type=int)
@@ -32,17 +31,19 @@ def main() -> None:
 def trace(arguments: argparse.Namespace) -> None:
     """Trace with the arguments of the command."""
     import torch
+    from pydantic import TypeAdapter
 
     from eat.files import read_json
+    from eat.model.options import Parts
+    from eat.study.specs.spec import parsed
     from eat.trace.recording import record_trace
 
+    parts = parsed(TypeAdapter(Parts), arguments.parts, "--parts")
     labels = read_json(arguments.card)["labels"]
     torch.set_num_threads(arguments.threads)
     for split in arguments.splits:
         name = f"{arguments.name} {split.stem}"
-        found = record_trace(
-            arguments.models, arguments.parts, split, labels, arguments.max_length, name, arguments.device
-        )
+        found = record_trace(arguments.models, parts, split, labels, arguments.max_length, name, arguments.device)
         found.write(arguments.out / split.name)
 
 

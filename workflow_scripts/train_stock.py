@@ -73,27 +73,27 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
     def examples(split: str) -> list[dict[str, Any]]:
         table = read_split(paths.split(task, split))
         second = list(table["text_b"]) if "text_b" in table.columns else None
-        encoded = tokenizer(list(table["text"]), second, truncation=True, max_length=spec["max_length"])
+        encoded = tokenizer(list(table["text"]), second, truncation=True, max_length=spec.max_length)
         rows = [{key: encoded[key][row] for key in encoded} for row in range(len(table))]
         return [row | {"labels": int(label)} for row, label in zip(rows, table["label"], strict=True)]
 
     train, dev = examples("train"), examples("dev")
-    training = spec["training"]
-    epochs = spec["stage"]["epochs"]
-    steps = -(-len(train) // training["batch_size"]) * epochs
+    training = spec.training
+    epochs = spec.stage.epochs
+    steps = -(-len(train) // training.batch_size) * epochs
     trainer = Trainer(
         model=model,
         args=TrainingArguments(
             output_dir=str(folder),
-            per_device_train_batch_size=training["batch_size"],
+            per_device_train_batch_size=training.batch_size,
             per_device_eval_batch_size=32,
             num_train_epochs=epochs,
-            learning_rate=training["learning_rate"],
-            weight_decay=training["weight_decay"],
-            warmup_steps=round(steps * training["warmup"]),
-            max_grad_norm=training["max_grad_norm"],
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            warmup_steps=round(steps * training.warmup),
+            max_grad_norm=training.max_grad_norm,
             optim="adamw_torch_fused",
-            use_cpu=resolve_device(training["device"], "training.device").type == "cpu",
+            use_cpu=resolve_device(training.device, "training.device").type == "cpu",
             seed=seed,
             save_strategy="no",
             report_to=[],

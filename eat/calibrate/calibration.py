@@ -10,19 +10,19 @@ point of the frontier. With several exits, each with its own T, or with more cla
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eat.results.replay import require_finite_logits
 from eat.statistics import proportion_interval
+from eat.study.calibration import CalibrationMode
 
 if TYPE_CHECKING:
     from eat.results.trace import Trace
 
 Floats = npt.NDArray[np.float64]
-Mode = Literal["fitted", "raw", "paper"]
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 PAPER_ECE = 0.02
@@ -179,7 +179,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int
     return float(np.exp(found.x))
 
 
-def temperatures(trace: Trace, mode: Mode, bins: int = 15) -> dict[int, float]:
+def temperatures(trace: Trace, mode: CalibrationMode, bins: int = 15) -> dict[int, float]:
     """Layer -> temperature of each exit of the calibration split's trace.
 
     fitted: all are fitted. raw: all are 1. paper: fitted where the ECE is above 2 %, else 1.
@@ -200,7 +200,7 @@ def temperatures(trace: Trace, mode: Mode, bins: int = 15) -> dict[int, float]:
 # --- the file -----------------------------------------------------------------------------------------------------
 
 
-def calibrate(calibration_trace: Trace, dev_trace: Trace, mode: Mode, bins: int = 15) -> dict[str, Any]:
+def calibrate(calibration_trace: Trace, dev_trace: Trace, mode: CalibrationMode, bins: int = 15) -> dict[str, Any]:
     """Fit the temperatures on the calibration split and measure every exit on both splits, before and after.
 
     Returns what the calibration JSON holds: `mode`, `temperatures` (layer as text -> T), and in `exits` one entry an

@@ -24,6 +24,7 @@ from eat.results.calibrated import temperatures_of, threshold_of
 from eat.results.replay import policies, replay
 from eat.results.trace import Trace
 from eat.statistics import macro_f1, positive_f1
+from eat.study.specs.calibrate import OperatingSpec
 
 if TYPE_CHECKING:
     from eat.study.study import Study
@@ -38,20 +39,20 @@ _SAME = 1e-9  # accuracies are counts over n: what differs by less is rounding
 
 def operating_points(
     traces: Mapping[str, Trace],
-    spec: Mapping[str, Any],
+    spec: OperatingSpec,
     temperatures: Mapping[int, float],
     threshold: float | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each threshold and split of one trained system.
 
-    traces: split -> trace. spec: `Study.operating_spec`. temperatures: layer -> T. threshold: as in `policies`.
+    traces: split -> trace. temperatures: layer -> T. threshold: as in `policies`.
     Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 where there are two classes, else NaN),
     avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer: what the last head
     is computed from, and what the paper expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions
     (JSON, layer -> part of the texts).
     """
     return [
-        {"split": split, "tau": tau, "calibration": spec["calibration"], **_measured(trace, policy, split)}
+        {"split": split, "tau": tau, "calibration": spec.calibration, **_measured(trace, policy, split)}
         for split, trace in traces.items()
         for tau, policy in policies(spec, temperatures, threshold).items()
     ]

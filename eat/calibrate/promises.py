@@ -12,8 +12,7 @@ are left out (raw probabilities): fitted on the same texts, they would make the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,38 +20,39 @@ from eat.errors import EatError
 from eat.results.replay import bad_texts
 from eat.results.trace import Trace
 from eat.statistics import examples_needed
+from eat.study.specs.calibrate import CalibrationSpec
 
 if TYPE_CHECKING:
     pass
 
-Risk = Literal["disagreement", "accuracy"]
 NEVER = 1.0
 """The threshold at which nobody leaves early: its risk is 0, so any promise is kept."""
 
 
-def keep_promise(trace: Trace, spec: Mapping[str, Any]) -> dict[str, Any]:
+def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     """The fastest threshold that keeps the promise, and how it was found.
 
-    trace: of the calibration split. spec: `Study.calibration_spec`. Returns epsilon, delta, risk, n (texts), tau (1.0
+    trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0
     where no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` where so
     few texts could not show it even if none were bad.
     """
-    promise, n = spec["promise"], len(trace.labels)
-    needed = examples_needed(promise["epsilon"], promise["delta"])
+    promise, n = spec.promise, len(trace.labels)
+    assert promise is not None
+    needed = examples_needed(promise.epsilon, promise.delta)
     if n < needed:
         raise EatError(
-            f"a promise of epsilon {promise['epsilon']:g} at delta {promise['delta']:g} needs at least {needed} "
+            f"a promise of epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at least {needed} "
             f"calibration texts, of which none may be bad; there are {n}: give more, or promise less"
         )
     chosen, tested = NEVER, []
-    for tau in sorted(spec["tau"], reverse=True):
+    for tau in sorted(spec.tau, reverse=True):
         count = int(np.sum(bad_texts(trace, spec, tau)))
-        p = p_value(count, n, promise["epsilon"])
+        p = p_value(count, n, promise.epsilon)
         tested.append({"tau": tau, "bad": count, "p": p})
-        if p > promise["delta"]:
+        if p > promise.delta:
             break
         chosen = tau
-    return {**promise, "n": n, "tau": chosen, "tested": tested}
+    return {**promise.plain(), "n": n, "tau": chosen, "tested": tested}
 
 
 def p_value(bad: int, n: int, epsilon: float) -> float:

@@ -28,7 +28,7 @@ def require_machine(study: Study) -> list[str]:
     if refused:
         raise EatError("\n".join(refused))
     notes = [f"{name} is left out: {reason}" for name, reason in left_out_stock(study, timing).items()]
-    asked, taken = study.training.precision, Setting.of({"training": study.training.model_dump()}).precision
+    asked, taken = study.training.precision, Setting.of(study.training).precision
     return notes if asked == taken else [fallback(asked, training.type), *notes]
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from eat.engines.devices import resolve_device
 from eat.engines.probe import MISSING, example, slowdown, too_slow, where
+from eat.study.training import Optimization
 
 
 @dataclass(frozen=True)
@@ -22,13 +21,13 @@ class Setting:
     precision: str
 
     @classmethod
-    def of(cls, spec: Mapping[str, Any]) -> Setting:
+    def of(cls, training: Optimization) -> Setting:
         """That of a stage on this machine: in float32, if the precision that the study names is of no use here.
 
         Raises `EatError` if the device that the study names is not there.
         """
-        device = resolve_device(spec["training"]["device"], "training.device")
-        precision = spec["training"]["precision"]
+        device = resolve_device(training.device, "training.device")
+        precision = training.precision
         return cls(device.type, "float32" if training_fault(precision, device) else precision)
 
 

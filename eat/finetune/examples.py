@@ -10,6 +10,7 @@ import torch
 
 from eat.errors import EatError
 from eat.model.hugging_face import load_model
+from eat.model.options import Parts
 from eat.model.saliency import saliency_of_texts
 from eat.model.tokenizer import Encoded
 from eat.results.trace import Trace
@@ -17,7 +18,7 @@ from eat.results.trace import Trace
 
 def add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: str) -> None:
     """Give every training text the saliency of its tokens in the model that the stage starts from."""
-    model = load_model(parent, {"reducer": {"kind": "none"}, "exits": []}).to(device)
+    model = load_model(parent, Parts()).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
     for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
         example["saliency"] = worth

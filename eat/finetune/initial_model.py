@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from eat.errors import EatError, listed
 from eat.model.configuration import EatConfig
@@ -13,10 +11,11 @@ from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import encode, load_tokenizer, require_embeddings
 from eat.model.weights import load_encoder, read_checkpoint
 from eat.study.depths import chosen_layers
+from eat.study.specs.finetune import TrainingSpec
 
 
 def build_model(
-    spec: Mapping[str, Any], parent: Path, labels: list[str], pairs: bool = False
+    spec: TrainingSpec, parent: Path, labels: list[str], pairs: bool = False
 ) -> EatForSequenceClassification:
     """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere.
 
@@ -24,11 +23,11 @@ def build_model(
     the layers that the stage takes.
     """
     checkpoint = read_checkpoint(parent)
-    layers = chosen_layers(spec["layers"], checkpoint.shape.layers)
+    layers = chosen_layers(spec.layers, checkpoint.shape.layers)
     tokenizer = load_tokenizer(parent)
-    require_embeddings(tokenizer, parent, checkpoint.shape, spec["max_length"], pairs)
-    separator = int(encode(tokenizer, [""], None, spec["max_length"])[0].ids[-1])
-    given = spec["training"]["attention_dropout"]
+    require_embeddings(tokenizer, parent, checkpoint.shape, spec.max_length, pairs)
+    separator = int(encode(tokenizer, [""], None, spec.max_length)[0].ids[-1])
+    given = spec.training.attention_dropout
     shape = replace(
         checkpoint.shape,
         layers=len(layers),
@@ -39,12 +38,12 @@ def build_model(
     model = EatForSequenceClassification(
         EatConfig(
             shape=asdict(shape),
-            reducer=spec["reducer"],
-            attention=spec["attention"],
-            exits=spec["exits"]["after"],
-            read=spec["exits"]["read"],
-            head=spec["exits"]["head"],
-            last_head=spec["last_head"],
+            reducer=spec.reducer.plain(),
+            attention=spec.attention.plain(),
+            exits=spec.exits.after,
+            read=spec.exits.read,
+            head=spec.exits.head,
+            last_head=spec.last_head,
             id2label=dict(enumerate(labels)),
             label2id={label: index for index, label in enumerate(labels)},
         )

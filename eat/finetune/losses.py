@@ -12,16 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from eat.errors import EatError, listed
-
-SELF = "self"
-"""What the configuration calls the last exit as a teacher."""
+from eat.study.recipes import SELF, Stage
 
 
 @dataclass(frozen=True)
@@ -88,26 +86,26 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
     return {depth: given.get(depth, 1.0 if depth == exits[-1] else 0.3) for depth in exits}
 
 
-def build_loss(stage: Mapping[str, Any], exits: list[int]) -> JointLoss:
+def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
     """The loss of a stage of a model with these exits.
 
     Raises `EatError` where a key names a layer without a head, and where nothing would be learned.
     """
-    trained = stage["train_heads"]
-    given = {int(depth): float(weight) for depth, weight in stage["exit_weights"].items()}
+    trained = stage.train_heads
+    given = stage.exit_weights
     _check_heads(exits, trained or [], given)
     weights = exit_weights(given, exits, trained)
-    distill = stage["distill"]
+    distill = stage.distill
     loss = JointLoss(weights)
     if distill is not None:
         loss = JointLoss(
             weights,
-            distill["mu"],
-            distill["temperature"],
-            distilled=weights if distill["onto"] == "all" else None,
-            labels=distill["labels"],
-            itself=distill["teacher"] == SELF,
-            divergence=distill["divergence"],
+            distill.mu,
+            distill.temperature,
+            distilled=weights if distill.onto == "all" else None,
+            labels=distill.labels,
+            itself=distill.teacher == SELF,
+            divergence=distill.divergence,
         )
     if not loss.teaches:
         raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")

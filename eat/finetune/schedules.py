@@ -5,23 +5,22 @@ Both are functions of the global step alone, so that a resumed run continues whe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
 
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.study.recipes import Annealing
 
 
-class Annealing(TrainerCallback):  # type: ignore[misc]
+class RisingRatio(TrainerCallback):  # type: ignore[misc]
     """Raises the reducer's pruning ratio from 0 to its full value, a little each step (algorithm 2).
 
     The ratio is a function of the global step alone, so that a resumed run continues where it was.
     """
 
-    def __init__(
-        self, model: EatForSequenceClassification, schedule: Mapping[str, float] | None, steps_an_epoch: int
-    ) -> None:
+    def __init__(self, model: EatForSequenceClassification, schedule: Annealing | None, steps_an_epoch: int) -> None:
         self.reducer = model.encoder.reducer
         self.scale = annealing(schedule, steps_an_epoch)
 
@@ -51,11 +50,11 @@ class Softening(TrainerCallback):  # type: ignore[misc]
             self.reducer.end_step()
 
 
-def annealing(schedule: Mapping[str, float] | None, steps_an_epoch: int) -> Callable[[int], float]:
+def annealing(schedule: Annealing | None, steps_an_epoch: int) -> Callable[[int], float]:
     """The part of the full pruning ratio in force at each global step, in [0, 1]."""
     if schedule is None:
         return lambda step: 1.0
-    start, end = schedule["start_epoch"] * steps_an_epoch, schedule["end_epoch"] * steps_an_epoch
+    start, end = schedule.start_epoch * steps_an_epoch, schedule.end_epoch * steps_an_epoch
 
     def scale(step: int) -> float:
         return float(step >= end) if end == start else min(max((step - start) / (end - start), 0.0), 1.0)

@@ -12,11 +12,9 @@ from __future__ import annotations
 import math
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
@@ -25,26 +23,27 @@ from eat.engines.setting import Setting, fallback
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.finetune.examples import add_saliency, collate, teacher_logits, training_examples
 from eat.finetune.initial_model import build_model, set_trainable
-from eat.finetune.losses import SELF, build_loss
+from eat.finetune.losses import build_loss
 from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
 from eat.finetune.run_log import CountedSteps, RunLog
-from eat.finetune.schedules import Annealing, Softening
+from eat.finetune.schedules import RisingRatio, Softening
 from eat.finetune.trainer import StageTrainer, trainer_arguments
 from eat.model.tokenizer import copy_tokenizer, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
+from eat.study.specs.finetune import TrainingSpec
 
 
 @dataclass(frozen=True)
 class StageInputs:
     """What a stage is trained from.
 
-    spec: all that determines it besides data and seed (`Study.training_spec`). parent: the folder of the backbone or of
+    spec: all that determines it besides data and seed. parent: the folder of the backbone or of
     the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
     the training split, where the stage distils. code: a digest of the code that trains, as the caller knows it, so that
     edited code does not resume what older code began.
     """
 
-    spec: Mapping[str, Any]
+    spec: TrainingSpec
     parent: Path
     train: Path
     card: Path
@@ -58,9 +57,9 @@ class StageInputs:
         files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
         return digest(
             {
-                "spec": dict(self.spec),
+                "spec": self.spec.plain(),
                 "seed": self.seed,
-                "setting": asdict(Setting.of(self.spec)),
+                "setting": asdict(Setting.of(self.spec.training)),
                 "files": [sha256_of(file) for file in files],
                 "code": self.code,
                 "libraries": [version(name) for name in ("torch", "transformers", "accelerate")],
@@ -77,22 +76,21 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     does not fit the model, and where the loss is not finite.
     """
     spec = inputs.spec
-    setting = Setting.of(spec)
-    if setting.precision != spec["training"]["precision"]:
-        print(f"{name}: {fallback(spec['training']['precision'], setting.device)}", file=sys.stderr, flush=True)
+    setting = Setting.of(spec.training)
+    if setting.precision != spec.training.precision:
+        print(f"{name}: {fallback(spec.training.precision, setting.device)}", file=sys.stderr, flush=True)
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
     table = read_split(inputs.train)
     model = build_model(spec, inputs.parent, labels, "text_b" in table.columns)
-    stage = spec["stage"]
-    trained = stage["train_heads"]
+    stage = spec.stage
+    trained = stage.train_heads
     loss = build_loss(stage, model.encoder.exits)
-    set_trainable(model, trained, soft=stage["removal"] == "soft")
+    set_trainable(model, trained, soft=stage.removal == "soft")
     tokenizer = load_tokenizer(inputs.parent)
-    teaches_itself = stage["distill"] is not None and stage["distill"]["teacher"] == SELF
-    teacher = None if stage["distill"] is None or teaches_itself else teacher_logits(inputs.teacher, list(table["id"]))
-    examples = training_examples(encode_split(tokenizer, table, spec["max_length"]), table["label"].to_numpy(), teacher)
+    teacher = None if stage.teacher is None else teacher_logits(inputs.teacher, list(table["id"]))
+    examples = training_examples(encode_split(tokenizer, table, spec.max_length), table["label"].to_numpy(), teacher)
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
         if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
@@ -111,12 +109,12 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
             loss=loss,
             text_ids=list(table["id"]),
             frozen=trained is not None,
-            reducer_learning_rate=stage["reducer_learning_rate"],
+            reducer_learning_rate=stage.reducer_learning_rate,
         )
         steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-        progress = Progress("step", steps_an_epoch * stage["epochs"], name=name)
+        progress = Progress("step", steps_an_epoch * stage.epochs, name=name)
         log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
-        trainer.add_callback(Annealing(model, stage["anneal"], steps_an_epoch))
+        trainer.add_callback(RisingRatio(model, stage.anneal, steps_an_epoch))
         trainer.add_callback(Softening(model, steps_an_epoch))
         trainer.add_callback(log)
         trainer.add_callback(CountedSteps(progress))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,27 @@ from eat.errors import EatError, listed
 from eat.finetune.losses import JointLoss
 from eat.model.encoder import PackedBatch
 from eat.model.layout import Layout
+from eat.study.specs.finetune import TrainingSpec
 
 
 def trainer_arguments(
-    spec: Mapping[str, Any], setting: Setting, seed: int, folder: Path, examples: int
+    spec: TrainingSpec, setting: Setting, seed: int, folder: Path, examples: int
 ) -> TrainingArguments:
     """The arguments of the `Trainer` of a stage.
 
     folder: where its checkpoints go. examples: how many texts it is trained on, from which the warm-up follows.
     """
-    training = spec["training"]
-    steps = math.ceil(examples / training["batch_size"]) * spec["stage"]["epochs"]
+    training = spec.training
+    steps = math.ceil(examples / training.batch_size) * spec.stage.epochs
     arguments = TrainingArguments(
         output_dir=str(folder),
-        per_device_train_batch_size=training["batch_size"],
-        num_train_epochs=spec["stage"]["epochs"],
-        learning_rate=training["learning_rate"],
-        weight_decay=training["weight_decay"],
-        warmup_steps=round(steps * training["warmup"]),
+        per_device_train_batch_size=training.batch_size,
+        num_train_epochs=spec.stage.epochs,
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        warmup_steps=round(steps * training.warmup),
         lr_scheduler_type="linear",
-        max_grad_norm=training["max_grad_norm"],
+        max_grad_norm=training.max_grad_norm,
         optim="adamw_torch_fused",
         fp16=setting.precision == "float16",
         bf16=setting.precision == "bfloat16",

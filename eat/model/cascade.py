@@ -6,7 +6,7 @@ that the trace, the thresholds and the clock treat it as one model. A text that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -22,6 +22,7 @@ from eat.model.configuration import EatConfig
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, in_order
 from eat.model.exits import ExitHead, ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.model.options import Parts
 from eat.model.reducers import Reducer
 
 FULL_DEPTH = ExitPolicy()
@@ -101,8 +102,8 @@ class Cascade:
         return next(self.encoder.parameters()).device
 
 
-def load_system(folders: Sequence[Path], parts: Mapping[str, Any]) -> EatForSequenceClassification | Cascade:
-    """A system of a study: a trained model, run with these parts (`Study.parts`), or a cascade of several.
+def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassification | Cascade:
+    """A system of a study: a trained model, run with these parts, or a cascade of several.
 
     Raises `EatError` where the models of a cascade do not go together, and as `load_model` does.
     """
@@ -114,10 +115,10 @@ def load_system(folders: Sequence[Path], parts: Mapping[str, Any]) -> EatForSequ
     config = models[-1].config
     config.shape = {**config.shape, "layers": encoder.shape.layers}
     config.exits = encoder.exits
-    if sorted({*parts["exits"], encoder.exits[-1]}) != encoder.exits:
+    if sorted({*parts.exits, encoder.exits[-1]}) != encoder.exits:
         raise EatError(
             f"a cascade of {listed([member.shape.layers for member in (model.encoder for model in models)])} layers "
-            f"with exits after [{listed(parts['exits'])}]; its systems end after [{listed(encoder.exits)}]"
+            f"with exits after [{listed(parts.exits)}]; its systems end after [{listed(encoder.exits)}]"
         )
     return Cascade(encoder, config, [model.encoder for model in models])
 

@@ -23,6 +23,7 @@ from eat.model.configuration import EatConfig
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, shortest_first
 from eat.model.exits import ExitHead, ExitPolicy
 from eat.model.layout import Layout
+from eat.model.options import Parts
 from eat.model.reducers import Dimensions, build_reducer
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint
@@ -166,10 +167,10 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return output
 
 
-def load_model(folder: Path | str, parts: Mapping[str, Any] | None = None) -> EatForSequenceClassification:
+def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequenceClassification:
     """A model that a study trained, in evaluation mode, from its folder.
 
-    parts: reducer, attention or exits to run it with, in place of those it was trained with (`Study.parts`).
+    parts: reducer, attention and exits to run it with, in place of those it was trained with.
     As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` where
     the folder holds another architecture, `DamagedFile` where a file is missing, broken, or lacks a weight.
     """
@@ -182,11 +183,11 @@ def load_model(folder: Path | str, parts: Mapping[str, Any] | None = None) -> Ea
             f"{folder}: config.json names {config.num_labels} labels (id2label) of a model with "
             f"{checkpoint.shape.classes} classes; name each class"
         )
-    if parts:
+    if parts is not None:
+        config.reducer, config.exits = parts.reducer.plain(), parts.exits
+        if parts.attention is not None:
+            config.attention = parts.attention.plain()
         config.operating_point = {}  # it may be of exits that these parts have not
-    for part in ("reducer", "attention", "exits"):
-        if parts is not None and part in parts:
-            setattr(config, part, parts[part])
     config.exits = sorted({*config.exits, config.num_hidden_layers})
     model = EatForSequenceClassification(config)
     absent = load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from eat.errors import listed
-from eat.model.reducers.options import AnyReducer
+from eat.model.reducers.options import AnyReducer, Reducer
 from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -52,9 +52,12 @@ class Heads(Strict):
 
 
 class Parts(Strict):
-    """How the weights of a system are run: its reducer, its attention, the layers with an exit, and the precision."""
+    """How the weights of a system are run: its reducer, its attention, the layers with an exit, and the precision.
 
-    reducer: AnyReducer
-    attention: Attention
-    exits: list[Layer]
-    precision: Precision
+    Without `attention` it is that of the training.
+    """
+
+    reducer: AnyReducer = Reducer()
+    attention: Attention | None = None
+    exits: list[Layer] = []
+    precision: Precision = "float32"

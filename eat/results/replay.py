@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,7 @@ from eat.errors import EatError
 from eat.model.exits import ExitPolicy
 from eat.results.flops import flops
 from eat.results.trace import Trace
+from eat.study.specs.calibrate import ExitSpec
 
 
 @dataclass(frozen=True)
@@ -70,31 +70,32 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
 
 
 def policies(
-    spec: Mapping[str, Any], temperatures: Mapping[int, float], threshold: float | None = None
+    spec: ExitSpec, temperatures: Mapping[int, float], threshold: float | None = None
 ) -> dict[float | None, ExitPolicy]:
-    """The operating points of `Study.operating_spec`: threshold -> policy, ascending.
+    """The operating points of a specification: threshold -> policy, ascending.
 
     A system without thresholds has one point, `None`; so has one that keeps a promise, which is confidence at the
     `threshold` that calibration found, another one for each seed.
     """
-    taus: Sequence[float | None] = sorted(spec["tau"]) or [None]
-    if spec["promise"] is not None:
-        rule = tuple("confidence" if name == "risk_controlled" else name for name in spec["rule"])
-        return {None: ExitPolicy(rule, threshold, temperatures, spec["patience"])}
-    return {tau: ExitPolicy(tuple(spec["rule"]), tau, temperatures, spec["patience"]) for tau in taus}
+    taus: Sequence[float | None] = sorted(spec.tau) or [None]
+    if spec.promise is not None:
+        rule = tuple("confidence" if name == "risk_controlled" else name for name in spec.rule)
+        return {None: ExitPolicy(rule, threshold, temperatures, spec.patience)}
+    return {tau: ExitPolicy(tuple(spec.rule), tau, temperatures, spec.patience) for tau in taus}
 
 
-def bad_texts(trace: Trace, spec: Mapping[str, Any], tau: float) -> npt.NDArray[np.bool_]:
+def bad_texts(trace: Trace, spec: ExitSpec, tau: float) -> npt.NDArray[np.bool_]:
     """Which texts the promise counts as bad at a threshold; bool (N,).
 
     disagreement: answered otherwise than by the last exit. accuracy: answered right by the last exit and wrong before;
     the loss of accuracy is never more than that.
     """
+    assert spec.promise is not None
     (policy,) = policies(spec, {}, tau).values()
     answered = replay(trace, policy).predictions
     full = trace.logits[trace.shape["layers"]].argmax(axis=1)
     changed: npt.NDArray[np.bool_] = answered != full
-    return changed if spec["promise"]["risk"] == "disagreement" else changed & (full == trace.labels)
+    return changed if spec.promise.risk == "disagreement" else changed & (full == trace.labels)
 
 
 def require_finite_logits(trace: Trace, name: str) -> None:

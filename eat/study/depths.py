@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from eat.errors import EatError, listed
+from eat.model.options import Layers
 
 if TYPE_CHECKING:
     from eat.study.study import Study
 
 
-def chosen_layers(options: Mapping[str, Any], depth: int) -> list[int]:
-    """The layer numbers taken from a model of `depth` layers.
-
-    options: `first` (the first k), `every` (n, 2n, ...) or `numbers`; all layers where none is given. Raises `EatError`
-    if the model has not so many.
-    """
-    if options.get("first"):
-        numbers = list(range(1, options["first"] + 1))
-    elif options.get("every"):
-        numbers = list(range(options["every"], depth + 1, options["every"]))
+def chosen_layers(layers: Layers, depth: int) -> list[int]:
+    """The layer numbers taken from a model of `depth` layers. Raises `EatError` if it has not so many."""
+    if layers.first:
+        numbers = list(range(1, layers.first + 1))
+    elif layers.every:
+        numbers = list(range(layers.every, depth + 1, layers.every))
     else:
-        numbers = list(options.get("numbers") or range(1, depth + 1))
+        numbers = layers.numbers or list(range(1, depth + 1))
     if not numbers or max(numbers) > depth:
-        given = ", ".join(f"{key} {value}" for key, value in options.items() if value)
+        given = ", ".join(f"{key} {value}" for key, value in layers.plain().items() if value)
         raise EatError(f"layers: {given} of a model that has {depth}; take at most {depth}")
     return numbers
 
@@ -48,7 +45,7 @@ def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | Non
         parent = study.parent_of(name, study.stage_names(name)[0])
         start = backbones.get(study.systems[name].backbone) if parent is None else depth_of(parent[0])
         try:
-            return None if start is None else len(chosen_layers(study.systems[name].layers.model_dump(), start))
+            return None if start is None else len(chosen_layers(study.systems[name].layers, start))
         except EatError as error:
             raise EatError(f"systems.{name}.{error}") from None
 

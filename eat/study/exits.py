@@ -67,7 +67,3 @@ class Exits(Heads):
                 f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"
             )
         return self
-
-
-RULES = ("rule", "patience", "promise", "tau")
-"""The keys of `Exits` that say when a text leaves, and not where: no trace depends on them."""

@@ -14,19 +14,21 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from eat.errors import EatError, listed
-from eat.model.options import Layers
+from eat.model.options import Heads, Layers, Parts
 from eat.study.ablation import Ablation
 from eat.study.backbones import Backbone
 from eat.study.calibration import Calibration
 from eat.study.checks import check_sections
 from eat.study.devices import Device
-from eat.study.exits import RULES, Exits
+from eat.study.keys import kept
 from eat.study.messages import joined
 from eat.study.recipes import Annealing, Stage
+from eat.study.specs.calibrate import CalibrationSpec, ExitSpec, OperatingSpec
+from eat.study.specs.finetune import TrainingSpec
 from eat.study.systems import System
 from eat.study.tasks import Task
 from eat.study.timing import Timing, Tracing
-from eat.study.training import Training
+from eat.study.training import Optimization, Training
 from eat.validation import Distinct, Name, OutsidePath, Strict, canonical_json
 
 
@@ -112,15 +114,10 @@ class Study(Strict):
         """Where systems are traced: `trace.device`, or where they are timed."""
         return self.trace.device or self.timing.device
 
-    def parts(self, system: str) -> dict[str, Any]:
-        """How a system's weights are run: its reducer, attention, the layers with an exit, and the precision."""
+    def parts(self, system: str) -> Parts:
+        """How a system's weights are run."""
         row = self.systems[system]
-        return {
-            "reducer": row.reducer.plain(),
-            "attention": row.attention.plain(),
-            "exits": row.exits.after,
-            "precision": row.precision,
-        }
+        return Parts(reducer=row.reducer, attention=row.attention, exits=row.exits.after, precision=row.precision)
 
     def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
         """The (system, stage) whose weights a stage starts from; `None` for the backbone."""
@@ -145,92 +142,60 @@ class Study(Strict):
         )
         return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
 
-    def training_spec(self, task: str, system: str, stage: str) -> dict[str, Any]:
-        """All that determines a stage's weights besides its data, its parent and its seed.
-
-        Thresholds and rules are left out, so that changing them trains nothing again.
-        """
+    def training_spec(self, task: str, system: str, stage: str) -> TrainingSpec:
+        """All that determines a stage's weights besides its data, its parent and its seed."""
         row = self.systems[system]
         chosen = self.stage(system, stage)
         rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
         batch_size = self.tasks[task].batch_size or self.training.batch_size
+        # a later stage starts from this system's own layers, which are chosen already
         is_first = self.stage_names(system)[0] == stage
-        return {
-            "max_length": self.tasks[task].max_length,
-            # a later stage starts from this system's own layers, which are chosen already
-            "layers": (row.layers if is_first else Layers()).plain(),
-            "reducer": row.reducer.plain(),
-            "attention": row.attention.plain(),
-            "exits": {"after": row.exits.after, "read": row.exits.read, "head": row.exits.head},
-            "last_head": row.last_head,
-            "stage": self.stretched(task, chosen).plain() | {"learning_rate": rate},
-            # threads are left out: more of them are no reason to train again
-            "training": self.training.model_dump(mode="json", exclude={"threads"})
-            | {"learning_rate": rate, "batch_size": batch_size},
-        }
+        training = {name: getattr(self.training, name) for name in Optimization.model_fields}
+        return TrainingSpec(
+            max_length=self.tasks[task].max_length,
+            layers=row.layers if is_first else Layers(),
+            reducer=row.reducer,
+            attention=row.attention,
+            exits=Heads(after=row.exits.after, read=row.exits.read, head=row.exits.head),
+            last_head=row.last_head,
+            stage=self.stretched(task, chosen).model_copy(update={"learning_rate": rate}),
+            training=Optimization(**training | {"learning_rate": rate, "batch_size": batch_size}),
+        )
 
-    def view(self, tasks: Sequence[str], keep: Sequence[str] = (), rules: bool = True) -> str:
+    def view(self, keys: Sequence[str], tasks: Sequence[str] | None = None) -> str:
         """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
 
-        Of the tasks only `tasks` stay, with those whose models they run, of the recipes the stages' names. `training`,
-        `trace` and each of the tasks' `titles`, `timing`, `calibration`, `accuracy_budget`, `importance_texts` and
-        `ablation` that is not named in `keep`, are set to their defaults, so that changing them leaves the job's
-        parameters as they were. So are the rules by which texts leave, their thresholds, patience and promises,
-        unless `rules`.
+        keys: those that the job depends on (`eat.study.keys`); all others have their defaults. tasks: the only ones
+        that stay, with those whose models they run. Default: all.
         """
-        fixed: dict[str, Any] = {"training": Training(), "trace": Tracing()}
-        if "timing" not in keep:
-            fixed["timing"] = Timing()
-        if "calibration" not in keep:
-            fixed["calibration"] = Calibration()
-        if "importance_texts" not in keep:
-            fixed["importance_texts"] = None
-        if "accuracy_budget" not in keep:
-            fixed["accuracy_budget"] = Study.model_fields["accuracy_budget"].default
-        fixed["glue_dir"] = None
-        if "ablation" not in keep:
-            fixed["ablation"] = None
-        of_systems: dict[str, Any] = {} if "calibration" in keep else {"calibration": None}
-        needed = [name for name in self.tasks if name in tasks or name in map(self.trained_task, tasks)]
-        of_tasks: dict[str, Any] = {} if "titles" in keep else {"title": None}
-        fixed["tasks"] = {name: self.tasks[name].model_copy(update=of_tasks) for name in needed}
-        no_rules = {name: Exits.model_fields[name].get_default(call_default_factory=True) for name in RULES}
-        fixed["systems"] = {
-            name: system.model_copy(
-                update={
-                    **of_systems,
-                    "recipe": [Stage(name=stage.name) for stage in system.recipe],
-                    "exits": system.exits if rules else system.exits.model_copy(update=no_rules),
-                }
-            )
-            for name, system in self.systems.items()
-        }
-        return canonical_json(self.model_copy(update=fixed).model_dump(mode="json", by_alias=True))
+        whole = self.plain()
+        if tasks is not None:
+            needed = {*tasks, *map(self.trained_task, tasks)}
+            whole["tasks"] = {name: task for name, task in whole["tasks"].items() if name in needed}
+        return canonical_json(Study.model_validate(kept(whole, keys)).plain())
 
     def calibration_of(self, system: str) -> Calibration:
         """How a system's exits are calibrated."""
         return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
 
-    def operating_spec(self, system: str) -> dict[str, Any]:
+    def operating_spec(self, system: str) -> OperatingSpec:
         """What turns a system's trace into operating points: rule, thresholds, patience, promise, calibration."""
         exits, calibration = self.systems[system].exits, self.calibration_of(system)
-        return {
-            "rule": exits.rule,
-            "tau": exits.tau,
-            "patience": exits.patience,
-            "promise": None if exits.promise is None else exits.promise.plain(),
+        return OperatingSpec(
+            rule=exits.rule,
+            tau=exits.tau,
+            patience=exits.patience,
+            promise=exits.promise,
             # the texts that a promise is tested on must not have fitted what is tested
-            "calibration": calibration.mode if exits.promise is None else "raw",
-            "bins": calibration.bins,
-        }
+            calibration=calibration.mode if exits.promise is None else "raw",
+            bins=calibration.bins,
+        )
 
-    def calibration_spec(self, system: str) -> dict[str, Any]:
+    def calibration_spec(self, system: str) -> CalibrationSpec:
         """What is fitted on the calibration split: the temperatures, and the threshold that keeps a promise."""
         spec = self.operating_spec(system)
-        fitted = {"mode": spec["calibration"], "bins": spec["bins"]}
-        if spec["promise"] is not None:
-            fitted |= {key: spec[key] for key in ("promise", "rule", "tau", "patience")}
-        return fitted
+        promised = {} if spec.promise is None else {name: getattr(spec, name) for name in ExitSpec.model_fields}
+        return CalibrationSpec(mode=spec.calibration, bins=spec.bins, **promised)
 
 
 def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:

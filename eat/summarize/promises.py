@@ -27,7 +27,7 @@ def promise_rows(results: Results) -> pd.DataFrame:
     rows = []
     for system in results.study.systems:
         spec = results.study.operating_spec(system)
-        if spec["promise"] is None:
+        if spec.promise is None:
             continue
         for seed, trace, calibration in zip(
             results.study.seeds, results.traces[system], results.calibrations[system], strict=True

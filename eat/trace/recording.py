@@ -15,6 +15,7 @@ from eat.errors import EatError, listed
 from eat.model.cascade import Cascade, load_system
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.options import Parts
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
 from eat.results.trace import Trace
@@ -22,7 +23,7 @@ from eat.results.trace import Trace
 
 def record_trace(
     models: Sequence[Path],
-    parts: Mapping[str, Any],
+    parts: Parts,
     split: Path,
     labels: Sequence[str],
     max_length: int,
@@ -31,24 +32,24 @@ def record_trace(
 ) -> Trace:
     """Run a trained model over a split at full depth and record what it did.
 
-    models: its folder; those of a cascade, in their order. parts: how its weights are run (`Study.parts`). labels: the
+    models: its folder; those of a cascade, in their order. parts: how its weights are run. labels: the
     task's, in order. name: says in the progress lines what is traced. device: where it runs; the trace records it.
     Raises `EatError` where the device is not there or refuses the precision, where the model was trained for other
     labels or in another order, which would count right answers as wrong ones, and where a logit is NaN or infinite.
     """
     where = resolve_device(device)
-    require_usable(parts["precision"], where)
+    require_usable(parts.precision, where)
     model = load_system(models, parts)
     trained = [model.config.id2label[index] for index in range(model.encoder.shape.classes)]
     if trained != list(labels):
         raise EatError(f"{models[0]}: answers {listed(trained)}, but the text has the labels {listed(labels)}")
     parameters = parameters_of(model)  # before the layers' become functions
     for member in model.members:
-        prepare(member, parts["precision"], where)
+        prepare(member, parts.precision, where)
     table = read_split(split)
     texts = encode_split(load_tokenizer(models[0]), table, max_length)
     trace = trace_texts(model, texts, list(table["id"]), table["label"].to_numpy(dtype=np.int64), name)
-    trace.shape.update(precision=parts["precision"], device=where.type, parameters=parameters)
+    trace.shape.update(precision=parts.precision, device=where.type, parameters=parameters)
     return trace
 
 
