@@ -12,8 +12,8 @@ from hub_cache import put_model, put_task, snapshot
 
 from eat.errors import DamagedFile, EatError
 from eat.prepare.backbones import fetch_backbone
-from eat.prepare.sources import read_source
 from eat.prepare.sources.glue import GLUE
+from eat.prepare.sources.reading import read_source
 from eat.study.config import GlueDirSource, HubBackbone, HubSource
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForPreTraining, DistilBertConfig, Disti
 
 from eat.files import read_json
 from eat.model.weights import read_checkpoint
-from eat.prepare.sources import read_source
+from eat.prepare.sources.reading import read_source
 from eat.prepare.splits import prepare_text
 from eat.study.config import HubBackbone, HubSource, Study, load_study
 

@@ -22,7 +22,7 @@ from eat.errors import EatError
 from eat.files import write_text
 from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
-from eat.prepare.sources import source_files
+from eat.prepare.sources.reading import source_files
 from eat.study.config import Study, load_study, read_mapping
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, keys_of, phase_of
