@@ -69,7 +69,8 @@ def _bench(options: argparse.Namespace, command: str) -> None:
 def _measured(given: argparse.Namespace) -> Findings:
     """Run what was asked for; each kind loads only what it needs."""
     if given.bench == "engine":
-        from eat.bench.engine import EngineOptions, bench_engine
+        from eat.bench.engine import bench_engine
+        from eat.bench.engine_options import EngineOptions
 
         return bench_engine(_taken(EngineOptions, given))
     if given.bench == "growth":

@@ -40,7 +40,7 @@ from eat.study.paths import (
     StudyPaths,
 )
 from eat.prepare.backbones import given_files, known_depths
-from eat.prepare.sources import source_files
+from eat.prepare.sources.reading import source_files
 from eat.prepare.suitability import check_lengths, needs_of
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW

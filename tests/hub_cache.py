@@ -7,8 +7,8 @@ from pathlib import Path
 
 from datasets import ClassLabel, Dataset, Features, Value
 
-from eat.prepare.sources import Texts
 from eat.prepare.sources.glue import GLUE
+from eat.prepare.sources.texts import Texts
 from eat.study.backbones import HubBackbone
 from eat.study.tasks import HubSource
 

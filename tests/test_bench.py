@@ -26,8 +26,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eat import cli, machine
-from eat.bench import engine, growth, measure, runners, systems, training
-from eat.bench.engine import EngineOptions, bench_engine, check_answers
+from eat.bench import engine, engine_options, growth, measure, runners, systems, training
+from eat.bench.answers import check_answers
+from eat.bench.engine import bench_engine
+from eat.bench.engine_options import EngineOptions
 from eat.bench.growth import GrowthOptions, bench_growth, live_tokens
 from eat.bench.inputs import Case, equal_case, mixed_case, mixed_lengths, random_texts, read_texts
 from eat.bench.measure import Turn, crossing, exponent, nonnegative_fit, power_law, run_rounds
@@ -348,7 +350,7 @@ def test_engine_measures_every_case_and_writes_whole_files(tmp_path: Path):
 def test_onnx_runtime_is_left_out_with_a_line_and_refused_when_asked_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(engine, "missing_packages", lambda: ["onnxruntime"])
+    monkeypatch.setattr(engine_options, "missing_packages", lambda: ["onnxruntime"])
     with tiny.any_precision():
         found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
     assert set(found.facts["skipped"]) == {"ort-6", "ort-int8-6", "hf-float16-6", "packed-float16-6"}
@@ -369,13 +371,13 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch):
 def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("eat.engines.precision._fault", lambda precision, device, stock: None)
     gpu = torch.device("cuda")
-    found, skipped = engine.systems_of(options(systems=None), gpu)
+    found, skipped = engine_options.systems_of(options(systems=None), gpu)
     assert set(skipped) == {"hf-int8-6", "packed-int8-6", "ort-6", "ort-int8-6"}
     assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
     with pytest.raises(EatError, match=r"^packed-int8-6: it computes in int8, which is for the CPU; take float16"):
-        engine.systems_of(options(systems=("packed-int8-6",)), gpu)
+        engine_options.systems_of(options(systems=("packed-int8-6",)), gpu)
     with pytest.raises(EatError, match=r"^ort-6: it is measured on the CPU alone"):
-        engine.systems_of(options(systems=("ort-6",)), gpu)
+        engine_options.systems_of(options(systems=("ort-6",)), gpu)
 
 
 def test_the_clock_waits_for_the_device_before_and_after(monkeypatch: pytest.MonkeyPatch):
@@ -590,7 +592,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
 ):
     monkeypatch.chdir(tmp_path)
     # a mistake that is only seen with the models built need not build them at full size here
-    monkeypatch.setattr(engine.EngineOptions, "shape", replace(SHAPE, positions=512))
+    monkeypatch.setattr(EngineOptions, "shape", replace(SHAPE, positions=512))
     with pytest.raises(SystemExit) as ended:
         cli.main(["bench", *line.split()])
     assert ended.value.code == 1

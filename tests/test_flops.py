@@ -15,8 +15,9 @@ from eat.errors import EatError
 from eat.model.attention import DENSE
 from eat.model.exits import AttendingReader, ExitHead
 from eat.model.layout import Layout
-from eat.model.reducers import Dimensions, build_reducer
+from eat.model.reducers.base import Dimensions
 from eat.model.reducers.predictor import PredictorReducer
+from eat.model.reducers.registry import build_reducer
 from eat.results.flops import flops, head_flops
 from eat.results.trace import Trace
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from eat.errors import EatError
 from eat.files import read_table
-from eat.prepare.sources import Texts, read_source, source_files
 from eat.prepare.sources.glue import GLUE, unquoted
+from eat.prepare.sources.reading import read_source, source_files
+from eat.prepare.sources.texts import Texts
 from eat.prepare.splits import SPLITS, hold_out, normalise, parts_of, prepare_text
 from eat.study.tasks import GlueDirSource, Splits, Task
 

@@ -12,8 +12,8 @@ from hub_cache import put_model, put_task, snapshot
 
 from eat.errors import DamagedFile, EatError
 from eat.prepare.backbones import fetch_backbone
-from eat.prepare.sources import read_source
 from eat.prepare.sources.glue import GLUE
+from eat.prepare.sources.reading import read_source
 from eat.study.backbones import HubBackbone
 from eat.study.tasks import GlueDirSource, HubSource
 

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from eat.model.layout import Layout
-from eat.model.reducers import Dimensions, Reducer, Reduction, TokenView, build_reducer
+from eat.model.reducers.base import Dimensions, Reducer, Reduction, TokenView
 from eat.model.reducers.predictor import PredictorReducer, soft_removal
+from eat.model.reducers.registry import build_reducer
 from eat.model.reducers.retention import RetentionReducer
 from eat.model.reducers.threshold import ThresholdReducer
 

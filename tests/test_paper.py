@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForPreTraining, DistilBertConfig, Disti
 
 from eat.files import read_json
 from eat.model.weights import read_checkpoint
-from eat.prepare.sources import read_source
+from eat.prepare.sources.reading import read_source
 from eat.prepare.splits import prepare_text
 from eat.study.backbones import HubBackbone
 from eat.study.loading import load_study

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from eat.model.attention import AttentionPattern
 from eat.model.encoder import EncoderLayer, PackedBatch
 from eat.model.layout import Layout
-from eat.model.reducers import Place, Reducer, Reduction, TokenView, build_reducer, keep_most_important
+from eat.model.reducers.base import Place, Reducer, Reduction, TokenView
+from eat.model.reducers.registry import build_reducer
+from eat.model.reducers.selection import keep_most_important
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=6)
 TENTHS = st.integers(1, 9)

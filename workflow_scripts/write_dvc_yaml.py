@@ -22,7 +22,7 @@ from eat.errors import EatError
 from eat.files import write_text
 from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
-from eat.prepare.sources import source_files
+from eat.prepare.sources.reading import source_files
 from eat.study.loading import load_study, read_mapping
 from eat.study.study import Study
 from workflow_scripts._command import run

@@ -30,7 +30,9 @@ import pandas as pd
 import torch
 
 from eat.bench.bundle import BUNDLE, MANIFEST, PACK, WEIGHTS, opened
-from eat.bench.engine import EngineOptions, Fleet, best_product, obstacle, systems_of
+from eat.bench.engine_options import EngineOptions, obstacle, systems_of
+from eat.bench.engine_table import best_product
+from eat.bench.fleet import Fleet
 from eat.bench.inputs import Case, equal_case, random_texts
 from eat.bench.results import PACKAGES
 from eat.bench.runners import TorchRunner, packed_runner, stock_runner

@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 
 from eat import rounding
-from eat.bench.engine import check_answers
+from eat.bench.answers import check_answers
 from eat.bench.inputs import SHORTEST, Case, equal_case
 from eat.bench.measure import (
     Turn,

@@ -23,7 +23,7 @@ from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, in_orde
 from eat.model.exits import ExitHead, ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.options import Parts
-from eat.model.reducers import Reducer
+from eat.model.reducers.base import Reducer
 
 FULL_DEPTH = ExitPolicy()
 

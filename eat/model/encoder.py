@@ -21,7 +21,7 @@ from eat.errors import EatError
 from eat.model.attention import AttentionPattern
 from eat.model.exits import ExitHead, ExitPolicy
 from eat.model.layout import Layout
-from eat.model.reducers import Place, Reducer, TokenView
+from eat.model.reducers.base import Place, Reducer, TokenView
 from eat.model.shape import Shape
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

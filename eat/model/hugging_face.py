@@ -24,7 +24,8 @@ from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, shortes
 from eat.model.exits import ExitHead, ExitPolicy
 from eat.model.layout import Layout
 from eat.model.options import Parts
-from eat.model.reducers import Dimensions, build_reducer
+from eat.model.reducers.base import Dimensions
+from eat.model.reducers.registry import build_reducer
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint
 

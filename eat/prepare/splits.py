@@ -19,7 +19,8 @@ import pandas as pd
 
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
-from eat.prepare.sources import Texts, is_empty, read_source
+from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.texts import Texts, is_empty
 from eat.progress import Progress, counted, warn
 from eat.study.tasks import Splits, Task
 

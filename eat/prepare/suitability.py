@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eat.errors import EatError
 from eat.prepare.backbones import folder_backbone, known_sizes, require_usable
-from eat.prepare.sources import has_pairs
+from eat.prepare.sources.reading import has_pairs
 from eat.study.backbones import FolderBackbone
 from eat.study.study import Study
 

@@ -12,6 +12,7 @@ from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
 from eat.report.results import TaskFiles
+from eat.report.sentences import accuracy_sentence, noise_sentence, speed_sentence
 from eat.report.verdicts import NoiseFloor
 from eat.results.rows import is_true
 
@@ -97,7 +98,7 @@ def sample(task: TaskFiles) -> str:
 
 def finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], reference: str) -> str:
     """What is shown about one system: time and accuracy at batch 1, time at the other batch sizes."""
-    sentences = [verdicts.speed_sentence(row, noise[1]), verdicts.accuracy_sentence(row, reference)]
+    sentences = [speed_sentence(row, noise[1]), accuracy_sentence(row, reference)]
     if not pd.isna(row["tau"]) and not is_true(pd.Series([row["within_budget"]])).all():
         sentences.append(
             "None of its thresholds stayed within the accuracy budget on the calibration split, so that its most "
@@ -111,7 +112,7 @@ def finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], re
         sentences.append(f"Against the deeper stock model with random weights (latency only) the ratio is {ratio}.")
     others = trained[(trained["system"] == row["system"]) & (trained["batch_size"] > 1)].sort_values("batch_size")
     for other in others.to_dict("records"):
-        sentences.append(verdicts.speed_sentence(other, noise[int(other["batch_size"])]))
+        sentences.append(speed_sentence(other, noise[int(other["batch_size"])]))
     return " ".join(sentences)
 
 
@@ -211,7 +212,7 @@ def left_out_sentences(timing: Mapping[str, Any]) -> list[str]:
 
 def noise_of_batch(batch: int, floor: NoiseFloor) -> str:
     """What the A/A run says at a batch size."""
-    return f"Batch size {rounding.count(batch)}. {verdicts.noise_sentence(floor)}"
+    return f"Batch size {rounding.count(batch)}. {noise_sentence(floor)}"
 
 
 def warning(task: TaskFiles) -> str:

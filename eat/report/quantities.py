@@ -39,31 +39,17 @@ class Quantity:
 
 
 ACCURACY = Quantity("Accuracy", "%", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"))
-
 DELTA = Quantity("Difference", "pp", "delta_accuracy", rounding.points, ("delta_low", "delta_high"))
-
 F1 = Quantity("F1", "%", "f1", rounding.percent)
-
 MCNEMAR = Quantity("McNemar", "p", "mcnemar_p", rounding.p_value)
-
 P50 = Quantity("Latency", "p50, ms", "latency_ms_p50", rounding.milliseconds)
-
 P90 = Quantity("", "p90, ms", "latency_ms_p90", rounding.milliseconds)
-
 P99 = Quantity("", "p99, ms", "latency_ms_p99", rounding.milliseconds)
-
 SPEEDUP = Quantity("Speed-up", "median", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"))
-
 SPEEDUP_MEAN = Quantity("", "mean", "speedup_mean", rounding.speedup)
-
 PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup)
-
 RATE = Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
-
 DEPTH = Quantity("Depth", "layers", "avg_depth", rounding.depth)
-
 RETENTION = Quantity("Retention", "", "avg_retention", rounding.retention)
-
 COMPUTE = Quantity("FLOPs", "own / dense", "compute", rounding.retention)
-
 WORK = Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)

@@ -16,7 +16,9 @@ from eat import rounding
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
 from eat.report import prose, published_tables, summary_tables
+from eat.report.claims import read_claims
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
+from eat.report.evidence import Evidence
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.inline import inline_svg
 from eat.report.latex import Latex
@@ -24,7 +26,7 @@ from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
 from eat.report.published import Published, read_published
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
-from eat.report.scorecard import Evidence, counts_sentence, judge, read_claims, scorecard_table
+from eat.report.scorecard import counts_sentence, judge, scorecard_table
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.results.rows import is_true

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
-from eat.model.reducers import Reducer, Reduction, TokenView
+from eat.model.reducers.base import Reducer, Reduction, TokenView
 from eat.model.saliency import saliency_of_texts
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
 from eat.progress import Progress

@@ -19,7 +19,7 @@ from eat.study.tasks import FileSource
 
 
 def read_file(source: FileSource) -> Texts:
-    """The labelled text of a user's file. Raises as `eat.prepare.sources.read_source` does."""
+    """The labelled text of a user's file. Raises as `eat.prepare.sources.reading.read_source` does."""
     path = Path(source.path)
     columns = [*source.text, source.label]
     if len(set(columns)) != len(columns):

@@ -142,7 +142,10 @@ def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
 
 
 def read_glue_dir(source: GlueDirSource, folder: str | None) -> Texts:
-    """A task's training and dev text from a folder of GLUE files. Raises as `eat.prepare.sources.read_source` does."""
+    """A task's training and dev text from a folder of GLUE files.
+
+    Raises as `eat.prepare.sources.reading.read_source` does.
+    """
     task = GLUE[source.task]
     files = glue_files(source, folder)
     rows = [_read(path, task) for path in files]

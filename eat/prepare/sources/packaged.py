@@ -20,7 +20,7 @@ BBC_NEWS_SHA256 = "16d7408cf402d624a8d703010de3ab01003fe7adb412e4021c607ae242353
 
 
 def read_packaged(source: PackagedSource) -> Texts:
-    """The labelled text of a package. Raises as `eat.prepare.sources.read_source` does."""
+    """The labelled text of a package. Raises as `eat.prepare.sources.reading.read_source` does."""
     if source.name == "bbc_news":
         table, labels = _bbc_news()
         package, sha256 = BBC_NEWS, BBC_NEWS_SHA256

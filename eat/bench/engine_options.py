@@ -1,0 +1,119 @@
+"""What `eat bench engine` measures: its options, and the systems and cases that follow from them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from eat.bench.inputs import SHORTEST, Case, equal_case, mixed_case, read_texts
+from eat.bench.onnx_model import INSTALL, missing_packages
+from eat.bench.systems import MINILM, TABLES, System, chosen, of_folder
+from eat.engines.precision import refusal
+from eat.errors import EatError, listed
+from eat.model.shape import Shape
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """systems: names, `None` for all that can run here. seconds: after which a case begins no further round.
+
+    texts: a file whose lengths the mixed batches have, a text a line; it asks for such batches by itself. shape: of the
+    models with random weights; its depth says which systems there are. products: `None` for those of the device.
+    """
+
+    systems: tuple[str, ...] | None = None
+    lengths: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512)
+    batch_sizes: tuple[int, ...] = (1, 32)
+    mixed_lengths: bool = False
+    texts: Path | None = None
+    models: Sequence[Path] = ()
+    threads: int = 2
+    rounds: int = 20
+    seconds: float = 40.0
+    memory: bool = True
+    device: str = "cpu"
+    shape: Shape = field(default=MINILM)
+    products: tuple[tuple[int, int, int], ...] | None = None
+
+
+def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[System], dict[str, str]]:
+    """The rows to measure, and those that cannot run on the device here, with the reason, which is printed.
+
+    Raises `EatError` for bad options, before anything is built, and if a system that was asked for cannot run.
+    """
+    has_lengths = bool(options.lengths) or options.mixed_lengths or options.texts is not None
+    _require(has_lengths, "no length is given; give --lengths or --mixed-lengths")
+    _require(bool(options.batch_sizes), "no batch size is given")
+    for length in options.lengths:
+        _require(length >= SHORTEST, f"a length of {length}; a text has at least {SHORTEST} tokens, [CLS] and [SEP]")
+    for size in options.batch_sizes:
+        _require(size >= 1, f"a batch of {size}; give at least 1")
+    _require(options.threads >= 1, f"{options.threads} threads; give at least 1")
+    _require(options.rounds >= 1, f"{options.rounds} rounds; give at least 1")
+    systems = chosen(options.systems, TABLES[options.shape.layers])
+    for folder in options.models:
+        systems += of_folder(folder, systems)
+    longest = max(options.lengths, default=SHORTEST)
+    positions = options.shape.positions
+    _require(
+        longest <= positions,
+        f"a length of {longest} tokens, but the models have {positions} positions; `eat bench growth` has longer ones",
+    )
+    skipped = {system.name: why for system in systems if (why := obstacle(system, device)) is not None}
+    for name, why in skipped.items():
+        _require(name not in (options.systems or ()), f"{name}: {why}")
+        print(f"{name} is left out: {why}", file=sys.stderr)
+    return [system for system in systems if system.name not in skipped], skipped
+
+
+def obstacle(system: System, device: torch.device) -> str | None:
+    """Why a system cannot run on a device here, or is of no use there, and what to do; `None` if it can and is."""
+    if system.engine == "onnx":
+        if device.type != "cpu":
+            return "it is measured on the CPU alone; take --device cpu"
+        missing = missing_packages()
+        return f"it needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
+    if system.precision == "int8" and device.type != "cpu":
+        return "it computes in int8, which is for the CPU; take float16 or bfloat16 on a GPU"
+    if system.precision == "float16" and device.type == "cpu":
+        return "it computes in float16, which is for a GPU; take bfloat16, or --device cuda"
+    return refusal(system.precision, device, stock=system.engine == "stock")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise EatError(otherwise)
+
+
+def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
+    """Every length with every batch size, then mixed lengths with every batch size.
+
+    Raises `EatError` for a length beyond the positions of a trained model, and for a text file without texts.
+    """
+    shape = _common_shape(options, systems)
+    longest = max(options.lengths, default=SHORTEST)
+    if longest > shape.positions:
+        raise EatError(f"a length of {longest} tokens, but a trained model has {shape.positions} positions")
+    cases = [equal_case(length, size, shape.vocabulary) for size in options.batch_sizes for length in options.lengths]
+    if options.mixed_lengths or options.texts is not None:
+        texts = None
+        if options.texts is not None:
+            tokenizer = options.models[0] if options.models else None
+            texts = read_texts(options.texts, shape.positions, shape.vocabulary, tokenizer)
+        cases += [mixed_case(size, shape.vocabulary, shape.positions, texts) for size in options.batch_sizes]
+    return cases
+
+
+def _common_shape(options: EngineOptions, systems: Sequence[System]) -> Shape:
+    """The shape with the least vocabulary and the fewest positions of all models, so that all can read the texts."""
+    from eat.model.weights import read_checkpoint
+
+    shapes = [read_checkpoint(system.folder).shape for system in systems if system.folder is not None]
+    return Shape(
+        vocabulary=min([options.shape.vocabulary, *(shape.vocabulary for shape in shapes)]),
+        positions=min([options.shape.positions, *(shape.positions for shape in shapes)]),
+    )

@@ -1,0 +1,120 @@
+"""The rows of the table of `eat bench engine`, and its page. `eat.bench.engine` says what each column holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from eat import rounding
+from eat.bench.inputs import Case
+from eat.bench.measure import percentiles, round_medians, speedup
+from eat.bench.results import Quantity, markdown
+from eat.bench.runners import Answers, ProductRunner
+from eat.bench.systems import System
+from eat.statistics import Estimate
+
+
+def entry(system: str, order: str) -> str:
+    """How a system in an order is called among the turns."""
+    return system if order == "arrival" else f"{system} sorted"
+
+
+def table_rows(
+    case: Case,
+    systems: Sequence[System],
+    timed: pd.DataFrame,
+    answers: Mapping[str, Answers],
+    differences: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    """One row for each system and order of a case, without memory and efficiency.
+
+    timed: the timed passes of the case. answers: system -> its answers. differences: system -> what `check_answers`
+    found.
+    """
+    medians = round_medians(timed)
+    reference = systems[0].name
+    reference_mean = percentiles(timed, reference)["ms_mean"]
+    running = {system.name for system in systems}
+    unknown = Estimate(np.nan, np.nan, np.nan)
+    rows = []
+    for system in systems:
+        for order in case.orders:
+            name = entry(system.name, order)
+            times = percentiles(timed, name)
+            gain = speedup(medians, reference, name)
+            # the stock system of its precision may be left out
+            own_stock = speedup(medians, entry(system.stock, order), name) if system.stock in running else unknown
+            rows.append(
+                {
+                    "system": system.name,
+                    "precision": system.precision,
+                    "case": case.name,
+                    "length": case.length,
+                    "mean_length": case.tokens / len(case.texts),
+                    "batch_size": case.batch_size,
+                    "order": order,
+                    "texts": len(case.texts),
+                    "rounds": int(timed["round"].nunique()),
+                    "passes": int((timed["name"] == name).sum()),
+                    **times,
+                    "texts_per_s": len(case.texts) / times["ms_p50"] * 1e3,
+                    "speedup": gain.value,
+                    "speedup_low": gain.low,
+                    "speedup_high": gain.high,
+                    "speedup_mean": reference_mean / times["ms_mean"],
+                    "stock": system.stock,
+                    "stock_speedup": own_stock.value,
+                    "stock_speedup_low": own_stock.low,
+                    "stock_speedup_high": own_stock.high,
+                    "depth": answers[system.name].depth,
+                    "gflop": answers[system.name].gflop,
+                    "gflops": answers[system.name].gflop / times["ms_p50"] * 1e3,
+                    "max_difference": differences.get(system.name),
+                }
+            )
+    return rows
+
+
+def best_product(raw: pd.DataFrame, products: Mapping[str, ProductRunner]) -> float:
+    """The largest rate of a matrix product, in GFLOP/s: of each size the median of all that were timed."""
+    return max(
+        product.gflop / float(raw.loc[raw["name"] == name, "ms"].median()) * 1e3 for name, product in products.items()
+    )
+
+
+def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
+    """The table as Markdown, a part for each case and batch size.
+
+    best: the rate of the best matrix product, in GFLOP/s.
+    """
+    quantities = (
+        Quantity("System", "name"),
+        Quantity("p50 (ms)", "ms_p50", rounding.milliseconds),
+        Quantity("p99 (ms)", "ms_p99", rounding.milliseconds),
+        Quantity("Speed-up", "speedup", rounding.speedup, ("speedup_low", "speedup_high")),
+        Quantity("vs. own stock", "stock_speedup", rounding.speedup),
+        Quantity("Depth", "depth", rounding.depth),
+        Quantity("GFLOP/s", "gflops", rounding.throughput),
+        Quantity("Efficiency", "efficiency", rounding.ratio),
+        Quantity("Memory of a call (MB)", "call_mb", rounding.throughput),
+    )
+    parts = []
+    for (case, size), rows in table.groupby(["case", "batch_size"], sort=False):
+        named = rows.assign(name=[entry(*pair) for pair in zip(rows["system"], rows["order"], strict=True)])
+        tokens = (
+            f"{case} tokens"
+            if case != "mixed"
+            else f"mixed lengths, mean {rounding.ratio(rows['mean_length'].iloc[0])}"
+        )
+        heading = f"### {tokens}, batch {size} ({rows['rounds'].iloc[0]} rounds)"
+        parts.append(f"{heading}\n\n{markdown(named, quantities, f'engine:{case}:{size}')}")
+    reference = table["system"].iloc[0]
+    parts.append(
+        f"Speed-up against {reference}, median of paired ratios with a 95 % interval; {reference}-again is the noise "
+        f"floor. Efficiency: of the best float32 matrix product in this run, {rounding.throughput(best)} GFLOP/s "
+        f"({threads} threads).\n"
+    )
+    return "\n".join(parts)

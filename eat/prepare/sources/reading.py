@@ -1,0 +1,45 @@
+"""Where text comes from: one function that reads every kind of source, each of which has a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from eat.prepare.sources.file import read_file
+from eat.prepare.sources.glue import GLUE, glue_files, read_glue_dir
+from eat.prepare.sources.hub import read_hub
+from eat.prepare.sources.packaged import read_packaged
+from eat.prepare.sources.texts import Texts
+from eat.study.tasks import FileSource, GlueDirSource, HubSource, Source
+
+
+def read_source(source: Source, glue_dir: str | None = None) -> Texts:
+    """Read the labelled text of a task.
+
+    glue_dir: the folder of GLUE files, for a task that is read from there. Raises `EatError` where a package, a folder
+    or a file is missing or its columns and labels are not those asked for, and `DamagedFile` where content cannot be
+    parsed or is not the content that was pinned.
+    """
+    if isinstance(source, FileSource):
+        return read_file(source)
+    if isinstance(source, GlueDirSource):
+        return read_glue_dir(source, glue_dir)
+    if isinstance(source, HubSource):
+        return read_hub(source)
+    return read_packaged(source)
+
+
+def has_pairs(source: Source) -> bool:
+    """Whether a source gives pairs of texts, not single ones."""
+    if isinstance(source, FileSource):
+        return len(source.text) == 2
+    return isinstance(source, GlueDirSource | HubSource) and len(GLUE[source.task].text) == 2
+
+
+def source_files(source: Source, glue_dir: str | None = None) -> list[Path]:
+    """The files of the user's own that a source reads, which can change; what is pinned by a digest is left out.
+
+    Raises `EatError` where the files of GLUE are not in their folder.
+    """
+    if isinstance(source, FileSource):
+        return [Path(source.path)]
+    return glue_files(source, glue_dir) if isinstance(source, GlueDirSource) else []

@@ -1,0 +1,310 @@
+"""The tests that decide the paper's claims: a class for each kind, which `report/claims.yaml` names.
+
+A test looks at one task and says what it found, with an interval where there is one. It raises `Untestable` where the
+study has no means to decide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from eat import rounding
+from eat.report.evidence import Evidence, Model, Record, Untestable
+from eat.report.verdicts import Comparison, accuracy_verdict, comparison, speed_verdict
+from eat.results.rows import is_true
+from eat.statistics import proportion_interval
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a test found: the measured figure in words, whether it supports the claim, and why.
+
+    supported: `None` where the texts are too few to say either.
+    """
+
+    ours: str
+    supported: bool | None
+    reason: str
+
+
+def _beyond(low: float, high: float, bound: float) -> tuple[bool | None, str]:
+    """Whether an interval lies above a bound, below it (not), or around it (`None`), with the words for it."""
+    if low > bound:
+        return True, "lies above"
+    if high < bound:
+        return False, "lies below"
+    return None, "includes"
+
+
+class Entry(BaseModel):
+    """A part of an entry of `report/claims.yaml`; a key that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Speed(Entry):
+    """A model is faster or slower than the stock dense model at batch 1."""
+
+    kind: Literal["speed"]
+    model: Model
+    expect: Literal["faster", "slower"]
+
+    def judge(self, seen: Evidence) -> Finding:
+        """Judge by the interval of the paired speed-up and by the noise floor of the clock."""
+        row = seen.chosen(self.model)
+        verdict = speed_verdict(row["speedup_low"], row["speedup_high"], seen.noise)
+        reason = _compared(_at(row), verdict, "the stock dense model")
+        return Finding(_ratio(row), _as_expected(verdict, self.expect), reason)
+
+
+class SpeedAgainst(Entry):
+    """A model is faster or slower than another model in the same engine, at batch 1."""
+
+    kind: Literal["speed_against"]
+    model: Model
+    other: Model
+    expect: Literal["faster", "slower"]
+
+    def judge(self, seen: Evidence) -> Finding:
+        """Both are measured against the stock dense model; they differ where their intervals lie apart."""
+        own, other = seen.chosen(self.model), seen.chosen(self.other)
+        verdict = _FASTER[_compared_speed(own, other)]
+        ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
+        return Finding(ours, _as_expected(verdict, self.expect), _compared(_at(own), verdict, _at(other)))
+
+
+class AccuracyAgainst(Entry):
+    """A model is more or less accurate than another."""
+
+    kind: Literal["accuracy_against"]
+    model: Model
+    other: Model
+    expect: Literal["higher", "lower"]
+
+    def judge(self, seen: Evidence) -> Finding:
+        """Against BERT by the paired interval; against another by both intervals, taken as independent."""
+        own, other = seen.chosen(self.model), seen.chosen(self.other)
+        if self.other == "bert":
+            difference, low, high = own["delta_accuracy"], own["delta_low"], own["delta_high"]
+        else:
+            difference = own["accuracy"] - other["accuracy"]
+            low = difference - math.hypot(
+                own["accuracy"] - own["accuracy_low"], other["accuracy_high"] - other["accuracy"]
+            )
+            high = difference + math.hypot(
+                own["accuracy_high"] - own["accuracy"], other["accuracy"] - other["accuracy_low"]
+            )
+        verdict = accuracy_verdict(difference, low, high, int(own["seeds"]), int(own["n"]))
+        ours = f"{rounding.points(difference)} points {rounding.interval(low, high, rounding.points)}"
+        if verdict not in ("higher", "lower"):
+            reason = f"{_texts(own)} show no difference between {_at(own)} and {_at(other)}."
+            return Finding(ours, None, reason)
+        accurate = {"higher": "more accurate", "lower": "less accurate"}[verdict]
+        return Finding(ours, verdict == self.expect, _compared(_at(own), accurate, _at(other)))
+
+
+class KeepsAccuracy(Entry):
+    """A model keeps a part of BERT's accuracy."""
+
+    kind: Literal["keeps_accuracy"]
+    model: Model
+    part: float
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By the lower end of the paired interval of the difference."""
+        own, dense = seen.chosen(self.model), seen.chosen("bert")
+        kept, low, high = (
+            1.0 + own[name] / dense["accuracy"] for name in ("delta_accuracy", "delta_low", "delta_high")
+        )
+        within = rounding.interval(low, high, rounding.percent)
+        supported, side = _beyond(low, high, self.part)
+        reason = f"{_at(own)}: the interval {side} {rounding.with_percent(self.part)}."
+        return Finding(f"{rounding.with_percent(kept)} {within}", supported, reason)
+
+
+class Frontier(Entry):
+    """The threshold leads from fast to accurate: a higher one costs time."""
+
+    kind: Literal["frontier"]
+    model: Model
+
+    def judge(self, seen: Evidence) -> Finding:
+        """The lowest threshold must be faster than the highest by more than their intervals; slower refutes it."""
+        own = seen.points(self.model)
+        if own["tau"].nunique() < 2:
+            raise Untestable(f"{seen.systems[self.model]} has fewer than two thresholds.")
+        low, *_, high = own.to_dict("records")
+        ours = f"{_ratio(low)} at {rounding.threshold(low['tau'])}, {_ratio(high)} at {rounding.threshold(high['tau'])}"
+        verdict = _FASTER[_compared_speed(low, high)]
+        gained = rounding.points(high["accuracy"] - low["accuracy"])
+        reason = f"{_compared(_at(low), verdict, _at(high))} Accuracy changes by {gained} points on the way."
+        return Finding(ours, _as_expected(verdict, "faster"), reason)
+
+
+class Near(Entry):
+    """A measured column lies near a stated value."""
+
+    kind: Literal["near"]
+    model: Model
+    column: Literal["retention_full_depth", "avg_retention"]
+    value: float
+    within: float
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By the mean over all texts."""
+        row = seen.chosen(self.model)
+        found = float(row[self.column])
+        near = abs(found - self.value) <= self.within
+        reason = (
+            f"{_at(row)}, mean over {_texts(row)}: {'within' if near else 'more than'} "
+            f"{rounding.retention(self.within)} {'of' if near else 'from'} {rounding.retention(self.value)}."
+        )
+        return Finding(rounding.retention(found), near, reason)
+
+
+class LeavesEarly(Entry):
+    """At a threshold, at least a part of the texts leaves before the last layer."""
+
+    kind: Literal["leaves_early"]
+    model: Model
+    tau: float
+    at_least: float
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By the interval of a proportion (Wilson) over the texts, as wide as that of one seed."""
+        own = seen.exits[(seen.exits["system"] == seen.chosen(self.model)["system"]) & (seen.exits["tau"] == self.tau)]
+        if own.empty:
+            raise Untestable(f"{seen.systems[self.model]} has no threshold {rounding.threshold(self.tau)}.")
+        early = float(own.loc[own["exit"] < own["exit"].max(), "fraction"].sum())
+        n = int(own["n"].iloc[0]) // int(seen.chosen(self.model)["seeds"])  # the curve counts texts times seeds
+        low, high = proportion_interval(round(early * n), n)
+        ours = f"{rounding.with_percent(early)} {rounding.interval(low, high, rounding.percent)}"
+        supported, side = _beyond(low, high, self.at_least)
+        reason = f"Of {rounding.count(n)} texts; the interval {side} {rounding.with_percent(self.at_least)}."
+        return Finding(ours, supported, reason)
+
+
+class ShortTextsLoseMore(Entry):
+    """Shorter texts keep a smaller part of their tokens than longer ones."""
+
+    kind: Literal["short_texts_lose_more"]
+    model: Model
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By the bin of the shortest texts and that of the longest, at the chosen threshold."""
+        own = seen.lengths[seen.lengths["system"] == seen.chosen(self.model)["system"]]
+        own = own[is_true(own["chosen"])].sort_values("length_mean")
+        if len(own) < 2:
+            raise Untestable("All texts are of one length.")
+        shortest, *_, longest = own.to_dict("records")
+        ours = " and ".join(
+            f"{rounding.retention(one['retention'])} at {rounding.count(one['length_mean'])} tokens"
+            for one in (shortest, longest)
+        )
+        kept = "a smaller share" if shortest["retention"] < longest["retention"] else "no smaller share"
+        few, many = (rounding.count(one["n"]) for one in (shortest, longest))
+        reason = f"Of the shortest texts (n = {few}) {kept} is kept than of the longest (n = {many})."
+        return Finding(ours, shortest["retention"] < longest["retention"], reason)
+
+
+class ScalingHelps(Entry):
+    """Temperature scaling lowers the calibration error of the exit."""
+
+    kind: Literal["scaling_helps"]
+    model: Model
+
+    def judge(self, seen: Evidence) -> Finding:
+        """The error before must lie above the interval of the error after scaling; below it refutes the claim.
+
+        Both errors are the plain ones, which chance inflates alike; the interval is the debiased one, moved to them.
+        """
+        row = seen.chosen(self.model)
+        if row["calibration"] == "raw":
+            raise Untestable(f"The probabilities of {row['system']} are not scaled.")
+        if pd.isna(row["ece_debiased_high"]):
+            raise Untestable(f"The calibration error of {row['system']} has no interval.")
+        raw, after = row["ece_raw"], row["ece_calibrated"]
+        low, high = (after + row[end] - row["ece_debiased"] for end in ("ece_debiased_low", "ece_debiased_high"))
+        within = rounding.interval(max(0.0, low), high, rounding.calibration_error)
+        is_worse, side = _beyond(low, high, raw)
+        reason = f"{row['system']}: the interval after {side} the error before."
+        ours = f"{rounding.calibration_error(raw)} % before, {rounding.calibration_error(after)} % {within} after"
+        return Finding(ours, None if is_worse is None else not is_worse, reason)
+
+
+class NormIsCompetitive(Entry):
+    """The norm of a hidden state is as good a score of importance as others."""
+
+    kind: Literal["norm_is_competitive"]
+
+    def judge(self, seen: Evidence) -> Finding:
+        """By accuracy at equal retention and by correlation with saliency: all must say so, and any can refute it."""
+        if not seen.norm:
+            raise Untestable("It takes systems that differ in the score alone, as those of config/systems.yaml do.")
+        found = list(dict.fromkeys(verdict for verdict, _ in seen.norm))
+        supported: bool | None = None
+        if "not competitive" in found:
+            supported = False
+        elif found == ["competitive"]:
+            supported = True
+        return Finding(", ".join(found), supported, " ".join(sentence for _, sentence in seen.norm))
+
+
+class NotMeasured(Entry):
+    """A claim that no study of this project measures."""
+
+    kind: Literal["not_measured"]
+    reason: str
+
+    def judge(self, seen: Evidence) -> Finding:
+        """Say why."""
+        raise Untestable(self.reason)
+
+
+Test = Annotated[
+    Speed | SpeedAgainst | AccuracyAgainst | KeepsAccuracy | Frontier | Near | LeavesEarly | ShortTextsLoseMore
+    | ScalingHelps | NormIsCompetitive | NotMeasured,
+    Field(discriminator="kind"),
+]  # fmt: skip
+
+_FASTER: Mapping[Comparison, str] = {
+    "higher": "faster",
+    "lower": "slower",
+    "no difference shown": "no difference shown",
+}
+
+
+def _compared_speed(own: Record, other: Record) -> Comparison:
+    """Of two systems, each measured against the stock dense model."""
+    return comparison((own["speedup_low"], own["speedup_high"]), (other["speedup_low"], other["speedup_high"]))
+
+
+def _as_expected(verdict: str, expected: str) -> bool | None:
+    """Whether a verdict on speed is the expected one; `None` where it shows no difference."""
+    return None if verdict == "no difference shown" else verdict == expected
+
+
+def _compared(own: str, verdict: str, other: str) -> str:
+    """A verdict of one against another as a sentence."""
+    if verdict == "no difference shown":
+        return f"No difference in speed is shown between {own} and {other}."
+    return f"{own} is {verdict} than {other}."
+
+
+def _ratio(row: Record) -> str:
+    within = rounding.interval(row["speedup_low"], row["speedup_high"], rounding.speedup)
+    return f"{rounding.x_times(row['speedup_vs_dense'])} {within}"
+
+
+def _at(row: Record) -> str:
+    return str(row["system"]) + ("" if pd.isna(row["tau"]) else f" at {rounding.threshold(row['tau'])}")
+
+
+def _texts(row: Record) -> str:
+    return f"{rounding.count(row['n'])} texts"
