@@ -27,7 +27,7 @@ from eat.calibrate.calibration import (
 )
 from eat.errors import EatError
 from eat.files import write_json
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.results.calibrated import temperatures_of
 from eat.results.replay import replay
 from eat.results.trace import Trace

@@ -9,11 +9,12 @@ import pytest
 import tiny
 import torch
 
+from eat.engines.packed import PackedModel
 from eat.engines.precision import prepare
 from eat.errors import EatError
 from eat.model.cascade import Cascade, CascadeEncoder, load_system
 from eat.model.encoder import PackedBatch
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.options import Attention, Parts
 from eat.model.tokenizer import encode_split, load_tokenizer, read_split
@@ -86,8 +87,10 @@ def test_who_goes_on_pays_for_both():
     encoder = CascadeEncoder([first.encoder, second.encoder])
     encoded = tiny.texts(LENGTHS)
     ids, labels = [str(row) for row in range(6)], np.zeros(6, np.int64)
-    alone = [trace_texts(model, encoded, ids, labels) for model in (first, second)]
-    both = trace_texts(Cascade(encoder, second.config, [first.encoder, second.encoder]), encoded, ids, labels)
+    alone = [trace_texts(PackedModel(model), encoded, ids, labels) for model in (first, second)]
+    both = trace_texts(
+        PackedModel(Cascade(encoder, second.config, [first.encoder, second.encoder])), encoded, ids, labels
+    )
     cost = [flops(trace, np.full(6, depth), [depth]) for trace, depth in zip(alone, (2, 4), strict=True)]
     np.testing.assert_allclose(flops(both, np.full(6, 2), [2, 6]), cost[0])
     np.testing.assert_allclose(flops(both, np.full(6, 6), [2, 6]), cost[0] + cost[1])

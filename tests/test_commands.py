@@ -32,7 +32,7 @@ from eat.study import keys
 from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
-from eat.timing.timing import TimingResult
+from eat.timing.clock import TimingResult
 from workflow_scripts._command import WORKFLOW, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -718,7 +718,7 @@ def test_one_clock_runs_at_a_time_in_a_folder(study: Study, tmp_path: Path, monk
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return TimingResult(pd.DataFrame({"ms": [1.0]}), {})
 
-    monkeypatch.setattr("eat.timing.timing.time_task", time_task)
+    monkeypatch.setattr("eat.timing.clock.time_task", time_task)
     monkeypatch.setattr("eat.files.read_json", lambda path: {"temperatures": {}})
     view = study.view(keys.TIMING, ["rotten_tomatoes"])
     options = ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json")

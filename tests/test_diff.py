@@ -146,7 +146,7 @@ def test_reruns_name_what_differs(tmp_path: Path) -> None:
         {
             "points": entry("calibrate", 1.0, {"eat/results/flops.py": "aa"}, study),
             # a large input has no checksum: it is known by its own entry
-            "timing": entry("time", 2.0, {"points": "", "eat/timing/timing.py": "bb"}, study),
+            "timing": entry("time", 2.0, {"points": "", "eat/timing/clock.py": "bb"}, study),
             "figure": entry("plot", 3.0, {"eat/figures/style.py": "cc"}, study),
             "model": entry("finetune", 4.0, {"eat/finetune/losses.py": "dd"}, study),
         },
@@ -155,7 +155,7 @@ def test_reruns_name_what_differs(tmp_path: Path) -> None:
         tmp_path / "b",
         {
             "points": entry("calibrate", 11.0, {"eat/results/flops.py": "aa"}, changed),
-            "timing": entry("time", 12.0, {"points": "", "eat/timing/timing.py": "bb"}, study),
+            "timing": entry("time", 12.0, {"points": "", "eat/timing/clock.py": "bb"}, study),
             "figure": entry("plot", 13.0, {"eat/figures/style.py": "other", "eat/new.py": "ee"}, study),
             "model": entry("finetune", 4.0, {"eat/finetune/losses.py": "dd"}, study),
         },

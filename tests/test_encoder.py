@@ -17,14 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from eat.engines.packed import PackedModel
 from eat.errors import EatError
 from eat.model.encoder import PackedBatch
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
 from eat.results.trace import Trace
-from eat.timing.timing import tie_margin
+from eat.timing.agreement import tie_margin
 from eat.trace.recording import trace_texts
 
 LENGTHS = [17, 3, 24, 1, 9, 2, 30, 12, 12, 21, 6, 28]
@@ -67,7 +68,9 @@ RULES: list[tuple[str, ...]] = [("confidence",), ("entropy",), ("confidence", "a
 
 
 def traced(model: EatForSequenceClassification, encoded: list[Encoded]) -> Trace:
-    return trace_texts(model, encoded, [str(row) for row in range(len(encoded))], np.zeros(len(encoded), np.int64))
+    return trace_texts(
+        PackedModel(model), encoded, [str(row) for row in range(len(encoded))], np.zeros(len(encoded), np.int64)
+    )
 
 
 def count_rows(model: EatForSequenceClassification) -> dict[str, list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -17,12 +18,21 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from eat.errors import EatError
-from eat.model.exit_rules import RULES as NAMES
-from eat.model.exit_rules import WITH_THRESHOLD
-from eat.model.exits import ExitHead, ExitPolicy, certain_enough
+from eat.model.exit_policy import ExitPolicy
+from eat.model.exit_rules import RULES as KNOWN
+from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 
+NAMES = [*KNOWN]
+WITH_THRESHOLD = {"confidence", "entropy"}
 RULES = [("confidence",), ("entropy",), ("agreement",), ("confidence", "agreement"), ("entropy", "agreement")]
+
+
+def fires(
+    rule: Sequence[str], tau: float | None, probabilities: Mapping[int, torch.Tensor], patience: int = 1
+) -> torch.Tensor:
+    """Which rows exit at the last of these heads."""
+    return ExitPolicy(tuple(rule), tau, patience=patience).fires(probabilities)
 
 
 def rows(*values: list[float]) -> Tensor:
@@ -31,29 +41,29 @@ def rows(*values: list[float]) -> Tensor:
 
 def test_confidence_leaves_at_the_threshold_and_above():
     """EAT (arXiv:2510.12856), section 3.3: max_c P(y = c) >= tau."""
-    assert certain_enough(["confidence"], 0.75, {2: rows([0.75, 0.25], [0.7, 0.3])}).tolist() == [True, False]
+    assert fires(["confidence"], 0.75, {2: rows([0.75, 0.25], [0.7, 0.3])}).tolist() == [True, False]
 
 
 def test_entropy_is_fastbert_s_uncertainty():
     """FastBERT (arXiv:2004.02178), equation 7; Magic Pyramid (arXiv:2111.00230), equation 5: 1 - u is the certainty."""
     # H(0.9, 0.1) / ln 2 = 0.468996 (-(0.9 log2 0.9 + 0.1 log2 0.1)): certainty 0.531004
     probabilities = {2: rows([0.9, 0.1])}
-    assert certain_enough(["entropy"], 0.5310, probabilities).tolist() == [True]
-    assert certain_enough(["entropy"], 0.5311, probabilities).tolist() == [False]
+    assert fires(["entropy"], 0.5310, probabilities).tolist() == [True]
+    assert fires(["entropy"], 0.5311, probabilities).tolist() == [False]
     # of three classes: H(1/2, 1/4, 1/4) / ln 3 = 1.5 ln 2 / ln 3
     three, certainty = {2: rows([0.5, 0.25, 0.25])}, 1 - 1.5 * math.log(2) / math.log(3)
-    assert certain_enough(["entropy"], certainty - 1e-4, three).tolist() == [True]
-    assert certain_enough(["entropy"], certainty + 1e-4, three).tolist() == [False]
+    assert fires(["entropy"], certainty - 1e-4, three).tolist() == [True]
+    assert fires(["entropy"], certainty + 1e-4, three).tolist() == [False]
 
 
 def test_agreement_needs_the_same_class_at_the_exit_before():
     """EAT (arXiv:2510.12856), section 3.3, its "patience" variant: the same argmax at the exit before."""
     first = rows([0.9, 0.1], [0.9, 0.1])
     second = rows([0.6, 0.4], [0.4, 0.6])
-    assert certain_enough(["agreement"], None, {2: first}).tolist() == [False, False]
-    assert certain_enough(["agreement"], None, {2: first, 3: second}).tolist() == [True, False]
+    assert fires(["agreement"], None, {2: first}).tolist() == [False, False]
+    assert fires(["agreement"], None, {2: first, 3: second}).tolist() == [True, False]
     # only the exit directly before counts
-    assert certain_enough(["agreement"], None, {2: first, 3: second, 4: second}).tolist() == [True, True]
+    assert fires(["agreement"], None, {2: first, 3: second, 4: second}).tolist() == [True, True]
 
 
 def test_patience_counts_agreements_in_a_row():
@@ -65,11 +75,10 @@ def test_patience_counts_agreements_in_a_row():
     exits = {depth: rows([0.9, 0.1] if found == 0 else [0.1, 0.9]) for depth, found in enumerate(classes, start=1)}
     for patience, leaves in ((1, [0, 0, 1, 1, 0, 1]), (2, [0, 0, 0, 1, 0, 0]), (3, [0] * 6)):
         found = [
-            certain_enough(["agreement"], None, dict(list(exits.items())[:depth]), patience).item()
-            for depth in range(1, 7)
+            fires(["agreement"], None, dict(list(exits.items())[:depth]), patience).item() for depth in range(1, 7)
         ]
         assert found == [bool(one) for one in leaves]
-    assert ExitPolicy(("agreement",), patience=2).leaves(dict(list(exits.items())[:4])).tolist() == [True]
+    assert ExitPolicy(("agreement",), patience=2).fires(dict(list(exits.items())[:4])).tolist() == [True]
 
 
 def test_deebert_s_entropy_in_nats_is_a_certainty():
@@ -77,30 +86,30 @@ def test_deebert_s_entropy_in_nats_is_a_certainty():
     # S = 0.3 nats of two classes is tau = 1 - 0.3 / ln 2, with any head's probabilities
     tau = 1 - 0.3 / math.log(2)
     for sure, leaves in ((0.95, True), (0.90, False)):  # H = 0.1985 and 0.3251
-        assert certain_enough(["entropy"], tau, {1: rows([sure, 1 - sure])}).item() is leaves
+        assert fires(["entropy"], tau, {1: rows([sure, 1 - sure])}).item() is leaves
     # p log p at p = 0 is 0, not NaN
-    assert certain_enough(["entropy"], tau, {1: rows([1.0, 0.0])}).item() is True
+    assert fires(["entropy"], tau, {1: rows([1.0, 0.0])}).item() is True
 
 
 def test_all_rules_must_hold():
     first, second = rows([0.9, 0.1], [0.1, 0.9], [0.9, 0.1]), rows([0.8, 0.2], [0.8, 0.2], [0.6, 0.4])
-    assert certain_enough(["confidence", "agreement"], 0.7, {3: first, 4: second}).tolist() == [True, False, False]
+    assert fires(["confidence", "agreement"], 0.7, {3: first, 4: second}).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize("rule", RULES, ids="-".join)
 def test_nan_never_leaves(rule: tuple[str, ...]):
     broken = torch.full((1, 2), torch.nan)
-    assert not certain_enough(rule, 0.1, {1: broken, 2: broken}).any()
-    assert not certain_enough(rule, 0.1, {1: rows([0.9, 0.1]), 2: broken}).any()
+    assert not fires(rule, 0.1, {1: broken, 2: broken}).any()
+    assert not fires(rule, 0.1, {1: rows([0.9, 0.1]), 2: broken}).any()
 
 
 @given(st.lists(st.lists(st.floats(-40, 40), min_size=3, max_size=3), min_size=2, max_size=2), st.sampled_from(RULES))
 def test_a_threshold_of_1_and_an_empty_rule_never_leave(logits: list[list[float]], rule: tuple[str, ...]):
     probabilities = {depth: torch.softmax(rows(values), dim=-1) for depth, values in enumerate(logits, start=1)}
-    assert not certain_enough(rule, 1.0, probabilities).any()
-    assert not certain_enough((), 0.5, probabilities).any()
-    assert not ExitPolicy(rule, 1.0).may_leave
-    assert not ExitPolicy().may_leave
+    assert not fires(rule, 1.0, probabilities).any()
+    assert not fires((), 0.5, probabilities).any()
+    assert not ExitPolicy(rule, 1.0).may_exit
+    assert not ExitPolicy().may_exit
 
 
 @given(
@@ -112,7 +121,7 @@ def test_whoever_leaves_at_a_threshold_leaves_at_a_lower_one(
     logits: list[list[float]], rule: tuple[str, ...], taus: list[float]
 ):
     probabilities = {depth: torch.softmax(rows(values), dim=-1) for depth, values in enumerate(logits, start=1)}
-    low, high = (certain_enough(rule, tau, probabilities) for tau in taus)
+    low, high = (fires(rule, tau, probabilities) for tau in taus)
     assert (low | ~high).all()
 
 
@@ -121,8 +130,8 @@ def test_probabilities_are_softmax_of_logits_over_the_head_s_temperature():
     policy = ExitPolicy(("confidence",), 0.8, {2: 2.0})
     assert policy.probabilities(2, logits)[0].tolist() == pytest.approx([0.75, 0.25])
     assert policy.probabilities(4, logits)[0].tolist() == pytest.approx([0.9, 0.1])
-    assert policy.leaves({4: policy.probabilities(4, logits)}).tolist() == [True]
-    assert policy.leaves({2: policy.probabilities(2, logits)}).tolist() == [False]
+    assert policy.fires({4: policy.probabilities(4, logits)}).tolist() == [True]
+    assert policy.fires({2: policy.probabilities(2, logits)}).tolist() == [False]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -136,7 +145,7 @@ def test_logits_of_half_precision_are_judged_as_in_the_replay_of_their_trace(dty
             {depth: policy.probabilities(depth, values) for depth, values in found.items()}
             for found in (logits, {depth: values.float() for depth, values in logits.items()})
         )
-        assert policy.leaves(engine).tolist() == policy.leaves(trace).tolist(), (rule, tau)
+        assert policy.fires(engine).tolist() == policy.fires(trace).tolist(), (rule, tau)
 
 
 @pytest.mark.parametrize("read", ["cls", "mean"])
@@ -284,7 +293,7 @@ def test_an_operating_point_is_valid_and_survives_json_or_is_refused(point: Any,
         return
     assert set(policy.rule) <= set(NAMES)
     assert len(set(policy.rule)) == len(policy.rule)
-    assert (policy.tau is not None) == bool(set(policy.rule) & set(WITH_THRESHOLD))
+    assert (policy.tau is not None) == bool(set(policy.rule) & WITH_THRESHOLD)
     assert policy.tau is None or 0.0 < policy.tau <= 1.0
     assert set(policy.temperatures) <= set(exits)
     assert all(0.0 < temperature < math.inf for temperature in policy.temperatures.values())
@@ -300,7 +309,7 @@ def test_an_operating_point_is_valid_and_survives_json_or_is_refused(point: Any,
 def test_every_operating_point_that_means_something_is_taken(
     rule: list[str], tau: float, patience: int, temperatures: dict[int, float]
 ):
-    given_tau = tau if set(rule) & set(WITH_THRESHOLD) else None
+    given_tau = tau if set(rule) & WITH_THRESHOLD else None
     patience = 1 if "agreement" in rule else patience
     point = {"rule": rule, "tau": given_tau, "temperatures": temperatures, "patience": patience}
     assert ExitPolicy.of(point, EXITS) == ExitPolicy(tuple(rule), given_tau, temperatures, patience)

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eat.errors import EatError
 from eat.model.attention import DENSE
-from eat.model.exits import AttendingReader, ExitHead
+from eat.model.heads import AttendingReader, ExitHead
 from eat.model.layout import Layout
 from eat.model.reducers.base import Dimensions
 from eat.model.reducers.predictor import PredictorReducer

@@ -23,7 +23,8 @@ from eat.errors import DamagedFile, EatError
 from eat.files import digest, write_json, write_table
 from eat.finetune.stage import StageInputs, train_stage
 from eat.model.hugging_face import EatForSequenceClassification, load_model
-from eat.timing.timing import TimedSystem, time_task
+from eat.timing.clock import time_task
+from eat.timing.entries import TimedSystem
 from eat.trace.recording import record_trace
 
 LABELS = ["entailment", "neutral", "contradiction"]

@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from eat.errors import DamagedFile, EatError
 from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model, pack_padded
 from eat.model.options import Parts
 from eat.model.tokenizer import copy_tokenizer

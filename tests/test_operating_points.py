@@ -18,11 +18,12 @@ from synthetic_traces import make_trace
 
 from eat.calibrate.calibration import calibrate
 from eat.calibrate.operating_points import COLUMNS, choose, chosen_rows, operating_points, task_operating_points
+from eat.engines.packed import PackedModel
 from eat.errors import EatError
 from eat.files import write_json
 from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
@@ -259,7 +260,7 @@ def test_the_engine_leaves_where_the_replay_says(rule: tuple[str, ...]) -> None:
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding):
             torch.nn.init.normal_(module.weight, std=0.5)  # answers that differ from text to text
     texts = [Encoded(torch.randint(1, 50, (t,)), torch.zeros(t, dtype=torch.long)) for t in range(4, 44)]
-    trace = trace_texts(model, texts, [str(row) for row in range(40)], np.zeros(40, dtype=np.int64))
+    trace = trace_texts(PackedModel(model), texts, [str(row) for row in range(40)], np.zeros(40, dtype=np.int64))
     depths = set()
     for tau in (0.3, 0.5, 0.7, 0.9):
         policy = ExitPolicy(rule, tau, {2: 1.7, 3: 0.8})

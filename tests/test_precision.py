@@ -15,14 +15,14 @@ import tiny
 import torch
 from torch import Tensor, nn
 
-from eat import precision as precisions
+from eat.engines import precision as precisions
 from eat.engines.precision import PRECISIONS, Int8Linear, prepare, prepare_stock, refusal, require_usable
 from eat.engines.probe import slowdown
 from eat.engines.setting import training_fault
 from eat.errors import EatError
 from eat.machine import cpu_name
 from eat.model.encoder import ACTIVATIONS, EncoderLayer
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 
 LENGTHS = [17, 3, 24, 1, 9, 12]

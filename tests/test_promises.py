@@ -13,6 +13,7 @@ import torch
 from synthetic_traces import make_trace
 
 from eat.calibrate.promises import keep_promise, p_value
+from eat.engines.packed import PackedModel
 from eat.errors import EatError
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.results.replay import bad_texts, policies, replay
@@ -155,7 +156,7 @@ def pruned() -> Trace:
     )
     lengths = torch.randint(3, 20, (3000,), generator=torch.Generator().manual_seed(1)).tolist()
     ids = [str(row) for row in range(3000)]
-    return trace_texts(model, tiny.texts(lengths), ids, np.random.default_rng(2).integers(0, 2, 3000))
+    return trace_texts(PackedModel(model), tiny.texts(lengths), ids, np.random.default_rng(2).integers(0, 2, 3000))
 
 
 def test_an_exact_interval_is_clopper_and_pearson_s():

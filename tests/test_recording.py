@@ -17,23 +17,31 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eat.engines.packed import PackedModel
 from eat.engines.precision import prepare
 from eat.errors import DamagedFile, EatError
 from eat.model.attention import AttentionPattern
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.options import Attention, Parts
 from eat.model.tokenizer import encode_split
 from eat.results.trace import PER_LAYER, Trace
 from eat.trace.recording import _batches_of_like_length, record_trace, trace_texts
 
 LENGTHS = [17, 3, 24, 1, 9, 2, 30, 12, 12, 21, 6, 28]
 NORM = {"kind": "norm", "after": [1, 3], "ratio": 0.3, "protect": ["cls"]}
+DENSE = Attention().plain()
 WINDOW = {"kind": "window", "left": 3, "right": 2}
+
+
+def parts_of(**given: Any) -> Parts:
+    """How weights are run: densely, but for what is given."""
+    return Parts.model_validate({"attention": {"kind": "dense"}} | given)
 
 
 def traced(model: EatForSequenceClassification, lengths: list[int] = LENGTHS) -> Trace:
     labels = np.arange(len(lengths), dtype=np.int64) % 2
-    return trace_texts(model, tiny.texts(lengths), [f"{row:016x}" for row in range(len(lengths))], labels)
+    return trace_texts(PackedModel(model), tiny.texts(lengths), [f"{row:016x}" for row in range(len(lengths))], labels)
 
 
 def require_same(found: Trace, expected: Trace) -> None:
@@ -96,7 +104,7 @@ def test_rows_keep_their_order_and_do_not_depend_on_their_company():
     together = traced(model)
     encoded = tiny.texts(LENGTHS)
     for row, text in enumerate(encoded):
-        alone = trace_texts(model, [text], ["x"], np.zeros(1, np.int64))
+        alone = trace_texts(PackedModel(model), [text], ["x"], np.zeros(1, np.int64))
         np.testing.assert_array_equal(alone.fed[0], together.fed[row])
         for depth in (1, 2, 4):
             np.testing.assert_allclose(alone.logits[depth][0], together.logits[depth][row], atol=1e-5)
@@ -124,6 +132,9 @@ def test_the_shape_tells_what_flops_and_reports_need():
         "exits": [1, 2, 4],
         "read": "mean",
         "last_head": "bert",
+        "task": "classification",
+        "precision": "float32",
+        "device": "cpu",
         "reducer": NORM,
         "attention": WINDOW,
         # scores of norms are no matrix products; a head on one vector costs 2 d C, the pooler 2 d^2 more
@@ -148,20 +159,20 @@ def test_a_trace_survives_the_disk(parts: dict[str, Any], tmp_path: Path):
 
 @pytest.mark.parametrize("pairs", [False, True], ids=["texts", "pairs"])
 def test_a_split_is_traced_from_its_folder(tmp_path: Path, pairs: bool):
-    model = tiny.model(exits=[2], reducer=NORM)
-    parts = {"reducer": NORM, "attention": {"kind": "dense"}, "exits": [2], "precision": "float32"}
+    model = tiny.model(exits=[2], reducer=NORM, attention=DENSE)
+    parts = parts_of(reducer=NORM, exits=[2])
     trace, table = recorded(model, parts, tmp_path, pairs)
     encoded = encode_split(tiny.tokenizer(), table, 16)
     shape = traced(model).shape | {"precision": "float32", "device": "cpu"}
     prepare(model.encoder, "float32")  # the same layout of the weights, so that sums are in the same order
-    expected = trace_texts(model, encoded, list(table["id"]), table["label"].to_numpy(np.int64))
+    expected = trace_texts(PackedModel(model), encoded, list(table["id"]), table["label"].to_numpy(np.int64))
     require_same(trace, replace(expected, shape=shape))
     assert trace.lengths.max() == 16  # longer texts are cut
     assert any(text.types.any() for text in encoded) == pairs
 
 
 def recorded(
-    model: EatForSequenceClassification, parts: dict[str, Any], folder: Path, pairs: bool = False
+    model: EatForSequenceClassification, parts: Parts, folder: Path, pairs: bool = False
 ) -> tuple[Trace, pd.DataFrame]:
     """The trace of a model that is run with these parts over a split of 16 texts, and the split."""
     model.save_pretrained(folder / "model")
@@ -177,7 +188,7 @@ def test_a_model_for_other_labels_or_another_order_is_refused(tmp_path: Path):
     model.save_pretrained(tmp_path / "model")
     tiny.save_tokenizer(tmp_path / "model")
     tiny.split(tmp_path / "dev.parquet", rows=16)
-    parts = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [], "precision": "float32"}
+    parts = parts_of()
     arguments = [tmp_path / "model"], parts, tmp_path / "dev.parquet"
     record_trace(*arguments, ["entailment", "contradiction"], 16, "tiny")
     for labels in (["contradiction", "entailment"], ["entailment", "contradiction", "neutral"]):
@@ -187,12 +198,15 @@ def test_a_model_for_other_labels_or_another_order_is_refused(tmp_path: Path):
 
 def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_path: Path):
     trained = tiny.model(exits=[1, 3], reducer=NORM, attention=WINDOW)
-    parts = {"reducer": {"kind": "none"}, "attention": {"kind": "dense"}, "exits": [3], "precision": "float32"}
+    parts = parts_of(exits=[3])
     trace, _ = recorded(trained, parts, tmp_path)
     assert list(trace.logits) == [3, 4]
     np.testing.assert_array_equal(trace.alive, np.repeat(trace.lengths[:, None], 4, axis=1))
     np.testing.assert_array_equal(trace.pairs, trace.attended**2)
-    assert (trace.shape["reducer"], trace.shape["attention"]) == (parts["reducer"], parts["attention"])
+    assert (trace.shape["reducer"], trace.shape["attention"]) == (
+        {"kind": "none", "after": [], "ratio": 0.3, "protect": ["cls"]},
+        DENSE,
+    )
     # in no other respect: a model built so, with the same weights, says the same
     dense = tiny.model(exits=[3])
     dense.load_state_dict({name: trained.state_dict()[name] for name in dense.state_dict()})
@@ -204,11 +218,11 @@ def test_weights_are_traced_with_other_parts_than_they_were_trained_with(tmp_pat
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
 def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: str):
     tiny.need_right_sums(precision)
-    parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2]}
+    parts = {"attention": WINDOW, "exits": [2]}
     model = tiny.model(exits=[2], attention=WINDOW)
-    full, _ = recorded(model, parts | {"precision": "float32"}, tmp_path)
+    full, _ = recorded(model, parts_of(**parts), tmp_path)
     with tiny.any_precision():
-        found, _ = recorded(model, parts | {"precision": precision}, tmp_path)
+        found, _ = recorded(model, parts_of(**parts, precision=precision), tmp_path)
     assert found.shape == full.shape | {"precision": precision}  # among it the number of parameters
     for depth in (2, 4):
         assert found.logits[depth].dtype == np.float32
@@ -221,7 +235,7 @@ def test_a_trace_is_of_the_precision_it_is_asked_for(tmp_path: Path, precision: 
 
 def test_a_precision_that_this_machine_refuses_is_not_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("eat.engines.precision._fault", lambda *_: "takes 7 times as long as float32")
-    parts = {"reducer": {"kind": "none"}, "attention": WINDOW, "exits": [2], "precision": "bfloat16"}
+    parts = parts_of(attention=WINDOW, exits=[2], precision="bfloat16")
     with pytest.raises(EatError, match=r"^precision bfloat16 takes 7 times as long as float32 on this processor \("):
         recorded(tiny.model(exits=[2]), parts, tmp_path)
 

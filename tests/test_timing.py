@@ -9,7 +9,7 @@ import json
 import random
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,17 +24,22 @@ from hypothesis import strategies as st
 from synthetic_traces import make_trace
 
 from eat import progress
+from eat.engines.engine import Run
 from eat.errors import EatError
 from eat.files import write_json
 from eat.machine import cpu_name
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer
 from eat.progress import Progress
 from eat.results.trace import Trace
 from eat.study.study import Study
 from eat.study.timing import Timing
-from eat.timing import timing
-from eat.timing.timing import Answers, Entry, TimedSystem, TimingResult, compare, stratified, time_task
+from eat.timing import clock
+from eat.timing.agreement import compare, expected_of
+from eat.timing.clock import TimingResult, time_task
+from eat.timing.entries import Entry, TimedSystem, entries_of, reference_entries, trained_in
+from eat.timing.rounds import Round, _rounds, _time_round, _warmup_batches
+from eat.timing.timed_texts import TimedTexts, stratified
 from eat.trace.recording import record_trace
 
 COLUMNS = ["seed", "system", "tau", "batch_size", "repeat", "block", "unit", "n", "ms"]
@@ -64,9 +69,31 @@ def test_stratified_lengths_are_distributed_as_all_are():
 # --- the gate -----------------------------------------------------------------------------------------------------
 
 
+class FixedRun(Run):
+    """Every text answered with class 0 after layer 4, by no token."""
+
+    def __init__(self, texts: int) -> None:
+        super().__init__([0] * texts)
+
+    def logits(self) -> torch.Tensor:
+        return torch.zeros(len(self.classes), 2)
+
+    def probabilities(self) -> torch.Tensor:
+        return self.logits() + 0.5
+
+    def depth(self) -> list[int]:
+        return [4] * len(self.classes)
+
+    def tokens(self) -> list[int]:
+        return [0] * len(self.classes)
+
+    def flops(self) -> float:
+        return 0.0
+
+
 def entry_of(trace: Trace, policy: ExitPolicy, precision: str = "float32") -> Entry:
-    expected = timing._expected(trace, policy)
-    return Entry("eat", 1, policy.tau, precision, [], lambda texts: lambda: Answers([], [], []), expected)
+    expected = expected_of(trace, policy)
+    return Entry("eat", 1, policy.tau, precision, [], lambda texts: FixedRun(0), expected)
 
 
 def answers_of(entry: Entry) -> dict[str, tuple[int, int, int]]:
@@ -345,10 +372,8 @@ def test_answers_are_compared_with_the_trace(timed: TimingResult):
 def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared):
     timed = prepared.systems[0]
     assert timed.system == "dense"
-    texts = timing.TimedTexts(prepared.dev, timed.models[0], 32, TEXTS)
-    entries = {
-        entry.system: entry for entry in timing._reference_entries(prepared.study, timed, texts, torch.device("cpu"))
-    }
+    texts = TimedTexts(prepared.dev, timed.models[0], 32, TEXTS)
+    entries = {entry.system: entry for entry in reference_entries(prepared.study, timed, texts, torch.device("cpu"))}
     assert {(name, None) for name in entries} == STOCK | SORTED | LATENCY_ALONE
     assert {(name, None) for name, entry in entries.items() if entry.expected is None} == LATENCY_ALONE
     assert {name: entry.precision for name, entry in entries.items() if entry.precision != "float32"} == {
@@ -358,8 +383,8 @@ def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared
     assert [name for name, entry in entries.items() if entry.only_batches] == ["hf-dense-sorted"]
     with torch.inference_mode():
         for name, entry in entries.items():
-            answers = entry.run(entry.texts[:3])()
-            assert answers.depth == [6 if name == "hf-dense-6" else 4] * 3
+            run = entry.run(entry.texts[:3])
+            assert run.depth() == [6 if name == "hf-dense-6" else 4] * 3
 
 
 def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
@@ -377,14 +402,14 @@ def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
         tmp_path / "trace.parquet"
     )
     timed = TimedSystem("plain", 1, [tmp_path / "model"], tmp_path / "trace.parquet", {})
-    texts = timing.TimedTexts(tmp_path / "dev.parquet", timed.models[0], 32, 8)
-    entries = timing._reference_entries(study, timed, texts, torch.device("cpu"))
+    texts = TimedTexts(tmp_path / "dev.parquet", timed.models[0], 32, 8)
+    entries = reference_entries(study, timed, texts, torch.device("cpu"))
     with torch.inference_mode():
-        answers = entries[0].run(entries[0].texts)()
+        run = entries[0].run(entries[0].texts)
     expected = entries[0].expected
     assert entries[0].system == "hf-dense"
     assert expected is not None
-    assert answers.classes == [expected.replay.predictions[expected.row[text]] for text in texts.ids]
+    assert run.classes == [expected.replay.predictions[expected.row[text]] for text in texts.ids]
 
 
 def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: Prepared):
@@ -395,14 +420,14 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
     derived = next(one for one in prepared.systems if one.system == "eat-int8")
     base = next(one for one in prepared.systems if one.system == "eat")
     assert derived.models == base.models
-    texts = timing.TimedTexts(prepared.dev, derived.models[0], 32, TEXTS)
-    (entry,) = timing._entries(prepared.study, derived, texts, torch.device("cpu"))
+    texts = TimedTexts(prepared.dev, derived.models[0], 32, TEXTS)
+    (entry,) = entries_of(prepared.study, derived, texts, torch.device("cpu"))
     assert (entry.precision, entry.tau) == ("int8", 0.7)
     with torch.inference_mode():
-        answers = entry.run(entry.texts)()
+        run = entry.run(entry.texts)
     # it has no reducer: every token enters every layer that ran, which `eat` itself removes some of
     lengths = [len(text.ids) for text in entry.texts]
-    assert answers.tokens == [length * depth for length, depth in zip(lengths, answers.depth, strict=True)]
+    assert run.tokens() == [length * depth for length, depth in zip(lengths, run.depth(), strict=True)]
     with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered otherwise"):
         time_task(prepared.study, "tiny", [prepared.systems[0], replace(derived, trace=base.trace)], prepared.dev)
 
@@ -426,7 +451,7 @@ def test_each_system_gets_the_tokens_of_its_own_tokenizer(prepared: Prepared, tm
     save_letter_tokenizer(other)
     trace = tmp_path / "dev.parquet"
     record_trace([other], prepared.study.parts("eat"), prepared.dev, tiny.UNNAMED, 32, "eat").write(trace)
-    texts = timing.TimedTexts(prepared.dev, first.models[0], 32, TEXTS)
+    texts = TimedTexts(prepared.dev, first.models[0], 32, TEXTS)
     ours, theirs = texts.encoded_for(first.models[0]), texts.encoded_for(other)
     table = pd.read_parquet(prepared.dev).set_index("id").loc[texts.ids].reset_index()
     for model, found in ((first.models[0], ours), (other, theirs)):
@@ -476,11 +501,11 @@ def test_a_model_that_is_not_the_traced_one_is_refused(prepared: Prepared):
 def test_temperatures_are_part_of_the_operating_point(prepared: Prepared):
     # at a temperature of 50 all probabilities are near 1/2: nobody is certain enough, and all run to the end
     flat = replace(prepared.systems[1], temperatures={2: 50.0})
-    timed_texts = timing.TimedTexts(prepared.dev, flat.models[0], 32, TEXTS)
-    entries = timing._entries(prepared.study, flat, timed_texts, torch.device("cpu"))
+    timed_texts = TimedTexts(prepared.dev, flat.models[0], 32, TEXTS)
+    entries = entries_of(prepared.study, flat, timed_texts, torch.device("cpu"))
     texts = tiny.texts([9, 14])
     with torch.inference_mode():
-        assert [entry.run(texts)().depth for entry in entries] == [[4, 4], [4, 4]]
+        assert [entry.run(texts).depth() for entry in entries] == [[4, 4], [4, 4]]
     for entry in entries:
         assert entry.expected is not None
         assert set(entry.expected.replay.depth) == {4}
@@ -489,7 +514,7 @@ def test_temperatures_are_part_of_the_operating_point(prepared: Prepared):
 @given(st.integers(1, 60), st.integers(1, 70), st.integers(1, 3))
 def test_blocks_hold_every_text_once_a_repeat(count: int, block_texts: int, repeats: int):
     options = Timing(block_texts=block_texts, repeats=repeats)
-    rounds = timing._rounds(count, 1, options, random.Random(0))
+    rounds = _rounds(count, 1, options, random.Random(0))
     found: dict[int, dict[int, list[int]]] = {}
     for repeat, block, rows in rounds:
         assert block not in found.setdefault(repeat, {})
@@ -503,7 +528,7 @@ def test_blocks_hold_every_text_once_a_repeat(count: int, block_texts: int, repe
 
 
 def test_a_pass_is_all_texts_in_a_new_order():
-    rounds = timing._rounds(30, 4, Timing(passes=5, repeats=3), random.Random(0))
+    rounds = _rounds(30, 4, Timing(passes=5, repeats=3), random.Random(0))
     assert [(repeat, block) for repeat, block, _ in rounds] == [(0, number) for number in range(5)]
     assert all(sorted(rows) == list(range(30)) for _, _, rows in rounds)
     assert len({tuple(rows) for _, _, rows in rounds}) == 5
@@ -563,7 +588,7 @@ def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ):
     refuse(monkeypatch, ("int8", False))
-    monkeypatch.setattr(timing, "TimedTexts", None)  # nothing is read
+    monkeypatch.setattr(clock, "TimedTexts", None)  # nothing is read
     with pytest.raises(
         EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; take float32, leave it out, or use "
     ):
@@ -577,27 +602,27 @@ def test_the_state_tells_in_what_each_system_was_trained(prepared: Prepared, tmp
     old, new = (
         replace(prepared.systems[0], system=name, models=folders[:count]) for name, count in (("a", 1), ("b", 2))
     )
-    assert timing.trained_in([old, new, new]) == {"b": ["float32 on cpu"]}
+    assert trained_in([old, new, new]) == {"b": ["float32 on cpu"]}
 
 
 def test_warm_up_meets_every_length():
     encoded = tiny.texts([5, 9, 5, 12, 9])
-    calls = list(timing._warmup_batches(encoded, 1, at_least=7))
+    calls = list(_warmup_batches(encoded, 1, at_least=7))
     assert len(calls) == 7
     assert {len(batch[0].ids) for batch in calls} == {5, 9, 12}
-    assert [len(batch) for batch in timing._warmup_batches(encoded, 2, at_least=7)][:2] == [2, 2]
+    assert [len(batch) for batch in _warmup_batches(encoded, 2, at_least=7)][:2] == [2, 2]
 
 
 @dataclass
 class Recording:
-    """An entry that answers nothing and notes the lengths of the texts of each call."""
+    """An entry that always answers the same and notes the lengths of the texts of each call."""
 
     seen: list[list[int]] = field(default_factory=list)
 
     def entry(self) -> Entry:
-        def run(texts: list[Encoded]) -> Callable[[], Answers]:
+        def run(texts: Sequence[Encoded]) -> Run:
             self.seen.append([len(text.ids) for text in texts])
-            return lambda: Answers([0] * len(texts), [4] * len(texts), [0] * len(texts))
+            return FixedRun(len(texts))
 
         return Entry("x", 1, None, "float32", tiny.texts([5, 9, 6, 12, 7]), run)
 
@@ -606,12 +631,12 @@ def test_batches_are_cut_as_they_are_asked_for():
     recording = Recording()
     answers: dict[str, set[tuple[int, int, int]]] = {}
     ids = list("abcde")
-    everything = timing.Round(batch_size=2, repeat=0, block=1, rows=[0, 1, 2, 3, 4])
-    calls = timing._time_round(recording.entry(), everything, ids, answers, Progress("timed"))
+    everything = Round(batch_size=2, repeat=0, block=1, rows=[0, 1, 2, 3, 4])
+    calls = _time_round(recording.entry(), everything, ids, answers, Progress("timed"))
     assert recording.seen == [[5, 9], [6, 12], [7]]
     assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [(0, 1, "1", 5)]
     recording.seen.clear()
-    timing._time_round(replace(recording.entry(), sort=True), everything, ids, answers, Progress("timed"))
+    _time_round(replace(recording.entry(), sort=True), everything, ids, answers, Progress("timed"))
     assert recording.seen == [[5, 6], [7, 9], [12]]
     assert answers == {text: {(0, 4, 0)} for text in ids}
 
@@ -619,9 +644,7 @@ def test_batches_are_cut_as_they_are_asked_for():
 def test_a_turn_at_batch_1_begins_with_a_call_that_does_not_count():
     recording = Recording()
     answers: dict[str, set[tuple[int, int, int]]] = {}
-    calls = timing._time_round(
-        recording.entry(), timing.Round(1, 2, 7, [3, 0, 4]), list("abcde"), answers, Progress("timed")
-    )
+    calls = _time_round(recording.entry(), Round(1, 2, 7, [3, 0, 4]), list("abcde"), answers, Progress("timed"))
     assert recording.seen == [[12], [12], [5], [7]]
     assert [(call["repeat"], call["block"], call["unit"], call["n"]) for call in calls] == [
         (2, 7, "d", 1), (2, 7, "a", 1), (2, 7, "e", 1),

@@ -38,7 +38,7 @@ from eat.finetune.trainer import StageTrainer
 from eat.machine import cpu_name
 from eat.model.hugging_face import load_model
 from eat.model.weights import read_checkpoint
-from eat.study.recipes import Distillation
+from eat.study.recipes import Annealing, Distillation
 from eat.study.study import Study
 from eat.trace.recording import record_trace
 
@@ -208,13 +208,13 @@ def test_a_killed_run_resumes_to_the_same_weights(undisturbed: Path, data: Path,
     train_and_kill(inputs_of(data), tmp_path, step)
     steps: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        begin = schedules.Annealing.on_step_begin
+        begin = schedules.RisingRatio.on_step_begin
 
         def on_step_begin(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             steps.append(state.global_step)
             begin(self, args, state, control, **kwargs)
 
-        patch.setattr(schedules.Annealing, "on_step_begin", on_step_begin)
+        patch.setattr(schedules.RisingRatio, "on_step_begin", on_step_begin)
         resumed = trained(inputs_of(data), tmp_path)
     assert steps == list(range(step, STEPS))
     require_same(resumed, weights(undisturbed))
@@ -385,9 +385,9 @@ def test_a_second_training_of_one_model_waits_for_the_first(
             trained(inputs_of(data), tmp_path)
 
     orphan = threading.Thread(target=die)
-    begin = schedules.Annealing.on_step_begin
+    begin = schedules.RisingRatio.on_step_begin
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedules.Annealing, "on_step_begin", on_step_begin)
+        patch.setattr(schedules.RisingRatio, "on_step_begin", on_step_begin)
         orphan.start()
         assert begun.wait(60)
         threading.Timer(0.5, go_on.set).start()
@@ -450,7 +450,7 @@ def test_the_newest_whole_checkpoint_is_found_by_its_number(tmp_path: Path, caps
     ],
 )
 def test_annealing_is_a_function_of_the_step(schedule: dict[str, float] | None, expected: dict[int, float]):
-    scale = annealing(schedule, steps_an_epoch=10)
+    scale = annealing(None if schedule is None else Annealing(**schedule), steps_an_epoch=10)
     assert {step: scale(step) for step in expected} == pytest.approx(expected)
 
 
@@ -547,7 +547,8 @@ def test_a_model_can_teach_its_own_heads(data: Path, dense: Path, tmp_path: Path
     """FastBERT's second stage: the last head and the encoder stay as they are."""
     distill = Distillation(teacher="self", onto="all", mu=1.0, temperature=1.0, labels=0.0).model_dump()
     inputs = with_spec(inputs_of(data), "stage", train_heads=[2], anneal=None, distill=distill)
-    spec = {**inputs.spec, "exits": {"after": [2], "read": "attention", "head": "bert"}, "last_head": "bert"}
+    exits = {"after": [2], "read": "attention", "head": "bert"}
+    spec = tiny.changed(inputs.spec, exits=exits, last_head="bert")
     found = trained(replace(inputs, spec=spec, parent=dense), tmp_path)
     assert all(set(line) >= {"distillation"} and "exit_2" not in line for line in log_of(tmp_path))
     before = load_file(dense / "model.safetensors")
@@ -617,7 +618,7 @@ def test_a_teacher_that_was_not_traced_on_these_texts(distilled: StageInputs, tm
     ("layers", "taken"), [({"every": 2}, [2, 4]), ({"first": 3}, [1, 2, 3]), ({"numbers": [4, 1]}, [4, 1]), ({}, None)]
 )
 def test_a_student_takes_its_layers_of_the_parent(data: Path, layers: dict[str, Any], taken: list[int] | None):
-    spec = {**inputs_of(data, "dense").spec, "layers": layers}
+    spec = tiny.changed(inputs_of(data, "dense").spec, layers=layers)
     model = build_model(spec, data / "backbone", ["negative", "positive"])
     parent = read_checkpoint(data / "backbone").tensors
     taken = taken or [1, 2, 3, 4]
@@ -674,7 +675,7 @@ def test_pairs_are_refused_by_a_parent_without_a_segment_for_them(data: Path, tm
 def test_the_precision_is_in_force(
     data: Path, tmp_path: Path, hooked: list[tuple[bool, torch.dtype]], precision: str, dtype: torch.dtype
 ):
-    inputs = with_spec(with_spec(inputs_of(data), "training", precision=precision), "stage", epochs=1)
+    inputs = with_spec(with_spec(inputs_of(data), "training", precision=precision), "stage", epochs=1, anneal=None)
     with tiny.any_precision():
         saved = trained(inputs, tmp_path)
     assert hooked == [(True, dtype)] * 6
@@ -689,7 +690,7 @@ def test_a_precision_that_is_of_no_use_here_gives_way_to_float32(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    inputs = with_spec(with_spec(inputs_of(data), "training", precision="bfloat16"), "stage", epochs=1)
+    inputs = with_spec(with_spec(inputs_of(data), "training", precision="bfloat16"), "stage", epochs=1, anneal=None)
     with tiny.any_precision():
         elsewhere = inputs.fingerprint()
     monkeypatch.setattr(

@@ -662,14 +662,14 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["eat/figures/canvas.py", "eat/finetune/stage.py", "eat/timing/timing.py", "workflow_scripts/plot_curve.py"],
+    ["eat/figures/canvas.py", "eat/finetune/stage.py", "eat/timing/clock.py", "workflow_scripts/plot_curve.py"],
 )
 def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
     importing = rules_that_import(done, path) & every_rule
     downstream = {
         "eat/figures/canvas.py": every_rule - STEPS,
         "eat/finetune/stage.py": every_rule - {"prepare_text", "fetch_backbone"},
-        "eat/timing/timing.py": below("measure_time", "summarize", of=every_rule),
+        "eat/timing/clock.py": below("measure_time", "summarize", of=every_rule),
         "workflow_scripts/plot_curve.py": below(of=every_rule) - {"plot_frontier", "render_tables"},
     }[path]
     assert importing

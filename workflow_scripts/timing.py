@@ -21,7 +21,8 @@ def main() -> None:
     from eat.results.calibrated import temperatures_of, threshold_of
     from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
-    from eat.timing.timing import TimedSystem, time_task
+    from eat.timing.clock import time_task
+    from eat.timing.entries import TimedSystem
 
     study = study_of_json(arguments.study)
     paths, task = StudyPaths(study.study), arguments.task

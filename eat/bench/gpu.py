@@ -35,14 +35,16 @@ from eat.bench.engine_table import best_product
 from eat.bench.fleet import Fleet
 from eat.bench.inputs import Case, equal_case, random_texts
 from eat.bench.results import PACKAGES
-from eat.bench.runners import TorchRunner, packed_runner, stock_runner
+from eat.bench.runners import TorchRunner
 from eat.bench.systems import SAME, SHAPES, TABLES, System, build_model
 from eat.engines.devices import resolve_device
-from eat.engines.precision import prepare, prepare_stock
+from eat.engines.packed import PackedModel
+from eat.engines.precision import prepare_stock
+from eat.engines.stock import StockModel
 from eat.errors import EatError, listed
 from eat.files import write_json
 from eat.machine import machine_facts, versions
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint, to_stock
@@ -294,10 +296,10 @@ def _equality(
         batch_sizes = (1, len(texts))
         unit: dict[int, float] = {}
         for precision, tolerance in TOLERANCE.items():
-            encoder, theirs = copy.deepcopy(model.encoder), copy.deepcopy(stock)
-            prepare(encoder, precision, device)
+            packed, theirs = PackedModel(copy.deepcopy(model)), copy.deepcopy(stock)
+            packed.prepare(precision, device)
             prepare_stock(theirs, precision, device)
-            runners = packed_runner(encoder, ExitPolicy(), device), stock_runner(theirs, shape, device)
+            runners = [TorchRunner(ready, ExitPolicy(), device) for ready in (packed, StockModel(theirs, device))]
             rows = []
             for size in batch_sizes:
                 ours, expected = (_logits(runner, Case(None, size, texts)) for runner in runners)

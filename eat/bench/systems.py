@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from eat.engines.precision import prepare, prepare_stock
+from eat.engines.packed import PackedModel
+from eat.engines.precision import prepare_stock
 from eat.errors import EatError, listed
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.model.shape import Shape
 from eat.model.weights import to_stock
 
@@ -207,13 +208,10 @@ def _load(folder: str) -> EatForSequenceClassification:
     return load_model(folder)
 
 
-def build_packed(
-    system: System, shape: Shape, device: torch.device | str = "cpu"
-) -> tuple[EatForSequenceClassification, ExitPolicy]:
+def build_packed(system: System, shape: Shape, device: torch.device | str = "cpu") -> tuple[PackedModel, ExitPolicy]:
     """A packed system on a device, ready for inference at its precision, and its operating point."""
     model = build_model(system, shape)
-    prepare(model.encoder, system.precision, device)
-    return model, model.policy
+    return PackedModel(model).prepare(system.precision, torch.device(device)), model.policy
 
 
 def build_stock(system: System, shape: Shape, device: torch.device | str = "cpu") -> PreTrainedModel:

@@ -28,8 +28,8 @@ from eat.bench.inputs import Case, mixed_case
 from eat.bench.measure import Turn, percentiles, round_medians, run_rounds, speedup
 from eat.bench.plots import plot_training
 from eat.bench.results import Findings, Quantity, Watch, markdown
-from eat.bench.runners import padded
 from eat.bench.systems import MINILM, SAME, randomise
+from eat.engines.stock import padded
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
 from eat.model.encoder import PackedBatch

@@ -18,7 +18,7 @@ import pandas as pd
 
 from eat.errors import EatError, listed
 from eat.files import read_json
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.progress import Progress
 from eat.results.calibrated import temperatures_of, threshold_of
 from eat.results.replay import policies, replay

@@ -20,7 +20,8 @@ from eat.files import sha256_of
 from eat.model.attention import DENSE
 from eat.model.configuration import EatConfig
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, in_order
-from eat.model.exits import ExitHead, ExitPolicy
+from eat.model.exit_policy import ExitPolicy
+from eat.model.heads import ExitHead
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.options import Parts
 from eat.model.reducers.base import Reducer
@@ -65,7 +66,7 @@ class CascadeEncoder(nn.Module):
                 answers.append((rows, found.logits))
             elif policy is not None:
                 seen[end] = policy.probabilities(end, found.logits)
-                leaves = policy.leaves(seen).tolist()
+                leaves = policy.fires(seen).tolist()
                 gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
                 stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
                 if gone:

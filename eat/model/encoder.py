@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from eat.errors import EatError
 from eat.model.attention import AttentionPattern
-from eat.model.exits import ExitHead, ExitPolicy
+from eat.model.exit_policy import ExitPolicy
+from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 from eat.model.reducers.base import Place, Reducer, TokenView
 from eat.model.shape import Shape
@@ -248,7 +249,7 @@ class PackedEncoder(nn.Module):
         the first exit whose rule holds, and a head is evaluated only where the policy may use it.
         """
         last = len(self.layers)
-        leaving = policy is not None and policy.may_leave
+        leaving = policy is not None and policy.may_exit
         output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
         answers: list[tuple[list[int], Tensor]] = []
         seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
@@ -264,7 +265,7 @@ class PackedEncoder(nn.Module):
                     answers.append((state.rows, logits))
                 elif policy is not None:
                     seen[depth] = policy.probabilities(depth, logits)
-                    leaves = policy.leaves(seen).tolist()  # the one wait for the device at this exit
+                    leaves = policy.fires(seen).tolist()  # the one wait for the device at this exit
                     if all(leaves):
                         answers.append((state.rows, logits))
                         output.leave(state.rows, depth)

@@ -21,7 +21,8 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.model.attention import AttentionPattern
 from eat.model.configuration import EatConfig
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, shortest_first
-from eat.model.exits import ExitHead, ExitPolicy
+from eat.model.exit_policy import ExitPolicy
+from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 from eat.model.options import Parts
 from eat.model.reducers.base import Dimensions

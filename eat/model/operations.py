@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Count = TypeVar("Count", float, npt.NDArray[np.float64])
 
 
 class Operations(NamedTuple):
@@ -14,3 +19,13 @@ class Operations(NamedTuple):
 
 
 NO_OPERATIONS = Operations()
+
+
+def layer_operations(hidden: int, intermediate: int, attended: Count, fed: Count, pairs: Count) -> Count:
+    """Floating-point operations of a layer, 8 d^2 a + 4 d s + 4 d m f.
+
+    attended (a), fed (f): tokens that enter attention and the feed-forward part, of width m. pairs (s): attended pairs.
+    The projections of query, key, value and output, the scores and the context of all attention heads, and the two
+    products of the feed-forward part; a multiply-add is two operations.
+    """
+    return 8.0 * hidden * hidden * attended + 4.0 * hidden * pairs + 4.0 * hidden * intermediate * fed

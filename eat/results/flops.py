@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.errors import EatError
+from eat.model.operations import layer_operations
 
 if TYPE_CHECKING:
     from eat.results.trace import Trace
@@ -25,9 +26,7 @@ Integers = npt.NDArray[np.integer]
 def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool = False) -> Floats:
     """Operations of each text that runs its first `depth` layers; float64 (N,).
 
-    With a tokens entering attention, f entering the feed-forward part, m the width of that part and s attended pairs,
-    a layer costs 8 d^2 a (query, key, value, output) + 4 d s (scores, context; all attention heads together) + 4 d m f,
-    and what its reducer's scoring of the tokens costs.
+    A layer costs its products (`layer_operations`) and what its reducer's scoring of the tokens costs.
 
     depth: executed depth of each text (N,), from 1 to L. heads: the layers whose head the operating point evaluates;
     a text pays for those it reaches. pattern: count the pairs of the attention pattern instead of those computed.
@@ -37,7 +36,8 @@ def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool =
     if depth.size and not (depth.min() >= 1 and depth.max() <= layers):
         raise EatError(f"executed depth from {depth.min()} to {depth.max()}; the model has layers 1 to {layers}")
     pairs = trace.pattern_pairs if pattern else trace.pairs
-    per_layer = 8.0 * hidden * hidden * trace.attended + 4.0 * hidden * pairs + 4.0 * hidden * intermediate * trace.fed
+    counts = (values.astype(np.float64) for values in (trace.attended, trace.fed, pairs))
+    per_layer = layer_operations(hidden, intermediate, *counts)
     for layer, cost_of_scoring in trace.shape["scoring"].items():
         per_layer[:, int(layer) - 1] += _count(cost_of_scoring, _scored(trace, int(layer)))
     executed = np.arange(1, layers + 1) <= depth[:, None]

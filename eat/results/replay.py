@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 
 from eat.errors import EatError
-from eat.model.exits import ExitPolicy
+from eat.model.exit_policy import ExitPolicy
 from eat.results.flops import flops
 from eat.results.trace import Trace
+from eat.study.exits import RISK_CONTROLLED
 from eat.study.specs.calibrate import ExitSpec
 
 
@@ -45,7 +46,7 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     """
     require_finite_logits(trace, name)
     last = trace.shape["layers"]
-    heads = [depth for depth in trace.logits if policy.may_leave or depth == last]
+    heads = [depth for depth in trace.logits if policy.may_exit or depth == last]
     depth = np.full(len(trace.labels), last, dtype=np.int64)
     predictions = np.empty(len(trace.labels), dtype=np.int64)
     probability = np.empty(len(trace.labels))
@@ -54,7 +55,7 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     for head in heads:
         # the engine asks the live rows only; asking all gives the same, since a rule looks at each row by itself
         seen[head] = policy.probabilities(head, torch.tensor(trace.logits[head]))
-        leaves = running & (policy.leaves(seen).numpy() | (head == last))
+        leaves = running & (policy.fires(seen).numpy() | (head == last))
         depth[leaves] = head
         predictions[leaves] = trace.logits[head].argmax(axis=1)[leaves]
         probability[leaves] = seen[head].amax(dim=-1).numpy()[leaves]
@@ -79,7 +80,7 @@ def policies(
     """
     taus: Sequence[float | None] = sorted(spec.tau) or [None]
     if spec.promise is not None:
-        rule = tuple("confidence" if name == "risk_controlled" else name for name in spec.rule)
+        rule = tuple("confidence" if name == RISK_CONTROLLED else name for name in spec.rule)
         return {None: ExitPolicy(rule, threshold, temperatures, spec.patience)}
     return {tau: ExitPolicy(tuple(spec.rule), tau, temperatures, spec.patience) for tau in taus}
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from eat.errors import listed
-from eat.model.exit_rules import WITH_THRESHOLD, Rule
+from eat.model.exit_rules import RULES
 from eat.model.options import Heads
 from eat.validation import Distinct, Fraction, Strict
+
+RISK_CONTROLLED = "risk_controlled"
+"""Confidence at the fastest threshold that keeps a promise: a rule of a study, not of a model."""
+
+if TYPE_CHECKING:
+    RuleName = str
+else:
+    RuleName = Literal[*RULES, RISK_CONTROLLED]
 
 
 class Promise(Strict):
@@ -27,7 +35,7 @@ class Promise(Strict):
 class Exits(Heads):
     """Where the model may answer before its last layer, and by which rule it does."""
 
-    rule: Distinct[Literal[Rule, "risk_controlled"]] = Field(
+    rule: Distinct[RuleName] = Field(
         default=[],
         description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
         "fastest threshold of `tau` that keeps `promise`.",
@@ -44,13 +52,13 @@ class Exits(Heads):
 
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
-        needs_tau = bool({*WITH_THRESHOLD, "risk_controlled"} & set(self.rule))
+        needs_tau = any(name == RISK_CONTROLLED or RULES[name].needs_tau for name in self.rule)
         if needs_tau != bool(self.tau):
             raise ValueError(
                 f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
                 "need tau, and no other rule has it"
             )
-        if ("risk_controlled" in self.rule) != (self.promise is not None):
+        if (RISK_CONTROLLED in self.rule) != (self.promise is not None):
             raise ValueError(
                 f"rule [{listed(self.rule)}] {'without' if self.promise is None else 'with'} a promise; "
                 "risk_controlled needs `promise`, and no other rule has it"
@@ -61,7 +69,8 @@ class Exits(Heads):
             )
         if self.rule and not self.after:
             raise ValueError("a rule without `after`; name the layers after which a text may leave")
-        if "agreement" in self.rule and len(self.after) < self.patience + 1:
+        needed = max((RULES[name].exits_needed(self.patience) for name in self.rule if name in RULES), default=0)
+        if len(self.after) < needed:
             raise ValueError(
                 f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the one before, so "
                 f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"

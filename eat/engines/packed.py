@@ -1,0 +1,163 @@
+"""The engine `torch`: the packed forward pass, in which what is removed is not computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eat.engines.engine import Engine, FullDepth, LoadedModel, Run, Runner
+from eat.engines.precision import prepare, refusal
+from eat.model.cascade import Cascade, CascadeEncoder, load_system
+from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder
+from eat.model.exit_policy import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.operations import layer_operations
+from eat.model.options import Parts
+from eat.model.tokenizer import Encoded
+
+Encoder = PackedEncoder | CascadeEncoder
+
+
+class PackedRun(Run):
+    """The output of a forward pass at an operating point."""
+
+    def __init__(self, classes: list[int], output: EncoderOutput, encoder: Encoder, policy: ExitPolicy) -> None:
+        super().__init__(classes)
+        self._output = output
+        self._encoder = encoder
+        self._policy = policy
+
+    def logits(self) -> Tensor:
+        """As `Run`."""
+        return self._output.logits.float().cpu()
+
+    def probabilities(self) -> Tensor:
+        """As `Run`."""
+        logits = self.logits()
+        found = torch.empty_like(logits)
+        for depth in {*self._output.depth}:
+            rows = [row for row, executed in enumerate(self._output.depth) if executed == depth]
+            found[rows] = self._policy.probabilities(depth, logits[rows])
+        return found
+
+    def depth(self) -> list[int]:
+        """As `Run`."""
+        return self._output.depth
+
+    def tokens(self) -> list[int]:
+        """As `Run`."""
+        tokens = [0] * len(self.classes)
+        for work in self._output.work:
+            for row, fed in zip(work.rows, work.fed, strict=True):
+                tokens[row] += fed
+        return tokens
+
+    def flops(self) -> float:
+        """As `Run`; of the heads only the last is counted."""
+        encoder = self._encoder
+        shape, pattern = encoder.shape, encoder.pattern
+        total = float(encoder.head(shape.layers).operations().fixed) * len(self.classes)
+        for work in self._output.work:
+            pairs = sum(pattern.computed_pairs(length) for length in work.attended)
+            total += layer_operations(
+                shape.hidden, shape.intermediate, float(sum(work.attended)), float(sum(work.fed)), float(pairs)
+            )
+        return total
+
+
+class PackedModel(LoadedModel):
+    """A model of ours, or a cascade of several, as it is: on the host and in float32 until `prepare` is called."""
+
+    def __init__(self, model: EatForSequenceClassification | Cascade) -> None:
+        # counted before the weights of the layers become functions
+        self.parameters = sum(weights.numel() for member in model.members for weights in member.parameters())
+        self._members = model.members
+        self.encoder: Encoder = model.encoder
+        self.labels = [model.config.id2label[index] for index in range(self.encoder.shape.classes)]
+        self.layers = self.encoder.shape.layers
+        self.exits = self.encoder.exits
+        self._config = model.config
+        self._precision = "float32"
+        self._device = torch.device("cpu")
+
+    def prepare(self, precision: str, device: torch.device) -> PackedModel:
+        """Make it ready for inference in a precision on a device, in place; returns itself."""
+        for member in self._members:
+            prepare(member, precision, device)
+        self._precision, self._device = precision, device
+        return self
+
+    def runner(self, policy: ExitPolicy) -> Runner:
+        """As `LoadedModel`."""
+        encoder, device = self.encoder, self._device
+
+        def run(texts: Sequence[Encoded]) -> PackedRun:
+            output = encoder(PackedBatch.of(texts, device), policy)
+            return PackedRun(output.logits.argmax(dim=-1).tolist(), output, encoder, policy)
+
+        return run
+
+    def full_depth(self, texts: Sequence[Encoded]) -> FullDepth:
+        """As `LoadedModel`."""
+        output = self.encoder(PackedBatch.of(texts, self._device))
+        size = (len(texts), self.layers)
+        counts = {key: np.empty(size, dtype=np.int32) for key in ("attended", "fed", "alive")}
+        cut_margin = np.full(size, np.inf)
+        # what is removed after a layer first changes the next one
+        delay = int(self.encoder.reducer.place == "layer_output")
+        for layer, work in enumerate(output.work):
+            for key, column in counts.items():
+                column[work.rows, layer] = getattr(work, key)
+            if work.margin is not None:
+                cut_margin[work.rows, layer + delay] = work.margin.cpu().double().numpy()
+        logits = {depth: values.float().cpu().numpy() for depth, values in output.exits.items()}
+        return FullDepth(logits, **counts, cut_margin=cut_margin)
+
+    def shape(self) -> dict[str, Any]:
+        """As `LoadedModel`."""
+        encoder, shape = self.encoder, self.encoder.shape
+        config = self._config.to_dict()
+        return {
+            "task": "classification",
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "intermediate": shape.intermediate,
+            "heads": shape.heads,
+            "classes": shape.classes,
+            "exits": encoder.exits,
+            "read": config["read"],
+            "last_head": config["last_head"],
+            "reducer": config["reducer"],
+            "attention": config["attention"],
+            "scoring": {str(depth): list(encoder.reducer.operations()) for depth in sorted(encoder.reducer.after)},
+            "scoring_place": encoder.reducer.place,
+            "head_operations": {str(depth): list(encoder.head(depth).operations()) for depth in encoder.exits},
+            "parameters": self.parameters,
+            "labels": self.labels,
+            "precision": self._precision,
+            "device": self._device.type,
+        }
+
+    def pairs(self, tokens: int) -> tuple[int, int]:
+        """As `LoadedModel`."""
+        pattern = self.encoder.pattern
+        return pattern.computed_pairs(tokens), pattern.pattern_pairs(tokens)
+
+
+class PackedEngine(Engine):
+    """The packed forward pass in PyTorch."""
+
+    name = "torch"
+
+    def refusal(self, precision: str, device: torch.device) -> str | None:
+        """As `Engine`."""
+        return refusal(precision, device)
+
+    def load(self, folders: Sequence[Path], parts: Parts, device: torch.device) -> PackedModel:
+        """As `Engine`."""
+        return PackedModel(load_system(folders, parts)).prepare(parts.precision, device)

@@ -1,0 +1,129 @@
+"""An operating point: by which rule, at which threshold, on probabilities of which temperatures a text exits early.
+
+The same policy decides in the forward pass and in the replay of a trace.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from numbers import Integral, Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eat.errors import EatError, listed
+from eat.model.exit_rules import RULES
+
+
+@dataclass(frozen=True)
+class ExitPolicy:
+    """An operating point: which rule, at which threshold, on probabilities of which temperature.
+
+    rule: names of `RULES`, which must all hold. tau: the threshold in (0, 1], or `None` for
+    rules without one. temperatures: layer -> T of its head; 1 where none is given. patience: how often in a row the
+    rule `agreement` must have held.
+    """
+
+    rule: tuple[str, ...] = ()
+    tau: float | None = None
+    temperatures: Mapping[int, float] = field(default_factory=dict)
+    patience: int = 1
+
+    @classmethod
+    def of(cls, point: Any, exits: Sequence[int]) -> ExitPolicy:
+        """An operating point as a model's configuration holds it: a mapping of these fields, all with a default.
+
+        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field where a value is
+        not allowed, or the model cannot do what is asked for.
+        """
+        fields = ("rule", "tau", "temperatures", "patience")
+        if not isinstance(point, Mapping) or [key for key in point if key not in fields]:
+            raise EatError(f"operating point: found {point!r}; give a mapping with {listed(fields)}")
+        patience = point.get("patience", 1)
+        if not isinstance(patience, Integral) or isinstance(patience, bool) or patience < 1:
+            raise EatError(f"patience: found {patience!r}; give a whole number from 1 on")
+        rule = _checked_rule(point.get("rule", ()), int(patience), exits)
+        tau = point.get("tau")
+        if any(RULES[name].needs_tau for name in rule):
+            tau = _positive(f"tau of the rule {listed(rule)}", tau, most=1.0)
+        elif tau is not None:
+            with_tau = [name for name, known in RULES.items() if known.needs_tau]
+            raise EatError(f"tau: found {tau!r}; it belongs to the rules {listed(with_tau)}; leave it out")
+        return cls(rule, tau, _checked_temperatures(point.get("temperatures"), exits), int(patience))
+
+    def as_point(self) -> dict[str, Any]:
+        """The operating point as `of` reads it, of values that JSON has."""
+        temperatures = {str(depth): value for depth, value in self.temperatures.items()}
+        return {"rule": list(self.rule), "tau": self.tau, "temperatures": temperatures, "patience": self.patience}
+
+    @property
+    def may_exit(self) -> bool:
+        """Whether any text can exit early; if not, the heads before the last need not be evaluated."""
+        return bool(self.rule) and (self.tau is None or self.tau < 1.0)
+
+    def probabilities(self, depth: int, logits: Tensor) -> Tensor:
+        """Calibrated probabilities (B, C) of the head after layer `depth`; in float32, as a trace holds logits."""
+        temperature = self.temperatures.get(depth, 1.0)
+        logits = logits.float()
+        return torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
+
+    def fires(self, probabilities: Mapping[int, Tensor]) -> Tensor:
+        """Which rows exit at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,).
+
+        All rules must hold. A threshold of 1 never fires, even where a probability rounds to 1.
+        """
+        *_, current = probabilities.values()
+        if not self.may_exit:
+            return torch.zeros(len(current), dtype=torch.bool, device=current.device)
+        tau = 1.0 if self.tau is None else self.tau
+        fired = (RULES[name].fires(probabilities, tau, self.patience) for name in self.rule)
+        return reduce(torch.logical_and, fired)
+
+    def margin(self, probabilities: Tensor) -> Tensor:
+        """How far the probabilities (B, C) of a head before the last are from another decision of the rule; (B,)."""
+        tau = 1.0 if self.tau is None else self.tau
+        margins = (RULES[name].margin(probabilities, tau) for name in self.rule)
+        return reduce(torch.minimum, margins, probabilities.new_full(probabilities.shape[:-1], math.inf))
+
+
+def _positive(name: str, value: Any, most: float = sys.float_info.max) -> float:
+    """A number in (0, most], of any type of number; a bool is none."""
+    try:
+        number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        number = math.inf
+    if not 0.0 < number <= most:
+        raise EatError(f"{name}: found {value!r}; give a number above 0{', at most 1' if most == 1.0 else ''}")
+    return number
+
+
+def _checked_rule(rule: Any, patience: int, exits: Sequence[int]) -> tuple[str, ...]:
+    """A rule's names, which a model with these exits can apply."""
+    names = list(rule) if isinstance(rule, Sequence) and not isinstance(rule, str) else None
+    if names is None or [name for name in names if name not in RULES] or len(set(names)) < len(names):
+        raise EatError(f"rule: found {rule!r}; give a list with each at most once of: {listed(RULES)}")
+    needed = max((RULES[name].exits_needed(patience) for name in names), default=0)
+    if names and len(exits) - 1 < needed:
+        raise EatError(
+            f"rule: found {listed(names)}, which takes {needed} exits before the last layer to leave early; "
+            f"the model has heads after {listed(exits)}"
+        )
+    return tuple(names)
+
+
+def _checked_temperatures(given: Any, exits: Sequence[int]) -> dict[int, float]:
+    """Layer -> temperature; the layers may be digits, as JSON writes them."""
+    if not isinstance(given, Mapping | None):
+        raise EatError(f"temperatures: found {given!r}; give a mapping of layer to temperature")
+    found: dict[int, float] = {}
+    for key, value in (given or {}).items():
+        depth = int(key) if isinstance(key, str) and key.isdecimal() else key
+        if isinstance(depth, bool) or depth not in exits or depth in found:
+            raise EatError(f"temperatures: found layer {key!r}; give each layer with a head once: {listed(exits)}")
+        found[int(depth)] = _positive(f"temperatures.{depth}", value)
+    return found

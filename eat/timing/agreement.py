@@ -1,0 +1,106 @@
+"""Whether what is answered while timed is what the trace says: the accuracy reported is of the model that is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eat.errors import EatError, listed
+from eat.model.exit_policy import ExitPolicy
+from eat.results.replay import Replay, replay
+from eat.results.trace import Trace
+
+if TYPE_CHECKING:
+    from eat.timing.entries import Entry
+
+ALLOWED_SHARE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.02, "int8": 0.005}
+"""The part of the texts that may be answered otherwise than in the trace, each at a tie that rounding can turn.
+
+bfloat16 has 8 bits of precision: of 1,000 texts of a tiny random model with removals 7 were answered otherwise in
+another batch.
+"""
+
+ALLOWED_MARGIN = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2, "int8": 1e-2}
+"""How near to a tie (of threshold, classes, or a reducer's cut) a text must be to be answered otherwise.
+
+In int8 a rounding error of float32 can move an activation by one step of 1/127.
+"""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The trace's answers by text id, and how near to a tie each is."""
+
+    replay: Replay
+    tokens: np.ndarray
+    margin: np.ndarray
+    row: Mapping[str, int]
+
+
+def expected_of(trace: Trace, policy: ExitPolicy) -> Expected:
+    """What the trace says the policy answers, and how near to a tie each answer is."""
+    played = replay(trace, policy)
+    layers = np.arange(trace.fed.shape[1])
+    tokens = np.where(layers < played.depth[:, None], trace.fed, 0).sum(axis=1)
+    return Expected(
+        played, tokens, tie_margin(trace, policy, played), {str(text): row for row, text in enumerate(trace.ids)}
+    )
+
+
+def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
+    """How far each text is from another answer, at the nearest of: threshold, best two classes, a reducer's cut; (N,).
+
+    At the exits a text passed, the distance of the certainty to tau and of the two best probabilities counts; the
+    latter at its last exit too. Cuts count by their relative gap, up to the layer after which the text left.
+    """
+    layers = np.arange(trace.cut_margin.shape[1])
+    margin: np.ndarray = np.where(layers < played.depth[:, None], trace.cut_margin, np.inf).min(axis=1)
+    for depth, logits in trace.logits.items():
+        probabilities = policy.probabilities(depth, torch.from_numpy(logits))
+        best = probabilities.topk(2, dim=-1).values.numpy()
+        here = best[:, 0] - best[:, 1]
+        if depth < max(trace.logits):
+            here = np.minimum(here, policy.margin(probabilities).numpy())
+        used = (depth <= played.depth) & (policy.may_exit or depth == max(trace.logits))
+        margin = np.where(used, np.minimum(margin, here), margin)
+    return margin
+
+
+def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batch_size: int) -> dict[str, Any]:
+    """Compare what was answered while timed with the trace, text by text.
+
+    answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
+    Raises `EatError` where a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.
+    """
+    expected = entry.expected
+    assert expected is not None
+    different: list[str] = []
+    unexplained: list[str] = []
+    for text, given in answers.items():
+        row = expected.row[text]
+        wanted = (int(expected.replay.predictions[row]), int(expected.replay.depth[row]), int(expected.tokens[row]))
+        if given != {wanted}:
+            different.append(text)
+            if expected.margin[row] >= ALLOWED_MARGIN[entry.precision]:
+                unexplained.append(f"{text}: timed {listed(sorted(given - {wanted}))}, traced {wanted}")
+    allowed = max(int(np.floor(ALLOWED_SHARE[entry.precision] * len(answers))), 1)
+    point = f"{entry.system}{'' if entry.tau is None else f' at tau {entry.tau:g}'}, batch {batch_size}"
+    if unexplained or len(different) > allowed:
+        raise EatError(
+            f"{point}: {len(different)} of {len(answers)} texts were answered otherwise while timed than in the trace "
+            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may be, and only at a "
+            "tie; the model or the trace is not the one the other was made from: make both again"
+        )
+    return {
+        "system": entry.system,
+        "seed": entry.seed,
+        "tau": entry.tau,
+        "batch_size": batch_size,
+        "compared": len(answers),
+        "different": len(different),
+        "allowed": allowed,
+    }

@@ -1,0 +1,133 @@
+"""What is timed: each system at each of its operating points, and the rows that it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from eat.engines.engine import Runner
+from eat.engines.precision import prepare_stock
+from eat.engines.registry import engine_of
+from eat.engines.requirements import left_out_stock
+from eat.engines.stock import StockModel
+from eat.files import read_json
+from eat.model.exit_policy import ExitPolicy
+from eat.model.hugging_face import EatForSequenceClassification, load_model
+from eat.model.tokenizer import Encoded
+from eat.model.weights import to_stock
+from eat.results.replay import policies
+from eat.results.trace import Trace
+from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
+from eat.study.study import Study
+from eat.timing.agreement import Expected, expected_of
+from eat.timing.timed_texts import TimedTexts
+
+
+@dataclass(frozen=True)
+class TimedSystem:
+    """A trained system: its model folder (of a cascade one a member), its dev trace and what was calibrated.
+
+    temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, where it has one.
+    """
+
+    system: str
+    seed: int
+    models: Sequence[Path]
+    trace: Path
+    temperatures: Mapping[int, float]
+    threshold: float | None = None
+
+
+@dataclass
+class Entry:
+    """One thing that is timed: a system at an operating point.
+
+    texts: the timed texts, as this system's tokenizer cuts them. run: answers texts; the classes are on the host when
+    it returns. expected: the trace's answers, if there are any. sort: whether a block's texts are sorted by length
+    first. only_batches: left out at batch 1.
+    """
+
+    system: str
+    seed: int
+    tau: float | None
+    precision: str
+    texts: list[Encoded]
+    run: Runner
+    expected: Expected | None = None
+    sort: bool = False
+    only_batches: bool = False
+
+
+def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
+    """In which precision and on which device the models of each system were trained, as they record it."""
+    found: dict[str, dict[str, None]] = {}
+    for timed in systems:
+        for folder in timed.models:
+            setting = read_json(folder / "config.json").get("trained")
+            if setting:
+                found.setdefault(timed.system, {})[f"{setting['precision']} on {setting['device']}"] = None
+    return {system: list(settings) for system, settings in found.items()}
+
+
+def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
+    """The entries of one trained system: one for each threshold."""
+    parts = study.parts(timed.system)
+    model = engine_of("torch").load(timed.models, parts, device)
+    trace = Trace.read(timed.trace)
+    encoded = texts.encoded_for(timed.models[0])
+    points = policies(study.operating_spec(timed.system), timed.temperatures, timed.threshold)
+    return [
+        Entry(timed.system, timed.seed, tau, parts.precision, encoded, model.runner(policy), expected_of(trace, policy))
+        for tau, policy in points.items()
+    ]
+
+
+def reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
+    """Stock `transformers` with the reference's weights, in several ways.
+
+    Plain, once more (A/A) and sorted by length, in the reference's precision; in other precisions, and with more layers
+    at random, for their latency alone. Stock rows whose precision is refused are left out.
+    """
+    parts = study.parts(timed.system)
+    encoded = texts.encoded_for(timed.models[0])
+    full = ExitPolicy()
+
+    def entry(name: str, precision: Any, **how: Any) -> Entry:
+        of_precision = parts.model_copy(update={"precision": precision})
+        model = engine_of("stock").load(timed.models, of_precision, device)
+        return Entry(name, timed.seed, None, precision, encoded, model.runner(full), **how)
+
+    plain = entry(STOCK, parts.precision, expected=expected_of(Trace.read(timed.trace), full))
+    entries = [
+        plain,
+        replace(plain, system=STOCK_AGAIN),
+        replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
+    ]
+    left_out = left_out_stock(study, device)
+    entries += [entry(name, other) for other in study.timing.stock if (name := stock_variant(other)) not in left_out]
+    if study.timing.deep_layers:
+        name = stock_variant(study.timing.deep_layers)
+        deep = _deeper(load_model(timed.models[0], parts), study.timing.deep_layers)
+        stock = to_stock(deep.encoder, [deep.config.id2label[index] for index in range(deep.encoder.shape.classes)])
+        prepare_stock(stock, parts.precision, device)
+        runner = StockModel(stock, device).runner(full)
+        entries.append(Entry(name, timed.seed, None, parts.precision, encoded, runner))
+    return entries
+
+
+def _deeper(model: EatForSequenceClassification, layers: int) -> EatForSequenceClassification:
+    """A dense model of the same width with so many layers, at random: for its latency alone."""
+    config = model.config.__class__(
+        **{
+            **model.config.to_dict(),
+            "shape": {**model.config.shape, "layers": layers},
+            "exits": [layers],
+        }
+    )
+    deep: EatForSequenceClassification = EatForSequenceClassification(config)
+    deep.eval()
+    return deep

@@ -1,0 +1,132 @@
+"""The protocol: every entry runs in turn over small blocks of texts, in an order drawn anew each time.
+
+A speed-up is a ratio of two times taken moments apart on the same text, so that it holds on a shared machine where
+absolute times do not. At batch 1 the texts are cut into small blocks; within a block every system runs in turn. At
+larger batches a block is a pass over all texts.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from eat.machine import ForeignLoad
+from eat.model.tokenizer import Encoded
+from eat.progress import Progress
+from eat.study.timing import Timing
+from eat.timing.agreement import compare
+from eat.timing.entries import Entry
+
+
+def measure(
+    entries: list[Entry], ids: list[str], options: Timing, task: str
+) -> tuple[pd.DataFrame, list[dict[str, Any]], float]:
+    """Warm up, then time every entry block by block at every batch size.
+
+    Returns the calls, the comparison with the traces, and the largest share of the machine that others took in a block.
+    """
+    draw = random.Random(0)
+    calls: list[dict[str, Any]] = []
+    agreement: list[dict[str, Any]] = []
+    busiest = 0.0
+    with torch.inference_mode():
+        for batch_size in options.batch_sizes:
+            running = [entry for entry in entries if batch_size > 1 or not entry.only_batches]
+            name = f"{task}, batch {batch_size}"
+            warmup = [list(_warmup_batches(entry.texts, batch_size, options.warmup)) for entry in running]
+            with Progress("warmed up with", sum(map(len, warmup)), "calls", name) as progress:
+                for entry, batches in zip(running, warmup, strict=True):
+                    for batch in batches:
+                        entry.run(batch)
+                        progress.advance()
+            answers: list[dict[str, set[tuple[int, int, int]]]] = [{} for _ in running]
+            rounds = _rounds(len(ids), batch_size, options, draw)
+            count = len(running) * sum(len(rows) for _, _, rows in rounds)
+            with Progress("timed", count, "answers", name) as progress:
+                for repeat, block, rows in rounds:
+                    order = list(range(len(running)))
+                    draw.shuffle(order)
+                    with ForeignLoad() as foreign:
+                        for index in order:
+                            at = Round(batch_size, repeat, block, rows)
+                            calls += _time_round(running[index], at, ids, answers[index], progress)
+                    busiest = max(busiest, foreign.share)
+            for entry, given in zip(running, answers, strict=True):
+                if entry.expected is not None:
+                    agreement.append(compare(entry, given, batch_size))
+    return pd.DataFrame(calls), agreement, busiest
+
+
+@dataclass(frozen=True)
+class Round:
+    """What every entry runs in turn before the next: the rows (indices of texts) of a block in a repeat."""
+
+    batch_size: int
+    repeat: int
+    block: int
+    rows: list[int]
+
+
+def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -> list[tuple[int, int, list[int]]]:
+    """(repeat, block, rows) in the order they are timed.
+
+    At batch 1 the texts lie in fixed blocks of `block_texts`, so that a block is a unit to draw again for an interval;
+    the blocks and the texts within them come in a new order each repeat. At larger batches each of `passes` rounds is
+    a pass over all texts, which lets the baseline that sorts by length sort over all of them, as a user would.
+    """
+    everything = list(range(count))
+    if batch_size > 1:
+        return [(0, number, draw.sample(everything, count)) for number in range(options.passes)]
+    rounds = []
+    for repeat in range(options.repeats):
+        blocks = list(enumerate(np.array_split(everything, -(-count // options.block_texts))))
+        draw.shuffle(blocks)
+        rounds += [(repeat, block, draw.sample(rows.tolist(), len(rows))) for block, rows in blocks]
+    return rounds
+
+
+def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Iterator[list[Encoded]]:
+    """At batch 1 one text of every length in use, at least so many calls; else every text once, in batches."""
+    if batch_size > 1:
+        yield from (texts[start : start + batch_size] for start in range(0, len(texts), batch_size))
+        return
+    one_a_length = list({len(text.ids): text for text in texts}.values())
+    for index in range(max(at_least, len(one_a_length))):
+        yield [one_a_length[index % len(one_a_length)]]
+
+
+def _time_round(
+    entry: Entry, at: Round, ids: list[str], answers: dict[str, set[tuple[int, int, int]]], progress: Progress
+) -> list[dict[str, Any]]:
+    """Time one entry over one block; its answers go into `answers`, by text id, and are counted between the calls."""
+    rows, size, texts = at.rows, at.batch_size, entry.texts
+    if entry.sort:
+        rows = sorted(rows, key=lambda row: len(texts[row].ids))
+    if size == 1:
+        entry.run([texts[rows[0]]])  # brings this model's weights back near the processor after the others ran
+    key = {"seed": entry.seed, "system": entry.system, "tau": entry.tau, "batch_size": size}
+    place = {"repeat": at.repeat, "block": at.block}
+    calls = []
+    total = 0
+    for start in range(0, len(rows), size):
+        batch = rows[start : start + size]
+        inputs = [texts[row] for row in batch]
+        began = time.perf_counter_ns()
+        found = entry.run(inputs)
+        elapsed = time.perf_counter_ns() - began
+        for row, *answer in zip(batch, found.classes, found.depth(), found.tokens(), strict=True):
+            answers.setdefault(ids[row], set()).add((answer[0], answer[1], answer[2]))
+        total += elapsed
+        progress.advance(len(batch))
+        if size == 1:
+            calls.append({**key, **place, "unit": ids[batch[0]], "n": 1, "ms": elapsed / 1e6})
+    if size > 1:
+        calls.append({**key, **place, "unit": str(at.block), "n": len(rows), "ms": total / 1e6})
+    return calls
