@@ -27,16 +27,9 @@ sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secr
 from eat.study.config import canonical_json, load_study, read_mapping
 from eat.study.depths import check_depths
 from eat.errors import EatError
-from eat.study.paths import (
-    BACKBONE_FILES,
-    CAPTIONS,
-    CURVES,
-    FIGURES,
-    STUDY_FIGURES,
-    TABLES,
-    TEMPLATES,
-    StudyPaths,
-)
+from eat.figures.figure import option_of
+from eat.figures.registry import FIGURES
+from eat.study.paths import BACKBONE_FILES, CURVES, TABLES, TEMPLATES, StudyPaths
 from eat.prepare.backbones import given_files, known_depths
 from eat.prepare.sources import source_files
 from eat.prepare.suitability import check_lengths, needs_of
@@ -134,9 +127,9 @@ def from_here(file):
     return os.path.relpath(ROOT / file)
 
 
-def sources_of(module):
-    """The files of a command's module and of all local modules it can import."""
-    return [from_here(file) for file in _sources.sources_of(module)]
+def sources_of(module, part=None, within=None):
+    """The files of a command's module and of all local modules it can import; `part` and `within` leave some out."""
+    return [from_here(file) for file in _sources.sources_of(module, part, within)]
 
 
 # the rules that need a device and a precision
@@ -166,7 +159,6 @@ wildcard_constraints:
     stage=one_of(stage for system in STUDY.systems for stage in STUDY.stage_names(system)),
     seed=one_of(STUDY.seeds),
     backbone=one_of(STUDY.backbones),
-    figure=one_of(CURVES),
 
 
 def runs():
@@ -246,17 +238,27 @@ def first_task():
     return next(iter(STUDY.tasks))
 
 
-def caption_of(figure):
-    """The caption of a figure."""
-    return (ROOT / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8").strip()
+def is_drawn(figure):
+    """Whether this study has a figure."""
+    return figure.needs is None or bool(getattr(STUDY, figure.needs))
+
+
+# name -> figure: what is drawn of each task, and of the study as a whole
+TASK_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "task" and is_drawn(figure)}
+STUDY_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "study" and is_drawn(figure)}
+
+
+def captions(names):
+    """The files of the captions of figures, as paths in the project."""
+    return [f"report/captions/{name}.rst" for name in names]
 
 
 def figure_files(wildcards):
     """Every figure of the study."""
-    kinds = [*FIGURES, *(["ablation"] if STUDY.ablation else [])]
+    endings = ("pdf", "svg")
     return [
-        *(PATHS.study_figure(figure, ending) for figure in STUDY_FIGURES for ending in ("pdf", "svg")),
-        *(PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in kinds for ending in ("pdf", "svg")),
+        *(PATHS.study_figure(name, ending) for name in STUDY_FIGURES for ending in endings),
+        *(PATHS.figure(name, task, ending) for task in STUDY.tasks for name in TASK_FIGURES for ending in endings),
     ]
 
 

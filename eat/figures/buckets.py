@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 
 from eat import rounding
 from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, say, upright_ratio_axis
+from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
 
@@ -62,6 +67,9 @@ def plot_buckets(
         style.save(figure, out_pdf, out_svg, spots)
 
 
+FIGURE = Figure("buckets", plot_buckets, reads=("summary", "buckets"), place="lengths")
+
+
 def _draw(panel: Axes, x: np.ndarray, line: pd.DataFrame, look: Look) -> None:
     middle = line["speedup_vs_packed_dense"].to_numpy(float)
     bars = np.stack([middle - line["packed_low"], line["packed_high"] - middle])
@@ -82,7 +90,7 @@ def _finish(panel: Axes, title: str, ends: list[str]) -> None:
 def _spots(panel: Axes, x: np.ndarray, line: pd.DataFrame) -> Iterator[Spot]:
     for place, row in zip(x, line.to_dict("records"), strict=True):
         ratio = rounding.x_times(row["speedup_vs_packed_dense"])
-        if not pd.isna(row["packed_low"]):  # of a single text there is no interval
+        if not math.isnan(row["packed_low"]):  # of a single text there is no interval
             ratio += " " + rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
         text = (
             f"{at_threshold(row['system'], row['tau'])}, {row['bucket']} tokens: "

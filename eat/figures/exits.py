@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, say, wrapped
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, say, wrapped
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 def plot_exits(
@@ -21,6 +23,8 @@ def plot_exits(
 
     Systems whose heads no rule uses are left out, and those in another precision than the reference's.
     """
+    from matplotlib.patches import Patch
+
     rows = rows_of(summary, task)
     curves = of_task(exits, task)
     curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
@@ -61,10 +65,12 @@ def plot_exits(
         handles = [
             Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
         ]
-        arrow = Line2D([], [], linestyle="", marker=">", color="black")
+        arrow = entry(linestyle="", marker=">", color="black")
         legend(figure, [*handles, arrow], [*names, "chosen"], width)
         style.save(figure, out_pdf, out_svg, spots)
 
+
+FIGURE = Figure("exits", plot_exits, reads=("summary", "curve:exits"), place="adaptive")
 
 _Group = tuple[str, list[float | None]]
 """A system with its thresholds: a bar each."""
@@ -118,7 +124,7 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
     panel.set_yticks(range(len(taus)), ticks)
     panel.set_ylim(len(taus) - 0.4, -0.6)
     panel.set_xlim(0, 1)
-    panel.xaxis.set_major_formatter(PER_CENT)
+    percent_axis(panel.xaxis)
     panel.grid(False)
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
+from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import in_precision_of, is_true, rows_of
 from eat.study.stock import STOCK, STOCK_AGAIN
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 MANY = 12
 """Of more systems than this, crosses stand at chosen points alone, and thresholds at these and at the ends."""
@@ -97,11 +97,14 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
         room = 0.06 * (high - low)
         grid[0, 0].set_ylim(low - room, high + room)
         handles = [line_of(looks[name]) for name in shown]
-        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
-        handles.append(Line2D([], [], color="#B0B0B0", linewidth=2.2))
+        handles.append(entry(linestyle="", marker="o", color="#444444", markersize=5.5))
+        handles.append(entry(color="#B0B0B0", linewidth=2.2))
         legend(figure, handles, entries, style.FULL)
         _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
         style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel, reference)])
+
+
+FIGURE = Figure("frontier", plot_frontier, reads=("summary",), place="frontier")
 
 
 def _height(systems: int) -> float:
@@ -176,7 +179,7 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
                 zorder=front if size > 4 else 4,
             )
     ratio_axis(axes, TICKS)
-    axes.yaxis.set_major_formatter(PER_CENT)
+    percent_axis(axes.yaxis)
     axes.margins(x=0.08)
 
 
@@ -225,11 +228,17 @@ def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
 # --- thresholds beside their points -------------------------------------------------------------------------------
 
 
-def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Look], all_thresholds: bool) -> None:
+def _label_thresholds(
+    figure: matplotlib.figure.Figure, panels: list[_Panel], looks: dict[str, Look], all_thresholds: bool
+) -> None:
     """Write thresholds beside their points where there is room: of chosen points first, then of each system's ends.
 
     all_thresholds: then those between too.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
+
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
     scale = figure.dpi / 72.0
@@ -282,6 +291,8 @@ def _label(row: pd.Series) -> str:
 
 def _along(corners: np.ndarray, scale: float) -> list[Bbox]:
     """Small boxes along the line through `corners` (n, 2), in pixels, so that no label is written across it."""
+    from matplotlib.transforms import Bbox
+
     boxes = []
     for start, end in pairwise(corners):
         steps = max(2, int(np.hypot(*(end - start)) / (2 * scale)))

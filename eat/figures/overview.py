@@ -6,16 +6,17 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from typing import TYPE_CHECKING, Any
 
 from eat import rounding
 from eat.errors import listed
 from eat.figures import style
 from eat.figures.canvas import Output, canvas
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MANY = 8
 """Of more drawings than this, five stand in a line, and closer."""
@@ -79,7 +80,26 @@ def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output)
         style.save(figure, out_pdf, out_svg, spots)
 
 
+def plot_shapes(
+    shapes: Sequence[Mapping[str, Any]], exit_rules: Mapping[str, Any], *, out_pdf: Output, out_svg: Output
+) -> None:
+    """The overview of systems given by the shapes of their traces, in the order of `exit_rules`.
+
+    exit_rules: system -> the `rule` of its exits and their thresholds, `tau`.
+    """
+    systems = [
+        Drawn(name, shape, exits["rule"], exits["tau"])
+        for (name, exits), shape in zip(exit_rules.items(), shapes, strict=True)
+    ]
+    plot_overview(systems, out_pdf=out_pdf, out_svg=out_svg)
+
+
+FIGURE = Figure("overview", plot_shapes, reads=("shapes",), place="run", takes=("exit_rules",), of="study")
+
+
 def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
+    from matplotlib.patches import Rectangle
+
     shape = system.shape
     layers, reducer = int(shape["layers"]), shape["reducer"]
     removed_after = set(reducer.get("after", []))

@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
-
-import matplotlib.style
-import pandas as pd
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from eat.errors import EatError, listed
 from eat.files import replacing, write_text
 from eat.study.stock import STOCK_PREFIX
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMN = 3.3
 """Width of a journal's column, in inches."""
@@ -99,6 +98,8 @@ class Look:
 @contextmanager
 def figure_style() -> Iterator[None]:
     """The style of every figure, whatever the reader's own matplotlibrc says."""
+    import matplotlib.style
+
     with matplotlib.style.context(["default", _RC]):
         yield
 
@@ -163,6 +164,8 @@ def darker(colour: str) -> str:
 
 @cache
 def _glyphs() -> frozenset[int]:
+    from matplotlib import font_manager
+
     return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
 
 
