@@ -262,6 +262,43 @@ def figure_files(wildcards):
     ]
 
 
+def figure_results_by_name(wildcards):
+    """The files that a figure reads, by the names that it declares."""
+    task = wildcards.get("task", first_task())
+    shapes = [PATHS.trace(task, system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems]
+    return {
+        name: shapes if name == "shapes" else [PATHS.result(name, task)] for name in FIGURES[wildcards.figure].reads
+    }
+
+
+def figure_results(wildcards):
+    """The files that a figure reads."""
+    return [file for files in figure_results_by_name(wildcards).values() for file in files]
+
+
+def figure_options(wildcards):
+    """The options by which the command gets what a figure is drawn from."""
+    exits = {name: {"rule": row.exits.rule, "tau": row.exits.tau} for name, row in STUDY.systems.items()}
+    values = {
+        "task": wildcards.get("task"),
+        "reference": STUDY.reference,
+        "exit_rules": json.dumps(exits, ensure_ascii=False),
+    }
+    given = {name: [values[name]] for name in FIGURES[wildcards.figure].takes} | figure_results_by_name(wildcards)
+    return [str(word) for name, words in given.items() for word in (option_of(name), *words)]
+
+
+def figure_part(wildcards):
+    """What leaves the other figures out of the sources of this one."""
+    return {"part": FIGURES[wildcards.figure].module, "within": "eat.figures"}
+
+
+def figure_caption(wildcards):
+    """The text of a figure's caption."""
+    (caption,) = captions([wildcards.figure])
+    return (ROOT / caption).read_text(encoding="utf-8").strip()
+
+
 def ablation_tables(wildcards):
     """The study's ablation for each task, where it has one."""
     return [PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation]
