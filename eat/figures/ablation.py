@@ -1,4 +1,4 @@
-"""The ablation (figure 3 of the paper): what each variant computes, and what it wins or loses in accuracy."""
+"""The ablation (figure 3 of the paper): the computation of each variant, and its difference in accuracy."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 
 
 def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Normalised computation and difference of accuracy, side by side, a line for each variant of a task.
+    """Draw relative computation and difference in accuracy side by side, with a line for each variant of a task.
 
-    ablation: the table that `eat.summarize.ablation.ablation_table` made. Computation is the FLOPs over those of the
-    reference; the difference of accuracy is to the reference too, in percentage points with its 95 % interval. Raises
-    `EatError` where the table mixes kinds of ablation.
+    ablation: summary_ablation_{task}.csv. Computation is the ratio of FLOPs to those of the reference. The difference
+    in accuracy is to the reference too, in percentage points with its 95 % interval. Raises `EatError` if the table
+    mixes kinds of ablation.
     """
     rows = of_task(ablation, task).iloc[::-1]
     kinds = list(dict.fromkeys(rows["ablation"]))

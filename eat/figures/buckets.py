@@ -1,4 +1,4 @@
-"""Speed-up by the length of the text (figure 1 of Magic Pyramid): by pruning alone, by exits alone, by both."""
+"""Speed-up by the length of the text (figure 1 of Magic Pyramid): pruning alone, exits alone, and both."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
 
 _SPREAD = 0.3
-"""How far the points of a bucket lie apart, as a part of the room between two buckets."""
+"""Distance from the first to the last point of a bucket, as a fraction of the distance between two buckets."""
 
 
 def plot_buckets(
     summary: pd.DataFrame, buckets: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """The speed-up against the reference in the same engine, batch 1, on short, middle and long texts.
+    """Draw the speed-up against the reference in the same engine at batch size 1, on short, medium and long texts.
 
-    A panel for each kind of system there is in the reference's precision, at its chosen threshold; upright bars are
-    95 % intervals. buckets: buckets.csv. Buckets without a timed text are left out.
+    summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. There is a panel for each
+    kind of system in the reference's precision. Each system is shown at its chosen threshold, with 95 % intervals as
+    bars.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)

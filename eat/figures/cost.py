@@ -1,4 +1,4 @@
-"""The cost that equation (5) of the paper predicts, against the clock."""
+"""The cost predicted by equation (5) of the paper, against the measured time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 def plot_cost(
     summary: pd.DataFrame, cost: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Predicted against observed mean time of a text, both in ms: equation (5) open, with a constant a layer filled.
+    """Draw predicted against observed mean time per text, both in ms.
 
-    cost: curves/cost.csv, without rows of a task whose texts have too few lengths for a fit. Both axes are logarithmic
-    and alike; on the diagonal the model is right.
+    Open markers: equation (5). Filled markers: with a constant per layer. Both axes are logarithmic and have the same
+    limits; points on the diagonal are predicted exactly. summary: summary.csv. cost: curves/cost.csv, which has no rows
+    of a task whose texts have too few lengths for a fit.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)

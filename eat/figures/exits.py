@@ -1,4 +1,4 @@
-"""Which part of the texts leaves after which layer (figure 6 of the paper, for every threshold)."""
+"""The share of texts that exit after each layer (figure 6 of the paper, for every threshold)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def plot_exits(
     summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Which part of the texts leaves after which layer: a stacked bar for each threshold of each system with exits.
+    """Draw the share of texts that exit after each layer: a stacked bar for each threshold of each system with exits.
 
-    Systems whose heads no rule uses are left out, and those in another precision than the reference's.
+    Systems whose exits are not used by a rule are left out, and so are systems in another precision than the
+    reference's. summary: summary.csv. exits: curves/exits.csv.
     """
     from matplotlib.patches import Patch
 
@@ -49,7 +50,7 @@ def plot_exits(
         spots: list[Spot] = []
         parts = figure.subfigures(1, len(columns), squeeze=False)[0]
         for part, column in zip(parts, columns, strict=True):
-            # what a shorter column lacks is left empty below it, so that bars are equally high everywhere
+            # a shorter column has empty space below it, so that all bars have the same height
             heights = [len(taus) + 0.3 for _, taus in column]
             rest = (tallest - _height(column)) / BAR_HEIGHT
             panels = part.subplots(
@@ -73,12 +74,12 @@ def plot_exits(
 FIGURE = Figure("exits", plot_exits, reads=("summary", "curve:exits"), place="adaptive")
 
 _Group = tuple[str, list[float | None]]
-"""A system with its thresholds: a bar each."""
+"""A system and its thresholds, with one bar each."""
 
 BAR_HEIGHT = 0.17
 """Inches."""
 TALLEST = 7.0
-"""Inches that a column of bars may be high before there is a second."""
+"""Inches of a column of bars, above which there is a second column."""
 
 
 def _height(column: list[_Group]) -> float:
@@ -86,7 +87,7 @@ def _height(column: list[_Group]) -> float:
 
 
 def _columns(groups: list[_Group]) -> list[list[_Group]]:
-    """The systems in at most three columns, kept in order, each as high as the others as far as that goes."""
+    """The systems in at most three columns of similar height, in their order."""
     number = min(3, -(-int(_height(groups) * 100) // int(TALLEST * 100)))
     columns: list[list[_Group]] = [[]]
     for group in groups:
@@ -97,7 +98,7 @@ def _columns(groups: list[_Group]) -> list[list[_Group]]:
 
 
 def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers: int) -> list[Spot]:
-    """Draw a system's bars, and return the values of their parts."""
+    """Draw the bars of a system, and return the values of their parts."""
     ticks, spots = [], []
     for row, tau in enumerate(taus):
         bar = own[own["tau"].isna()] if tau is None else own[own["tau"] == tau]

@@ -1,4 +1,4 @@
-"""What saved FLOPs are worth by the clock."""
+"""Measured speed-up against the reduction of FLOPs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """The speed-up against the reference in the same engine and precision, against the ratio of FLOPs, at batch 1.
+    """Draw the speed-up against the reference in the same engine and precision, against the ratio of FLOPs.
 
-    Both are the reference's over the system's own. On the diagonal all that is saved on paper is saved by the clock.
+    At batch size 1; both ratios are the reference's value over the system's own. On the diagonal, time falls as much as
+    FLOPs do. summary: summary.csv.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)

@@ -1,4 +1,4 @@
-"""How the times of single calls are spread: the density of all of them, with p50, p90 and p99."""
+"""The distribution of the times of single calls: a density, with p50, p90 and p99."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
 def plot_latency(
     summary: pd.DataFrame, calls: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """The times of single calls at batch 1, a line for each system at its chosen threshold, the fastest on top.
+    """Draw the times of single calls at batch size 1: a line for each system at its chosen threshold, fastest on top.
 
-    calls: the timed calls of the task (`timing/{task}.parquet`). The axis is logarithmic, the densities are those of
-    the logarithms, all of one height; they leave out the outermost 0.5 % of the calls on either side.
+    summary: summary.csv. calls: the timed calls of the task (`timing/{task}.parquet`). The axis is logarithmic. The
+    densities are those of the logarithms, all of the same height, without the outermost 0.5 % of calls on either side.
     """
     import pandas as pd
     import seaborn

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def plot_lengths(
     summary: pd.DataFrame, lengths: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Final retention against the length of the input, for the chosen threshold of each adaptive system.
+    """Draw final retention against the length of the input, at the chosen threshold of each adaptive system.
 
-    The strip below shows how many texts are in each bin of length.
+    The panel below shows the number of texts in each bin of length. summary: summary.csv. lengths: curves/lengths.csv.
     """
     rows = rows_of(summary, task)
     curves = of_task(lengths, task)
@@ -41,7 +41,7 @@ def plot_lengths(
             for order, name in enumerate(shown):
                 own = curves[curves["system"] == name].sort_values("length_mean")
                 look = looks[name]
-                size = 3.0 + 2.5 * (1 - order / len(shown))  # a line below another one still shows at its edges
+                size = 3.0 + 2.5 * (1 - order / len(shown))  # a line below another one remains visible at its edges
                 upper.plot(
                     own["length_mean"],
                     own["retention"],

@@ -20,17 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MANY = 5
-"""Of more systems than this, each shows one exit alone."""
+"""With more systems than this, one exit of each is shown."""
 
 
 def plot_reliability(
     summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Accuracy against confidence at each exit, before and after temperature scaling; the diagonal is calibrated.
+    """Draw accuracy against confidence at each exit, before and after temperature scaling.
 
-    A row for each system in the reference's precision with early exits (for every one where none has any), a column for
-    each exit; of many systems only the deepest early exit of each. The area of a marker grows with the number of texts
-    in its bin.
+    There is a row for each system in the reference's precision with early exits (for every system if none has any) and
+    a column for each exit. Of more than `MANY` systems, only the deepest early exit of each is shown. The area of a
+    marker grows with the number of texts in its bin. summary: summary.csv. reliability: curves/reliability.csv.
+
+    Raises `EatError` if the curves have none of the systems.
     """
     rows = rows_of(summary, task)
     curves = of_task(reliability, task)
@@ -60,7 +62,7 @@ def plot_reliability(
                 panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
                 at_most(panel.xaxis, 3)
                 at_most(panel.yaxis, 4)
-        for column in grid.T:  # the lowest panel that is shown, not the lowest place
+        for column in grid.T:  # the lowest visible panel, which may have empty places below it
             next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
         figure.supxlabel("Confidence (%)", fontsize=8)
         figure.supylabel("Accuracy (%)", fontsize=8)

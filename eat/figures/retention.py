@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 def plot_retention(
     summary: pd.DataFrame, retention: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """The part of the tokens alive after each layer: as scheduled, and as observed.
+    """Draw the share of tokens alive after each layer, as scheduled and as observed.
 
-    There is a panel for each system in the reference's precision that removes tokens. A reducer that learns how many
-    has no schedule. Filled markers: all examples, run to full depth. Open markers: at the chosen threshold, over the
-    examples still running at that layer.
+    summary: summary.csv. retention: curves/retention.csv. There is a panel for each system in the reference's precision
+    that removes tokens. A reducer that learns how many to remove has no schedule. Filled markers: all examples, run to
+    full depth. Open markers: at the chosen threshold, over the examples that still run at that layer.
     """
     rows = rows_of(summary, task)
     curves = of_task(retention, task)
