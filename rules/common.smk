@@ -29,16 +29,9 @@ from eat.study.loading import load_study, read_mapping
 from eat.study import keys
 from eat.study.depths import check_depths
 from eat.errors import EatError
-from eat.study.paths import (
-    BACKBONE_FILES,
-    CAPTIONS,
-    CURVES,
-    FIGURES,
-    STUDY_FIGURES,
-    TABLES,
-    TEMPLATES,
-    StudyPaths,
-)
+from eat.figures.figure import option_of
+from eat.figures.registry import FIGURES
+from eat.study.paths import BACKBONE_FILES, CURVES, TABLES, TEMPLATES, StudyPaths
 from eat.prepare.backbones import given_files, known_depths
 from eat.prepare.sources.reading import source_files
 from eat.prepare.suitability import check_lengths, needs_of
@@ -136,9 +129,9 @@ def from_here(file):
     return os.path.relpath(ROOT / file)
 
 
-def sources_of(module):
-    """The files of a command's module and of all local modules it can import."""
-    return [from_here(file) for file in _sources.sources_of(module)]
+def sources_of(module, part=None, within=None):
+    """The files of a command's module and of all local modules it can import; `part` and `within` leave some out."""
+    return [from_here(file) for file in _sources.sources_of(module, part, within)]
 
 
 # the rules that need a device and a precision
@@ -168,7 +161,6 @@ wildcard_constraints:
     stage=one_of(stage for system in STUDY.systems for stage in STUDY.stage_names(system)),
     seed=one_of(STUDY.seeds),
     backbone=one_of(STUDY.backbones),
-    figure=one_of(CURVES),
 
 
 def runs():
@@ -248,18 +240,65 @@ def first_task():
     return next(iter(STUDY.tasks))
 
 
-def caption_of(figure):
-    """The caption of a figure."""
-    return (ROOT / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8").strip()
+def is_drawn(figure):
+    """Whether this study has a figure."""
+    return figure.needs is None or bool(getattr(STUDY, figure.needs))
+
+
+# name -> figure: what is drawn of each task, and of the study as a whole
+TASK_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "task" and is_drawn(figure)}
+STUDY_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "study" and is_drawn(figure)}
+
+
+def captions(names):
+    """The files of the captions of figures, as paths in the project."""
+    return [f"report/captions/{name}.rst" for name in names]
 
 
 def figure_files(wildcards):
     """Every figure of the study."""
-    kinds = [*FIGURES, *(["ablation"] if STUDY.ablation else [])]
+    endings = ("pdf", "svg")
     return [
-        *(PATHS.study_figure(figure, ending) for figure in STUDY_FIGURES for ending in ("pdf", "svg")),
-        *(PATHS.figure(figure, task, ending) for task in STUDY.tasks for figure in kinds for ending in ("pdf", "svg")),
+        *(PATHS.study_figure(name, ending) for name in STUDY_FIGURES for ending in endings),
+        *(PATHS.figure(name, task, ending) for task in STUDY.tasks for name in TASK_FIGURES for ending in endings),
     ]
+
+
+def figure_results_by_name(wildcards):
+    """The files that a figure reads, by the names that it declares."""
+    task = wildcards.get("task", first_task())
+    shapes = [PATHS.trace(task, system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems]
+    return {
+        name: shapes if name == "shapes" else [PATHS.result(name, task)] for name in FIGURES[wildcards.figure].reads
+    }
+
+
+def figure_results(wildcards):
+    """The files that a figure reads."""
+    return [file for files in figure_results_by_name(wildcards).values() for file in files]
+
+
+def figure_options(wildcards):
+    """The options by which the command gets what a figure is drawn from."""
+    exits = {name: {"rule": row.exits.rule, "tau": row.exits.tau} for name, row in STUDY.systems.items()}
+    values = {
+        "task": wildcards.get("task"),
+        "reference": STUDY.reference,
+        "exit_rules": json.dumps(exits, ensure_ascii=False),
+    }
+    given = {name: [values[name]] for name in FIGURES[wildcards.figure].takes} | figure_results_by_name(wildcards)
+    return [str(word) for name, words in given.items() for word in (option_of(name), *words)]
+
+
+def figure_part(wildcards):
+    """What leaves the other figures out of the sources of this one."""
+    return {"part": FIGURES[wildcards.figure].module, "within": "eat.figures"}
+
+
+def figure_caption(wildcards):
+    """The text of a figure's caption."""
+    (caption,) = captions([wildcards.figure])
+    return (ROOT / caption).read_text(encoding="utf-8").strip()
 
 
 def ablation_tables(wildcards):

@@ -52,7 +52,7 @@ rule render_report:
         timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
         cards=[PATHS.card(task) for task in STUDY.tasks],
         templates=[from_here(f"report/{file}") for file in TEMPLATES],
-        captions=[from_here(f"report/captions/{file}.rst") for file in CAPTIONS],
+        captions=[from_here(file) for file in captions([*TASK_FIGURES, *STUDY_FIGURES])],
         sources=sources_of("workflow_scripts.report_page"),
     output:
         tex=PATHS.report / "results.tex",
@@ -72,9 +72,15 @@ rule render_report:
         code=code_of(
             "workflow_scripts.report_page",
             *(f"report/{file}" for file in TEMPLATES),
-            *(f"report/captions/{file}.rst" for file in CAPTIONS),
+            *captions([*TASK_FIGURES, *STUDY_FIGURES]),
         ),
         study=STUDY.view(keys.REPORT),
+        figures=canonical_json(
+            [
+                {"name": name, "of": figure.of, "place": figure.place}
+                for name, figure in (STUDY_FIGURES | TASK_FIGURES).items()
+            ]
+        ),
         command=lambda wildcards: rebuild_command(),
         configfiles=[os.path.relpath(file) for file in workflow.configfiles],
         templates=lambda wildcards, input: os.path.dirname(input.templates[0]),
@@ -82,7 +88,8 @@ rule render_report:
     message:
         "rendering the report"
     shell:
-        "python -m workflow_scripts.report_page --study {params.study:q} --command {params.command:q}"
+        "python -m workflow_scripts.report_page --study {params.study:q} --figures {params.figures:q}"
+        " --command {params.command:q}"
         " --configfiles {params.configfiles:q} --templates {params.templates:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 

@@ -6,6 +6,7 @@ values; `Made` lets a test move those it asserts on (how fast a system is, what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -14,17 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eat.figures.buckets import plot_buckets
-from eat.figures.cost import plot_cost
-from eat.figures.exits import plot_exits
-from eat.figures.flops import plot_flops
-from eat.figures.frontier import plot_frontier
-from eat.figures.latency import plot_latency
 from eat.figures.overview import Drawn, plot_overview
-from eat.figures.reliability import plot_reliability
-from eat.figures.tokens import plot_lengths, plot_retention
+from eat.figures.registry import FIGURES
 from eat.files import write_json, write_table
+from eat.report.figures import Placement, placement
 from eat.results.columns import BUCKET_COLUMNS
+from eat.results.rows import read_rows
+from eat.study.paths import StudyPaths
 from eat.summarize.promises import COLUMNS as PROMISE_COLUMNS
 
 SUMMARY_COLUMNS = [
@@ -433,29 +430,25 @@ def shape_of(system: Row) -> dict[str, Any]:
     }
 
 
+TASK_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.of == "task" and figure.needs is None)
+STUDY_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.of == "study")
+
+
+def placed(names: Sequence[str]) -> Placement:
+    """Figures as the report is given them."""
+    return placement([{"name": name, "of": FIGURES[name].of, "place": FIGURES[name].place} for name in names])
+
+
+PLACEMENT = placed([*STUDY_FIGURES, *TASK_FIGURES])
+"""The figures of a made-up study."""
+
+
 def plot(kind: str, results: Path, task: str, reference: str, pdf: Path | str, svg: Path | str) -> None:
     """Draw a figure of a task from the files of a made-up study."""
-    draw = {
-        "frontier": plot_frontier,
-        "flops": plot_flops,
-        "latency": plot_latency,
-        "retention": plot_retention,
-        "lengths": plot_lengths,
-        "exits": plot_exits,
-        "reliability": plot_reliability,
-        "cost": plot_cost,
-        "buckets": plot_buckets,
-    }[kind]
-    summary = pd.read_csv(results / "summary.csv")
-    if kind in ("frontier", "flops"):
-        draw(summary, task, reference, out_pdf=pdf, out_svg=svg)
-    elif kind == "latency":
-        draw(
-            summary, pd.read_parquet(results / "timing" / f"{task}.parquet"), task, reference, out_pdf=pdf, out_svg=svg
-        )
-    else:
-        curve = pd.read_csv(results / "buckets.csv" if kind == "buckets" else results / "curves" / f"{kind}.csv")
-        draw(summary, curve, task, reference, out_pdf=pdf, out_svg=svg)
+    figure, paths = FIGURES[kind], StudyPaths(results.name)
+    root = results.parents[1]
+    tables = [read_rows(root / paths.result(name, task), may_be_empty=True) for name in figure.reads]
+    figure.draw(*tables, task, reference, out_pdf=pdf, out_svg=svg)
 
 
 def plot_systems(made: Made, pdf: Path | str, svg: Path | str) -> None:

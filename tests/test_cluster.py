@@ -223,7 +223,7 @@ def test_the_tiny_study_runs_from_training_to_the_report(study: tuple[Copy, Run]
     rules = [job.rule for job in jobs]
     assert "prepare_text" not in rules and "fetch_backbone" not in rules
     assert rules.count("finetune") == rules.count("trace") == rules.count("calibrate") == 3
-    assert {"trace_teacher", "measure_time", "summarize", "plot_curve", "render_report"} <= set(rules)
+    assert {"trace_teacher", "measure_time", "summarize", "plot_figure", "render_report"} <= set(rules)
     assert "record" not in rules and (results / "records.json").is_file()  # it runs where Snakemake runs
 
 

@@ -671,14 +671,9 @@ def test_what_is_missing_is_named(
     ("command", "options", "message"),
     [
         (
-            "plot_frontier",
-            ("--task", "t", "--reference", "r", "--summary", "s.csv", "--pdf", "a.pdf", "--svg", "a.svg"),
+            "figures",
+            ("frontier", "--task", "t", "--reference", "r", "--summary", "s.csv", "--pdf", "a.pdf", "--svg", "a.svg"),
             "s.csv: no such file; run the rule that makes it",
-        ),
-        (
-            "plot_curve",
-            ("pie", "--task", "t", "--reference", "r", "--summary", "s", "--curve", "c", "--pdf", "p", "--svg", "v"),
-            "no figure 'pie'; known: retention, lengths, exits, reliability, cost",
         ),
         (
             "report_tables",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,14 +15,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, SYSTEMS, Made, plot, shape_of, write_study
+from synthetic_results import (
+    DENSE,
+    EAT,
+    PATIENCE,
+    STUDENT,
+    SYSTEMS,
+    TASK_FIGURES,
+    Made,
+    plot,
+    shape_of,
+    write_study,
+)
 
 from eat.errors import EatError
 from eat.figures import frontier, overview, style
 from eat.figures.canvas import ratio_axis
+from eat.figures.figure import SEVERAL
+from eat.figures.registry import FIGURES
 from eat.results.rows import rows_of
-from eat.study.paths import FIGURES
-from workflow_scripts import plot_curve
+from eat.study.paths import StudyPaths
+from eat.study.study import Study
+from workflow_scripts import figures
+from workflow_scripts._sources import ROOT
 
 ODD = r"50%_<b>x<b>\input{a}$y$"
 
@@ -37,7 +53,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_study(tmp_path_factory.mktemp("study"))[0]
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_a_figure_is_whole_and_the_same_bytes_on_a_second_run(results: Path, tmp_path: Path, kind: str) -> None:
     first = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / "a")
     second = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / "b")
@@ -49,7 +65,7 @@ def test_a_figure_is_whole_and_the_same_bytes_on_a_second_run(results: Path, tmp
     assert [path.name for path in sorted((tmp_path / "a").iterdir())] == [f"{kind}.pdf", f"{kind}.svg"]
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_a_name_of_metacharacters_is_drawn_as_text(tmp_path: Path, kind: str) -> None:
     systems = (DENSE, STUDENT, replace(EAT, name=ODD))
     results, _ = write_study(tmp_path, (ODD,), Made(systems=systems))
@@ -58,6 +74,38 @@ def test_a_name_of_metacharacters_is_drawn_as_text(tmp_path: Path, kind: str) ->
     comments = "".join(re.findall(r"<!--(.*?)-->", svg.read_text(encoding="utf-8"), flags=re.DOTALL))
     squeezed = re.sub(r"\s", "", comments)
     assert ODD in squeezed.replace("&lt;", "<").replace("&gt;", ">")
+
+
+# --- what figures declare -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_what_a_figure_declares_is_there(name: str) -> None:
+    """Each result has a path, its function takes what it declares, and there is a caption."""
+    figure = FIGURES[name]
+    assert figure.name == name
+    for result in figure.reads:
+        assert result in SEVERAL or StudyPaths("tiny").result(result, "task").suffix in (".csv", ".parquet")
+    assert set(figure.may_be_empty) <= set(figure.reads)
+    assert figure.needs is None or figure.needs in Study.model_fields
+    given = [*figure.reads, *figure.takes]
+    signature(figure.draw).bind(*given, out_pdf="a.pdf", out_svg="a.svg")
+    assert (ROOT / "report" / "captions" / f"{name}.rst").read_text(encoding="utf-8").strip().endswith(".")
+    assert Path(ROOT, *figure.module.split(".")).with_suffix(".py").is_file()
+
+
+def test_no_two_figures_have_one_name() -> None:
+    modules = {path.stem for path in (ROOT / "eat" / "figures").glob("*.py") if "FIGURE = " in path.read_text()}
+    assert len(modules) == len(FIGURES)
+
+
+@pytest.mark.parametrize("name", ["pie", "study", "results"])
+def test_a_result_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(EatError, match=f"no table '{name}' among the results"):
+        StudyPaths("tiny").result(name, "task")
+
+
+# --- what is drawn ------------------------------------------------------------------------------------------------
 
 
 def test_a_character_the_font_lacks_is_spelt_out() -> None:
@@ -107,7 +155,7 @@ def test_rows_of_one_system_in_two_calibrations_are_refused(results: Path) -> No
         rows_of(summary, "rotten_tomatoes")
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_systems_of_two_calibrations_stand_in_one_figure(tmp_path: Path, kind: str) -> None:
     systems = (DENSE, EAT, replace(PATIENCE, calibration="raw"))
     results, _ = write_study(tmp_path, made=Made(systems=systems))
@@ -121,7 +169,7 @@ def test_an_unknown_task_is_refused_and_nothing_is_written(results: Path, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_a_study_of_dense_systems_and_batch_1_has_every_figure(tmp_path: Path, kind: str) -> None:
     results, _ = write_study(tmp_path, made=Made(systems=(DENSE, STUDENT), batch_sizes=(1,)))
     pdf, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path)
@@ -168,12 +216,12 @@ def test_a_study_of_texts_of_one_length_gets_its_cost_figure(tmp_path: Path, mon
     costs = results / "curves" / "cost.csv"
     pd.read_csv(costs).iloc[:0].to_csv(costs, index=False)
     options = {
-        "--summary": results / "summary.csv", "--curve": costs, "--task": "rotten_tomatoes", "--reference": "dense-6",
+        "--summary": results / "summary.csv", "--cost": costs, "--task": "rotten_tomatoes", "--reference": "dense-6",
         "--pdf": tmp_path / "cost.pdf", "--svg": tmp_path / "cost.svg",
     }  # fmt: skip
     given = [str(word) for option in options.items() for word in option]
-    monkeypatch.setattr(sys, "argv", ["plot_curve", "cost", *given])
-    plot_curve.main()
+    monkeypatch.setattr(sys, "argv", ["figures", "cost", *given])
+    figures.main()
     assert "Too few lengths" in (tmp_path / "cost.svg").read_text(encoding="utf-8")
 
 

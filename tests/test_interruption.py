@@ -253,7 +253,7 @@ def half_written(first: str, second: str) -> Callable[[Run], bool]:
 
 
 def a_plot_begins(run: Run) -> bool:
-    return any((run.folder / RESULTS / "logs").glob("plot_*/**/*.log"))
+    return any((run.folder / RESULTS / "logs").glob("plot_figure/**/*.log"))
 
 
 def a_plot_is_half_written(run: Run) -> bool:
@@ -481,7 +481,7 @@ def test_of_two_runs_in_one_folder_one_works(copy: Copy, reference: dict[str, st
     shutil.rmtree(copy.folder / RESULTS / "figures")
     first = start(copy)
     try:
-        first.until((copy.folder / RESULTS / "logs" / "plot_curve").exists, "the first run's work")
+        first.until((copy.folder / RESULTS / "logs" / "plot_figure").exists, "the first run's work")
         second = copy.snakemake("--cores", "2")
         assert first.process.poll() is None
         assert second.returncode != 0

@@ -19,7 +19,20 @@ from xml.etree import ElementTree
 import jinja2
 import pandas as pd
 import pytest
-from synthetic_results import DENSE, EAT, PATIENCE, STUDENT, Made, plot, plot_systems, write_study
+from synthetic_results import (
+    DENSE,
+    EAT,
+    PATIENCE,
+    PLACEMENT,
+    STUDENT,
+    STUDY_FIGURES,
+    TASK_FIGURES,
+    Made,
+    placed,
+    plot,
+    plot_systems,
+    write_study,
+)
 
 from eat import rounding
 from eat.errors import DamagedFile, EatError
@@ -31,7 +44,6 @@ from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.report.theory import reach_of
 from eat.report.verdicts import NoiseFloor
-from eat.study.paths import FIGURES, STUDY_FIGURES
 from eat.summarize.ablation import COLUMNS as ABLATION_COLUMNS
 
 TEMPLATES = Path(__file__).parents[1] / "report"
@@ -70,14 +82,14 @@ def rendered(
         plot_all(results, names, made)
     else:
         empty_figures(results, names)
-    written = render_report("synthetic", titles, results, data, templates, provenance, results / "report")
+    written = render_report("synthetic", titles, results, data, templates, provenance, results / "report", PLACEMENT)
     return {path.name: path.read_text(encoding="utf-8") for path in written if path.suffix != ".pdf"}
 
 
 def plot_all(results: Path, tasks: tuple[str, ...], made: Made) -> None:
     plot_systems(made, results / "figures" / "overview.pdf", results / "figures" / "overview.svg")
     for task in tasks:
-        for kind in FIGURES:
+        for kind in TASK_FIGURES:
             stem = results / "figures" / f"{kind}_{task}"
             plot(kind, results, task, made.reference, f"{stem}.pdf", f"{stem}.svg")
 
@@ -85,7 +97,7 @@ def plot_all(results: Path, tasks: tuple[str, ...], made: Made) -> None:
 def empty_figures(results: Path, tasks: tuple[str, ...]) -> None:
     """Files in the place of figures, for tests that do not look at them: drawing takes most of the time."""
     (results / "figures").mkdir()
-    for name in ("overview", *(f"{kind}_{task}" for task in tasks for kind in FIGURES)):
+    for name in (*STUDY_FIGURES, *(f"{kind}_{task}" for task in tasks for kind in TASK_FIGURES)):
         stem = results / "figures" / name
         Path(f"{stem}.pdf").write_bytes(b"%PDF-1.4")
         empty = '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="72pt" viewBox="0 0 72 72"/>'
@@ -133,7 +145,7 @@ def test_html_stands_alone(plain: dict[str, str]) -> None:
     digest = b64encode(sha256(script.encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in plain["report.html"]
     assert all(link.startswith(("#", "data:image/png")) for link in page.links)
-    assert page.tags.count("svg") == len(FIGURES) + len(STUDY_FIGURES)
+    assert page.tags.count("svg") == len(TASK_FIGURES) + len(STUDY_FIGURES)
     assert "prefers-color-scheme: dark" in plain["report.html"]
 
 
@@ -286,7 +298,7 @@ def test_without_an_a_a_run_nothing_is_claimed(tmp_path: Path) -> None:
     summary = pd.read_csv(results / "summary.csv")
     summary[summary.system != "hf-dense-again"].to_csv(results / "summary.csv", index=False)
     with pytest.raises(EatError, match="0 rows of hf-dense-again at batch size 1"):
-        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
 
 
 def test_what_is_doubtful_about_the_text_is_told(tmp_path: Path) -> None:
@@ -317,7 +329,7 @@ def test_results_that_record_neither_are_reported_all_the_same(tmp_path: Path) -
     state.write_text(json.dumps(facts), encoding="utf-8")
     results = state.parents[1]
     (data,) = (path.parents[1] for path in tmp_path.rglob("card.json"))
-    page = render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report")
+    page = render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report", PLACEMENT)
     assert not any("Trained in" in path.read_text(encoding="utf-8") for path in page if path.suffix == ".html")
 
 
@@ -332,7 +344,9 @@ def test_an_ablation_is_shown_where_a_study_has_one(plain: dict[str, str], tmp_p
     results, data = write_study(tmp_path, made=SMALL)
     empty_figures(results, ("rotten_tomatoes",))
     write_ablation(results, "rotten_tomatoes")
-    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE | {"ablation": True}, tmp_path / "out")
+    figures = placed([*STUDY_FIGURES, *TASK_FIGURES, "ablation"])
+    provenance = PROVENANCE | {"ablation": True}
+    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, provenance, tmp_path / "out", figures)
     text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
     assert "Ablation on rotten_tomatoes: the trained system with parts switched off, nothing retrained." in text
     assert "eat-6-no-exit" in text
@@ -412,7 +426,7 @@ def test_damaged_files_are_named_and_nothing_is_written(
     else:
         (results / name).write_text(content, encoding="utf-8")
     with pytest.raises(EatError, match=re.escape(message)):
-        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
     assert not (tmp_path / "out").exists()
 
 
@@ -422,7 +436,7 @@ def test_an_empty_number_of_a_trained_system_is_refused(tmp_path: Path) -> None:
     summary.loc[summary.system == "eat-6", "accuracy"] = None
     summary.to_csv(results / "summary.csv", index=False)
     with pytest.raises(DamagedFile, match="accuracy of eat-6 is empty"):
-        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
 
 
 def test_a_system_that_was_not_timed_has_dashes_and_no_claim(tmp_path: Path) -> None:
@@ -435,7 +449,7 @@ def test_a_system_that_was_not_timed_has_dashes_and_no_claim(tmp_path: Path) -> 
     summary.loc[own, "n_timed"] = 0
     summary.to_csv(results / "summary.csv", index=False)
     out = tmp_path / "out"
-    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, out)
+    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, out, PLACEMENT)
     text = Page((out / "report.html").read_text(encoding="utf-8")).text
     assert "student-3 was not timed against the stock dense model." in text
     assert "Of 2 systems at their chosen thresholds" in text and "2 are faster." in text
@@ -450,7 +464,7 @@ def test_tasks_timed_on_two_machines_are_refused(tmp_path: Path) -> None:
     timing["machine"]["cpu"] = "another"
     path.write_text(json.dumps(timing), encoding="utf-8")
     with pytest.raises(EatError, match="timed with another machine"):
-        render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out")
+        render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
 
 
 def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:
@@ -469,7 +483,7 @@ def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:
 
 
 def test_captions_are_one_plain_sentence_each() -> None:
-    for path in sorted(set((TEMPLATES / "captions").glob("*.rst")) - {TEMPLATES / "captions" / "curve.rst"}):
+    for path in sorted(set((TEMPLATES / "captions").glob("*.rst")) - {TEMPLATES / "captions" / "figure.rst"}):
         text = path.read_text(encoding="utf-8").strip()
         assert text.endswith(".") and "\n" not in text and ". " not in text and not re.search(r"[{}`*|]", text), (
             path.name
@@ -570,7 +584,7 @@ def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_pat
     pd.read_csv(costs).iloc[:0].to_csv(costs, index=False)
     plot_all(results, ("rotten_tomatoes",), SMALL)
     assert "Too few lengths" in (results / "figures" / "cost_rotten_tomatoes.svg").read_text(encoding="utf-8")
-    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report")
+    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, results / "report", PLACEMENT)
     page, section = (
         (results / "report" / name).read_text(encoding="utf-8") for name in ("report.html", "results_section.tex")
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from synthetic_results import DENSE, EAT, STUDENT, Made, write_study
+from synthetic_results import DENSE, EAT, PLACEMENT, STUDENT, Made, write_study
 from test_report import PROVENANCE, TEMPLATES, Page, empty_figures, rendered
 
 from eat.errors import DamagedFile
@@ -52,7 +52,8 @@ def test_every_part_is_in_the_page_and_in_the_paper(tmp_path: Path) -> None:
         (results / "importance").mkdir(exist_ok=True)
         scores({"eat-6": ("norm", 0.2)}, task).to_csv(results / "importance" / f"{task}.csv", index=False)
     titles = {task: task for task in tasks}
-    render_report("synthetic", titles, results, data, TEMPLATES, PROVENANCE | {"importance": True}, results / "report")
+    provenance = PROVENANCE | {"importance": True}
+    render_report("synthetic", titles, results, data, TEMPLATES, provenance, results / "report", PLACEMENT)
     html = (results / "report" / "report.html").read_text(encoding="utf-8")
     section = (results / "report" / "results_section.tex").read_text(encoding="utf-8")
     page = Page(html)
@@ -83,9 +84,8 @@ def test_a_promise_with_a_gap_is_refused(tmp_path: Path) -> None:
     empty_figures(results, ("rotten_tomatoes",))
     promise("eat-6", observed_low=None).to_csv(results / "promises.csv", index=False)
     with pytest.raises(DamagedFile, match=r"promises\.csv: misses values in the column observed_low"):
-        render_report(
-            "synthetic", {"rotten_tomatoes": "rotten_tomatoes"}, results, data, TEMPLATES, PROVENANCE, tmp_path / "out"
-        )
+        titles = {"rotten_tomatoes": "rotten_tomatoes"}
+        render_report("synthetic", titles, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------------

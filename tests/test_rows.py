@@ -38,7 +38,7 @@ def test_a_row_without_a_name_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["NA", "007"])
-@pytest.mark.parametrize("command", ["plot_frontier", "plot_flops", "plot_latency", "plot_buckets", "report_tables"])
+@pytest.mark.parametrize("command", ["frontier", "flops", "latency", "buckets", "report_tables"])
 def test_a_command_finds_a_task_and_a_system_of_any_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
 ) -> None:
@@ -51,13 +51,14 @@ def test_a_command_finds_a_task_and_a_system_of_any_name(
         options |= {"paper": results / f"summary_{name}.csv", "out": tmp_path / "out"}
     else:
         options |= {"pdf": tmp_path / "out" / "figure.pdf", "svg": tmp_path / "out" / "figure.svg"}
-        more = {"plot_latency": ("calls", results / "timing" / f"{name}.parquet")}
-        more["plot_buckets"] = ("buckets", results / "buckets.csv")
+        more = {"latency": ("timing", results / "timing" / f"{name}.parquet")}
+        more["buckets"] = ("buckets", results / "buckets.csv")
         options |= dict([more[command]] if command in more else [])
-    monkeypatch.setattr(
-        sys, "argv", [command, *(str(part) for key, value in options.items() for part in (f"--{key}", value))]
-    )
-    importlib.import_module(f"workflow_scripts.{command}").main()
+    words = [] if command == "report_tables" else [command]
+    words += [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    module = "report_tables" if command == "report_tables" else "figures"
+    monkeypatch.setattr(sys, "argv", [module, *words])
+    importlib.import_module(f"workflow_scripts.{module}").main()
     written = "".join(
         path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir() if path.suffix in (".svg", ".tex")
     )

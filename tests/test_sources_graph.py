@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from synthetic_traces import make_trace
 
+from eat.figures.registry import FIGURES
 from workflow_scripts import _sources
 from workflow_scripts._sources import sources_of
 
@@ -143,6 +144,38 @@ def test_an_edit_of_an_import_changes_the_sources(sources_in: Write) -> None:
     assert set(after) - set(before) == {"eat/two.py"}
 
 
+SEVERAL = {
+    "workflow_scripts/check.py": "import eat.parts.registry, eat.base",
+    "eat/base.py": "",
+    "eat/parts/__init__.py": "",
+    "eat/parts/registry.py": "import eat.parts.one, eat.parts.two, eat.errors",
+    "eat/parts/one.py": "import eat.parts.shared\ndef f():\n    import eat.model",
+    "eat/parts/two.py": "import eat.parts.shared, eat.parts.three",
+    "eat/parts/three.py": "",
+    "eat/parts/shared.py": "",
+    "eat/partsother.py": "",
+    "eat/errors.py": "",
+    "eat/model.py": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "own"),
+    [("one", ["one", "shared"]), ("two", ["two", "three", "shared"]), ("three", ["three"])],
+)
+def test_of_several_parts_a_command_can_count_one(sources_in: Write, part: str, own: list[str]) -> None:
+    sources_in(SEVERAL)
+    found = sources_of("workflow_scripts.check", part=f"eat.parts.{part}", within="eat.parts")
+    parts = [f"parts/{name}" for name in ("__init__", "registry", *own)]
+    assert found == with_library("base", "errors", *parts, *(["model"] if part == "one" else []))
+
+
+def test_a_package_is_not_told_by_the_start_of_its_name(sources_in: Write) -> None:
+    sources_in(SEVERAL | {"eat/parts/registry.py": "import eat.partsother, eat.parts.two"})
+    found = sources_of("workflow_scripts.check", part="eat.parts.three", within="eat.parts")
+    assert found == with_library("base", "parts/__init__", "parts/registry", "parts/three", "partsother")
+
+
 # --- this project -------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +214,16 @@ def test_a_command_does_not_depend_on_what_it_does_not_need(command: str, needle
         assert not [file for file in found if file.startswith(f"eat/{part}")], part
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_figure_is_a_source_of_another(name: str) -> None:
+    """An edited figure is drawn again and no other; what figures share is a source of all of them."""
+    files = {figure.module: figure.module.replace(".", "/") + ".py" for figure in FIGURES.values()}
+    own = FIGURES[name].module
+    found = sources_of("workflow_scripts.figures", part=own, within="eat.figures")
+    assert set(found) & set(files.values()) == {files[own]}
+    assert {"workflow_scripts/figures.py", "eat/figures/registry.py", "eat/figures/style.py"} <= set(found)
+
+
 def test_every_rule_declares_the_sources_of_the_command_it_runs() -> None:
     rules = {}
     for path in (ROOT / "rules").glob("*.smk"):
@@ -190,7 +233,8 @@ def test_every_rule_declares_the_sources_of_the_command_it_runs() -> None:
     for name, text in rules.items():
         run = re.findall(r"python -m (workflow_scripts\.\w+)", text)
         assert len(run) == 1, name
-        assert re.findall(r'sources=sources_of\("([\w.]+)"\)', text) == run, name
+        assert re.findall(r'sources=(?:lambda wildcards: )?sources_of\("([\w.]+)"', text) == run, name
+        assert re.findall(r'code=(?:lambda wildcards: )?code_of\(\s*"([\w.]+)"', text) == run, name
 
 
 def test_nothing_is_imported_by_a_computed_name() -> None:
@@ -215,9 +259,11 @@ import eat.errors, eat.files, eat.study.paths, eat.study.depths
 print(sorted({"numpy", "pandas", "pydantic", "torch", "transformers", "yaml"} & set(sys.modules)))
 import eat.study.loading
 print(sorted({"numpy", "pandas", "torch", "transformers"} & set(sys.modules)))
+import eat.figures.registry
+print(sorted({"matplotlib", "pandas", "seaborn", "scipy"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    assert done.stdout.split("\n")[:2] == ["[]", "[]"]
+    assert done.stdout.split("\n")[:3] == ["[]", "[]", "[]"]
 
 
 # --- what is really imported --------------------------------------------------------------------------------------

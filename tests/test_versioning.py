@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 import yaml
 from project_copy import FOLDER, SNAKEMAKE, Copy, copy_project
-from synthetic_results import DENSE, EAT, Made, write_study
+from synthetic_results import DENSE, EAT, STUDY_FIGURES, TASK_FIGURES, Made, write_study
 
-from eat.study.paths import CURVES, FIGURES, STUDY_FIGURES
+from eat.study.paths import CURVES
 from workflow_scripts._phases import command_of
 from workflow_scripts._records import DATE_SECONDS
 from workflow_scripts._sources import sources_of
@@ -60,8 +60,7 @@ done
 QUEUE_SECONDS = 600
 """How long an experiment in a queue may take before the test gives it up."""
 BELOW_TIMING = {
-    "summarize", "plot_frontier", "plot_latency", "plot_flops", "plot_buckets", "plot_curve",
-    "render_tables", "render_report", "record",
+    "summarize", "plot_figure", "render_tables", "render_report", "record",
 }  # fmt: skip
 
 
@@ -185,15 +184,15 @@ def test_touching_every_file_in_random_order_changes_nothing(repository: Reposit
     assert repository.dirty() == set()
 
 
-def test_an_edited_plotting_script_wants_its_plots_and_the_report(repository: Repository) -> None:
-    repository.edit("workflow_scripts/plot_frontier.py")
-    assert repository.wanted() == {"plot_frontier", "render_report", "record"}
+def test_an_edited_figure_wants_itself_and_the_report(repository: Repository) -> None:
+    repository.edit("eat/figures/frontier.py")
+    assert repository.wanted() == {"plot_figure", "render_report", "record"}
     assert repository.dirty() == {"figures"}
 
 
 def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_study_figure"} | BELOW_TIMING
     assert repository.dirty() == {"calibrate", "timing", "summarize", "figures", "report"}
 
 
@@ -202,7 +201,7 @@ def test_a_learning_rate_wants_its_system_alone(repository: Repository) -> None:
     trained = [path for rule, path in repository.pending("config.yaml") if rule in ("finetune", "trace")]
     assert trained and all("/eat-6/" in path for path in trained)
     assert repository.wanted() == {
-        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", "plot_overview", *BELOW_TIMING,
+        "finetune", "trace", "calibrate", "find_operating_points", "measure_time", "plot_study_figure", *BELOW_TIMING,
     }  # fmt: skip
     assert repository.dirty() == {"finetune"}
 
@@ -286,10 +285,10 @@ def test_a_fresh_clone_pulls_and_syncs(repository: Repository, tmp_path: Path) -
 
 def test_a_script_edited_before_the_pull_wants_exactly_its_rules(repository: Repository, tmp_path: Path) -> None:
     clone = pulled_clone(repository, tmp_path / "a clone")
-    clone.edit("workflow_scripts/plot_frontier.py")
+    clone.edit("eat/figures/frontier.py")
     clone.dvc("pull", "--quiet")
     clone.versioning("sync")
-    assert clone.wanted() == {"plot_frontier", "render_report", "record"}
+    assert clone.wanted() == {"plot_figure", "render_report", "record"}
     assert clone.dirty() == {"figures"}
 
 
@@ -326,7 +325,7 @@ def test_lost_records_come_back_without_dvc(repository: Repository) -> None:
     assert repository.wanted() == set()
     assert "nothing to repair" in repository.versioning("repair").stdout
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_study_figure"} | BELOW_TIMING
     repository.edit("eat/calibrate/operating_points.py")
     assert "summarize" in repository.wanted()
 
@@ -335,9 +334,9 @@ def test_what_changed_while_the_records_were_lost_is_seen(repository: Repository
     """A parameter, a source, and a result: the records come back, and say so."""
     without_versions(repository)
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
-    repository.edit("workflow_scripts/plot_frontier.py")
+    repository.edit("eat/figures/frontier.py")
     repository.versioning("repair")
-    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_overview"} | BELOW_TIMING
+    assert repository.wanted() == {"find_operating_points", "measure_time", "plot_study_figure"} | BELOW_TIMING
 
 
 def test_a_result_that_changed_while_the_records_were_lost_is_made_again(repository: Repository) -> None:
@@ -415,14 +414,14 @@ def test_an_older_result_in_the_place_of_another_is_not_recorded(repository: Rep
 
 def test_an_older_source_in_the_place_of_another_is_seen(repository: Repository) -> None:
     """As of another version that was unpacked over this one."""
-    repository.edit("workflow_scripts/plot_frontier.py")
-    os.utime(repository.folder / "workflow_scripts" / "plot_frontier.py", (1e9, 1e9))
+    repository.edit("eat/figures/frontier.py")
+    os.utime(repository.folder / "eat" / "figures" / "frontier.py", (1e9, 1e9))
     repository.edit("report/published.yaml")
     os.utime(repository.folder / "report" / "published.yaml", (1e9, 1e9))
-    assert {"plot_frontier", "render_tables", "render_report", "record"} <= repository.wanted()
+    assert {"plot_figure", "render_tables", "render_report", "record"} <= repository.wanted()
     assert repository.wanted().isdisjoint({"finetune", "trace", "measure_time", "summarize"})
     assert repository.dirty() == {"figures", "report"}
-    assert "plot_frontier" in repository.versioning("record", check=False).stderr
+    assert "plot_figure" in repository.versioning("record", check=False).stderr
 
 
 def test_what_a_result_was_made_from_is_what_is_recorded(repository: Repository) -> None:
@@ -523,7 +522,8 @@ def test_snakemakes_own_report_needs_no_network(repository: Repository) -> None:
     done = Repository(repository.folder, repository.environment | nowhere).snakemake("--report", "report.html")
     assert done.returncode == 0, done.stderr
     page = (repository.folder / "report.html").read_text(encoding="utf-8")
-    names = {figure: f"{figure}_rotten_tomatoes" for figure in FIGURES} | {figure: figure for figure in STUDY_FIGURES}
+    names = {figure: f"{figure}_rotten_tomatoes" for figure in TASK_FIGURES}
+    names |= {figure: figure for figure in STUDY_FIGURES}
     for figure, name in names.items():
         caption = (repository.folder / "report" / "captions" / f"{figure}.rst").read_text(encoding="utf-8")
         assert f"{name}.svg" in page

@@ -107,7 +107,7 @@ def below(*rules: str, of: set[str]) -> set[str]:
     The overview is drawn from the shapes of traces alone.
     """
     drawn = of - STEPS
-    return {*rules} | (drawn if "trace" in rules else drawn - {"plot_overview"})
+    return {*rules} | (drawn if "trace" in rules else drawn - {"plot_study_figure"})
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +343,7 @@ def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str)
     plan = started_in.snakemake("-n", "--cores", "1", *options)
     assert "Nothing to be done" in plan.stdout + plan.stderr
     # a source is compared by content here too
-    source = ready.folder / "workflow_scripts" / "plot_frontier.py"
+    source = ready.folder / "eat" / "figures" / "frontier.py"
     text = source.read_text(encoding="utf-8")
     try:
         source.write_text(text + "# edited\n", encoding="utf-8")
@@ -351,7 +351,7 @@ def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str)
     finally:
         source.write_text(text, encoding="utf-8")
     wanted = set(re.findall(r"^ *(?:eat_)?(\w+) +1$", plan.stdout + plan.stderr, re.M)) - {"total", "all", "own"}
-    assert wanted == {"plot_frontier", "render_report", "record"}
+    assert wanted == {"plot_figure", "render_report", "record"}
     # the command that is printed where the records are lost works from there too
     shutil.rmtree(other / ".snakemake")
     refused = started_in.snakemake("-n", "--cores", "1", *options)
@@ -444,7 +444,8 @@ def test_a_threshold_trains_and_traces_nothing(done: Copy, every_rule: set[str])
         study["systems"]["eat-6"]["exits"]["tau"] = [0.55, 0.91]
 
     plan = done.planned(change)
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
+    steps = ("find_operating_points", "measure_time", "summarize", "plot_study_figure")
+    assert rules_of(plan) == below(*steps, of=every_rule)
 
 
 def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> None:
@@ -452,7 +453,8 @@ def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> N
         study["systems"]["eat-6"]["exits"]["rule"] = ["entropy"]
 
     plan = done.planned(change)
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
+    steps = ("find_operating_points", "measure_time", "summarize", "plot_study_figure")
+    assert rules_of(plan) == below(*steps, of=every_rule)
 
 
 def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, every_rule: set[str]) -> None:
@@ -553,7 +555,8 @@ def test_a_precision_of_a_trained_system_trains_nothing(done: Copy, every_rule: 
 
 def test_a_threshold_of_weights_run_otherwise_traces_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study["systems"]["eat-6-half"].update(exits={"tau": [0.7]}))
-    assert rules_of(plan) == below("find_operating_points", "measure_time", "summarize", "plot_overview", of=every_rule)
+    steps = ("find_operating_points", "measure_time", "summarize", "plot_study_figure")
+    assert rules_of(plan) == below(*steps, of=every_rule)
 
 
 def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
@@ -653,7 +656,7 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
     found = set()
     for file in (copy.folder / "rules").glob("*.smk"):
         for rule, module in re.findall(
-            r'^rule (\w+):.*?sources_of\("([\w.]+)"\)', file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+            r'^rule (\w+):.*?sources_of\("([\w.]+)"', file.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
         ):
             if path in sources_of(module):
                 found.add(rule)
@@ -662,7 +665,7 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["eat/figures/canvas.py", "eat/finetune/stage.py", "eat/timing/clock.py", "workflow_scripts/plot_curve.py"],
+    ["eat/figures/canvas.py", "eat/finetune/stage.py", "eat/timing/clock.py", "workflow_scripts/figures.py"],
 )
 def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
     importing = rules_that_import(done, path) & every_rule
@@ -670,7 +673,7 @@ def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule:
         "eat/figures/canvas.py": every_rule - STEPS,
         "eat/finetune/stage.py": every_rule - {"prepare_text", "fetch_backbone"},
         "eat/timing/clock.py": below("measure_time", "summarize", of=every_rule),
-        "workflow_scripts/plot_curve.py": below(of=every_rule) - {"plot_frontier", "render_tables"},
+        "workflow_scripts/figures.py": every_rule - STEPS - {"render_tables"},
     }[path]
     assert importing
     with edited(done, path):

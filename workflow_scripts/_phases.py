@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from eat.study.paths import CAPTIONS, FIGURES, STUDY_FIGURES, TEMPLATES
+from eat.figures.registry import FIGURES
+from eat.study.paths import TEMPLATES
 from workflow_scripts._sources import sources_of
 
 STUDY = ("study", "seeds")
@@ -32,6 +33,8 @@ TRAINING = tuple(
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
 CALIBRATION = ("calibration", "systems.*.calibration")
 
+CAPTIONS = tuple(f"report/captions/{name}.rst" for name in FIGURES)
+
 
 COMMANDS = {
     "fetch_backbone": "prepare_backbone",
@@ -39,6 +42,8 @@ COMMANDS = {
     "compare_importance": "trace_importance",
     "find_operating_points": "calibrate_points",
     "measure_time": "timing",
+    "plot_figure": "figures",
+    "plot_study_figure": "figures",
     "render_tables": "report_tables",
     "render_report": "report_page",
 }
@@ -99,24 +104,16 @@ PHASES: Mapping[str, Phase] = {
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation"),
     ),
     "figures": Phase(
-        (
-            "plot_overview",
-            "plot_frontier",
-            "plot_latency",
-            "plot_flops",
-            "plot_buckets",
-            "plot_curve",
-            "plot_ablation",
-        ),
+        ("plot_figure", "plot_study_figure"),
         ("trace", "timing", "summarize"),
         ("study", "seeds", "reference", *RULE, "ablation"),
-        files=tuple(f"report/captions/{name}.rst" for name in (*FIGURES, *STUDY_FIGURES, "ablation")),
+        files=CAPTIONS,
     ),
     "report": Phase(
         ("render_tables", "render_report"),
         ("prepare", "trace", "timing", "summarize", "figures"),
         (*POINTS, *CALIBRATION, "accuracy_budget", "timing", "ablation", "importance_texts"),
-        files=tuple(f"report/{file}" for file in TEMPLATES) + tuple(f"report/captions/{file}.rst" for file in CAPTIONS),
+        files=tuple(f"report/{file}" for file in TEMPLATES) + CAPTIONS,
     ),
     "record": Phase(
         ("record",),

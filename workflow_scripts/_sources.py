@@ -11,7 +11,7 @@ import ast
 import json
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from functools import cache
 from pathlib import Path
 
@@ -20,29 +20,48 @@ from eat.files import digest, sha256_of
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def sources_of(module: str) -> list[str]:
+def sources_of(module: str, part: str | None = None, within: str | None = None) -> list[str]:
     """The files of `module` and of every local module it can import, directly or through others.
 
     Paths are relative to the project, sorted. Imports within functions count; those for type checkers alone do not.
+
+    part, within: for a command that runs one of several modules of the package `within`, all of which it imports. Of
+    that package the sources are then `part`, what `part` can import, and what is imported from outside the package.
     """
-    found: set[str] = set()
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name not in found and _file(name) is not None:
-            found.add(name)
-            waiting += _imports(name)
+    found = _reached(part) if part is not None else set()
+    found |= _reached(module, found, within)
     files = [_file(name) for name in found]
     return sorted(str(file.relative_to(ROOT)) for file in files if file is not None)
 
 
-def code_of(module: str, *others: str) -> str:
+def _reached(module: str, found: Set[str] = frozenset(), within: str | None = None) -> set[str]:
+    """`module` and the local modules it can import, less those in `found`.
+
+    within: a package whose modules are not followed into that package.
+    """
+    reached: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in reached or name in found or _file(name) is None:
+            continue
+        reached.add(name)
+        waiting += [other for other in _imports(name) if not (_is_in(name, within) and _is_in(other, within))]
+    return reached
+
+
+def _is_in(module: str, package: str | None) -> bool:
+    return package is not None and f"{module}.".startswith(f"{package}.")
+
+
+def code_of(module: str, *others: str, part: str | None = None, within: str | None = None) -> str:
     """The content of these files as a rule's parameter: `{"code": sha256}`.
 
     Snakemake compares a source by content only if it is newer than the outputs; one unpacked or copied with an older
-    date it would pass over. others: further files of the project that the command reads, such as templates.
+    date it would pass over. others: further files of the project that the command reads, such as templates. part,
+    within: as for `sources_of`.
     """
-    return json.dumps({"code": digest({file: _sha256(file) for file in (*sources_of(module), *others)})})
+    return json.dumps({"code": digest({file: _sha256(file) for file in (*sources_of(module, part, within), *others)})})
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from importlib.metadata import version
@@ -22,6 +23,7 @@ SHORTEST_SECONDS = 0.01
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", required=True, help="the study's configuration, as JSON")
+    parser.add_argument("--figures", required=True, help="name, `of` and place of each figure, as JSON")
     parser.add_argument("--command", required=True, help="the command that rebuilds the study")
     parser.add_argument("--configfiles", nargs="*", default=[], type=Path, help="the study's configuration files")
     parser.add_argument("--templates", required=True, type=Path)
@@ -30,6 +32,7 @@ def main() -> None:
 
     import eat
     from eat.files import read_json, sha256_of
+    from eat.report.figures import placement
     from eat.report.render import render_report
     from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
@@ -61,6 +64,7 @@ def main() -> None:
         arguments.templates,
         provenance,
         arguments.out,
+        placement(json.loads(arguments.figures)),
     )
 
 

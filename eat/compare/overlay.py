@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from eat import rounding
 from eat.compare.states import State
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, percent_axis, ratio_axis
 from eat.figures.style import Spot
 from eat.results.rows import is_true, rows_of
 from eat.study.stock import STOCK, STOCK_AGAIN
@@ -41,7 +41,7 @@ def plot_overlay(before: State, after: State, task: str, reference: str, *, out_
                 )  # fmt: skip
             spots += _spots(axes, rows, name)
         ratio_axis(axes)
-        axes.yaxis.set_major_formatter(PER_CENT)
+        percent_axis(axes.yaxis)
         axes.set(xlabel=f"Speed-up against {STOCK}, median (batch 1)", ylabel="Accuracy (%)")
         handles = [line_of(looks[name]) for name in shown]
         handles.append(Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":"))

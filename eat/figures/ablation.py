@@ -1,21 +1,24 @@
-"""The ablation (figure 3 of the paper): what each variant computes, and what it wins or loses in accuracy."""
+"""The ablation (figure 3 of the paper): the computation of each variant, and its difference in accuracy."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas
+from eat.figures.canvas import Output, at_most, at_threshold, canvas
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import of_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 TITLES = {
     "switched_off": "Switched off: the trained system without parts, nothing retrained",
@@ -25,11 +28,11 @@ COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 
 
 def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Normalised computation and difference of accuracy, side by side, a line for each variant of a task.
+    """Draw relative computation and difference in accuracy side by side, with a line for each variant of a task.
 
-    ablation: the table that `eat.summarize.ablation.ablation_table` made. Computation is the FLOPs over those of the
-    reference; the difference of accuracy is to the reference too, in percentage points with its 95 % interval. Raises
-    `EatError` where the table mixes kinds of ablation.
+    ablation: summary_ablation_{task}.csv. Computation is the ratio of FLOPs to those of the reference. The difference
+    in accuracy is to the reference too, in percentage points with its 95 % interval. Raises `EatError` if the table
+    mixes kinds of ablation.
     """
     rows = of_task(ablation, task).iloc[::-1]
     kinds = list(dict.fromkeys(rows["ablation"]))
@@ -45,6 +48,11 @@ def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg
         style.save(figure, out_pdf, out_svg, list(_spots(computed, accuracy, rows)))
 
 
+FIGURE = Figure(
+    "ablation", plot_ablation, reads=("ablation_summary",), place="ablation", takes=("task",), needs="ablation"
+)
+
+
 def _spots(computed: Axes, accuracy: Axes, rows: pd.DataFrame) -> Iterator[Spot]:
     for place, row in enumerate(rows.to_dict("records")):
         name = at_threshold(str(row["system"]), row["tau"])
@@ -57,7 +65,7 @@ def _spots(computed: Axes, accuracy: Axes, rows: pd.DataFrame) -> Iterator[Spot]
 
 def _name(row: Mapping[Hashable, Any]) -> str:
     tau = row["tau"]
-    return style.drawable(str(row["system"])) + ("" if pd.isna(tau) else f" (τ {tau:g})")
+    return style.drawable(str(row["system"])) + ("" if math.isnan(tau) else f" (τ {tau:g})")
 
 
 def _draw_computation(panel: Axes, rows: pd.DataFrame) -> None:
@@ -76,5 +84,5 @@ def _draw_accuracy(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot([middle], [place], color=colour, marker="o", markersize=4.5)
     panel.axvline(0.0, color="#777777", linewidth=0.8, linestyle="--")
     panel.set_xlabel("Accuracy, difference to the reference (pp)")
-    panel.xaxis.set_major_locator(MaxNLocator(nbins=7))
+    at_most(panel.xaxis, 7)
     panel.grid(visible=False, axis="y")

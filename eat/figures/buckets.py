@@ -1,33 +1,39 @@
-"""Speed-up by the length of the text (figure 1 of Magic Pyramid): by pruning alone, by exits alone, by both."""
+"""Speed-up by the length of the text (figure 1 of Magic Pyramid): pruning alone, exits alone, and both."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 
 from eat import rounding
 from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, say, upright_ratio_axis
+from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 TITLES = {PRUNING: "Pruning alone", EXITS: "Early exits alone", BOTH: "Both"}
 
 _SPREAD = 0.3
-"""How far the points of a bucket lie apart, as a part of the room between two buckets."""
+"""Distance from the first to the last point of a bucket, as a fraction of the distance between two buckets."""
 
 
 def plot_buckets(
     summary: pd.DataFrame, buckets: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """The speed-up against the reference in the same engine, batch 1, on short, middle and long texts.
+    """Draw the speed-up against the reference in the same engine at batch size 1, on short, medium and long texts.
 
-    A panel for each kind of system there is in the reference's precision, at its chosen threshold; upright bars are
-    95 % intervals. buckets: buckets.csv. Buckets without a timed text are left out.
+    summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. There is a panel for each
+    kind of system in the reference's precision. Each system is shown at its chosen threshold, with 95 % intervals as
+    bars.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -62,6 +68,9 @@ def plot_buckets(
         style.save(figure, out_pdf, out_svg, spots)
 
 
+FIGURE = Figure("buckets", plot_buckets, reads=("summary", "buckets"), place="lengths")
+
+
 def _draw(panel: Axes, x: np.ndarray, line: pd.DataFrame, look: Look) -> None:
     middle = line["speedup_vs_packed_dense"].to_numpy(float)
     bars = np.stack([middle - line["packed_low"], line["packed_high"] - middle])
@@ -82,7 +91,7 @@ def _finish(panel: Axes, title: str, ends: list[str]) -> None:
 def _spots(panel: Axes, x: np.ndarray, line: pd.DataFrame) -> Iterator[Spot]:
     for place, row in zip(x, line.to_dict("records"), strict=True):
         ratio = rounding.x_times(row["speedup_vs_packed_dense"])
-        if not pd.isna(row["packed_low"]):  # of a single text there is no interval
+        if not math.isnan(row["packed_low"]):  # of a single text there is no interval
             ratio += " " + rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
         text = (
             f"{at_threshold(row['system'], row['tau'])}, {row['bucket']} tokens: "

@@ -1,51 +1,57 @@
-"""What every figure begins and ends with: its canvas, its legend, and text that fits."""
+"""What figures share: the canvas, the legend, axes with plain numbers, and text that fits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from typing import TYPE_CHECKING, Any, Literal
 
 from eat import rounding
 from eat.figures import style
 from eat.figures.style import Look
 
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    Values = npt.NDArray[np.float64] | pd.Series
+
 Output = Path | str
-
-PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:g}")
-
-
-Values = npt.NDArray[np.float64] | pd.Series
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure, in inches; its parts make room for each other."""
+    """An empty figure of this width and height in inches, whose parts make room for each other."""
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def say(figure: Figure, sentence: str) -> None:
-    """Write a sentence where there is nothing to draw."""
+    """Write a sentence in the middle of a figure that has nothing to draw."""
     figure.text(0.5, 0.5, sentence, ha="center", va="center")
 
 
+def entry(**properties: Any) -> Line2D:
+    """The sample of a line or a marker in a legend. properties: those of a `matplotlib.lines.Line2D`."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **properties)
+
+
 def line_of(look: Look) -> Line2D:
-    """How a system stands in a legend."""
-    return Line2D([], [], color=look.colour, marker=look.marker, markersize=4.5)
+    """The sample of a system in a legend."""
+    return entry(color=look.colour, marker=look.marker, markersize=4.5)
 
 
 def points_of(axes: Axes, x: Values, y: Values, look: Look, face: str) -> None:
-    """A system's points: its marker in its colour, filled with `face`."""
+    """Draw points of a system: its marker in its colour, filled with `face`. x, y: float (n,), in data units."""
     axes.plot(
         x, y, linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face, markersize=4.2,
         markeredgewidth=0.8,
@@ -59,12 +65,16 @@ def legend(
     width: float,
     where: Literal["outside lower center", "outside upper center"] = "outside lower center",
 ) -> None:
-    """A legend outside the panels; above them where the figure has a common label below, which it would cover."""
+    """Draw a legend outside the panels of a figure `width` inches wide.
+
+    It stands below them. A figure with one label for the horizontal axes of all panels needs it above, or it would
+    cover that label.
+    """
     figure.legend(handles, labels, loc=where, ncols=style.legend_columns(labels, width))
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text on several lines of `width` characters, broken anywhere: a name need not hold spaces."""
+    """Text on several lines of `width` characters, broken anywhere, since a name need not contain spaces."""
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
@@ -75,14 +85,28 @@ def at_threshold(system: str, tau: float | None) -> str:
     return f"{system}, \N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
 
 
+def percent_axis(axis: Axis) -> None:
+    """Label fractions as percentages, without a sign."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def at_most(axis: Axis, intervals: int, whole: bool = False) -> None:
+    """Divide a linear axis into at most this many intervals. whole: label whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=intervals, integer=whole))
+
+
 def ratio_axis(axes: Axes, most: int = 12) -> None:
-    """A logarithmic horizontal axis, on which equal speed-ups are equally wide, with at most so many plain numbers."""
+    """Make the horizontal axis logarithmic, with at most this many plain numbers: equal ratios are equally wide."""
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis, most)
 
 
 def upright_ratio_axis(axes: Axes, most: int = 12) -> None:
-    """The same upright."""
+    """The same for the vertical axis."""
     axes.set_yscale("log")
     _plain_numbers(axes.yaxis, most)
 
@@ -94,22 +118,10 @@ def both_ratio_axes(axes: Axes) -> None:
 
 
 def _plain_numbers(axis: Axis, most: int) -> None:
-    axis.set_major_locator(_RoundNumbers(most))
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    from eat.figures.ticks import RoundNumbers
+
+    axis.set_major_locator(RoundNumbers(most))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-class _RoundNumbers(LogLocator):
-    """Ticks at round numbers of each power of ten, as dense as `most` of them allow."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-
-    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
-        for digits in ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0,)):
-            self.set_params(subs=digits)
-            ticks = list(super().tick_values(vmin, vmax))
-            if sum(vmin <= tick <= vmax for tick in ticks) <= self.most:
-                break
-        return ticks

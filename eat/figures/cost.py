@@ -1,28 +1,31 @@
-"""The cost that equation (5) of the paper predicts, against the clock."""
+"""The cost predicted by equation (5) of the paper, against the measured time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of, say
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of, say
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.columns import COST_MODELS
 from eat.results.rows import of_task, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 def plot_cost(
     summary: pd.DataFrame, cost: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Predicted against observed mean time of a text, both in ms: equation (5) open, with a constant a layer filled.
+    """Draw predicted against observed mean time per text, both in ms.
 
-    cost: curves/cost.csv, without rows of a task whose texts have too few lengths for a fit. Both axes are logarithmic
-    and alike; on the diagonal the model is right.
+    Open markers: equation (5). Filled markers: with a constant per layer. Both axes are logarithmic and have the same
+    limits; points on the diagonal are predicted exactly. summary: summary.csv. cost: curves/cost.csv, which has no rows
+    of a task whose texts have too few lengths for a fit.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -49,11 +52,14 @@ def plot_cost(
         both_ratio_axes(axes)
         axes.set(xlim=span, ylim=span, xlabel="Observed (ms a text)", ylabel="Predicted (ms a text)")
         handles = [line_of(looks[name]) for name in shown]
-        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markerfacecolor="white"))
-        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444"))
-        handles.append(Line2D([], [], color="#999999", linewidth=0.8))
+        handles.append(entry(linestyle="", marker="o", color="#444444", markerfacecolor="white"))
+        handles.append(entry(linestyle="", marker="o", color="#444444"))
+        handles.append(entry(color="#999999", linewidth=0.8))
         legend(figure, handles, entries, style.COLUMN)
         style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+
+
+FIGURE = Figure("cost", plot_cost, reads=("summary", "curve:cost"), place="cost model", may_be_empty=("curve:cost",))
 
 
 def _spots(axes: Axes, points: pd.DataFrame) -> Iterator[Spot]:

@@ -1,26 +1,31 @@
-"""Which part of the texts leaves after which layer (figure 6 of the paper, for every threshold)."""
+"""The share of texts that exit after each layer (figure 6 of the paper, for every threshold)."""
 
 from __future__ import annotations
 
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, say, wrapped
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, say, wrapped
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 
 def plot_exits(
     summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Which part of the texts leaves after which layer: a stacked bar for each threshold of each system with exits.
+    """Draw the share of texts that exit after each layer: a stacked bar for each threshold of each system with exits.
 
-    Systems whose heads no rule uses are left out, and those in another precision than the reference's.
+    Systems whose exits are not used by a rule are left out, and so are systems in another precision than the
+    reference's. summary: summary.csv. exits: curves/exits.csv.
     """
+    from matplotlib.patches import Patch
+
     rows = rows_of(summary, task)
     curves = of_task(exits, task)
     curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
@@ -45,7 +50,7 @@ def plot_exits(
         spots: list[Spot] = []
         parts = figure.subfigures(1, len(columns), squeeze=False)[0]
         for part, column in zip(parts, columns, strict=True):
-            # what a shorter column lacks is left empty below it, so that bars are equally high everywhere
+            # a shorter column has empty space below it, so that all bars have the same height
             heights = [len(taus) + 0.3 for _, taus in column]
             rest = (tallest - _height(column)) / BAR_HEIGHT
             panels = part.subplots(
@@ -61,18 +66,20 @@ def plot_exits(
         handles = [
             Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
         ]
-        arrow = Line2D([], [], linestyle="", marker=">", color="black")
+        arrow = entry(linestyle="", marker=">", color="black")
         legend(figure, [*handles, arrow], [*names, "chosen"], width)
         style.save(figure, out_pdf, out_svg, spots)
 
 
+FIGURE = Figure("exits", plot_exits, reads=("summary", "curve:exits"), place="adaptive")
+
 _Group = tuple[str, list[float | None]]
-"""A system with its thresholds: a bar each."""
+"""A system and its thresholds, with one bar each."""
 
 BAR_HEIGHT = 0.17
 """Inches."""
 TALLEST = 7.0
-"""Inches that a column of bars may be high before there is a second."""
+"""Inches of a column of bars, above which there is a second column."""
 
 
 def _height(column: list[_Group]) -> float:
@@ -80,7 +87,7 @@ def _height(column: list[_Group]) -> float:
 
 
 def _columns(groups: list[_Group]) -> list[list[_Group]]:
-    """The systems in at most three columns, kept in order, each as high as the others as far as that goes."""
+    """The systems in at most three columns of similar height, in their order."""
     number = min(3, -(-int(_height(groups) * 100) // int(TALLEST * 100)))
     columns: list[list[_Group]] = [[]]
     for group in groups:
@@ -91,7 +98,7 @@ def _columns(groups: list[_Group]) -> list[list[_Group]]:
 
 
 def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers: int) -> list[Spot]:
-    """Draw a system's bars, and return the values of their parts."""
+    """Draw the bars of a system, and return the values of their parts."""
     ticks, spots = [], []
     for row, tau in enumerate(taus):
         bar = own[own["tau"].isna()] if tau is None else own[own["tau"] == tau]
@@ -118,7 +125,7 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
     panel.set_yticks(range(len(taus)), ticks)
     panel.set_ylim(len(taus) - 0.4, -0.6)
     panel.set_xlim(0, 1)
-    panel.xaxis.set_major_formatter(PER_CENT)
+    percent_axis(panel.xaxis)
     panel.grid(False)
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)

@@ -1,24 +1,27 @@
-"""What saved FLOPs are worth by the clock."""
+"""Measured speed-up against the reduction of FLOPs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
+from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, legend, line_of, points_of
+from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_precision_of, is_true, rows_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 
 def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """The speed-up against the reference in the same engine and precision, against the ratio of FLOPs, at batch 1.
+    """Draw the speed-up against the reference in the same engine and precision, against the ratio of FLOPs.
 
-    Both are the reference's over the system's own. On the diagonal all that is saved on paper is saved by the clock.
+    At batch size 1; both ratios are the reference's value over the system's own. On the diagonal, time falls as much as
+    FLOPs do. summary: summary.csv.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -43,10 +46,13 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
         both_ratio_axes(axes)
         axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / own", ylabel="Time, dense / own (median, same engine)")
         handles = [line_of(looks[name]) for name in shown]
-        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444"))
-        handles.append(Line2D([], [], color="#999999", linewidth=0.8))
+        handles.append(entry(linestyle="", marker="o", color="#444444"))
+        handles.append(entry(color="#999999", linewidth=0.8))
         legend(figure, handles, entries, style.COLUMN)
         style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+
+
+FIGURE = Figure("flops", plot_flops, reads=("summary",), place="theory")
 
 
 def _spots(axes: Axes, points: pd.DataFrame) -> Iterator[Spot]:

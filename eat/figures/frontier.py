@@ -5,38 +5,38 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.transforms import Bbox
 
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, at_threshold, canvas, legend, line_of, ratio_axis
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
+from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import in_precision_of, is_true, rows_of
 from eat.study.stock import STOCK, STOCK_AGAIN
 
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
+
 MANY = 12
-"""Of more systems than this, crosses stand at chosen points alone, and thresholds at these and at the ends."""
+"""With more systems than this, only chosen points have crosses, and only they and the outermost have thresholds."""
 
 FAR = 0.12
-"""A point this far below the most accurate would squeeze all others into a corner: it stands at the lower edge."""
+"""A point this far below the most accurate one is drawn at the lower edge: it would squeeze the others together."""
 
 TICKS = 6
-"""As many numbers stand below a third of a page's width without touching."""
+"""The most numbers that fit below a panel of a third of the page's width."""
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """What stands on the horizontal axis of a frontier, and which of its ends is the good one."""
+    """The horizontal axis of a panel, and which end of it is better."""
 
     column: str
     title: str
@@ -46,7 +46,7 @@ class _Axis:
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel: its axes, the operating points that it shows, and what it sets them against."""
+    """A panel: its axes, the operating points that it shows, and its horizontal axis."""
 
     axes: Axes
     points: pd.DataFrame
@@ -54,14 +54,17 @@ class _Panel:
 
 
 def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Accuracy against latency at batch 1, throughput at the largest batch where one was timed, and FLOPs a text.
+    """Draw accuracy against latency at batch size 1, throughput at the largest batch size, and FLOPs per text.
 
-    All panels share the axis of accuracy: a point stands at one height in all of them, so that where the clock and the
-    FLOPs disagree is seen across. The upper panels hold the systems in the reference's precision, the lower ones those
-    in any other. Crosses are 95 % intervals: upright that of the accuracy, across that of the paired speed-up, relative
-    to the point. Points of one system are joined in order of the threshold, which stands beside them where there is
-    room; the filled ones were chosen on the calibration split. The grey step is the Pareto front over all precisions.
-    Points far below (`FAR`) stand at the lower edge, with their accuracy and an arrow.
+    There is a panel of throughput only if a batch size above 1 was timed. All panels share the axis of accuracy, so
+    that a point has the same height in all of them and a disagreement between measured time and FLOPs is visible. The
+    upper panels show systems in the reference's precision, the lower panels those in other precisions. Crosses are 95 %
+    intervals: vertical of the accuracy, horizontal of the paired speed-up, relative to the point. Points of a system
+    are joined in the order of their thresholds, which are printed beside them if there is room. Filled points were
+    chosen on the calibration split. The grey step is the Pareto front over all precisions. Points far below (`FAR`) are
+    drawn at the lower edge, with their accuracy and an arrow. summary: summary.csv.
+
+    Raises `EatError` if there are no rows at batch size 1.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -97,20 +100,23 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
         room = 0.06 * (high - low)
         grid[0, 0].set_ylim(low - room, high + room)
         handles = [line_of(looks[name]) for name in shown]
-        handles.append(Line2D([], [], linestyle="", marker="o", color="#444444", markersize=5.5))
-        handles.append(Line2D([], [], color="#B0B0B0", linewidth=2.2))
+        handles.append(entry(linestyle="", marker="o", color="#444444", markersize=5.5))
+        handles.append(entry(color="#B0B0B0", linewidth=2.2))
         legend(figure, handles, entries, style.FULL)
         _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
         style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel, reference)])
 
 
+FIGURE = Figure("frontier", plot_frontier, reads=("summary",), place="frontier")
+
+
 def _height(systems: int) -> float:
-    """Inches of a panel with so many systems: room for their thresholds, and at most so much that a page holds two."""
+    """The height in inches of a panel with this many systems: room for their thresholds, and two panels per page."""
     return min(1.6 + 0.3 * systems, 4.0)
 
 
 def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
-    """Rows and axis of each column: latency at batch 1, throughput at the largest batch beyond 1, FLOPs of a text."""
+    """Rows and axis of each column: latency at batch size 1, throughput at the largest above 1, FLOPs per text."""
     batches = sorted(int(size) for size in rows["batch_size"].unique())
     if 1 not in batches:
         raise EatError(f"task {task!r}: no row of batch size 1 for the frontier; found {listed(batches)}")
@@ -125,7 +131,7 @@ def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
 
 
 def _range_of_accuracy(rows: pd.DataFrame) -> tuple[float, float]:
-    """From the lowest to the highest point, with the intervals of chosen ones; the others' bars may be cut off.
+    """The lowest and the highest point, with the intervals of chosen points; bars of the others may be cut off.
 
     Points more than `FAR` below the highest are left out.
     """
@@ -154,9 +160,9 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
         upright = np.abs(np.stack([y - own["accuracy_low"], own["accuracy_high"] - y])) * ~own["below"].to_numpy()
         axes.plot(x, y, color=look.colour, linewidth=0.9, zorder=3)
         chosen = is_true(own["chosen"]).to_numpy()
-        # crosses of all points at full strength would hide the points
+        # opaque crosses of all points would hide the points
         faint = 0.22 if all_crosses else 0.0
-        # an export of the reference has its FLOPs: the reference's own point covers the export's
+        # an export of the reference has the same FLOPs; the reference's point covers that of the export
         front = 4 if look.role == "stock" else 5
         for mask, face, size, strength in ((~chosen, "white", 3.4, faint), (chosen, look.colour, 5.5, 0.75)):
             bars = {"xerr": across[:, mask], "yerr": upright[:, mask]}
@@ -176,12 +182,12 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
                 zorder=front if size > 4 else 4,
             )
     ratio_axis(axes, TICKS)
-    axes.yaxis.set_major_formatter(PER_CENT)
+    percent_axis(axes.yaxis)
     axes.margins(x=0.08)
 
 
 def _relative_bars(own: pd.DataFrame, x: np.ndarray, low_is_good: bool) -> np.ndarray:
-    """Distances (2, points) to the ends of a bar that is, relative to `x`, as wide as the speed-up's interval."""
+    """Distances (2, points) to the ends of a bar that is as wide, relative to `x`, as the interval of the speed-up."""
     middle, low, high = (own[name].to_numpy(float) for name in ("speedup_vs_dense", "speedup_low", "speedup_high"))
     ends = (x * middle / high, x * middle / low) if low_is_good else (x * low / middle, x * high / middle)
     bars: np.ndarray = np.nan_to_num(np.abs(np.stack([x - ends[0], ends[1] - x])))
@@ -189,9 +195,9 @@ def _relative_bars(own: pd.DataFrame, x: np.ndarray, low_is_good: bool) -> np.nd
 
 
 def pareto_front(x: np.ndarray, accuracy: np.ndarray, low_is_good: bool = True) -> list[int]:
-    """Indices of the points that no other point beats, from the best `x` on.
+    """Indices of the points that no other point dominates, starting from the best `x`.
 
-    A point is beaten by one at least as accurate and at least as good in `x`, and better in one of the two.
+    A point is dominated by one that is at least as accurate and at least as good in `x`, and better in one of the two.
     x, accuracy: float (n,). Of equal points the first is kept.
     """
     cost = x if low_is_good else -x
@@ -211,7 +217,7 @@ def _spots(panel: _Panel, reference: str) -> Iterator[Spot]:
 
 
 def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
-    """A point's place on the horizontal axis in words, and what it is against the model that it is compared with."""
+    """The cost of a point in words, and its ratio to that of the model it is compared with."""
     if not axis.is_timed:
         return f"{rounding.gflops(row['gflops'])} GFLOPs, {rounding.ratio(1 / row['flops_ratio'])} of {reference}'s"
     if axis.low_is_good:
@@ -225,11 +231,17 @@ def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
 # --- thresholds beside their points -------------------------------------------------------------------------------
 
 
-def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Look], all_thresholds: bool) -> None:
-    """Write thresholds beside their points where there is room: of chosen points first, then of each system's ends.
+def _label_thresholds(
+    figure: matplotlib.figure.Figure, panels: list[_Panel], looks: dict[str, Look], all_thresholds: bool
+) -> None:
+    """Write thresholds beside their points if there is room: first of chosen points, then of the ends of each system.
 
-    all_thresholds: then those between too.
+    all_thresholds: then those between as well.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
+
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
     scale = figure.dpi / 72.0
@@ -274,14 +286,16 @@ def _label_thresholds(figure: Figure, panels: list[_Panel], looks: dict[str, Loo
 
 
 def _label(row: pd.Series) -> str:
-    """The threshold, without its leading zero; of a point at the lower edge its accuracy, for it lies further down."""
+    """The threshold without its leading zero, or the accuracy of a point that is drawn at the lower edge."""
     if row["below"]:
         return f"{rounding.percent(row['accuracy'])}\N{DOWNWARDS ARROW}"
     return rounding.threshold(row["tau"]).removeprefix("0")
 
 
 def _along(corners: np.ndarray, scale: float) -> list[Bbox]:
-    """Small boxes along the line through `corners` (n, 2), in pixels, so that no label is written across it."""
+    """Small boxes along the line through `corners` (n, 2), in pixels, so that no label crosses it."""
+    from matplotlib.transforms import Bbox
+
     boxes = []
     for start, end in pairwise(corners):
         steps = max(2, int(np.hypot(*(end - start)) / (2 * scale)))
@@ -303,4 +317,4 @@ _AROUND = (
     (9, -7, "left", "top"),
     (-9, -7, "right", "top"),
 )
-"""Where a label may stand: offset in points from its marker, and which side of the text is held there."""
+"""Positions of a label: offset in points from its marker, and the side of the text that is placed there."""

@@ -1,18 +1,20 @@
-"""How the times of single calls are spread: the density of all of them, with p50, p90 and p99."""
+"""The distribution of the times of single calls: a density, with p50, p90 and p99."""
 
 from __future__ import annotations
 
-import pandas as pd
-import seaborn
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+import math
+from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, legend, ratio_axis, wrapped
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, ratio_axis, wrapped
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import is_true, rows_of
 from eat.study.stock import STOCK_AGAIN
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
 
@@ -20,11 +22,15 @@ _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
 def plot_latency(
     summary: pd.DataFrame, calls: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """The times of single calls at batch 1, a line for each system at its chosen threshold, the fastest on top.
+    """Draw the times of single calls at batch size 1: a line for each system at its chosen threshold, fastest on top.
 
-    calls: the timed calls of the task (`timing/{task}.parquet`). The axis is logarithmic, the densities are those of
-    the logarithms, all of one height; they leave out the outermost 0.5 % of the calls on either side.
+    summary: summary.csv. calls: the timed calls of the task (`timing/{task}.parquet`). The axis is logarithmic. The
+    densities are those of the logarithms, all of the same height, without the outermost 0.5 % of calls on either side.
     """
+    import pandas as pd
+    import seaborn
+    from matplotlib.patches import Patch
+
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     single = rows[(rows["batch_size"] == 1) & (rows["n_timed"] > 0) & (rows["system"] != STOCK_AGAIN)]
@@ -55,13 +61,16 @@ def plot_latency(
         axes.set_yticks(range(len(names)), names)
         axes.set(xlabel="Time of a call (ms, batch 1)", ylabel="")
         ratio_axis(axes)
-        handles = [Line2D([], [], linestyle="", marker=marker, color="#444444") for marker in _MARKERS.values()]
+        handles = [entry(linestyle="", marker=marker, color="#444444") for marker in _MARKERS.values()]
         handles[1].set_markerfacecolor("white")
         density = Patch(facecolor="#BBBBBB", edgecolor="#444444", linewidth=0.5)
         legend(figure, [*handles, density], [*_MARKERS, "density of the calls"], style.FULL)
         style.save(figure, out_pdf, out_svg, spots)
 
 
+FIGURE = Figure("latency", plot_latency, reads=("summary", "timing"), place="results")
+
+
 def _times_of(timed: pd.DataFrame, system: str, tau: float) -> pd.Series:
     own = timed[timed["system"] == system]
-    return own.loc[own["tau"].isna() if pd.isna(tau) else own["tau"] == tau, "ms"]
+    return own.loc[own["tau"].isna() if math.isnan(tau) else own["tau"] == tau, "ms"]

@@ -1,4 +1,4 @@
-"""What the systems are (figure 1 of the paper), drawn from their own shapes: layers, removals, attention, exits."""
+"""The architecture of each system (figure 1 of the paper): layers, token removal, attention, exits."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
-
-from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from typing import TYPE_CHECKING, Any
 
 from eat import rounding
 from eat.errors import listed
 from eat.figures import style
 from eat.figures.canvas import Output, canvas
+from eat.figures.figure import Figure
 from eat.figures.style import Spot
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 MANY = 8
-"""Of more drawings than this, five stand in a line, and closer."""
+"""With more drawings than this, there are five in a row instead of four, and they are smaller."""
 LAYER_HEIGHT = 0.52
 BELOW, ABOVE = 1.9, 1.9
-"""Layers' room for the lines below a drawing, and for a name of two lines above it."""
+"""Room for the lines below a drawing and for a name of two lines above it, in layers."""
 
 _READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention": "heads attend"}
 
@@ -30,8 +31,8 @@ _READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention":
 class Drawn:
     """A system as the overview draws it.
 
-    name: of the system, or of all that are built alike. shape: the facts of its trace. rule: of its exits; empty where
-    nobody leaves early. taus: its thresholds.
+    name: of the system, or of several with the same architecture. shape: what was stored beside its trace. rule: of its
+    exits, empty if there are no early exits. taus: its thresholds.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Drawn:
 
 
 def alike(systems: Sequence[Drawn]) -> list[Drawn]:
-    """The systems with one entry for all that differ in their name and precision alone."""
+    """The systems, with one entry for those that differ in name and precision only."""
     groups: dict[str, list[Drawn]] = {}
     for system in systems:
         built = {key: value for key, value in system.shape.items() if key not in ("precision", "parameters")}
@@ -52,10 +53,10 @@ def alike(systems: Sequence[Drawn]) -> list[Drawn]:
 
 
 def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output) -> None:
-    """A column of layers for each system, from the input upwards.
+    """Draw a column of layers for each system, from the input upwards.
 
-    The width of a layer is the part of the tokens that the schedule lets it see; a reducer without a fixed ratio is
-    named beside its layer. A hatched layer attends within a window. An arrow is an exit.
+    The width of a layer is the share of tokens that reach it by the schedule. A reducer without a fixed ratio is named
+    beside its layer. A hatched layer attends within a window. An arrow is an exit.
     """
     shown = alike(systems)
     most, step = (
@@ -79,7 +80,26 @@ def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output)
         style.save(figure, out_pdf, out_svg, spots)
 
 
+def plot_shapes(
+    shapes: Sequence[Mapping[str, Any]], exit_rules: Mapping[str, Any], *, out_pdf: Output, out_svg: Output
+) -> None:
+    """The overview of systems given by the shapes of their traces, in the order of `exit_rules`.
+
+    exit_rules: system -> the `rule` of its exits and their thresholds, `tau`.
+    """
+    systems = [
+        Drawn(name, shape, exits["rule"], exits["tau"])
+        for (name, exits), shape in zip(exit_rules.items(), shapes, strict=True)
+    ]
+    plot_overview(systems, out_pdf=out_pdf, out_svg=out_svg)
+
+
+FIGURE = Figure("overview", plot_shapes, reads=("shapes",), place="run", takes=("exit_rules",), of="study")
+
+
 def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
+    from matplotlib.patches import Rectangle
+
     shape = system.shape
     layers, reducer = int(shape["layers"]), shape["reducer"]
     removed_after = set(reducer.get("after", []))
@@ -116,7 +136,7 @@ def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
     for line, words in enumerate(below):
         axes.text(0.5, -0.3 - 0.46 * line, words, ha="center", va="center_baseline", fontsize=style.SMALL)
     name = textwrap.fill(style.drawable(system.name), 26)
-    # directly above its own layers, or above what is removed after the last of them
+    # directly above the layers, or above the removal after the last of them
     top = layers - 1 + LAYER_HEIGHT + (0.7 if layers in removed_after else 0.2)
     axes.text(0.5, top, name, fontsize=7, ha="center", va="bottom")
     return spots
@@ -135,7 +155,7 @@ def _removal(reducer: Mapping[str, Any]) -> str:
 
 
 def _rule(system: Drawn) -> list[str]:
-    """The rule of the exits and, in a line of their own, its thresholds."""
+    """The rule of the exits and, on a line of their own, the thresholds."""
     rule = " and ".join(system.rule)
     if not system.taus:
         return [rule]

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from eat import rounding
 from eat.errors import EatError
 from eat.figures import style
-from eat.figures.canvas import PER_CENT, Output, canvas, legend, wrapped
+from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, wrapped
+from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import in_precision_of, of_task, rows_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
 MANY = 5
-"""Of more systems than this, each shows one exit alone."""
+"""With more systems than this, one exit of each is shown."""
 
 
 def plot_reliability(
     summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Accuracy against confidence at each exit, before and after temperature scaling; the diagonal is calibrated.
+    """Draw accuracy against confidence at each exit, before and after temperature scaling.
 
-    A row for each system in the reference's precision with early exits (for every one where none has any), a column for
-    each exit; of many systems only the deepest early exit of each. The area of a marker grows with the number of texts
-    in its bin.
+    There is a row for each system in the reference's precision with early exits (for every system if none has any) and
+    a column for each exit. Of more than `MANY` systems, only the deepest early exit of each is shown. The area of a
+    marker grows with the number of texts in its bin. summary: summary.csv. reliability: curves/reliability.csv.
+
+    Raises `EatError` if the curves have none of the systems.
     """
     rows = rows_of(summary, task)
     curves = of_task(reliability, task)
@@ -56,20 +60,23 @@ def plot_reliability(
                 title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
                 panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
                 panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
-                panel.xaxis.set_major_locator(MaxNLocator(3))
-                panel.yaxis.set_major_locator(MaxNLocator(4))
-        for column in grid.T:  # the lowest panel that is shown, not the lowest place
+                at_most(panel.xaxis, 3)
+                at_most(panel.yaxis, 4)
+        for column in grid.T:  # the lowest visible panel, which may have empty places below it
             next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
         figure.supxlabel("Confidence (%)", fontsize=8)
         figure.supylabel("Accuracy (%)", fontsize=8)
         handles = [
-            Line2D([], [], color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
-            Line2D([], [], color="#444444", marker="o"),
-            Line2D([], [], color="#999999", linewidth=0.8),
+            entry(color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
+            entry(color="#444444", marker="o"),
+            entry(color="#999999", linewidth=0.8),
         ]
         names = ["raw", "calibrated", "confidence equals accuracy"]
         legend(figure, handles, names, width, where="outside upper center")
         style.save(figure, out_pdf, out_svg, spots)
+
+
+FIGURE = Figure("reliability", plot_reliability, reads=("summary", "curve:reliability"), place="calibration")
 
 
 def _lines(curves: pd.DataFrame, known: list[str]) -> list[list[tuple[str, int]]]:
@@ -104,4 +111,4 @@ def _draw_reliability(panel: Axes, own: pd.DataFrame, look: Look) -> None:
             part["confidence"], part["accuracy"], s=area, facecolor=face, edgecolor=look.colour, linewidth=0.7, zorder=3
         )
     for axis in (panel.xaxis, panel.yaxis):
-        axis.set_major_formatter(PER_CENT)
+        percent_axis(axis)

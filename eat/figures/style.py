@@ -1,8 +1,8 @@
-"""How every figure looks, and how it is written: one style, one colour a system, the same bytes on every run.
+"""How every figure looks and how it is written: one style, one colour per system, the same bytes on every run.
 
-Colours follow the paper where it says something (BERT black, DistilBERT blue, EAT orange) and are told apart by
-colour-blind readers: they come from the palette of Okabe and Ito, and each system also has a marker of its own.
-Text is always plain text: a name with `$`, `%` or a backslash is drawn as it stands.
+Colours are those of the paper if it has one (BERT black, DistilBERT blue, EAT orange). Colour-blind readers can
+distinguish them: they come from the palette of Okabe and Ito, and each system has its own marker. Text is plain text:
+a name with `$`, `%` or a backslash is drawn as it is.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import escape
-
-import matplotlib.style
-import pandas as pd
-from matplotlib import font_manager
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from eat.errors import EatError, listed
 from eat.files import replacing, write_text
 from eat.study.stock import STOCK_PREFIX
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLUMN = 3.3
 """Width of a journal's column, in inches."""
@@ -98,17 +97,20 @@ class Look:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The style of every figure, whatever the reader's own matplotlibrc says."""
+    """Apply the style of every figure, whatever the user's matplotlibrc says."""
+    import matplotlib.style
+
     with matplotlib.style.context(["default", _RC]):
         yield
 
 
 def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
-    """One look for each system of `summary`, by its role and by the order in which the systems stand there.
+    """One look for each system of `summary`, by its role and by the order of the systems.
 
-    summary: rows of summary.csv of one task. reference: the dense system that plays BERT. A system is adaptive if it
-    has thresholds, removes tokens, leaves early or attends to a part of the pairs; else it is dense. Colours and
-    markers repeat, in other combinations, when there are more systems than colours.
+    summary: rows of summary.csv of one task. reference: the dense system in the role of BERT. A system is adaptive if
+    it has thresholds, removes tokens, exits early or attends to a part of the pairs; otherwise it is dense. With more
+    systems than colours, colours and markers repeat in other combinations. Raises `EatError` if the reference has no
+    row.
     """
     names = list(dict.fromkeys(summary["system"].astype(str)))
     if reference not in names:
@@ -132,7 +134,7 @@ def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
 
 
 def _pair(number: int, colours: Sequence[str], markers: Sequence[str]) -> tuple[str, str]:
-    """A colour and a marker; no pair comes again before each colour has had each marker."""
+    """A colour and a marker; no pair repeats before each colour has had each marker."""
     turn, place = divmod(number, len(colours))
     return colours[place], markers[(place + turn) % len(markers)]
 
@@ -151,7 +153,7 @@ def exit_colour(depth: int, layers: int) -> str:
 
 
 def ink_on(colour: str) -> str:
-    """Black or white, whichever is read better on `colour`."""
+    """Black or white, whichever is easier to read on `colour`."""
     red, green, blue = (channel / 255 for channel in bytes.fromhex(colour.removeprefix("#")))
     return _BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#FFFFFF"
 
@@ -163,6 +165,8 @@ def darker(colour: str) -> str:
 
 @cache
 def _glyphs() -> frozenset[int]:
+    from matplotlib import font_manager
+
     return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
 
 
@@ -185,7 +189,7 @@ def legend_height(labels: list[str], width: float) -> float:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place of a figure that shows its values under the pointer, where the figure is read on a screen.
+    """A place of a figure that shows its values under the pointer, when the figure is read on a screen.
 
     x, y: a point in the data of `axes`, or, with `x_end` and `y_end`, the corners of an area.
     """
@@ -199,7 +203,7 @@ class Spot:
 
 
 SPOT_RADIUS = 5.0
-"""Points from the middle of a spot to where the pointer still finds it."""
+"""The radius in points within which the pointer finds a spot."""
 
 
 def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequence[Spot] = ()) -> None:

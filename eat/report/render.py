@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from eat import rounding
 from eat.errors import DamagedFile, EatError, listed
@@ -19,9 +17,8 @@ from eat.report import prose, published_tables, summary_tables
 from eat.report.claims import read_claims
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.evidence import Evidence
+from eat.report.figures import Figure, Placement, by_place, caption_of, read_captions, read_figure
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
-from eat.report.inline import inline_svg
-from eat.report.latex import Latex
 from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
 from eat.report.published import Published, read_published
@@ -30,24 +27,16 @@ from eat.report.scorecard import counts_sentence, judge, scorecard_table
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.results.rows import is_true
-from eat.study.paths import CURVES, FIGURES
+from eat.study.paths import CURVES
 from eat.study.stock import STOCK_PREFIX
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure as the templates place it."""
-
-    tex_path: Latex
-    svg: Markup
-    caption: str
 
 
 @dataclass(frozen=True)
 class TaskReport:
     """All that the report says about one task, as text and tables ready to be placed.
 
-    tables: by the part of the report that they stand in; a part without a table in any task is left out.
+    tables: by the part of the report that they stand in; a part without a table in any task is left out. figures: by
+    their place, see `PLACES`.
     """
 
     name: str
@@ -66,7 +55,7 @@ class TaskReport:
     measuring: tuple[str, ...]
     warning: str
     tables: dict[str, Table]
-    figures: dict[str, Figure]
+    figures: dict[str, tuple[Figure, ...]]
 
 
 def render_report(
@@ -77,13 +66,14 @@ def render_report(
     templates_folder: Path | str,
     provenance: Mapping[str, Any],
     out_folder: Path | str,
+    figures: Placement,
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
     tasks: the name of each in the files -> what the report calls it. results_folder: results/{study}. data_folder:
     data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
-    `Provenance`. The LaTeX names figures relative to `out_folder`, which is results/{study}/report. A figure of a task
-    whose name TeX cannot hold in a path is copied beside it.
+    `Provenance`. figures: those that the study has, see `placement`. The LaTeX names figures relative to `out_folder`,
+    which is results/{study}/report. A figure of a task whose name TeX cannot hold in a path is copied beside it.
 
     Raises `EatError` where a file is missing, damaged or of another study, or where a template asks for what is not
     there. Nothing is written unless all of it could be rendered.
@@ -99,7 +89,7 @@ def render_report(
             f"provenance.seeds names {len(origin.seeds)} seeds ({listed(origin.seeds)}), {results}/summary.csv holds "
             f"{listed(sorted(counted))}; summarise the study again"
         )
-    captions = _captions(templates / "captions")
+    captions = read_captions(templates / "captions")
     published = read_published(templates / "published.yaml").also_called(tasks)
     judged = judge(
         read_claims(templates / "claims.yaml"),
@@ -109,14 +99,18 @@ def render_report(
     copies: dict[Path, Path] = {}
     reports = []
     for number, task in enumerate(found, start=1):
-        figures = {}
-        for kind in (*FIGURES, *(["ablation"] if task.ablation is not None else [])):
-            drawn = results / "figures" / f"{kind}_{task.key}"
-            caption = f"{_caption(captions, kind)} {prose.sample(task)}"
-            figures[kind], copy = _figure(drawn, out / f"{kind}-{number}.pdf", caption)
+        drawn = {}
+        for kind in figures.of_task:
+            files = results / "figures" / f"{kind.name}_{task.key}"
+            caption = f"{caption_of(captions, kind.name)} {prose.sample(task)}"
+            drawn[kind.name], copy = read_figure(files, out / f"{kind.name}-{number}.pdf", caption)
             copies |= copy
-        reports.append(_task_report(task, f"task-{number}", figures, origin.reference, published))
-    overview, _ = _figure(results / "figures" / "overview", out / "overview.pdf", _caption(captions, "overview"))
+        placed = by_place(figures.of_task, drawn)
+        reports.append(_task_report(task, f"task-{number}", placed, origin.reference, published))
+    study_figures = []
+    for kind in figures.of_study:
+        files, caption = results / "figures" / kind.name, caption_of(captions, kind.name)
+        study_figures.append(read_figure(files, out / f"{kind.name}.pdf", caption)[0])
     summary = pd.concat([task.summary for task in found])
     context = {
         "study": study_name,
@@ -124,7 +118,7 @@ def render_report(
         "tasks": reports,
         "parts": sorted({kind for report in reports for kind in report.tables}),
         "run_facts": _run_facts(origin, found),
-        "overview": overview,
+        "study_figures": study_figures,
         "scorecard": scorecard_table(judged),
         "scorecard_counts": counts_sentence(judged),
         "published": published_tables.published_table(published, summary, list(tasks.values())),
@@ -147,30 +141,6 @@ def render_report(
     return [*(out / name for name in texts), *copies]
 
 
-def _figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
-    """A figure, and the copy that it needs where TeX cannot hold its name in a path.
-
-    drawn: the figure's files without their ending. beside: where a copy would lie. The copies: target -> source.
-    """
-    pdf = drawn.with_name(f"{drawn.name}.pdf")
-    if not pdf.is_file():
-        raise DamagedFile(f"{pdf}: no such file; run the rule that plots it")
-    svg = inline_svg(drawn.with_name(f"{drawn.name}.svg"), prefix=f"{beside.stem}-")
-    if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
-        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
-    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
-
-
-def _captions(folder: Path) -> dict[str, str]:
-    return {path.stem: " ".join(path.read_text(encoding="utf-8").split()) for path in sorted(folder.glob("*.rst"))}
-
-
-def _caption(captions: dict[str, str], name: str) -> str:
-    if name not in captions:
-        raise EatError(f"no caption {name}.rst; captions found: {listed(captions)}")
-    return captions[name]
-
-
 def _published_notes(published: Published, found: Sequence[TaskFiles], reference: str) -> list[str]:
     """What is to be known of each source that the report shows."""
     others = [
@@ -191,7 +161,7 @@ def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence
 
 
 def _task_report(
-    task: TaskFiles, anchor: str, figures: dict[str, Figure], reference: str, published: Published
+    task: TaskFiles, anchor: str, figures: dict[str, tuple[Figure, ...]], reference: str, published: Published
 ) -> TaskReport:
     rows = task.summary
     chosen = rows[is_true(rows["chosen"]) | rows["tau"].isna()]

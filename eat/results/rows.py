@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMES = ("task", "system", "model")
 """The columns of a table of results that hold names which a study gives; `model` is a system's, or a cost model's."""
@@ -23,6 +25,8 @@ def read_rows(
     """
     table = read_table(path, required, [column for column in complete if column not in NAMES], may_be_empty)
     if Path(path).suffix != ".parquet":
+        import pandas as pd
+
         # in a CSV file nothing tells a name from a gap, a number or a truth value, so the columns are read once more
         names = pd.read_csv(
             path, usecols=lambda column: column in NAMES, dtype=str, keep_default_na=False, na_values=[""]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from eat.errors import EatError
+
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 CURVES = ("exits", "retention", "lengths", "reliability", "cost")
-FIGURES = ("frontier", "latency", "flops", "buckets", *CURVES)
-"""Of each task."""
-STUDY_FIGURES = ("overview",)
-"""Of the whole study."""
+"""Tables of the summary that figures are drawn from."""
 TABLES = ("results", "throughput", "frontier", "calibration", "paper")
 TEMPLATES = (
     "results.tex.jinja",
@@ -26,7 +25,6 @@ TEMPLATES = (
     "published.yaml",
     "claims.yaml",
 )
-CAPTIONS = (*FIGURES, *STUDY_FIGURES, "ablation")
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,19 @@ class StudyPaths:
     def curve(self, curve: str) -> Path:
         """The data behind a figure."""
         return self.results / "curves" / f"{curve}.csv"
+
+    def result(self, name: str, task: str) -> Path:
+        """The table that a name stands for, as figures name what they read.
+
+        name: that of a property (`summary`), of a method that takes a task (`timing`), or of a method with its own
+        argument (`curve:exits`). Raises `EatError` if there is none.
+        """
+        method, _, argument = name.partition(":")
+        place = getattr(self, method, None)
+        path = place(argument or task) if callable(place) else place
+        if not isinstance(path, Path) or not path.suffix:
+            raise EatError(f"no table {name!r} among the results; take a name from StudyPaths, such as summary")
+        return path
 
     def figure(self, figure: str, task: str, ending: str) -> Path:
         """A figure of a task."""

@@ -1,0 +1,84 @@
+"""Tokens alive when a prediction is made, by the length of the input (figure 5 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from eat import rounding
+from eat.figures import style
+from eat.figures.canvas import Output, at_most, canvas, legend, line_of, percent_axis, say
+from eat.figures.figure import Figure
+from eat.figures.style import Spot
+from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+def plot_lengths(
+    summary: pd.DataFrame, lengths: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
+) -> None:
+    """Draw final retention against the length of the input, at the chosen threshold of each adaptive system.
+
+    The panel below shows the number of texts in each bin of length. summary: summary.csv. lengths: curves/lengths.csv.
+    """
+    rows = rows_of(summary, task)
+    curves = of_task(lengths, task)
+    curves = curves[is_true(curves["chosen"]) & (curves["n"] > 0)]
+    looks = style.looks(rows, reference)
+    known = set(curves["system"]) & in_precision_of(rows, reference)
+    shown = [name for name, look in looks.items() if look.role == "adaptive" and name in known]
+    with style.figure_style():
+        labels = [looks[name].label for name in shown]
+        figure = canvas(style.COLUMN, 2.9 + style.legend_height(labels, style.COLUMN))
+        spots: list[Spot] = []
+        if not shown:
+            say(figure, "No system of this study is adaptive.")
+        else:
+            upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+            for order, name in enumerate(shown):
+                own = curves[curves["system"] == name].sort_values("length_mean")
+                look = looks[name]
+                size = 3.0 + 2.5 * (1 - order / len(shown))  # a line below another one remains visible at its edges
+                upper.plot(
+                    own["length_mean"],
+                    own["retention"],
+                    color=look.colour,
+                    marker=look.marker,
+                    markersize=size,
+                    linewidth=size / 3,
+                )
+                spots += _spots(upper, own, name)
+            upper.set_ylabel("Final retention (%)")
+            percent_axis(upper.yaxis)
+            upper.set_ylim(0, 1.05)
+            bins = curves[curves["system"] == shown[0]].sort_values("low")
+            lower.bar(
+                bins["low"],
+                bins["n"],
+                width=bins["high"] - bins["low"],
+                align="edge",
+                color="#BBBBBB",
+                edgecolor="white",
+            )
+            lower.set_ylabel("Texts")
+            lower.set_xlabel("Length of the input (tokens)")
+            at_most(lower.yaxis, 2, whole=True)
+            figure.align_ylabels()
+            legend(figure, [line_of(looks[name]) for name in shown], labels, style.COLUMN)
+        style.save(figure, out_pdf, out_svg, spots)
+
+
+FIGURE = Figure("lengths", plot_lengths, reads=("summary", "curve:lengths"), place="adaptive")
+
+
+def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:
+    for row in own.to_dict("records"):
+        longest = rounding.count(row["high"] - 1)
+        text = (
+            f"{system}, {rounding.count(row['low'])} to {longest} tokens: {rounding.with_percent(row['retention'])} "
+            f"alive when answered, {rounding.count(row['n'])} texts"
+        )
+        yield Spot(panel, row["length_mean"], row["retention"], text)

@@ -1,0 +1,24 @@
+"""The numbers along a logarithmic axis. They are in a module of their own because a class needs its base on import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.ticker import LogLocator
+
+
+class RoundNumbers(LogLocator):
+    """Ticks at round numbers of each power of ten, as dense as `most` of them allow."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most = most
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        """The ticks for an axis from `vmin` to `vmax`."""
+        for digits in ((1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0,)):
+            self.set_params(subs=digits)
+            ticks = list(super().tick_values(vmin, vmax))
+            if sum(vmin <= tick <= vmax for tick in ticks) <= self.most:
+                break
+        return ticks

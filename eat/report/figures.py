@@ -1,0 +1,98 @@
+"""The figures of a report: which there are, where they stand, and how the templates get them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from eat.errors import DamagedFile, EatError, listed
+from eat.report.inline import inline_svg
+from eat.report.latex import Latex
+
+PLACES = ("results", "frontier", "adaptive", "calibration", "lengths", "ablation", "cost model", "theory")
+"""Where the templates show figures of a task: a section, or for `cost model` its table in the section on theory.
+
+A place that a study leaves out, such as `ablation`, shows none. Figures of the whole study stand in `run`.
+"""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A figure that a study has: its name in file names and captions, and its place in the report."""
+
+    name: str
+    place: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The figures that a study has, in the order in which they stand in one place."""
+
+    of_task: tuple[Placed, ...]
+    of_study: tuple[Placed, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure as the templates print it."""
+
+    tex_path: Latex
+    svg: Markup
+    caption: str
+
+
+def placement(figures: Sequence[Mapping[str, str]]) -> Placement:
+    """The figures of a study, checked.
+
+    figures: `name`, `place`, and in `of` whether there is one for each `task` or one for the `study`. Raises `EatError`
+    if the templates have no such place.
+    """
+    known = {"task": PLACES, "study": ("run",)}
+    for figure in figures:
+        of, place = figure["of"], figure["place"]
+        if place not in known[of]:
+            raise EatError(
+                f"figure {figure['name']}: the report has no place {place!r} for figures of a {of}; known: "
+                f"{listed(known[of])}"
+            )
+    of_task, of_study = (
+        tuple(Placed(figure["name"], figure["place"]) for figure in figures if figure["of"] == of)
+        for of in ("task", "study")
+    )
+    return Placement(of_task, of_study)
+
+
+def by_place(figures: Sequence[Placed], drawn: Mapping[str, Figure]) -> dict[str, tuple[Figure, ...]]:
+    """Place -> its figures in order; a place without figures has an empty tuple. drawn: name -> figure."""
+    return {place: tuple(drawn[figure.name] for figure in figures if figure.place == place) for place in PLACES}
+
+
+def read_figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
+    """A figure, and the copy that it needs if TeX cannot hold its name in a path.
+
+    drawn: the figure's files without their ending. beside: where a copy would lie. The copies: target -> source.
+    Raises `DamagedFile` if the figure is missing.
+    """
+    pdf = drawn.with_name(f"{drawn.name}.pdf")
+    if not pdf.is_file():
+        raise DamagedFile(f"{pdf}: no such file; run the rule that plots it")
+    svg = inline_svg(drawn.with_name(f"{drawn.name}.svg"), prefix=f"{beside.stem}-")
+    if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
+        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
+    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
+
+
+def read_captions(folder: Path) -> dict[str, str]:
+    """Name -> caption of every file `{name}.rst` of a folder, each in one line."""
+    return {path.stem: " ".join(path.read_text(encoding="utf-8").split()) for path in sorted(folder.glob("*.rst"))}
+
+
+def caption_of(captions: Mapping[str, str], name: str) -> str:
+    """The caption of a figure. Raises `EatError` if it has none."""
+    if name not in captions:
+        raise EatError(f"no caption {name}.rst; captions found: {listed(captions)}")
+    return captions[name]
