@@ -46,3 +46,35 @@ rule finetune:
         " --spec {params.spec:q} --parent {params.parent:q} --train {input.train:q} --card {input.card:q}"
         " {params.teacher:q} --seed {wildcards.seed} --threads {threads} --checkpoints {params.checkpoints:q}"
         " --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule trace_teacher:
+    """Run a teacher once over the training texts; all its students read this."""
+    input:
+        model=model_files,
+        split=PATHS.split("{task}", "train"),
+        card=PATHS.card("{task}"),
+        sources=sources_of("workflow_scripts.trace"),
+    output:
+        train=PATHS.trace("{task}", "{system}", "{seed}", "train"),
+        shape=PATHS.trace("{task}", "{system}", "{seed}", "train").with_suffix(".json"),
+    log:
+        PATHS.log("trace_teacher", "{task}", "{system}", "seed{seed}"),
+    benchmark:
+        PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
+    params:
+        code=code_of("workflow_scripts.trace"),
+        models=model_folders,
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
+        max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.training.device,
+        folder=subpath(output.train, parent=True),
+    message:
+        "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"

@@ -1,7 +1,7 @@
 """Write `dvc.yaml` from Snakemake's own plan: a stage for each phase, with its inputs, outputs and parameters.
 
-The outputs are those the rules make; which phase reads which stands in `_phases.py`. `--check` tells whether the file
-is current.
+The outputs are those the rules make, and a phase reads what its rules read. `--check` tells whether the file is
+current.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import csv
 import io
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,10 +24,11 @@ from eat.files import write_text
 from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
 from eat.prepare.sources.reading import source_files
+from eat.study.keys import matching
 from eat.study.loading import load_study, read_mapping
 from eat.study.study import Study
 from workflow_scripts._command import run
-from workflow_scripts._phases import PHASES, keys_of, phase_of
+from workflow_scripts._phases import PHASES, phase_of
 from workflow_scripts._records import RECORDS_ARE_LOST
 from workflow_scripts._sources import ROOT
 
@@ -58,15 +60,16 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
         phase = phase_of(row["rule"])
         if phase is not None:
             outputs[phase].add(row["output_file"])
+    earlier = phases_read(["--configfile", str(config)], records_are_lost)
     stages = {}
     for name, phase in PHASES.items():
         workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *phase.files}
-        read = {path for earlier in phase.reads for path in outputs[earlier]}
+        read = {path for other in earlier[name] for path in outputs[other]}
         given = _given_files(load_study(study)) if name == "prepare" else set()
         stages[name] = {
             "cmd": f"python -m workflow_scripts.run_phase {name} --config {config}",
             "deps": sorted(workflow | phase.sources() | read | given),
-            "params": [{str(config): keys_of(study, phase.keys)}],
+            "params": [{str(config): sorted({*matching(study, phase.keys)})}],
             **_outs(sorted(outputs[name])),
         }
     return HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120, allow_unicode=True)
@@ -110,14 +113,31 @@ def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str,
     given: Snakemake's options that configure the study. records_are_lost: go on where results have no records; nothing
     then tells a stale result from a current one.
     """
+    return list(csv.DictReader(io.StringIO(_asked("--detailed-summary", given, records_are_lost)), delimiter="\t"))
+
+
+def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[str, set[str]]:
+    """Phase -> the other phases whose outputs its rules read, by Snakemake's graph of rules; arguments as `plan`."""
+    graph = _asked("--rulegraph", given, records_are_lost)
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
+    found: dict[str, set[str]] = {name: set() for name in PHASES}
+    for number, reader in re.findall(r"(\d+) -> (\d+)", graph):
+        made_by, read_by = phase_of(rules[number]), phase_of(rules[reader])
+        if made_by is not None and read_by is not None and made_by != read_by:
+            found[read_by].add(made_by)
+    return found
+
+
+def _asked(question: str, given: Sequence[str], records_are_lost: bool) -> str:
+    """What Snakemake prints of the study."""
     # results may lie in another folder than the project (`snakemake --directory`)
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]
-    command = [sys.executable, "-m", "snakemake", "--detailed-summary", *snakefile, *given]
+    command = [sys.executable, "-m", "snakemake", question, *snakefile, *given]
     environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
     done = output_of(command, "Snakemake plans", env=environment)
     if done.returncode != 0:
-        raise EatError(f"snakemake --detailed-summary failed: {' '.join(done.stderr.split()[-60:])}")
-    return list(csv.DictReader(io.StringIO(done.stdout), delimiter="\t"))
+        raise EatError(f"snakemake {question} failed: {' '.join(done.stderr.split()[-60:])}")
+    return done.stdout
 
 
 if __name__ == "__main__":
