@@ -19,7 +19,13 @@ from studies import studies
 
 from eat.errors import EatError
 from eat.model.options import Attention, Layers, Parts
-from eat.model.reducers.options import ContributionPredictor, LearnedRetention, LearnedThreshold, Reducer, TokenMerging
+from eat.model.reducers.registry import (
+    ContributionPredictor,
+    FixedRatio,
+    LearnedRetention,
+    LearnedThreshold,
+    TokenMerging,
+)
 from eat.study import keys
 from eat.study.ablation import Ablation
 from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
@@ -173,7 +179,7 @@ LEVELS: list[tuple[tuple[Any, ...], type[BaseModel]]] = [
     (("backbones", "fetched"), HubBackbone),
     (("systems", "eat"), System),
     (("systems", "student", "layers"), Layers),
-    (("systems", "eat", "reducer"), Reducer),
+    (("systems", "eat", "reducer"), FixedRatio),
     (("systems", "eat", "attention"), Attention),
     (("systems", "eat", "exits"), Exits),
     (("systems", "eat", "recipe", 1), Stage),

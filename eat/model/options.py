@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from eat.errors import listed
-from eat.model.reducers.options import AnyReducer, Reducer
+from eat.model.reducers.registry import AnyReducer, FixedRatio
 from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -57,7 +57,7 @@ class Parts(Strict):
     Without `attention` it is that of the training.
     """
 
-    reducer: AnyReducer = Reducer()
+    reducer: AnyReducer = FixedRatio()
     attention: Attention | None = None
     exits: list[Layer] = []
     precision: Precision = "float32"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from eat.errors import listed
-from eat.model.reducers.options import LEARNED
 from eat.study.recipes import SELF
 from eat.study.stock import STOCK_PREFIX
 
@@ -86,7 +85,7 @@ def _check_taken_over(study: Study, name: str, system: System) -> None:
     for key in ("backbone", "layers", "last_head"):
         if getattr(system, key) != getattr(base, key):
             raise ValueError(f"systems.{name}.{key}: differs from {system.weights_of}, whose weights it runs")
-    learned = system.reducer.kind in LEARNED
+    learned = system.reducer.learns
     if learned and (system.reducer.kind, system.reducer.after) != (base.reducer.kind, base.reducer.after):
         raise ValueError(
             f"systems.{name}.reducer: {system.reducer.kind} after {listed(system.reducer.after)}, which learns; "

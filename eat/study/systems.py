@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eat.errors import listed
 from eat.model.options import Attention, LastHead, Layers, Precision
-from eat.model.reducers.options import LEARNED, AnyReducer, Reducer
+from eat.model.reducers.registry import REDUCERS, AnyReducer, FixedRatio
 from eat.study.calibration import CalibrationMode
 from eat.study.exits import Exits
 from eat.study.recipes import Stage
@@ -39,7 +39,7 @@ class System(Strict):
     )
     backbone: Name
     layers: Layers = Layers()
-    reducer: AnyReducer = Reducer()
+    reducer: AnyReducer = FixedRatio()
     attention: Attention = Attention()
     exits: Exits = Exits()
     last_head: LastHead = Field(
@@ -85,13 +85,14 @@ class System(Strict):
     @model_validator(mode="after")
     def _stages_fit_the_reducer(self) -> Self:
         for index, stage in enumerate(self.recipe):
-            kind = self.reducer.kind
-            if stage.removal == "soft" and kind not in LEARNED:
-                raise ValueError(f"recipe.{index}.removal: soft with the reducer {kind}; {listed(LEARNED)} learn")
+            kind, learns = self.reducer.kind, self.reducer.learns
+            if stage.removal == "soft" and not learns:
+                learned = listed(name for name, options in REDUCERS.items() if options.learns)
+                raise ValueError(f"recipe.{index}.removal: soft with the reducer {kind}; {learned} learn")
             if stage.reducer_learning_rate is not None and stage.removal == "hard":
                 raise ValueError(
                     f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"
                 )
-            if stage.anneal is not None and kind in LEARNED:
+            if stage.anneal is not None and learns:
                 raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio to raise; leave it out")
         return self

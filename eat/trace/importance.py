@@ -135,7 +135,7 @@ def scoring_systems(study: Study) -> list[str]:
     """
     found: dict[str, str] = {}
     for name, row in sorted(study.systems.items(), key=lambda item: item[1].weights_of is not None):
-        if row.reducer.kind not in ("none", "merging"):
+        if row.reducer.kind != "none" and row.reducer.scores:
             score = (study.models_of(name), row.reducer.model_dump(), row.attention.model_dump())
             found.setdefault(repr(score), name)
     return list(found.values())

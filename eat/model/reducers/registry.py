@@ -1,45 +1,197 @@
-"""The token reducers by name. A token reducer decides which tokens a layer passes on.
+"""The token reducers by kind: the options of each, as a configuration gives them, and the class that implements it.
 
-A reducer declares its *place* in the layer and what it *needs*, and answers with the tokens to keep, or with merged
-ones. The encoder removes the others physically: they are indexed away, not masked. A reducer that learns weakens tokens
-while it does so, in a stage with `removal: soft`. Each kind is a module of this package, an entry of `REDUCERS`, and a
-class of options in `options.py`.
+A token reducer decides which tokens a layer passes on. It declares its *place* in the layer and what it *needs*, and
+answers with the tokens to keep, or with merged ones. The encoder removes the others physically: they are indexed away,
+not masked. A reducer that learns weakens tokens while it does so, in a stage with `removal: soft`. A configuration is
+read without PyTorch, so the class of a reducer is imported when a model is built.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, model_validator
 
 from eat.errors import EatError, listed
-from eat.model.reducers.base import UNKNOWN, Dimensions, Reducer
-from eat.model.reducers.merging import MergingReducer
-from eat.model.reducers.predictor import PredictorReducer
-from eat.model.reducers.ratio import NormReducer, RandomReducer, ReceivedReducer
-from eat.model.reducers.retention import RetentionReducer
-from eat.model.reducers.threshold import ThresholdReducer
+from eat.validation import Distinct, Layer, NonNegative, Positive, Strict
 
-REDUCERS: Mapping[str, type[Reducer]] = {
-    "none": Reducer,
-    "norm": NormReducer,
-    "received": ReceivedReducer,
-    "random": RandomReducer,
-    "threshold": ThresholdReducer,
-    "retention": RetentionReducer,
-    "predictor": PredictorReducer,
-    "merging": MergingReducer,
+if TYPE_CHECKING:
+    from eat.model.reducers.base import Dimensions, Reducer
+
+Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens that are never removed.")]
+
+
+def _with_cls(protect: list[str]) -> list[str]:
+    """Refuse a reducer that may leave a text without any token."""
+    if "cls" not in protect:
+        raise ValueError(f"{protect} lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]")
+    return protect
+
+
+ProtectedWithCls = Annotated[Protected, AfterValidator(_with_cls)]
+
+
+ReducerLayers = Annotated[Distinct[Layer], Field(min_length=1, description="The layers it works in, or after.")]
+
+
+class ReducerOptions(Strict):
+    """What every reducer has.
+
+    learns: whether it has parameters, which a stage with `removal: soft` learns. scores: whether it scores tokens by
+    importance, which can be compared with saliency.
+    """
+
+    learns: ClassVar[bool] = False
+    scores: ClassVar[bool] = True
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """The class of a kind; its constructor takes the options but `kind`, and `dimensions`."""
+        raise NotImplementedError
+
+
+class FixedRatio(ReducerOptions):
+    """Removes a fixed part of the tokens after some layers, those of the lowest importance."""
+
+    kind: Literal["none", "norm", "received", "random"] = Field(
+        "none",
+        description="Importance of a token: the L2 norm of its hidden state (EAT), the attention it receives, or a "
+        "random number (a control).",
+    )
+    after: Distinct[Layer] = Field(default=[], description="The layers after which tokens are removed.")
+    ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
+    )
+    protect: Protected = ["cls"]
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if (self.kind == "none") != (not self.after):
+            raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to any kind but none")
+        return self
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.base import Reducer
+        from eat.model.reducers.ratio import NormReducer, RandomReducer, ReceivedReducer
+
+        kinds = {"none": Reducer, "norm": NormReducer, "received": ReceivedReducer, "random": RandomReducer}
+        return kinds[kind]
+
+
+class LearnedThreshold(ReducerOptions):
+    """LTP: in each layer a token goes where the attention it receives is below a learned threshold."""
+
+    learns: ClassVar[bool] = True
+
+    kind: Literal["threshold"]
+    after: ReducerLayers
+    final: NonNegative = Field(0.01, description="The threshold of layer l, from 0, begins at final l / L.")
+    temperature: Positive = Field(1e-3, description="T of the soft mask, sigmoid((score - threshold) / T).")
+    penalty: NonNegative = Field(0.05, description="lambda: weight of the mean of the soft mask, summed over layers.")
+    score: Literal["padded128", "mean"] = Field(
+        "padded128",
+        description="padded128: attention received, over 128 as in the public code, so that a threshold means the same "
+        "at every length; mean: over the queries, as printed.",
+    )
+    protect: ProtectedWithCls = ["cls"]
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.threshold import ThresholdReducer
+
+        return ThresholdReducer
+
+
+class LearnedRetention(ReducerOptions):
+    """PoWER-BERT: in each layer a learned number of tokens stays, those that others attend to most."""
+
+    learns: ClassVar[bool] = True
+
+    kind: Literal["retention"]
+    after: ReducerLayers
+    longest: int = Field(128, ge=2, description="N: the places for which a weight is learned; later ones share one.")
+    penalty: NonNegative = Field(1e-3, description="Weight of l x the sum of layer l's weights.")
+    protect: ProtectedWithCls = ["cls"]
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.retention import RetentionReducer
+
+        return RetentionReducer
+
+
+class ContributionPredictor(ReducerOptions):
+    """AdapLeR: before each layer a small network predicts what a token contributes; below eta / t it goes."""
+
+    learns: ClassVar[bool] = True
+
+    kind: Literal["predictor"]
+    after: ReducerLayers
+    size: int = Field(32, ge=1, description="Width of the predictors.")
+    eta: Annotated[float, Field(ge=0.01, le=1.0)] = Field(0.25, description="eta of every layer, where it begins.")
+    saliency_weight: NonNegative = Field(0.005, description="gamma: weight of the divergence from the saliency.")
+    penalty: NonNegative = Field(0.0005, description="phi: weight of the number of tokens, summed over layers.")
+    sharpness: Positive = Field(10.0, description="Sharpness of the soft removal in the first epoch.")
+    growth: Positive = Field(10.0, description="By how much it is multiplied each epoch.")
+    softness: Positive = Field(0.1, description="b of the soft removal.")
+    protect: ProtectedWithCls = ["cls"]
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.predictor import PredictorReducer
+
+        return PredictorReducer
+
+
+class TokenMerging(ReducerOptions):
+    """ToMe: in some layers the tokens that are most alike are merged, weighted by how many they stand for."""
+
+    scores: ClassVar[bool] = False
+
+    kind: Literal["merging"]
+    after: ReducerLayers
+    ratio: Annotated[float, Field(gt=0.0, le=0.5, allow_inf_nan=False)] = Field(
+        0.3, description="p: the part of the unprotected tokens that join another each time; at most a half."
+    )
+    protect: Protected = ["cls", "sep"]
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.merging import MergingReducer
+
+        return MergingReducer
+
+
+AnyReducer = Annotated[
+    FixedRatio | LearnedThreshold | LearnedRetention | ContributionPredictor | TokenMerging,
+    Field(discriminator="kind"),
+]
+
+REDUCERS: Mapping[str, type[ReducerOptions]] = {
+    kind: options
+    for options in get_args(get_args(AnyReducer)[0])
+    for kind in get_args(options.model_fields["kind"].annotation)
 }
-"""The reducers by their name in the configuration."""
+"""Kind -> options."""
 
 
-def build_reducer(options: Mapping[str, Any], dimensions: Dimensions = UNKNOWN) -> Reducer:
+def build_reducer(options: Mapping[str, Any], dimensions: Dimensions | None = None) -> Reducer:
     """A reducer from its row in the configuration (`kind` and its options), for a model of these dimensions.
 
-    Raises `EatError` where there is no such kind.
+    dimensions: may be left out for a reducer that has no parameters. Raises `EatError` if there is no such kind.
     """
-    if options.get("kind") not in REDUCERS:
+    from eat.model.reducers.base import UNKNOWN
+
+    kind = str(options.get("kind"))
+    if kind not in REDUCERS:
         raise EatError(f"reducer: found the kind {options.get('kind')!r}; allowed: {listed(REDUCERS)}")
-    rest = {key: value for key, value in options.items() if key != "kind"}
-    if options["kind"] == "none":  # a row may leave the options of another kind behind
-        rest = {}
-    return REDUCERS[options["kind"]](**rest, dimensions=dimensions)
+    # a row without a reducer may leave the options of another kind behind
+    given = {key: value for key, value in options.items() if key != "kind" and kind != "none"}
+    return REDUCERS[kind].implementation(kind)(**given, dimensions=dimensions or UNKNOWN)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eat.model.options import Attention, Heads, LastHead, Layers
-from eat.model.reducers.options import AnyReducer
+from eat.model.reducers.registry import AnyReducer
 from eat.study.recipes import Stage
 from eat.study.specs.spec import Spec
 from eat.study.training import Optimization
