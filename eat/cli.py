@@ -72,17 +72,17 @@ def _measured(given: argparse.Namespace) -> Findings:
         from eat.bench.engine import bench_engine
         from eat.bench.engine_options import EngineOptions
 
-        return bench_engine(_taken(EngineOptions, given))
+        return bench_engine(_options_from(EngineOptions, given))
     if given.bench == "growth":
         from eat.bench.growth import GrowthOptions, bench_growth
 
-        return bench_growth(_taken(GrowthOptions, given))
+        return bench_growth(_options_from(GrowthOptions, given))
     from eat.bench.training import TrainingOptions, bench_training
 
-    return bench_training(_taken(TrainingOptions, given))
+    return bench_training(_options_from(TrainingOptions, given))
 
 
-def _taken(options: type[Options], given: argparse.Namespace) -> Options:
+def _options_from(options: type[Options], given: argparse.Namespace) -> Options:
     """The options of a measurement from the arguments of the same names; what has no argument keeps its default."""
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     return options(**{name: value for name, value in vars(given).items() if name in names})
@@ -103,7 +103,7 @@ def _gpu(options: argparse.Namespace, began: float) -> None:
     if options.dry_run:
         run_check(dry_run(options.out, options.bundle), began)
     else:
-        run_check(_taken(CheckOptions, options), began)
+        run_check(_options_from(CheckOptions, options), began)
 
 
 # --- diff ---------------------------------------------------------------------------------------------------------

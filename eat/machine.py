@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+
+from eat.processor import cpu_name, processor_name
 
 if TYPE_CHECKING:
     import torch
@@ -92,24 +93,6 @@ def driver_version() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.split("\n", maxsplit=1)[0].strip() or None
-
-
-def processor_name(device: torch.device | str = "cpu") -> str:
-    """What computes on a device, by the name its maker gave it."""
-    if not str(device).startswith("cuda"):
-        return cpu_name()
-    import torch
-
-    return torch.cuda.get_device_name(device)
-
-
-def cpu_name() -> str:
-    """The processor's model name, or `unknown`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -105,3 +109,135 @@ def test_the_caption_of_a_figure_is_its_own(with_figure: Copy) -> None:
     finally:
         caption.write_text(text, encoding="utf-8")
     assert drawn(plan) == {"depth_rotten_tomatoes"}
+
+
+# --- exit rules, reducers, engines, phases ------------------------------------------------------------------------
+
+
+def followed(title: str, folder: Path, places: dict[str, tuple[str, str]]) -> Copy:
+    """A copy in which a recipe was followed: new files are written; in others text goes before a mark.
+
+    places: file -> the mark before which the recipe's text stands, and what is put in the place of the mark itself.
+    """
+    copy = copy_project(folder / FOLDER)
+    for path, text in recipe(title).items():
+        file = copy.folder / path
+        if path in places:
+            mark, instead = places[path]
+            before, last, after = file.read_text(encoding="utf-8").partition(mark)
+            assert last, (path, mark)
+            file.write_text(before + text + instead + after, encoding="utf-8")
+        else:
+            assert not file.exists(), path
+            file.write_text(text, encoding="utf-8")
+    return copy
+
+
+def printed(copy: Copy, code: str) -> str:
+    """What a program prints in the copy."""
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run(program, cwd=copy.folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_an_added_rule_is_found_by_its_name_everywhere(tmp_path: Path) -> None:
+    rules = "eat/model/exit_rules.py"
+    assert recipe("Add an exit rule").keys() == {rules}
+    mark = "RULES: Mapping[str, ExitRule] = {rule.name: rule for rule in (Confidence(), Entropy(), Agreement())}"
+    instead = "\n\n" + mark.replace("Agreement()", "Agreement(), Gap()")
+    copy = followed("Add an exit rule", tmp_path, {rules: (mark, instead)})
+    found = printed(
+        copy,
+        """
+        import json, tiny, torch
+        from eat.model.exit_policy import ExitPolicy
+        from eat.study.loading import load_study, read_mapping
+        from eat.study.schema import schema_text
+        policy = ExitPolicy.of({"rule": ["gap"], "tau": 0.5}, [2, 4])
+        probabilities = torch.tensor([[0.8, 0.2], [0.7, 0.3]])
+        study = read_mapping("config/tiny.yaml")
+        study["systems"]["eat-6"]["exits"] |= {"rule": ["gap"], "tau": [0.5]}
+        model = tiny.model(exits=[2])
+        model.set_operating_point(["gap"], 1e-6)
+        print(json.dumps([
+            policy.fires({2: probabilities}).tolist(),
+            [round(value, 3) for value in policy.margin(probabilities).tolist()],
+            load_study(study).systems["eat-6"].exits.rule,
+            '"gap"' in schema_text(),
+            model.run(tiny.batch([7, 9])).depth,
+        ]))
+        """,
+    )
+    assert json.loads(found) == [[True, False], [0.1, 0.1], ["gap"], True, [2, 2]]
+
+
+def test_an_added_reducer_runs_and_an_edit_of_it_trains_again(tmp_path: Path) -> None:
+    registry = "eat/model/reducers/registry.py"
+    assert recipe("Add a reducer").keys() == {"eat/model/reducers/first.py", registry}
+    copy = followed("Add a reducer", tmp_path, {registry: ("AnyReducer = Annotated[", "\n\nAnyReducer = Annotated[")})
+    file = copy.folder / registry
+    file.write_text(file.read_text().replace("| TokenMerging,", "| TokenMerging | FirstTokens,"), encoding="utf-8")
+    found = printed(
+        copy,
+        """
+        import json, tiny
+        from eat.study.loading import load_study, read_mapping
+        from workflow_scripts._sources import sources_of
+        study = read_mapping("config/tiny.yaml")
+        study["systems"]["eat-6"]["reducer"] = {"kind": "first", "after": [2]}
+        options = load_study(study).systems["eat-6"].reducer.plain()
+        model = tiny.model(reducer=options)
+        work = model.encoder(tiny.batch([11])).work
+        # ceil(0.7 x 10) of the 10 tokens beside [CLS] stay
+        part = "eat/model/reducers/first.py"
+        commands = [part in sources_of(f"workflow_scripts.{name}") for name in ("finetune", "trace", "prepare_text")]
+        print(json.dumps([options["ratio"], [layer.fed[0] for layer in work], commands]))
+        """,
+    )
+    assert json.loads(found) == [0.3, [11, 11, 8, 8], [True, True, False]]
+
+
+def test_an_added_engine_traces_and_is_timed(tmp_path: Path) -> None:
+    registry = "eat/engines/registry.py"
+    assert recipe("Add an engine").keys() == {"eat/engines/echo.py", registry}
+    mark = '    raise EatError(f"engine'
+    copy = followed("Add an engine", tmp_path, {registry: (mark, mark)})
+    options = copy.folder / "eat" / "model" / "options.py"
+    options.write_text(options.read_text().replace('Literal["torch"]', 'Literal["torch", "echo"]'), encoding="utf-8")
+    found = printed(
+        copy,
+        """
+        import json, tempfile, pathlib, tiny
+        from eat.model.options import Attention, Parts
+        from eat.trace.recording import record_trace
+        folder = pathlib.Path(tempfile.mkdtemp())
+        tiny.model().save_pretrained(folder / "model")
+        tiny.save_tokenizer(folder / "model")
+        tiny.split(folder / "dev.parquet", rows=8)
+        traces = [
+            record_trace([folder / "model"], Parts(attention=Attention(), engine=name), folder / "dev.parquet",
+                         tiny.UNNAMED, 32, "tiny")
+            for name in ("torch", "echo")
+        ]
+        print(json.dumps(bool((traces[0].logits[4] == traces[1].logits[4]).all())))
+        """,
+    )
+    assert json.loads(found) is True
+
+
+def test_an_added_phase_is_planned_and_becomes_a_stage(tmp_path: Path) -> None:
+    steps = {"rules/counting.smk", "Snakefile", "workflow_scripts/counting.py", "workflow_scripts/_phases.py"}
+    assert recipe("Add a phase").keys() == steps
+    places = {
+        "Snakefile": ('include: "rules/record.smk"', 'include: "rules/record.smk"'),
+        "workflow_scripts/_phases.py": ('        Phase("record"', '        Phase("record"'),
+    }
+    copy = followed("Add a phase", tmp_path, places)
+    target = "results/tiny/counting/rotten_tomatoes.json"
+    done = copy.snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml", "--", target)
+    assert done.returncode == 0, done.stderr
+    assert "rule count_calls:" in done.stdout
+    found = printed(copy, "from workflow_scripts._phases import PHASES; print(PHASES['counting'].rules)")
+    assert found == "('count_calls',)"

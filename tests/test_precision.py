@@ -20,10 +20,10 @@ from eat.engines.precision import PRECISIONS, Int8Linear, prepare, prepare_stock
 from eat.engines.probe import slowdown
 from eat.engines.setting import training_fault
 from eat.errors import EatError
-from eat.machine import cpu_name
 from eat.model.encoder import ACTIVATIONS, EncoderLayer
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.processor import cpu_name
 
 LENGTHS = [17, 3, 24, 1, 9, 12]
 PARTS: dict[str, Any] = {

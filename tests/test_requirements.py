@@ -14,7 +14,7 @@ from project_copy import FOLDER, ROOT, SNAKEMAKE, copy_project
 
 from eat.engines.requirements import require_machine
 from eat.errors import EatError
-from eat.machine import cpu_name
+from eat.processor import cpu_name
 from workflow_scripts import check_machine, check_study
 
 SLOW = "takes 7 times as long as float32"

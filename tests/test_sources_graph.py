@@ -188,22 +188,23 @@ def test_a_command_has_itself_and_what_all_share(command: str) -> None:
 
 
 NOT_OF_MODELS = (
-    "study/study",
-    "study/timing",
-    "study/paths",
-    "prepare/",
-    "calibrate/",
-    "timing/",
-    "summarize/",
-    "figures/",
-    "report/",
+    *("machine", "statistics", "rounding", "results/flops", "results/replay", "study/study", "study/timing"),
+    *("study/exits", "study/loading", "prepare/", "calibrate/", "timing/", "summarize/", "figures/", "report/"),
 )
-NOT_OF_CALIBRATION = ("model/encoder", "model/hugging_face", "study/study", "finetune/", "timing/")
+"""An edit of the clock, of the count of FLOPs, of F1, of a threshold's checks or of a figure's style trains nothing."""
+NOT_OF_TEXT = ("statistics", "results/", "engines/", "study/study", "study/systems", "figures/", "model/encoder")
+NOT_OF_CALIBRATION = ("model/encoder", "model/hugging_face", "study/study", "finetune/", "timing/", "engines/")
 
 
 @pytest.mark.parametrize(
     ("command", "needless"),
-    [("finetune", NOT_OF_MODELS), ("trace", NOT_OF_MODELS), ("calibrate", NOT_OF_CALIBRATION)],
+    [
+        ("finetune", NOT_OF_MODELS),
+        ("trace", NOT_OF_MODELS),
+        ("prepare_text", NOT_OF_TEXT),
+        ("prepare_backbone", NOT_OF_TEXT),
+        ("calibrate", NOT_OF_CALIBRATION),
+    ],
 )
 def test_a_command_does_not_depend_on_what_it_does_not_need(command: str, needless: tuple[str, ...]) -> None:
     """An edit of the configuration's models, of the clock or of the report must not train anything again."""

@@ -27,9 +27,9 @@ from eat import progress
 from eat.engines.engine import Run
 from eat.errors import EatError
 from eat.files import write_json
-from eat.machine import cpu_name
 from eat.model.exit_policy import ExitPolicy
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer
+from eat.processor import cpu_name
 from eat.progress import Progress
 from eat.results.trace import Trace
 from eat.study.study import Study

@@ -35,9 +35,9 @@ from eat.finetune.resuming import newest_checkpoint
 from eat.finetune.schedules import annealing
 from eat.finetune.stage import StageInputs, train_stage
 from eat.finetune.trainer import StageTrainer
-from eat.machine import cpu_name
 from eat.model.hugging_face import load_model
 from eat.model.weights import read_checkpoint
+from eat.processor import cpu_name
 from eat.study.recipes import Annealing, Distillation
 from eat.study.study import Study
 from eat.trace.recording import record_trace

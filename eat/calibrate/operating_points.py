@@ -1,7 +1,7 @@
 """Every threshold's accuracy, depth, retention and FLOPs, from the trace alone.
 
-A trace knows what each exit would have said to each text. `replay` lets the texts leave where a threshold would have
-let them, by the rule that the engine itself uses, and no model runs again: a new list of thresholds trains nothing.
+A trace knows what each exit would have said to each text. `replay` lets a text exit where the rule of the
+engine would have fired, and no model runs again: a new list of thresholds trains nothing.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     pass
 
 NEVER = 1.0
-"""The threshold at which nobody leaves early: its risk is 0, so any promise is kept."""
+"""The threshold at which no text exits early: its risk is 0, so any promise is kept."""
 
 
 def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from eat.machine import processor_name
+from eat.processor import processor_name
 
 SLOWEST = 2.0
 """How many times as long as in float32 a product may take."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, say, upright_ratio_axis
+from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, upright_ratio_axis, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
@@ -50,7 +50,7 @@ def plot_buckets(
         figure = canvas(width, 2.5 + style.legend_height(labels, width))
         spots: list[Spot] = []
         if not kinds:
-            say(figure, "No system of this study removes tokens or leaves early.")
+            write_note(figure, "No system of this study removes tokens or leaves early.")
         else:
             panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
             for panel, kind in zip(panels, kinds, strict=True):

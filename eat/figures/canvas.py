@@ -33,7 +33,7 @@ def canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def say(figure: Figure, sentence: str) -> None:
+def write_note(figure: Figure, sentence: str) -> None:
     """Write a sentence in the middle of a figure that has nothing to draw."""
     figure.text(0.5, 0.5, sentence, ha="center", va="center")
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of, say
+from eat.figures.canvas import (
+    Output,
+    at_threshold,
+    both_ratio_axes,
+    canvas,
+    entry,
+    legend,
+    line_of,
+    points_of,
+    write_note,
+)
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.columns import COST_MODELS
@@ -36,7 +46,7 @@ def plot_cost(
     with style.figure_style():
         if points.empty:
             figure = canvas(style.COLUMN, 1.2)
-            say(figure, "Too few lengths to fit a cost to.")
+            write_note(figure, "Too few lengths to fit a cost to.")
             style.save(figure, out_pdf, out_svg, [])
             return
         figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, say, wrapped
+from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, wrapped, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
@@ -36,7 +36,7 @@ def plot_exits(
     with style.figure_style():
         if not shown:
             figure = canvas(style.COLUMN, 1.0)
-            say(figure, "No system of this study has an early exit.")
+            write_note(figure, "No system of this study has an early exit.")
             style.save(figure, out_pdf, out_svg)
             return
         groups = [(name, _thresholds(curves[curves["system"] == name])) for name in shown]

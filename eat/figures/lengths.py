@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, canvas, legend, line_of, percent_axis, say
+from eat.figures.canvas import Output, at_most, canvas, legend, line_of, percent_axis, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_precision_of, is_true, of_task, rows_of
@@ -35,7 +35,7 @@ def plot_lengths(
         figure = canvas(style.COLUMN, 2.9 + style.legend_height(labels, style.COLUMN))
         spots: list[Spot] = []
         if not shown:
-            say(figure, "No system of this study is adaptive.")
+            write_note(figure, "No system of this study is adaptive.")
         else:
             upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
             for order, name in enumerate(shown):

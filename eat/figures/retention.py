@@ -10,7 +10,7 @@ import numpy as np
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, say, wrapped
+from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, wrapped, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import chosen_thresholds, in_precision_of, of_task, rows_of
@@ -41,7 +41,7 @@ def plot_retention(
         lines = -(-len(shown) // columns)
         figure = canvas(width, 0.55 + 1.75 * max(1, lines))
         if not shown:
-            say(figure, "No system of this study removes tokens.")
+            write_note(figure, "No system of this study removes tokens.")
         panels: list[Axes] = []
         if shown:
             panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel())

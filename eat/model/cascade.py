@@ -49,7 +49,7 @@ class CascadeEncoder(nn.Module):
     def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """Ask the members in turn.
 
-        Without a policy all texts go through all of them. With one, each leaves after the first whose answer the rule
+        Without a policy all texts go through all of them. With one, each exits after the first whose answer the rule
         accepts.
         """
         last = self.exits[-1]
@@ -66,12 +66,12 @@ class CascadeEncoder(nn.Module):
                 answers.append((rows, found.logits))
             elif policy is not None:
                 seen[end] = policy.probabilities(end, found.logits)
-                leaves = policy.fires(seen).tolist()
-                gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
-                stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
+                fires = policy.fires(seen).tolist()
+                gone = [row for row, fired in enumerate(fires) if fired]
+                stays = [row for row, fired in enumerate(fires) if not fired]
                 if gone:
                     answers.append(([rows[row] for row in gone], found.logits[gone]))
-                    output.leave(answers[-1][0], end)
+                    output.record_exit(answers[-1][0], end)
                 if not stays:
                     break
                 batch, rows = _rows_of(batch, stays), [rows[row] for row in stays]

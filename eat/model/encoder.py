@@ -1,7 +1,7 @@
 """The packed encoder: the one forward pass that training, tracing and timing share.
 
 A BERT-like encoder (post-layer-norm) over packed rows: hidden states are (n, d) with the rows' lengths beside them.
-Removing a token is an index, leaving early is dropping a row; nothing that is removed is computed again. One batch goes
+Removing a token is an index, exiting early drops a row; nothing that is removed is computed again. One batch goes
 
     embeddings -> for each layer: attention -> feed-forward -> exit head -> removal of tokens
 
@@ -100,7 +100,7 @@ class State:
         self.layout = layout
 
     def keep_rows(self, stays: list[int]) -> None:
-        """Go on with these rows alone, counted among the live ones: the others have left."""
+        """Go on with these rows alone, counted among the live ones: the others have exited."""
         layout, tokens = self.layout.keep_rows(stays)
         self.keep(tokens, layout)
         self.rows = [self.rows[row] for row in stays]
@@ -111,8 +111,8 @@ class Work:
     """What one forward pass really did in a layer.
 
     rows: the caller's numbers of the rows that ran it. attended, fed: tokens of each of them that entered attention,
-    and the feed-forward part. alive: tokens passed on of each row that did not leave here. margin: the reducer's, of
-    the rows it saw, where it removed tokens here and nobody may leave.
+    and the feed-forward part. alive: tokens passed on of each row that did not exit here. margin: the reducer's, of
+    the rows it saw, if it removed tokens here and no row may exit.
     """
 
     rows: list[int]
@@ -127,7 +127,7 @@ class EncoderOutput:
     """What a forward pass found.
 
     logits: the answer of each row, from the exit it took (B, C). exits: layer -> logits (B, C) of every head, only
-    where nobody may leave. depth: layers executed for each row. work: a record a layer, in order. loss: what the
+    if no row may exit. depth: layers executed for each row. work: a record a layer, in order. loss: what the
     reducers add to the training loss.
     """
 
@@ -137,8 +137,8 @@ class EncoderOutput:
     work: list[Work] = field(default_factory=list)
     loss: Tensor | None = None
 
-    def leave(self, rows: list[int], depth: int) -> None:
-        """Record that these rows left after layer `depth`."""
+    def record_exit(self, rows: list[int], depth: int) -> None:
+        """Record that these rows exited after layer `depth`."""
         for row in rows:
             self.depth[row] = depth
 
@@ -245,11 +245,11 @@ class PackedEncoder(nn.Module):
     def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """Run the batch through the layers.
 
-        Without a policy nobody leaves and every head is evaluated (training, tracing). With one, each row leaves at
-        the first exit whose rule holds, and a head is evaluated only where the policy may use it.
+        Without a policy no row exits early and every head is evaluated (training, tracing). With one, each row exits
+        at the first head whose rule holds, and a head is evaluated only if the policy may use it.
         """
         last = len(self.layers)
-        leaving = policy is not None and policy.may_exit
+        may_exit = policy is not None and policy.may_exit
         output = EncoderOutput(logits=torch.empty(0), depth=[last] * batch.layout.rows)
         answers: list[tuple[list[int], Tensor]] = []
         seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
@@ -257,7 +257,7 @@ class PackedEncoder(nn.Module):
         heads = {int(depth): head for depth, head in self.exit_heads.items()}
         for depth, layer in enumerate(self.layers, start=1):
             self._run_layer(layer, depth, state, output)
-            if depth in heads and (policy is None or leaving or depth == last):
+            if depth in heads and (policy is None or may_exit or depth == last):
                 logits = heads[depth](state.hidden, state.layout)
                 if policy is None:
                     output.exits[depth] = in_order([(state.rows, logits)])
@@ -265,16 +265,16 @@ class PackedEncoder(nn.Module):
                     answers.append((state.rows, logits))
                 elif policy is not None:
                     seen[depth] = policy.probabilities(depth, logits)
-                    leaves = policy.fires(seen).tolist()  # the one wait for the device at this exit
-                    if all(leaves):
+                    fires = policy.fires(seen).tolist()  # the one wait for the device at this exit
+                    if all(fires):
                         answers.append((state.rows, logits))
-                        output.leave(state.rows, depth)
+                        output.record_exit(state.rows, depth)
                         break
-                    if any(leaves):
-                        gone = [row for row, leaves_now in enumerate(leaves) if leaves_now]
-                        stays = [row for row, leaves_now in enumerate(leaves) if not leaves_now]
+                    if any(fires):
+                        gone = [row for row, fired in enumerate(fires) if fired]
+                        stays = [row for row, fired in enumerate(fires) if not fired]
                         answers.append(([state.rows[row] for row in gone], logits[gone]))
-                        output.leave(answers[-1][0], depth)
+                        output.record_exit(answers[-1][0], depth)
                         state.keep_rows(stays)
                         seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
             if depth < last:

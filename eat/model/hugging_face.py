@@ -1,7 +1,7 @@
 """The packed encoder as a Hugging Face model: save, load, `AutoModel`, `pipeline("text-classification")`.
 
 `EatForSequenceClassification` takes padded batches as every tokenizer makes them, packs them, and runs the one forward
-pass of `eat.model.encoder`. Its operating point, the rule and threshold by which it leaves early, is part of its
+pass of `eat.model.encoder`. Its operating point, the rule and threshold by which texts exit early, is part of its
 configuration and can be changed at any time with `set_operating_point`.
 """
 
@@ -41,7 +41,7 @@ class EatOutput(ModelOutput):  # type: ignore[misc]
 
 
 class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
-    """A text classifier that removes tokens and leaves early."""
+    """A text classifier that removes tokens and exits early."""
 
     config_class = EatConfig
     base_model_prefix = "encoder"
@@ -101,7 +101,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         temperatures: Mapping[int, float] | None = None,
         patience: int = 1,
     ) -> None:
-        """Choose when the model leaves early; saved with it. An empty rule runs every text through all layers.
+        """Choose when texts exit early; saved with the model. An empty rule runs every text through all layers.
 
         rule: names out of `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], where a rule
         has one. temperatures: layer -> temperature of its head; 1 where none is given. patience: of the rule
@@ -134,7 +134,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     ) -> EatOutput | tuple[Tensor, ...]:
         """Classify a padded batch: ids, mask (1 where a token is) and segments, int64 (B, T); labels int64 (B,).
 
-        In evaluation mode texts leave at the model's operating point. num_items_in_batch: the labels by whose number
+        In evaluation mode texts exit at the model's operating point. num_items_in_batch: the labels by whose number
         the loss is divided, where a batch is a part of a step's; by default those of this batch. return_dict: False
         gives a tuple. Raises `EatError` for what a stock model would take and this one does not, such as
         `inputs_embeds`, and for labels that are not one class a text.

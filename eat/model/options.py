@@ -12,6 +12,8 @@ from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 LastHead = Literal["bert", "distilbert", "linear"]
+EngineName = Literal["torch"]
+"""The engines of `eat.engines` that a system can name."""
 
 
 class Layers(Strict):
@@ -52,7 +54,7 @@ class Heads(Strict):
 
 
 class Parts(Strict):
-    """How the weights of a system are run: its reducer, its attention, the layers with an exit, and the precision.
+    """How the weights of a system are run: its reducer, its attention, the layers with an exit, precision, engine.
 
     Without `attention` it is that of the training.
     """
@@ -61,3 +63,4 @@ class Parts(Strict):
     attention: Attention | None = None
     exits: list[Layer] = []
     precision: Precision = "float32"
+    engine: EngineName = "torch"

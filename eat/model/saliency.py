@@ -22,7 +22,7 @@ from eat.progress import Progress
 def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Tensor) -> Tensor:
     """The saliency of each token of a batch, float32 (n,); that of a text's tokens sums to 1.
 
-    model: in evaluation mode. labels: int64 (B,), in the caller's order. Nobody leaves early; what a reducer removes is
+    model: in evaluation mode. labels: int64 (B,), in the caller's order. No text exits early; what a reducer removes is
     worth what it was before.
     """
     embedded: list[Tensor] = []

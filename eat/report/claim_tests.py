@@ -59,7 +59,7 @@ class Speed(Entry):
         """Judge by the interval of the paired speed-up and by the noise floor of the clock."""
         row = seen.chosen(self.model)
         verdict = speed_verdict(row["speedup_low"], row["speedup_high"], seen.noise)
-        reason = _compared(_at(row), verdict, "the stock dense model")
+        reason = _compared(_point_name(row), verdict, "the stock dense model")
         return Finding(_ratio(row), _as_expected(verdict, self.expect), reason)
 
 
@@ -76,7 +76,9 @@ class SpeedAgainst(Entry):
         own, other = seen.chosen(self.model), seen.chosen(self.other)
         verdict = _FASTER[_compared_speed(own, other)]
         ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
-        return Finding(ours, _as_expected(verdict, self.expect), _compared(_at(own), verdict, _at(other)))
+        return Finding(
+            ours, _as_expected(verdict, self.expect), _compared(_point_name(own), verdict, _point_name(other))
+        )
 
 
 class AccuracyAgainst(Entry):
@@ -103,10 +105,10 @@ class AccuracyAgainst(Entry):
         verdict = accuracy_verdict(difference, low, high, int(own["seeds"]), int(own["n"]))
         ours = f"{rounding.points(difference)} points {rounding.interval(low, high, rounding.points)}"
         if verdict not in ("higher", "lower"):
-            reason = f"{_texts(own)} show no difference between {_at(own)} and {_at(other)}."
+            reason = f"{_texts(own)} show no difference between {_point_name(own)} and {_point_name(other)}."
             return Finding(ours, None, reason)
         accurate = {"higher": "more accurate", "lower": "less accurate"}[verdict]
-        return Finding(ours, verdict == self.expect, _compared(_at(own), accurate, _at(other)))
+        return Finding(ours, verdict == self.expect, _compared(_point_name(own), accurate, _point_name(other)))
 
 
 class KeepsAccuracy(Entry):
@@ -124,7 +126,7 @@ class KeepsAccuracy(Entry):
         )
         within = rounding.interval(low, high, rounding.percent)
         supported, side = _beyond(low, high, self.part)
-        reason = f"{_at(own)}: the interval {side} {rounding.with_percent(self.part)}."
+        reason = f"{_point_name(own)}: the interval {side} {rounding.with_percent(self.part)}."
         return Finding(f"{rounding.with_percent(kept)} {within}", supported, reason)
 
 
@@ -143,7 +145,9 @@ class Frontier(Entry):
         ours = f"{_ratio(low)} at {rounding.threshold(low['tau'])}, {_ratio(high)} at {rounding.threshold(high['tau'])}"
         verdict = _FASTER[_compared_speed(low, high)]
         gained = rounding.points(high["accuracy"] - low["accuracy"])
-        reason = f"{_compared(_at(low), verdict, _at(high))} Accuracy changes by {gained} points on the way."
+        reason = (
+            f"{_compared(_point_name(low), verdict, _point_name(high))} Accuracy changes by {gained} points on the way."
+        )
         return Finding(ours, _as_expected(verdict, "faster"), reason)
 
 
@@ -162,7 +166,7 @@ class Near(Entry):
         found = float(row[self.column])
         near = abs(found - self.value) <= self.within
         reason = (
-            f"{_at(row)}, mean over {_texts(row)}: {'within' if near else 'more than'} "
+            f"{_point_name(row)}, mean over {_texts(row)}: {'within' if near else 'more than'} "
             f"{rounding.retention(self.within)} {'of' if near else 'from'} {rounding.retention(self.value)}."
         )
         return Finding(rounding.retention(found), near, reason)
@@ -302,7 +306,7 @@ def _ratio(row: Record) -> str:
     return f"{rounding.x_times(row['speedup_vs_dense'])} {within}"
 
 
-def _at(row: Record) -> str:
+def _point_name(row: Record) -> str:
     return str(row["system"]) + ("" if pd.isna(row["tau"]) else f" at {rounding.threshold(row['tau'])}")
 
 

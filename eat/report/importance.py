@@ -171,7 +171,7 @@ def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, 
     outcomes = {name: verdicts.comparison(ends[norm], ends[name]) for name in others}
     own = rounding.interval(*ends[norm], rounding.points)
     subject = f"its accuracy lies {rounding.points(rows[norm]['delta_accuracy'])} points {own} from the reference"
-    return _told("accuracy at equal retention", norm, subject, outcomes, kinds)
+    return _sentence_of("accuracy at equal retention", norm, subject, outcomes, kinds)
 
 
 def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, str] | None:
@@ -192,7 +192,7 @@ def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitiv
     middle, low, high = mean_correlation(scored[norm])
     own = rounding.interval(low, high, rounding.correlation)
     subject = f"its rank correlation with saliency is {rounding.correlation(middle)} {own}"
-    return _told("rank correlation with saliency", norm, subject, outcomes, kinds)
+    return _sentence_of("rank correlation with saliency", norm, subject, outcomes, kinds)
 
 
 def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Comparison:
@@ -200,7 +200,7 @@ def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Co
     return verdicts.comparison(ends[0], ends[1])
 
 
-def _told(
+def _sentence_of(
     measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparison], kinds: Mapping[str, str]
 ) -> tuple[Competitive, str]:
     """The verdict on a system that scores by the norm, and what it rests on."""

@@ -85,7 +85,7 @@ def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> lis
         agree = sum(_outcome_in_flops(kind, part) == claimed for part in own.values())
         sentences.append(
             f"Magic Pyramid's figure 1 says that {claim}. By the clock here this "
-            f"{verdicts.finding(list(outcomes.values()), claimed)}. {_told(kind, outcomes, buckets, reference)} "
+            f"{verdicts.finding(list(outcomes.values()), claimed)}. {_sentence_of(kind, outcomes, buckets, reference)} "
             f"Counted in FLOPs it is so for {rounding.count(agree)} of {rounding.count(len(own))}."
         )
     return sentences
@@ -125,7 +125,7 @@ def _outcome_in_flops(kind: str, rows: Sequence[Record]) -> Comparison:
     return "higher" if long > short else "lower"
 
 
-def _told(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str], reference: str) -> str:
+def _sentence_of(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str], reference: str) -> str:
     """Which systems came out how."""
     words: Mapping[Comparison, str] = {
         "higher": "greater on long texts for",

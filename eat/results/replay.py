@@ -1,7 +1,7 @@
 """What an operating point does with every text of a trace, without running the model again.
 
-A trace knows what each exit would have said to each text. `replay` lets the texts leave where a threshold would have
-let them, by the rule that the engine itself uses.
+A trace knows what each exit would have said to each text. `replay` lets a text exit where the rule of the
+engine would have fired.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Replay:
 
 
 def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
-    """Let each text leave at the first exit whose rule holds, and at the last layer where none does.
+    """Let each text exit at the first head whose rule holds, and at the last layer if none does.
 
     name: how an error calls the trace. Raises `EatError` where a logit is NaN or infinite: it must not become an exit.
     """
@@ -55,11 +55,11 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     for head in heads:
         # the engine asks the live rows only; asking all gives the same, since a rule looks at each row by itself
         seen[head] = policy.probabilities(head, torch.tensor(trace.logits[head]))
-        leaves = running & (policy.fires(seen).numpy() | (head == last))
-        depth[leaves] = head
-        predictions[leaves] = trace.logits[head].argmax(axis=1)[leaves]
-        probability[leaves] = seen[head].amax(dim=-1).numpy()[leaves]
-        running &= ~leaves
+        exiting = running & (policy.fires(seen).numpy() | (head == last))
+        depth[exiting] = head
+        predictions[exiting] = trace.logits[head].argmax(axis=1)[exiting]
+        probability[exiting] = seen[head].amax(dim=-1).numpy()[exiting]
+        running &= ~exiting
     return Replay(
         predictions,
         depth,

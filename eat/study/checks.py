@@ -51,7 +51,7 @@ def check_sections(study: Study) -> None:
                     f"known: {listed(study.systems)}"
                 )
         if system.weights_of is not None:
-            _check_taken_over(study, name, system)
+            _check_inherited(study, name, system)
         if system.cascade is not None:
             _check_cascade(study, name, system)
         _check_promise(study, name, system)
@@ -79,7 +79,7 @@ def _check_tasks(study: Study) -> None:
             raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
 
 
-def _check_taken_over(study: Study, name: str, system: System) -> None:
+def _check_inherited(study: Study, name: str, system: System) -> None:
     """Refuse what the weights of the other system cannot do."""
     base = study.systems[str(system.weights_of)]
     for key in ("backbone", "layers", "last_head"):

@@ -17,7 +17,7 @@ SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "exits.head", "last_head")
 )
-PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision")
+PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision", "systems.*.engine")
 STAGES = ("systems.*.recipe.*.name",)
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
 CALIBRATION = ("calibration", "systems.*.calibration")

@@ -61,12 +61,12 @@ class Study(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _take_over(cls, value: Any) -> Any:
+    def _inherit(cls, value: Any) -> Any:
         """Fill the rows that run another system's weights from that system's row."""
         systems = value.get("systems") if isinstance(value, Mapping) else None
         if not isinstance(systems, Mapping):
             return value
-        return {**value, "systems": {name: _taken_over(name, row, systems) for name, row in systems.items()}}
+        return {**value, "systems": {name: _inherited(name, row, systems) for name, row in systems.items()}}
 
     @model_validator(mode="after")
     def _sections_go_together(self) -> Self:
@@ -117,7 +117,13 @@ class Study(Strict):
     def parts(self, system: str) -> Parts:
         """How a system's weights are run."""
         row = self.systems[system]
-        return Parts(reducer=row.reducer, attention=row.attention, exits=row.exits.after, precision=row.precision)
+        return Parts(
+            reducer=row.reducer,
+            attention=row.attention,
+            exits=row.exits.after,
+            precision=row.precision,
+            engine=row.engine,
+        )
 
     def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
         """The (system, stage) whose weights a stage starts from; `None` for the backbone."""
@@ -198,7 +204,7 @@ class Study(Strict):
         return CalibrationSpec(mode=spec.calibration, bins=spec.bins, **promised)
 
 
-def _taken_over(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
+def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
     """A row with `weights_of`, filled from the row it names; what else is wrong is said when the rows are validated.
 
     A cascade takes backbone, layers and last head from its first system.

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eat.errors import listed
-from eat.model.options import Attention, LastHead, Layers, Precision
+from eat.model.options import Attention, EngineName, LastHead, Layers, Precision
 from eat.model.reducers.registry import REDUCERS, AnyReducer, FixedRatio
 from eat.study.calibration import CalibrationMode
 from eat.study.exits import Exits
@@ -49,6 +49,9 @@ class System(Strict):
         "float32",
         description="What it runs in, when traced and timed; int8 for the CPU. It is refused on a machine where it "
         "takes more than twice as long as float32, or is computed wrongly.",
+    )
+    engine: EngineName = Field(
+        "torch", description="What runs it, when traced and timed: torch, the packed forward pass."
     )
     calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]

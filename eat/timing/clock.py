@@ -57,7 +57,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     with Progress("loaded", len(systems), "models", task) as progress:
         for timed in systems:
             if timed.system == study.reference:
-                entries += reference_entries(study, timed, texts, device)
+                entries += reference_entries(study, timed, texts, device, left_out)
             entries += entries_of(study, timed, texts, device)
             progress.advance()
     before = load_average()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import torch
 from eat.engines.engine import Runner
 from eat.engines.precision import prepare_stock
 from eat.engines.registry import engine_of
-from eat.engines.requirements import left_out_stock
 from eat.engines.stock import StockModel
 from eat.files import read_json
 from eat.model.exit_policy import ExitPolicy
@@ -76,7 +75,7 @@ def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
 def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
     """The entries of one trained system: one for each threshold."""
     parts = study.parts(timed.system)
-    model = engine_of("torch").load(timed.models, parts, device)
+    model = engine_of(parts.engine).load(timed.models, parts, device)
     trace = Trace.read(timed.trace)
     encoded = texts.encoded_for(timed.models[0])
     points = policies(study.operating_spec(timed.system), timed.temperatures, timed.threshold)
@@ -86,11 +85,13 @@ def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torc
     ]
 
 
-def reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
+def reference_entries(
+    study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device, left_out: Collection[str] = ()
+) -> list[Entry]:
     """Stock `transformers` with the reference's weights, in several ways.
 
     Plain, once more (A/A) and sorted by length, in the reference's precision; in other precisions, and with more layers
-    at random, for their latency alone. Stock rows whose precision is refused are left out.
+    at random, for their latency alone. left_out: the stock rows whose precision this machine refuses.
     """
     parts = study.parts(timed.system)
     encoded = texts.encoded_for(timed.models[0])
@@ -107,7 +108,6 @@ def reference_entries(study: Study, timed: TimedSystem, texts: TimedTexts, devic
         replace(plain, system=STOCK_AGAIN),
         replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
     ]
-    left_out = left_out_stock(study, device)
     entries += [entry(name, other) for other in study.timing.stock if (name := stock_variant(other)) not in left_out]
     if study.timing.deep_layers:
         name = stock_variant(study.timing.deep_layers)

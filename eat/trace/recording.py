@@ -39,7 +39,7 @@ def record_trace(
     """
     where = resolve_device(device)
     require_usable(parts.precision, where)
-    model = engine_of("torch").load(models, parts, where)
+    model = engine_of(parts.engine).load(models, parts, where)
     if model.labels != list(labels):
         raise EatError(f"{models[0]}: answers {listed(model.labels)}, but the text has the labels {listed(labels)}")
     table = read_split(split)
