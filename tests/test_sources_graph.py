@@ -35,11 +35,17 @@ def sources_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writ
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(code, encoding="utf-8")
         monkeypatch.setattr(_sources, "ROOT", tmp_path)
-        _sources._imports.cache_clear()
+        forget()
         return sources_of("workflow_scripts.check")
 
     yield written
+    forget()
+
+
+def forget() -> None:
+    """Let the next call read the modules anew."""
     _sources._imports.cache_clear()
+    _sources._file.cache_clear()
 
 
 def with_library(*names: str) -> list[str]:

@@ -75,6 +75,7 @@ def command_line(command: str, *arguments: str) -> str:
     return words if ROOT.samefile(".") else f"PYTHONPATH={shlex.quote(os.path.relpath(ROOT))} {words}"
 
 
+@cache
 def _file(module: str) -> Path | None:
     """The file of a local module or package; `None` for one that is not local."""
     path = ROOT.joinpath(*module.split("."))
