@@ -89,10 +89,14 @@ def test_a_stock_model_has_no_early_exits(folder: Path):
 
 def test_probabilities_have_the_temperature_of_the_exit_that_was_taken():
     model = PackedModel(tiny.model(exits=[2]))
-    policy = ExitPolicy(("confidence",), 0.7, {2: 3.0, 4: 0.5})
+    texts = tiny.texts(LENGTHS)
+    temperatures = {2: 3.0, 4: 0.5}
     with torch.inference_mode():
-        run = model.runner(policy)(tiny.texts(LENGTHS))
-    assert len({*run.depth()}) == 2, "both exits must be taken for this test to mean anything"
+        first = torch.from_numpy(model.full_depth(texts).logits[2]) / temperatures[2]
+        # half of the texts are more certain than this
+        tau = float(first.softmax(dim=-1).amax(dim=-1).quantile(0.5))
+        run = model.runner(ExitPolicy(("confidence",), tau, temperatures))(texts)
+    assert {*run.depth()} == {2, 4}
     for row, depth in enumerate(run.depth()):
-        expected = torch.softmax(run.logits()[row] / policy.temperatures[depth], dim=-1)
+        expected = torch.softmax(run.logits()[row] / temperatures[depth], dim=-1)
         torch.testing.assert_close(run.probabilities()[row], expected)

@@ -7,9 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from eat.errors import EatError, listed
-from eat.model.options import Layers
 
 if TYPE_CHECKING:
+    from eat.model.options import Layers
     from eat.study.study import Study
 
 
