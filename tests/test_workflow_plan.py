@@ -665,13 +665,22 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["eat/figures/canvas.py", "eat/finetune/stage.py", "eat/timing/clock.py", "workflow_scripts/figures.py"],
+    [
+        "eat/figures/canvas.py",
+        "eat/finetune/stage.py",
+        "eat/model/reducers/merging.py",  # which is reached through the registry of reducers alone
+        "eat/results/flops.py",
+        "eat/timing/clock.py",
+        "workflow_scripts/figures.py",
+    ],
 )
 def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
     importing = rules_that_import(done, path) & every_rule
     downstream = {
         "eat/figures/canvas.py": every_rule - STEPS,
         "eat/finetune/stage.py": every_rule - {"prepare_text", "fetch_backbone"},
+        "eat/model/reducers/merging.py": every_rule - {"prepare_text", "fetch_backbone"},
+        "eat/results/flops.py": below("calibrate", "find_operating_points", "measure_time", "summarize", of=every_rule),
         "eat/timing/clock.py": below("measure_time", "summarize", of=every_rule),
         "workflow_scripts/figures.py": every_rule - STEPS - {"render_tables"},
     }[path]
@@ -687,7 +696,7 @@ def test_a_file_that_no_command_imports_plans_nothing(done: Copy) -> None:
 
 
 def test_a_file_that_is_only_touched_plans_nothing(done: Copy) -> None:
-    touched = sorted((done.folder / "eat").glob("*.py"))
+    touched = sorted((done.folder / "eat").rglob("*.py"))
     touched += sorted((done.folder / "data").rglob("*.parquet"))
     assert len(touched) > 20
     for path in touched:
