@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -97,13 +98,21 @@ def _quiet_libraries() -> None:
 
 
 def _gpu(options: argparse.Namespace, began: float) -> None:
-    from eat.bench.gpu import CheckOptions, dry_run, run_check
+    from eat.bench.bundle import MANIFEST, PACK, opened
 
-    _quiet_libraries()
-    if options.dry_run:
-        run_check(dry_run(options.out, options.bundle), began)
-    else:
-        run_check(_options_from(CheckOptions, options), began)
+    with ExitStack() as stack:
+        # an image may lack packages without which the library cannot be imported; the bundle brings them
+        if (options.bundle / MANIFEST).is_file():
+            stack.enter_context(opened(options.bundle))
+        try:
+            from eat.bench.gpu import CheckOptions, dry_run, run_check
+        except ModuleNotFoundError as error:
+            raise EatError(f"{error}; {options.bundle} brings the packages that an image lacks: {PACK}") from None
+        _quiet_libraries()
+        if options.dry_run:
+            run_check(dry_run(options.out, options.bundle), began)
+        else:
+            run_check(_options_from(CheckOptions, options), began)
 
 
 # --- diff ---------------------------------------------------------------------------------------------------------

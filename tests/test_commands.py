@@ -448,7 +448,10 @@ OF_A_STUDY = {
     "timing": ("--task", "rotten_tomatoes", "--out", "t.parquet", "--state", "t.json"),
     "trace_importance": ("--task", "rotten_tomatoes", "--threads", "1", "--out", "importance.csv"),
     "summarize": ("--out", "results/tiny"),
-    "report_page": ("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
+    "report_page": (
+        *("--command", "m", "--configfiles", "c", "--templates", "report", "--out", "results/tiny/report"),
+        *("--figures", "[]"),
+    ),
 }
 
 

@@ -966,6 +966,7 @@ def test_a_row_that_runs_another_s_weights_trains_nothing(study: Study) -> None:
         "attention": {"kind": "window", "left": 16, "right": 16},
         "exits": [4],
         "precision": "bfloat16",
+        "engine": "torch",
     }
     assert with_lean.parts("eat").precision == "float32"
     assert with_lean.operating_spec("lean").tau == [0.8, 0.9]

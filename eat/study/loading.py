@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from eat.errors import EatError
 from eat.study.messages import joined, lines_of
 from eat.study.specs.spec import parsed
-from eat.study.study import Study
+from eat.study.study import A_VIEW, Study
 
 _Item = TypeVar("_Item")
 
@@ -41,7 +41,7 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
 
 def study_of_json(text: str) -> Study:
     """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
-    return parsed(TypeAdapter(Study), text, "--study")
+    return parsed(TypeAdapter(Study), text, "--study", context=A_VIEW)
 
 
 def read_mapping(path: Path | str) -> dict[str, Any]:

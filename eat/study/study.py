@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from eat.errors import EatError, listed
 from eat.model.options import Heads, Layers, Parts
@@ -30,6 +30,9 @@ from eat.study.tasks import Task
 from eat.study.timing import Timing, Tracing
 from eat.study.training import Optimization, Training
 from eat.validation import Distinct, Name, OutsidePath, Strict, canonical_json
+
+A_VIEW = "a view"
+"""The context in which a view is validated (`Study.view`)."""
 
 
 class Study(Strict):
@@ -69,8 +72,10 @@ class Study(Strict):
         return {**value, "systems": {name: _inherited(name, row, systems) for name, row in systems.items()}}
 
     @model_validator(mode="after")
-    def _sections_go_together(self) -> Self:
-        check_sections(self)
+    def _sections_go_together(self, info: ValidationInfo) -> Self:
+        # a view is a part of a study that was checked, such as a cascade without its rule
+        if info.context != A_VIEW:
+            check_sections(self)
         return self
 
     def parents(self, name: str) -> list[str]:
@@ -178,7 +183,7 @@ class Study(Strict):
         if tasks is not None:
             needed = {*tasks, *map(self.trained_task, tasks)}
             whole["tasks"] = {name: task for name, task in whole["tasks"].items() if name in needed}
-        return canonical_json(Study.model_validate(kept(whole, keys)).plain())
+        return canonical_json(Study.model_validate(kept(whole, keys), context=A_VIEW).plain())
 
     def calibration_of(self, system: str) -> Calibration:
         """How a system's exits are calibrated."""

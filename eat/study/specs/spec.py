@@ -27,13 +27,17 @@ class Spec(Strict):
         return parsed(TypeAdapter(cls), text, option)
 
 
-def parsed(adapter: TypeAdapter[_Value], text: str, option: str, key: Sequence[str] = ()) -> _Value:
+def parsed(
+    adapter: TypeAdapter[_Value], text: str, option: str, key: Sequence[str] = (), context: str | None = None
+) -> _Value:
     """What an option of a command holds as JSON; in a configuration it stands at `key`.
+
+    context: in which it is validated, if its model asks.
 
     Raises `EatError` with a line for each mistake, which names the option and the key.
     """
     try:
-        return adapter.validate_json(text)
+        return adapter.validate_json(text, context=context)
     except ValidationError as error:
         lines = lines_of(error, adapter.json_schema(by_alias=True), key)
         raise EatError("\n".join(f"{option}: {line}" for line in lines)) from None
