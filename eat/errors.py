@@ -19,5 +19,5 @@ class DamagedFile(EatError):
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names as they stand in a message: `a, b, c`, or `none` where there are none."""
+    """Names as they stand in a message: `a, b, c`, or `none` if there are none."""
     return ", ".join(str(name) for name in names) or "none"

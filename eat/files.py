@@ -133,7 +133,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file. Raises `DamagedFile` where it is missing, truncated or holds NaN or infinity."""
+    """Read a JSON file. Raises `DamagedFile` if it is missing, truncated or holds NaN or infinity."""
     try:
         return json.loads(
             Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float
@@ -167,7 +167,7 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table written by `write_table`.
 
-    Raises `DamagedFile` where the file is missing, cut off or not to be parsed, has no rows (unless it `may_be_empty`),
+    Raises `DamagedFile` if the file is missing, cut off or not to be parsed, has no rows (unless it `may_be_empty`),
     lacks a column of `required`, or misses a value (or holds NaN) in a column of `complete`.
     """
     import pandas as pd

@@ -96,7 +96,7 @@ def driver_version() -> str | None:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """The version of each package; `None` where it is not installed."""
+    """The version of each package; `None` if it is not installed."""
     return {name: _version(name) for name in packages}
 
 
@@ -108,7 +108,7 @@ def _version(package: str) -> str | None:
 
 
 def load_average() -> float | None:
-    """Of the last minute; `None` where the system has none."""
+    """Of the last minute; `None` if the system has none."""
     try:
         return os.getloadavg()[0]
     except OSError:

@@ -140,7 +140,7 @@ def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
 
 
 def layers_of(study: Study) -> dict[str, int]:
-    """The number of layers of each system. Raises `EatError` where a backbone is not there yet."""
+    """The number of layers of each system. Raises `EatError` if a backbone is not there yet."""
     depths = depths_of(study, known_depths(study.backbones))
     unknown = [study.systems[name].backbone for name, depth in depths.items() if depth is None]
     if unknown:

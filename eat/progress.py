@@ -65,7 +65,7 @@ class Progress:
         _line.print(self.line())
 
     def line(self) -> str:
-        """Name, step, count and detail, and the time left; the time spent where no item tells how long one takes."""
+        """Name, step, count and detail, and the time left; the time spent if no item tells how long one takes."""
         spent = time.monotonic() - self._began
         counted = self.done - self._first
         parts = [self.what]

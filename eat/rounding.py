@@ -176,7 +176,7 @@ def already_points(value: float) -> str:
 
 
 def span(values: Sequence[float], rounder: Rounder, unit: str = "") -> str:
-    """Several published values of one thing: one number where they round alike, else the least and the greatest."""
+    """Several published values of one thing: one number if they round alike, else the least and the greatest."""
     if not values:
         return DASH
     low, high = rounder(min(values)), rounder(max(values))

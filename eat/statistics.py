@@ -13,7 +13,7 @@ from eat.errors import EatError
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2000
-"""Bootstrap samples drawn where nothing else is said."""
+"""Bootstrap samples drawn if nothing else is said."""
 
 _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
@@ -33,7 +33,7 @@ def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> fl
     """Exact two-sided McNemar test of two systems on the same examples.
 
     first, second: whether each answer is right, bool (N,). Under the null hypothesis an example on which exactly one of
-    them is right falls to either with probability 1/2. Returns 1 where they never differ.
+    them is right falls to either with probability 1/2. Returns 1 if they never differ.
     """
     from scipy.stats import binomtest
 
@@ -72,7 +72,7 @@ def median_ratio(
     shows nothing of how units differ: both ends are then NaN.
     blocks: the block each unit was timed in (U,). Blocks are then drawn first and units within them, since what
     disturbs a machine disturbs all that is timed at the moment.
-    Raises `EatError` where the shapes differ, nothing is given, or a denominator is not positive.
+    Raises `EatError` if the shapes differ, nothing is given, or a denominator is not positive.
     """
     _require_same_shape(numerator, denominator)
     if numerator.size == 0 or not np.all(denominator > 0):
@@ -111,7 +111,7 @@ def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) 
 
 
 def positive_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
-    """F1 = 2 TP / (2 TP + FP + FN) of class 1, as GLUE gives it for pairs of texts; 0 where class 1 never occurs.
+    """F1 = 2 TP / (2 TP + FP + FN) of class 1, as GLUE gives it for pairs of texts; 0 if class 1 never occurs.
 
     labels, predictions: class numbers 0 and 1, (N,).
     """
@@ -160,11 +160,11 @@ def difference_interval(own: Bools, other: Bools) -> Estimate:
     """The accuracy of one system less that of another on the same texts, with its 95 % interval.
 
     own, other: whether each text is answered right under each seed, bool (N, S). The interval is Tango's (1998), which
-    inverts the score test of paired proportions: McNemar's test where the difference is 0, and Wilson's interval where
+    inverts the score test of paired proportions: McNemar's test if the difference is 0, and Wilson's interval if
     one system is always right. Two systems that never differ on N texts may do so on another: the ends are then
     -3.84 / (N + 3.84) and 3.84 / (N + 3.84). Seeds count as in `accuracy_interval`.
 
-    Raises `EatError` where the shapes differ.
+    Raises `EatError` if the shapes differ.
     """
     _require_same_shape(own, other)
     better, worse = float(np.mean(own & ~other)), float(np.mean(~own & other))
@@ -177,7 +177,7 @@ def difference_interval(own: Bools, other: Bools) -> Estimate:
 def _effective_size(values: Floats, variance: float, seeds: int) -> float:
     """How many independent single answers tell as much as these texts, whose values are means over seeds (N,).
 
-    variance: of a single answer. With one seed it is that of the values, and the size is N; so it is where nothing
+    variance: of a single answer. With one seed it is that of the values, and the size is N; so it is if nothing
     varies, for then nothing shows that the seeds differ.
     """
     effect = float(np.var(values)) / variance if variance > 0 else 1.0
@@ -200,7 +200,7 @@ def _highest_difference(better: float, worse: float, n: float) -> float:
         error = math.sqrt(max(2 * q + difference * (1 - difference), 0.0) / n)
         return difference - observed - _Z * error
 
-    # at the observed difference the margin is negative, or 0 where nothing varies, and just above it, it is negative
+    # at the observed difference the margin is negative, or 0 if nothing varies, and just above it, it is negative
     return float(bisect(margin, observed + 1e-9, 1.0, xtol=1e-12)) if observed < 1.0 else 1.0
 
 

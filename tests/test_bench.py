@@ -568,7 +568,7 @@ BAD = [
         "engine --systems packed-float16-6",
         r"packed-float16-6: it computes in float16, which is for a GPU; take",
     ),
-    ("engine --shape bert-large", r"'bert-large' is no shape; known: minilm-6, bert-base"),
+    ("engine --shape bert-large", r"'bert-large' is not a shape; known: minilm-6, bert-base"),
     ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
     ("engine --threads 0", r"0 threads; give at least 1"),
     ("engine --rounds 0", r"0 rounds; give at least 1"),

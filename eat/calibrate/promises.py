@@ -33,7 +33,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     """The fastest threshold that keeps the promise, and how it was found.
 
     trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0
-    where no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` where so
+    if no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` if so
     few texts could not show it even if none were bad.
     """
     promise, n = spec.promise, len(trace.labels)
@@ -56,7 +56,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
 
 
 def p_value(bad: int, n: int, epsilon: float) -> float:
-    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are where the risk is epsilon."""
+    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are if the risk is epsilon."""
     from scipy.stats import binom
 
     return float(binom.cdf(bad, n, epsilon))

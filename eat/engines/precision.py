@@ -111,7 +111,7 @@ ROUNDED_FROM, ROUNDED_TO = 128, 32
 
 
 def _rounded(product: Product) -> Product:
-    """The product of a few sizes only, where there are many rows: the rest are rows of zeros, and cut off.
+    """The product of a few sizes only, if there are many rows: the rest are rows of zeros, and cut off.
 
     oneDNN builds a kernel for each number of rows it has not met, which takes as long as the product itself. Batches of
     texts, of which tokens and rows leave, meet a new number nearly every time.
@@ -149,7 +149,7 @@ PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear, str | None], Pr
 def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str = "cpu") -> None:
     """Bring an encoder to the device, in place, as it runs fastest at a precision.
 
-    Raises `EatError` where the precision is unknown, or int8 is asked for on a GPU.
+    Raises `EatError` if the precision is unknown, or int8 is asked for on a GPU.
     """
     _require_possible(precision, device)
     _keep_kernels()

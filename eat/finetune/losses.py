@@ -89,7 +89,7 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
 def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
     """The loss of a stage of a model with these exits.
 
-    Raises `EatError` where a key names a layer without a head, and where nothing would be learned.
+    Raises `EatError` if a key names a layer without a head, and if nothing would be learned.
     """
     trained = stage.train_heads
     given = stage.exit_weights

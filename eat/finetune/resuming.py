@@ -61,7 +61,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks, or `None` where it is whole."""
+    """What a checkpoint lacks, or `None` if it is whole."""
     mark = checkpoint / COMPLETE
     if not mark.exists():
         return "it was not written to its end"

@@ -1,9 +1,9 @@
 """Attention patterns over packed rows: dense, and the paper's window with a global [CLS] (section 3.2).
 
-Padding exists here and nowhere else, and only where rows of different lengths share a view (`Layout.groups`). With one
+Padding exists here and nowhere else, and only if rows of different lengths share a view (`Layout.groups`). With one
 row, or rows of one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
 
-The same windowed function is computed in three ways that agree to 1e-5: as dense attention where every window covers
+The same windowed function is computed in three ways that agree to 1e-5: as dense attention if every window covers
 the whole row, with a precomputed band up to `blocked_from` tokens, and by blocks of queries beyond it.
 """
 
@@ -96,7 +96,7 @@ class AttentionPattern:
         return layout.unpad(context.transpose(1, 2).flatten(2))
 
     def mask(self, layout: Layout, dtype: torch.dtype, key_bias: Tensor | None = None) -> Tensor | None:
-        """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` where nothing is to be masked."""
+        """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` if nothing is to be masked."""
         mask = self._mask(layout, dtype)
         if key_bias is None:
             return mask

@@ -106,7 +106,7 @@ class Cascade:
 def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassification | Cascade:
     """A system of a study: a trained model, run with these parts, or a cascade of several.
 
-    Raises `EatError` where the models of a cascade do not go together, and as `load_model` does.
+    Raises `EatError` if the models of a cascade do not go together, and as `load_model` does.
     """
     if len(folders) == 1:
         return load_model(folders[0], parts)

@@ -21,7 +21,7 @@ SUPPORTED = (*STOCK, "eat")
 
 
 class Sizes(NamedTuple):
-    """The layers of a stock model, and the rows of its embedding tables; `token_types` is 0 where it has no segments.
+    """The layers of a stock model, and the rows of its embedding tables; `token_types` is 0 if it has no segments.
 
     The names are those of `eat.model.shape.Shape`.
     """
@@ -35,7 +35,7 @@ class Sizes(NamedTuple):
 def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str, Any]:
     """Read `config.json` of a checkpoint.
 
-    Raises `EatError` where there is none or it is of an architecture that is not supported, `DamagedFile` where it is
+    Raises `EatError` if there is none or it is of an architecture that is not supported, `DamagedFile` if it is
     no whole JSON file.
     """
     path = folder / "config.json"
@@ -87,7 +87,7 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
 def require_tables(path: Path, config: Mapping[str, Any]) -> None:
     """Refuse a safetensors file whose embedding tables are not those that the configuration states.
 
-    Only the file's header is read. Raises `DamagedFile` where it is not whole, `EatError` where a table is missing or
+    Only the file's header is read. Raises `DamagedFile` if it is not whole, `EatError` if a table is missing or
     has another number of rows.
     """
     from safetensors import SafetensorError, safe_open

@@ -15,7 +15,7 @@ from eat.model.shape import Shape
 class EatConfig(PretrainedConfig):  # type: ignore[misc]
     """The architecture and the parts of an adaptive encoder.
 
-    shape: the fields of `eat.model.shape.Shape`; the number of classes is that of `num_labels` or `id2label`, where
+    shape: the fields of `eat.model.shape.Shape`; the number of classes is that of `num_labels` or `id2label`, if
     one is given. reducer, attention: rows of the configuration. exits: the layers with a head. read: what heads read.
     head, last_head: what the heads are, and the last. operating_point: rule, tau, temperatures and patience. trained:
     on which device and in which precision the weights were trained, if they were.

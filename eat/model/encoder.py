@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class PackedBatch:
     """Token ids and segment ids of all rows, one after another; int64 (n,) each, and where the rows lie.
 
-    order: the caller's number of each packed row, where they are not packed in the caller's order. All that a forward
+    order: the caller's number of each packed row, if they are not packed in the caller's order. All that a forward
     pass answers is in the caller's.
     saliency: what each token is worth to the answer, (n,), in the training of a reducer that learns it.
     """
@@ -75,8 +75,8 @@ class State:
     batch: as it came in. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
     reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
     segment and position follow; `None` while all are live. key_bias: what is added to the attention logits of each
-    token as a key (n,), where a reducer set it. received: the attention each received in the current layer (n,), and
-    keys: its key (n, d), where the reducer asked for them.
+    token as a key (n,), if a reducer set it. received: the attention each received in the current layer (n,), and
+    keys: its key (n, d), if the reducer asked for them.
     """
 
     batch: PackedBatch

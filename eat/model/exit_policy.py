@@ -25,7 +25,7 @@ class ExitPolicy:
     """An operating point: which rule, at which threshold, on probabilities of which temperature.
 
     rule: names of `RULES`, which must all hold. tau: the threshold in (0, 1], or `None` for
-    rules without one. temperatures: layer -> T of its head; 1 where none is given. patience: how often in a row the
+    rules without one. temperatures: layer -> T of its head; 1 if none is given. patience: how often in a row the
     rule `agreement` must have held.
     """
 
@@ -38,7 +38,7 @@ class ExitPolicy:
     def of(cls, point: Any, exits: Sequence[int]) -> ExitPolicy:
         """An operating point as a model's configuration holds it: a mapping of these fields, all with a default.
 
-        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field where a value is
+        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field if a value is
         not allowed, or the model cannot do what is asked for.
         """
         fields = ("rule", "tau", "temperatures", "patience")
@@ -75,7 +75,7 @@ class ExitPolicy:
     def fires(self, probabilities: Mapping[int, Tensor]) -> Tensor:
         """Which rows exit at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,).
 
-        All rules must hold. A threshold of 1 never fires, even where a probability rounds to 1.
+        All rules must hold. A threshold of 1 never fires, even if a probability rounds to 1.
         """
         *_, current = probabilities.values()
         if not self.may_exit:

@@ -1,7 +1,7 @@
 """The rules by which a text exits early. A rule is a class in this file, an entry of `RULES`, and found by its name.
 
 A rule looks at each text by itself, so the forward pass, which asks for the texts that are still there, and the replay
-of a trace, which asks for all, decide alike. PyTorch is imported where a tensor has to be made or computed: the names
+of a trace, which asks for all, decide alike. PyTorch is imported if a tensor has to be made or computed: the names
 of the rules are read wherever a configuration is.
 """
 
@@ -95,8 +95,8 @@ class Entropy(ExitRule):
 class Agreement(ExitRule):
     """The argmax is that of each of the `patience` heads before, and never if fewer have passed.
 
-    With a patience of 1 it is the paper's patience, else PABEE's counter, which rises where a head agrees with the one
-    before, falls to 0 where it does not, and must reach the patience.
+    With a patience of 1 it is the paper's patience, else PABEE's counter, which rises if a head agrees with the one
+    before, falls to 0 if it does not, and must reach the patience.
     """
 
     name = "agreement"

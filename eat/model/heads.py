@@ -2,7 +2,7 @@
 
 A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3), from the mean of the live tokens, or from
 what a small self-attention of its own makes of them (FastBERT); the mean costs as little as [CLS] and makes heads after
-the first layers useful where [CLS] carries nothing yet.
+the first layers useful, since [CLS] carries little information there.
 """
 
 from __future__ import annotations

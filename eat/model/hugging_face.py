@@ -33,7 +33,7 @@ from eat.model.weights import load_encoder, read_checkpoint
 
 @dataclass
 class EatOutput(ModelOutput):  # type: ignore[misc]
-    """loss: cross-entropy of the answers, where labels were given. logits: (B, C). depth: layers executed (B,)."""
+    """loss: cross-entropy of the answers, if labels were given. logits: (B, C). depth: layers executed (B,)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -91,7 +91,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def policy(self) -> ExitPolicy:
-        """The operating point as the engine takes it. Raises `EatError` where the configuration's is not allowed."""
+        """The operating point as the engine takes it. Raises `EatError` if the configuration's is not allowed."""
         return ExitPolicy.of(self.config.operating_point, self.config.exits)
 
     def set_operating_point(
@@ -103,9 +103,9 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     ) -> None:
         """Choose when texts exit early; saved with the model. An empty rule runs every text through all layers.
 
-        rule: names out of `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], where a rule
-        has one. temperatures: layer -> temperature of its head; 1 where none is given. patience: of the rule
-        `agreement`. Raises `EatError` where a value is not allowed or the model has not the exits for it, and changes
+        rule: names out of `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], if a rule
+        has one. temperatures: layer -> temperature of its head; 1 if none is given. patience: of the rule
+        `agreement`. Raises `EatError` if a value is not allowed or the model has not the exits for it, and changes
         nothing.
         """
         point = {"rule": rule, "tau": tau, "temperatures": temperatures, "patience": patience}
@@ -132,10 +132,10 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return_dict: bool | None = None,
         **others: Any,
     ) -> EatOutput | tuple[Tensor, ...]:
-        """Classify a padded batch: ids, mask (1 where a token is) and segments, int64 (B, T); labels int64 (B,).
+        """Classify a padded batch: ids, mask (1 if a token is) and segments, int64 (B, T); labels int64 (B,).
 
         In evaluation mode texts exit at the model's operating point. num_items_in_batch: the labels by whose number
-        the loss is divided, where a batch is a part of a step's; by default those of this batch. return_dict: False
+        the loss is divided, if a batch is a part of a step's; by default those of this batch. return_dict: False
         gives a tuple. Raises `EatError` for what a stock model would take and this one does not, such as
         `inputs_embeds`, and for labels that are not one class a text.
         """
@@ -160,7 +160,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def members(self) -> list[PackedEncoder]:
-        """The encoders it consists of: this one, where a cascade has several."""
+        """The encoders it consists of: this one; a cascade has several."""
         return [self.encoder]
 
     def run(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
@@ -173,8 +173,8 @@ def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequence
     """A model that a study trained, in evaluation mode, from its folder.
 
     parts: reducer, attention and exits to run it with, in place of those it was trained with.
-    As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` where
-    the folder holds another architecture, `DamagedFile` where a file is missing, broken, or lacks a weight.
+    As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` if
+    the folder holds another architecture, `DamagedFile` if a file is missing, broken, or lacks a weight.
     """
     checkpoint = read_checkpoint(folder)
     if checkpoint.stock_head is not None:

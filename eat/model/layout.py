@@ -68,7 +68,7 @@ class Layout:
 
     @cached_property
     def gather(self) -> Tensor:
-        """For each flat cell (B * T) the token that stands there; a row's last token where there is none."""
+        """For each flat cell (B * T) the token that stands there; a row's last token if there is none."""
         position = torch.arange(self.longest, device=self.device).expand(self.rows, -1)
         return (self.starts[:, None] + torch.minimum(position, self.lengths_tensor[:, None] - 1)).flatten()
 

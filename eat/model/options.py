@@ -17,7 +17,7 @@ EngineName = Literal["torch"]
 
 
 class Layers(Strict):
-    """Which layers of the parent model are taken; all of them where nothing is said."""
+    """Which layers of the parent model are taken; all of them if nothing is said."""
 
     first: int | None = Field(None, ge=1, description="The first k layers.")
     every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")

@@ -40,7 +40,7 @@ class Encoded(NamedTuple):
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Read `tokenizer.json` of a folder, without the truncation and the padding it may carry.
 
-    Raises `EatError` where there is none or it does not put [CLS] and [SEP] around a text, `DamagedFile` where it
+    Raises `EatError` if there is none or it does not put [CLS] and [SEP] around a text, `DamagedFile` if it
     cannot be parsed.
     """
     path = Path(folder) / "tokenizer.json"
@@ -68,7 +68,7 @@ def require_embeddings(
     """Refuse a tokenizer and texts for which a model lacks embeddings.
 
     folder: that of the model, for the message. max_length: of the longest text in tokens. pairs: whether there are
-    pairs of texts. Raises `EatError` where a token's number, a segment or a position is beyond the model's table, or
+    pairs of texts. Raises `EatError` if a token's number, a segment or a position is beyond the model's table, or
     the tokenizer does not put [CLS], [SEP] and [SEP] around a pair.
     """
     known = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -118,7 +118,7 @@ def encode(
 def read_split(path: Path | str) -> pd.DataFrame:
     """Read a split that `eat.prepare.splits` wrote: columns id, text, [text_b], label.
 
-    Raises `DamagedFile` where it is missing, not whole, lacks a column, misses a value or names an id twice.
+    Raises `DamagedFile` if it is missing, not whole, lacks a column, misses a value or names an id twice.
     """
     table = read_table(path, required=("id", "text", "label"))
     for column in table.columns:
@@ -130,7 +130,7 @@ def read_split(path: Path | str) -> pd.DataFrame:
 
 
 def encode_split(tokenizer: Tokenizer, table: pd.DataFrame, max_length: int) -> list[Encoded]:
-    """The rows of a split as tokens, in their order; pairs where there is a column `text_b`. See `encode`."""
+    """The rows of a split as tokens, in their order; pairs if there is a column `text_b`. See `encode`."""
     pairs = table["text_b"].tolist() if "text_b" in table.columns else None
     return encode(tokenizer, table["text"].tolist(), pairs, max_length)
 
@@ -145,7 +145,7 @@ LENGTH_KEYS = (
     "truncation",
     "truncation_strategy",
 )
-"""Keys of `tokenizer_config.json` that would cut or fill up text where `max_length` is to decide."""
+"""Keys of `tokenizer_config.json` that would truncate or pad text, which `max_length` alone decides here."""
 
 BERT_TOKENS = {
     "cls_token": "[CLS]",
@@ -162,7 +162,7 @@ def copy_tokenizer(from_folder: Path | str, to_folder: Path | str) -> None:
     Of `to_folder`, `transformers.AutoTokenizer.from_pretrained` makes a tokenizer that gives the ids of `encode`.
     Truncation and padding are cleared in both files. The class is that which reads `tokenizer.json` as it stands: the
     `BertTokenizer` of transformers 5 builds a tokenizer from the vocabulary and forgets, for one, that it was cased.
-    `model_max_length` is at most the model's positions, where `config.json` in `from_folder` tells them. Segment ids
+    `model_max_length` is at most the model's positions, if `config.json` in `from_folder` tells them. Segment ids
     are among the inputs unless the model is a DistilBERT, which has none. Raises as `load_tokenizer` does.
     """
     source, target = Path(from_folder), Path(to_folder)

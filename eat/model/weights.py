@@ -63,7 +63,7 @@ _HEAD = {"bert": ("pooler.dense", "classifier"), "distilbert": ("pre_classifier"
 class Checkpoint:
     """A trained model in this project's names: its shape, its tensors, and where they came from.
 
-    The tensors are named as in `PackedEncoder`. The head of a stock checkpoint, where it has one, stands as the head
+    The tensors are named as in `PackedEncoder`. The head of a stock checkpoint, if it has one, stands as the head
     after its last layer, and `stock_head` says of which kind it is.
     """
 
@@ -103,7 +103,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises `DamagedFile` where it is missing, truncated or holds NaN."""
+    """The tensors of a safetensors file. Raises `DamagedFile` if it is missing, truncated or holds NaN."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -122,10 +122,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_encoder(encoder: PackedEncoder, checkpoint: Checkpoint, layers: Sequence[int]) -> list[str]:
     """Copy a checkpoint's weights into `encoder`, whose layer i becomes the checkpoint's layer `layers[i - 1]`.
 
-    Heads are taken over where all layers are, and from a stock checkpoint only for the last head of its own kind: a
-    pooler means nothing in front of another classifier. So are a reducer's parameters, where they have the same shape.
+    Heads are taken over if all layers are, and from a stock checkpoint only for the last head of its own kind: a
+    pooler means nothing in front of another classifier. So are a reducer's parameters, if they have the same shape.
     Returns the names of the parameters that the checkpoint did
-    not give and that keep their random start. Raises `EatError` where the shapes of the encoder differ.
+    not give and that keep their random start. Raises `EatError` if the shapes of the encoder differ.
     """
     fresh: list[str] = []
     whole = list(layers) == list(range(1, checkpoint.shape.layers + 1))
@@ -163,7 +163,7 @@ STOCK_ATTENTION = "sdpa"
 def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STOCK_ATTENTION) -> PreTrainedModel:
     """A dense model as the stock class of its last head: `BertFor...` or `DistilBertForSequenceClassification`.
 
-    attention: `sdpa` or `eager`. The stock model is in evaluation mode, in float32. Raises `EatError` where the model
+    attention: `sdpa` or `eager`. The stock model is in evaluation mode, in float32. Raises `EatError` if the model
     is not dense, its last head has no stock class, or its layer norms an epsilon that the class cannot have.
     """
     from transformers import (
@@ -270,7 +270,7 @@ def _modern_name(name: str) -> str:
 
 
 def _module(raw: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
-    """The weight of a module, and its bias where it has one, under our name."""
+    """The weight of a module, and its bias if it has one, under our name."""
     found = {f"{ours}.weight": raw[f"{theirs}.weight"]}
     if f"{theirs}.bias" in raw:
         found[f"{ours}.bias"] = raw[f"{theirs}.bias"]

@@ -28,11 +28,11 @@ def chosen_layers(layers: Layers, depth: int) -> list[int]:
 
 
 def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
-    """The layers of each system, which takes them of its parent; `None` where the first parent is not known yet.
+    """The layers of each system, which takes them of its parent; `None` if the first parent is not known yet.
 
     A cascade has those of all its systems together.
 
-    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key where a system
+    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key if a system
     takes layers that its parent does not have.
     """
 

@@ -47,7 +47,7 @@ def study_of_json(text: str) -> Study:
 def read_mapping(path: Path | str) -> dict[str, Any]:
     """The keys of a YAML file, not yet validated.
 
-    Raises `EatError` where it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
+    Raises `EatError` if it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
     key twice), or holds no mapping.
     """
     try:

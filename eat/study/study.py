@@ -90,7 +90,7 @@ class Study(Strict):
         raise EatError(f"system {system!r} has no stage {stage!r}; its stages: {listed(self.stage_names(system))}")
 
     def stage_names(self, system: str) -> list[str]:
-        """The stages of a system in the order they are trained; none where it runs another's weights."""
+        """The stages of a system in the order they are trained; none if it runs another's weights."""
         return [stage.name for stage in self.systems[system].recipe]
 
     def models_of(self, system: str) -> list[tuple[str, str]]:
@@ -209,7 +209,7 @@ def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
 
     A cascade takes backbone, layers and last head from its first system.
 
-    Raises `ValueError` where that row trains no weights: without it, other keys would seem to be missing.
+    Raises `ValueError` if that row trains no weights: without it, other keys would seem to be missing.
     """
     if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
         first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None

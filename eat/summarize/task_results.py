@@ -115,7 +115,7 @@ class Results:
 def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     """Read one task's files.
 
-    Raises `EatError` where a run is missing, the traces are not of the same texts, the operating points are not those
+    Raises `EatError` if a run is missing, the traces are not of the same texts, the operating points are not those
     of the traces, or the timing mixes settings or lacks its reference.
     """
     runs = [(system, seed) for system in study.systems for seed in study.seeds]
@@ -155,7 +155,7 @@ def _replays(
 def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str]]:
     """The timed calls, the device and threads that they share, and each system's precision.
 
-    Raises `EatError` where rows differ from the facts in device or threads, and `DamagedFile` where a time is not
+    Raises `EatError` if rows differ from the facts in device or threads, and `DamagedFile` if a time is not
     above 0 or a system's precision is missing.
     """
     table = read_table(timing, TIMING_COLUMNS).astype({"tau": "float64"})

@@ -74,7 +74,7 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
     """Compare what was answered while timed with the trace, text by text.
 
     answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
-    Raises `EatError` where a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.
+    Raises `EatError` if a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.
     """
     expected = entry.expected
     assert expected is not None

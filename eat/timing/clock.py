@@ -40,8 +40,8 @@ class TimingResult:
 def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path) -> TimingResult:
     """Time all systems of a task at all their thresholds, and the reference rows, over the same dev texts.
 
-    Raises `EatError` where an answer differs from the trace by more than rounding can explain, and, before anything is
-    timed, where the device is not there or a system's precision is of no use on it.
+    Raises `EatError` if an answer differs from the trace by more than rounding can explain, and, before anything is
+    timed, if the device is not there or a system's precision is of no use on it.
     """
     options = study.timing
     device = resolve_device(options.device, "timing.device")

@@ -32,9 +32,9 @@ UNKNOWN = Dimensions()
 class TokenView:
     """What a reducer may look at: the live tokens at its place in the layer after which it stands.
 
-    hidden: (n, d). received: attention received in this layer (n,), and keys: this layer's (n, d), where the reducer
+    hidden: (n, d). received: attention received in this layer (n,), and keys: this layer's (n, d), if the reducer
     asked for them. origin: the index of each live token in the packed batch (n,), whose token ids are `batch_ids`,
-    whose rows lie as in `batch_layout`, and whose tokens are worth `batch_saliency`, where the reducer learns that;
+    whose rows lie as in `batch_layout`, and whose tokens are worth `batch_saliency`, if the reducer learns that;
     `None` while all are live. separator: the id of [SEP]. wants_margin: whether anyone will read the margin of the
     reduction, which costs time. key_bias: what is added to a token's attention logits as a key (n,), if anything.
     """
@@ -64,7 +64,7 @@ class TokenView:
 
     @property
     def saliency(self) -> Tensor:
-        """What each live token is worth to the answer; (n,). Raises `TypeError` where the batch does not say it."""
+        """What each live token is worth to the answer; (n,). Raises `TypeError` if the batch does not say it."""
         if self.batch_saliency is None:
             raise TypeError("this reducer learns from the saliency of tokens, and the batch holds none")
         return self._of_live(self.batch_saliency)
@@ -77,10 +77,10 @@ class TokenView:
 class Reduction:
     """A reducer's answer.
 
-    layout: the tokens' after it. kept: ascending indices (m,) of the tokens that stay; `None` where all do. hidden:
+    layout: the tokens' after it. kept: ascending indices (m,) of the tokens that stay; `None` if all do. hidden:
     hidden states (m, d) of those in place of what they were: weighted by a gate, or merged. key_bias: what is added to
     their attention logits as keys (m,) from now on. margin: for each row how near its choice of tokens is to another
-    one, as a part of the score at the cut (B,), where the view wants it; only a tie-like gap lets rounding change the
+    one, as a part of the score at the cut (B,), if the view wants it; only a tie-like gap lets rounding change the
     choice. loss: a term for the training loss.
     """
 
@@ -95,7 +95,7 @@ class Reduction:
 class Reducer(nn.Module):
     """Keeps every token; the base of those that do not.
 
-    `after` names its layers: those it removes tokens in, or after, by its place. `ratio` is the part it removes, where
+    `after` names its layers: those it removes tokens in, or after, by its place. `ratio` is the part it removes, if
     that is fixed, and `scale` in [0, 1] multiplies it: annealing moves it while training. A reducer that `learns` has
     parameters, which it learns while `soft`: then it weakens tokens instead of removing them.
     """

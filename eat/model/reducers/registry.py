@@ -82,7 +82,7 @@ class FixedRatio(ReducerOptions):
 
 
 class LearnedThreshold(ReducerOptions):
-    """LTP: in each layer a token goes where the attention it receives is below a learned threshold."""
+    """LTP: in each layer a token goes if the attention it receives is below a learned threshold."""
 
     learns: ClassVar[bool] = True
 

@@ -6,7 +6,7 @@ With the tokens of a text in the order of their significance, which is the atten
            loss + penalty sum_l l sum_k r_l[k]
     hard:  [CLS] and the n_l - 1 most significant others stay, n_l = floor(sum_k r_l[k]), never more than before
 
-Of other protected tokens all stay, even where they are more than n_l.
+Of other protected tokens all stay, even if they are more than n_l.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from eat.model.reducers.base import Reduction
 def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int], wants_margin: bool = True) -> Reduction:
     """Keep the `counts[b]` tokens of row b with the highest scores, in their order; ties go to the earlier token.
 
-    scores: (n,), at least 0, inf where a token must stay. The numbers kept are known on the host, so that no result has
+    scores: (n,), at least 0, inf if a token must stay. The numbers kept are known on the host, so that no result has
     to come back from the device.
     """
     new_layout = Layout(counts, layout.device)
@@ -31,7 +31,7 @@ def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int], w
 
 
 def _cut_margin(ordered: Tensor, kept: Layout) -> Tensor:
-    """The relative gap at the cut in each row of descending scores (B, T), inf where nothing goes; (B,)."""
+    """The relative gap at the cut in each row of descending scores (B, T), inf if nothing goes; (B,)."""
     last = kept.lengths_tensor[:, None]
     least = ordered.gather(1, last - 1)[:, 0]
     nothing = torch.full_like(ordered[:, :1], -torch.inf)

@@ -1,4 +1,4 @@
-"""Learned token pruning (LTP, arXiv:2107.00910): a token goes where the attention it receives is below a threshold.
+"""Learned token pruning (LTP, arXiv:2107.00910): a token goes if the attention it receives is below a threshold.
 
 With s_i the mean over heads and queries of the attention given to token i, and l counted from 0,
 

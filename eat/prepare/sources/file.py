@@ -103,7 +103,7 @@ def _parsed_jsonl(path: Path) -> pd.DataFrame:
 
 
 def _strings(path: Path, column: str, values: pd.Series[Any]) -> list[str]:
-    """The cells of a column as strings; the empty string where one is missing."""
+    """The cells of a column as strings; the empty string if one is missing."""
     strings = []
     for value in values:
         if isinstance(value, (bytes, dict)) or pd.api.types.is_list_like(value):
@@ -122,7 +122,7 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
     labels = source.labels or _sorted_labels(counts.index)
     forms = set(map(_label_form, labels))
     foreign = [
-        # in ASCII where it could not be told from an allowed one by looking at it
+        # in ASCII if it could not be told from an allowed one by looking at it
         f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
         for value, count in counts.items()
         if value not in labels
@@ -137,7 +137,7 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
 
 
 def _sorted_labels(found: Iterable[str]) -> list[str]:
-    """Labels in alphabetical order; in numerical order where all are whole numbers (9 before 10)."""
+    """Labels in alphabetical order; in numerical order if all are whole numbers (9 before 10)."""
     labels = sorted(found)
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels
 
@@ -215,7 +215,7 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
 
 
 def _other_delimiter(raw: pd.DataFrame) -> str:
-    """A hint where the only column's name looks like a header that is divided by something other than commas."""
+    """A hint if the only column's name looks like a header that is divided by something other than commas."""
     name = str(raw.columns[0])
     found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
     return f"; cells are divided by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""

@@ -30,7 +30,7 @@ MOST_BROKEN = 0.001
 class GlueTask:
     """What a task of GLUE is.
 
-    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, where
+    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, if
     the label column is `label`. labels: its classes in the order of their numbers, as on the hub. numbered: whether
     its files write the number of a class, not its name. header: the columns of files that have no header line.
     dev: what its dev file and dev split are called besides `dev` and `validation`. dev_rows: the rows of the official
@@ -121,7 +121,7 @@ GLUE: dict[str, GlueTask] = {
 def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     """The training and the dev file of a task within a folder of GLUE files.
 
-    Raises `EatError` where no folder is given, and where it or a file is not there.
+    Raises `EatError` if no folder is given, and if it or a file is not there.
     """
     if folder is None:
         raise EatError(
@@ -232,7 +232,7 @@ def _as_texts(path: Path, task: GlueTask, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def unquoted(cells: Sequence[str]) -> list[str]:
-    """Cells without the quoting of a CSV file, where they bear it: `"a ""b"" c"` is `a "b" c`."""
+    """Cells without the quoting of a CSV file, if they bear it: `"a ""b"" c"` is `a "b" c`."""
     return [
         cell[1:-1].replace('""', '"')
         if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")
