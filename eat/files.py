@@ -100,11 +100,14 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
                 except BlockingIOError:
                     file.seek(0)
                     holder = file.read().strip() or "an unknown process"
-                    print(f"{holder} still {what}; waiting until it ends, or is ended", file=sys.stderr, flush=True)
+                    print(f"{holder} still {what}; waiting until it ends", file=sys.stderr, flush=True)
                     with Progress(f"waiting for {holder}, which still {what}"):
                         fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
-                print(f"{lock}: no locks here ({error.strerror}); let nothing else run that {what}", file=sys.stderr)
+                print(
+                    f"{lock}: file locks do not work here ({error.strerror}); make sure that no other process {what}",
+                    file=sys.stderr,
+                )
             # whoever held it may have removed the file: then a lock on it keeps nobody out
             try:
                 if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):

@@ -23,16 +23,16 @@ from eat.study.systems import System
 from eat.study.tasks import Task
 
 ASSUMPTIONS = (
-    "A unit of work is one token in one layer. Attention's growth with the square of the length is left out.",
-    "Every system counts at full length and depth; what pruning and exits save is in the pace, as a mean over systems.",
+    "A unit of work is one token in one layer. The quadratic growth of attention is neglected.",
+    "Every system counts with full length and depth; the pace includes the mean savings of pruning and exits.",
     "A text fills max_length, unless the finished study has a task of the same source and max_length.",
-    "A stage that trains heads alone goes at the pace of the finished study's stages that do.",
-    "The machine is the finished study's, with one job on as many cores as its threads. A GPU changes all hours.",
-    "Rules without a pace of their own take as long as theirs did, however large the study.",
+    "A stage that trains only heads has the pace of such stages in the finished study.",
+    "The machine is that of the finished study, with one core per thread of a job. A GPU changes all hours.",
+    "The duration of all other rules is that of the finished study, independent of the study's size.",
 )
 """What the estimate rests on."""
 
-OVERHEAD = "Each submitted job takes {seconds:g} s more to start, and waits for no other."
+OVERHEAD = "Each submitted job takes {seconds:g} s to start, and does not wait for others."
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,16 @@ class Finished:
         self.paths = StudyPaths(study.study)
         self.benchmarks = self.paths.results / "benchmarks"
         if not self.benchmarks.is_dir():
-            raise EatError(f"{self.benchmarks} is not there; run that study first, or name another by --finished")
+            raise EatError(
+                f"{self.benchmarks}: no such folder; run that study first, or give another one with --finished"
+            )
         self.tokens = {task: self._tokens(task) for task in study.tasks}
         self.texts = {task: splits_of(self.paths, task) for task in study.tasks}
 
     def _tokens(self, task: str) -> float:
         trace = self.paths.trace(task, self.study.reference, self.study.seeds[0], "dev")
         if not trace.is_file():
-            raise EatError(f"{trace} is not there; let the study {self.study.study} end first")
+            raise EatError(f"{trace}: no such file; finish the study {self.study.study} first")
         return float(pd.read_parquet(trace, columns=["length"])["length"].mean())
 
     def seconds(self, rule: str) -> float:
@@ -127,7 +129,7 @@ class Finished:
 
 def _seconds(benchmark: Path) -> float:
     if not benchmark.is_file():
-        raise EatError(f"{benchmark} is not there; run that job again, or take another finished study")
+        raise EatError(f"{benchmark}: no such file; run that job again, or give another finished study")
     return float(pd.read_csv(benchmark, sep="\t")["s"].sum())
 
 
@@ -135,7 +137,7 @@ def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
     """The number of texts of each split of a prepared task."""
     card = paths.card(task)
     if not card.is_file():
-        raise EatError(f"{card} is not there; let snakemake --until prepare_text make it")
+        raise EatError(f"{card}: no such file; make it with snakemake --until prepare_text")
     return {split: int(count) for split, count in read_json(card)["splits"].items()}
 
 
@@ -144,7 +146,7 @@ def layers_of(study: Study) -> dict[str, int]:
     depths = depths_of(study, known_depths(study.backbones))
     unknown = [study.systems[name].backbone for name, depth in depths.items() if depth is None]
     if unknown:
-        raise EatError(f"backbone {listed(dict.fromkeys(unknown))} is not there, so its layers cannot be counted")
+        raise EatError(f"backbone {listed(dict.fromkeys(unknown))} is not fetched yet, so its layers cannot be counted")
     return {name: depth for name, depth in depths.items() if depth is not None}
 
 
@@ -162,8 +164,8 @@ def texts_of(study: Study, task: str, finished: Finished) -> dict[str, int]:
             if same == given:
                 return finished.texts[name]
     raise EatError(
-        f"tasks.{task}: how many texts it has is not known; give train_examples, calibration_examples and "
-        "dev_examples, or prepare it by snakemake --until prepare_text"
+        f"tasks.{task}: its number of texts is unknown; give train_examples, calibration_examples and "
+        "dev_examples, or prepare it with snakemake --until prepare_text"
     )
 
 
@@ -222,7 +224,9 @@ def costs(study: Study, finished: Finished, planned: Mapping[str, int], overhead
     for rule, count in planned.items():
         seconds = [(job.work * pace[job.kind] + overhead, job.threads) for job in jobs if job.rule == rule]
         if seconds and len(seconds) != count:
-            raise EatError(f"{rule}: Snakemake plans {count} jobs, the study has {len(seconds)}; the estimate is wrong")
+            raise EatError(
+                f"{rule}: Snakemake plans {count} jobs, the study has {len(seconds)}; the estimate would be wrong"
+            )
         if not seconds:
             done = _count(finished.benchmarks, rule)
             seconds = [(finished.seconds(rule) / max(done, 1) + overhead, 1)] * count

@@ -99,7 +99,7 @@ def reporting(name: str) -> Iterator[None]:
                 _steps[-1].show()
 
     _line.printed = time.monotonic()
-    with Progress("at work", name=name):
+    with Progress("working", name=name):
         # a daemon: the end of the process must not wait for it
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()

@@ -14,17 +14,20 @@ _Item = TypeVar("_Item")
 
 def _differ(values: list[_Item]) -> list[_Item]:
     if len(set(values)) != len(values):
-        raise ValueError(f"names one twice: {listed(values)}")
+        raise ValueError(f"contains duplicates: {listed(values)}")
     return values
 
 
 Distinct = Annotated[list[_Item], AfterValidator(_differ)]
-"""A list in which nothing stands twice."""
+"""A list without duplicates."""
 
 
 def _fits_a_path(name: str) -> str:
     if not name.isprintable() or set("/{}") & set(name) or name.startswith("-") or not name.strip("."):
-        raise ValueError(f"{name!r} cannot be part of a path; no slash, brace or line break, no dash in front, no `..`")
+        raise ValueError(
+            f"{name!r} cannot be part of a path; it must not contain a slash, brace or line break, begin with a dash, "
+            "or be `..`"
+        )
     return name
 
 
@@ -35,7 +38,7 @@ Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a
 def _holds_no_wildcard(path: str) -> str:
     if set("{}") & set(path):
         raise ValueError(
-            f"{path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or give a link to it"
+            f"{path!r} contains a brace, which Snakemake reads as a wildcard; rename it, or give a link to it"
         )
     return path
 
@@ -46,7 +49,7 @@ OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildc
 
 def _stands_in_a_line(title: str) -> str:
     if not title.isprintable() or not title.strip():
-        raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
+        raise ValueError(f"{title!r} cannot be printed in one line; use printable characters without line breaks")
     return title
 
 

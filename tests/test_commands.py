@@ -427,10 +427,7 @@ def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path
     assert refused("check_study", "mine.yaml") == message
     write_checkpoint(tmp_path / "mine")
     (tmp_path / "mine" / "config.json").write_text('{"architectures": ["BertModel"]}', encoding="utf-8")
-    message = (
-        "mine/config.json: no model_type, which says what the model is; its class is BertModel: "
-        'add "model_type": "bert" to the file'
-    )
+    message = 'mine/config.json: no model_type; its class is BertModel: add "model_type": "bert" to the file'
     assert refused("check_study", "mine.yaml") == message
 
 
@@ -578,7 +575,7 @@ def test_a_checkpoint_that_could_run_code_is_not_opened(refused: Refused, tmp_pa
     write_checkpoint(tmp_path / "old", weights="pytorch_model.bin")
     spec = json.dumps({"kind": "folder", "path": "old"})
     message = (
-        "old: no model.safetensors; pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
+        "old: no model.safetensors; pytorch_model.bin is not opened because it can run code: convert it to safetensors"
     )
     assert refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/old") == message
 

@@ -238,7 +238,7 @@ QUOTE = (
     "input should be a valid string; put quotes around it: without them YAML takes yes, no, on and off for truth "
     "values, and a number, a date or null for itself"
 )
-DASH = "no slash, brace or line break, no dash in front, no `..`"
+DASH = "it must not contain a slash, brace or line break, begin with a dash, or be `..`"
 
 BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, the line it must give)
     # wrong types
@@ -266,12 +266,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "truth value for number": (
         "epochs: 2",
         "epochs: yes",
-        "systems.student.recipe.0.epochs: found True; no key takes a truth value (in YAML yes, no, on, off)",
+        "systems.student.recipe.0.epochs: found True; no key has a truth value (in YAML yes, no, on, off)",
     ),
     "truth value in a list": (
         "seeds: [1, 2]",
         "seeds: [1, off]",
-        "seeds.1: found False; no key takes a truth value (in YAML yes, no, on, off)",
+        "seeds.1: found False; no key has a truth value (in YAML yes, no, on, off)",
     ),
     "number for a name": ("  movies:", "  2024:", f"tasks.2024: found 2024; {QUOTE}"),
     "word for a layer": (
@@ -345,12 +345,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "nothing left to train on": (
         "{calibration: 0.15, dev: 0.2}",
         "{calibration: 0.5, dev: 0.5}",
-        "tasks.movies.splits: calibration + dev is 1; they must leave text to train on",
+        "tasks.movies.splits: calibration + dev is 1; the sum must be below 1, so that training text remains",
     ),
     "a dev part of text that brings its own": (
         "learning_rate: 5.0e-5",
         "splits: {dev: 0.3}",
-        "tasks.pairs: splits.dev is 0.3, but glue_dir brings dev text; take it off",
+        "tasks.pairs: splits.dev is 0.3, but glue_dir has its own dev text; omit splits.dev",
     ),
     "a branch for a commit": (
         "task: rte, revision: 0123456789abcdef0123456789abcdef01234567",
@@ -391,15 +391,19 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "least two layers",
     ),
     # duplicates
-    "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: names one twice: 1, 2, 1"),
-    "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: names one twice: 0.8, 0.8"),
-    "exit twice": ("after: [3, 4]", "after: [4, 4]", "systems.eat.exits.after: names one twice: 4, 4"),
-    "removal twice": ("after: [2, 4]", "after: [2, 2]", "systems.eat.reducer.after: names one twice: 2, 2"),
-    "batch size twice": ("batch_sizes: [1, 32]", "batch_sizes: [1, 1]", "timing.batch_sizes: names one twice: 1, 1"),
+    "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: contains duplicates: 1, 2, 1"),
+    "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: contains duplicates: 0.8, 0.8"),
+    "exit twice": ("after: [3, 4]", "after: [4, 4]", "systems.eat.exits.after: contains duplicates: 4, 4"),
+    "removal twice": ("after: [2, 4]", "after: [2, 2]", "systems.eat.reducer.after: contains duplicates: 2, 2"),
+    "batch size twice": (
+        "batch_sizes: [1, 32]",
+        "batch_sizes: [1, 1]",
+        "timing.batch_sizes: contains duplicates: 1, 1",
+    ),
     "label twice": (
         "labels: [low, high]",
         "labels: [low, low]",
-        "tasks.tickets.source.labels: names one twice: low, low",
+        "tasks.tickets.source.labels: contains duplicates: low, low",
     ),
     "stage twice": (
         "- {name: heads,",
@@ -458,7 +462,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "no exit": (
         "after: [3, 4]",
         "after: []",
-        "systems.eat.exits: a rule without `after`; name the layers after which a text may leave",
+        "systems.eat.exits: a rule without `after`; name the layers after which a text may exit",
     ),
     "no removal": (
         "after: [2, 4]",
@@ -468,7 +472,8 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a reducer that may remove every token": (
         "reducer: {kind: norm, after: [2, 4], ratio: 0.3}",
         "reducer: {kind: threshold, after: [2], protect: []}",
-        "systems.eat.reducer.protect: [] lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]",
+        "systems.eat.reducer.protect: [] lacks cls, and this reducer may remove all other tokens; give [cls] or [cls, "
+        "sep]",
     ),
     "two ways to take layers": (
         "{every: 2}",
@@ -499,7 +504,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a circle": (
         "- {epochs: 3",
         "- {from: student, distill: {teacher: eat}, epochs: 3",
-        "systems train from each other in a circle: eat -> eat",
+        "systems depend on each other in a cycle: eat -> eat",
     ),
     "unknown reference": (
         "reference: dense",
@@ -520,7 +525,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a name that is taken": (
         "  student:",
         "  hf-dense-12:",
-        "systems.hf-dense-12: the name means something else here; choose another",
+        "systems.hf-dense-12: the name is reserved; choose another",
     ),
     # names that cannot be paths
     "a name that climbs": ("  movies:", "  ..:", f"tasks...: '..' cannot be part of a path; {DASH}"),
@@ -535,12 +540,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a title with a line break": (
         "    max_length: 64",
         '    max_length: 64\n    title: "a\\nb"',
-        "tasks.movies.title: 'a\\nb' cannot be printed in a line; letters and signs, no line break",
+        "tasks.movies.title: 'a\\nb' cannot be printed in one line; use printable characters without line breaks",
     ),
     "a title that another task has": (
         "    max_length: 64",
         "    max_length: 64\n    title: tickets",
-        "tasks.movies.title: 'tickets' is what another task is called; choose another",
+        "tasks.movies.title: 'tickets' is the title of another task; choose another",
     ),
     "an empty name": ("  movies:", '  "":', "tasks.: found ''; string should have at least 1 character"),
     "a study that climbs": (
@@ -730,7 +735,10 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             CASCADE | {"cascade": ["student", "eat"]},
             ".cascade: eat trains no weights here, or is not dense; known: dense, student",
         ),
-        (CASCADE | {"exits": {"after": [3]}}, ".exits.rule: a cascade without a rule would ask its last system alone"),
+        (
+            CASCADE | {"exits": {"after": [3]}},
+            ".exits.rule: a cascade without a rule would use only its last system; give a rule",
+        ),
         (CASCADE | {"recipe": [{}]}, ": cascade and a recipe; a system either takes"),
         (CASCADE | {"weights_of": "eat"}, ": weights_of and cascade; a system runs one"),
         (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; leave reducer and"),
@@ -1018,7 +1026,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
     ),
     "empty recipe": (
         {"lean": {"backbone": "packed", "recipe": []}},
-        "systems.lean: an empty recipe; give at least one stage, or `weights_of` another system",
+        "systems.lean: the recipe is empty; give at least one stage, or `weights_of` another system",
     ),
     "neither backbone nor base": ({"lean": {"precision": "int8"}}, "systems.lean.backbone: missing"),
     "other backbone": (
@@ -1062,7 +1070,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
             "lean": {"weights_of": "student"},
             "student": {"backbone": "packed", "recipe": [{"distill": {"teacher": "lean"}}]},
         },
-        "systems train from each other in a circle: student -> lean -> student",
+        "systems depend on each other in a cycle: student -> lean -> student",
     ),
 }
 

@@ -131,11 +131,11 @@ def test_what_lies_within_the_model_is_let_through() -> None:
         ({"layers": {"first": 8}}, "systems.eat.layers: first 8 of a model that has 6; take at most 6"),
         (
             {"exits": {"after": [4]}, "recipe": [{"exit_weights": {3: 0.3}}]},
-            "systems.eat.recipe.0.exit_weights: found layer 3, after which there is no head; heads: 4, 6",
+            "systems.eat.recipe.0.exit_weights: found layer 3, which has no head; heads are after: 4, 6",
         ),
         (
             {"exits": {"after": [4]}, "recipe": [{}, {"name": "heads", "train_heads": [5]}]},
-            "systems.eat.recipe.1.train_heads: found layer 5, after which there is no head; heads: 4, 6",
+            "systems.eat.recipe.1.train_heads: found layer 5, which has no head; heads are after: 4, 6",
         ),
     ],
 )

@@ -237,7 +237,7 @@ ALIKE: dict[str, tuple[list[str], str]] = {
     "zero-width": (["pos", "pos\u200b"], r"'pos' \(1 rows\) and 'pos\\u200b' \(1 rows\)"),
     "composed": (["caf\u00e9", "cafe\u0301"], r"'cafe\\u0301' \(1 rows\) and 'caf\\xe9' \(1 rows\)"),
     "numbers": (["1", "1.0", "01"], r"'01' \(1 rows\) and '1' \(1 rows\) and '1\.0' \(1 rows\)"),
-    "none": (["nan", "a"], r"labels in 'label' that may stand for none count as classes: 'nan' \(1 rows\)"),
+    "none": (["nan", "a"], r"labels in 'label' that may mean a missing label count as classes: 'nan' \(1 rows\)"),
 }
 
 

@@ -189,7 +189,7 @@ def test_labels_of_any_type_of_number(adaptive: EatForSequenceClassification, la
     "labels", [LABELS.float(), torch.eye(2)[LABELS], LABELS[:5]], ids=["float", "one a class", "too few"]
 )
 def test_labels_that_are_not_a_class_a_text_are_refused(adaptive: EatForSequenceClassification, labels: Tensor):
-    with pytest.raises(EatError, match=r"^labels: found .*; give one class a text, int64 \(8,\)"):
+    with pytest.raises(EatError, match=r"^labels: found .*; give one class per text, int64 \(8,\)"):
         adaptive(**inputs(), labels=labels)
 
 

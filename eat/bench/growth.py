@@ -77,7 +77,7 @@ class GrowthOptions:
 
 
 def bench_growth(options: GrowthOptions) -> Findings:
-    """Time all systems at all lengths and batch sizes, measure memory, and fit. Raises `EatError` for invalid options."""
+    """Time all systems at all sizes, measure their memory, and fit. Raises `EatError` for invalid options."""
     systems = _checked(options)
     torch.set_num_threads(options.threads)
     shape = replace(options.shape, positions=max(*options.lengths, options.batch_length, options.shape.positions))

@@ -38,7 +38,7 @@ def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
 
 
 def plot_engine(table: pd.DataFrame) -> Figure:
-    """Speed-up over stock sdpa against length, one panel per batch size; mixed lengths: one dot per system and order."""
+    """Speed-up over stock sdpa against length, a panel per batch size; mixed lengths: a dot per system and order."""
     looks = _looks(table)
     reference = table["system"].iloc[0]
     sizes = list(dict.fromkeys(table["batch_size"]))

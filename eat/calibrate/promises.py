@@ -42,7 +42,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     if n < needed:
         raise EatError(
             f"a promise of epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at least {needed} "
-            f"calibration texts, of which none may be bad; there are {n}: give more, or promise less"
+            f"calibration texts, even if none is bad; there are {n}: give more texts, or a larger epsilon or delta"
         )
     chosen, tested = NEVER, []
     for tau in sorted(spec.tau, reverse=True):

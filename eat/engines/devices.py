@@ -19,7 +19,7 @@ def resolve_device(name: str, key: str = "device") -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind in NAMES if there[kind]))
     if name not in NAMES:
-        raise EatError(f"{key}: {name!r} is no device; known: {listed(['auto', *NAMES])}")
+        raise EatError(f"{key}: {name!r} is not a device; known: {listed(['auto', *NAMES])}")
     if not there[name]:
         raise EatError(f"{key} is {name}, but torch finds no {NAMES[name]} here; set it to cpu or auto")
     return torch.device(name)

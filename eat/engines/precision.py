@@ -185,7 +185,7 @@ def _impossible(precision: str, device: torch.device | str) -> str | None:
     if precision not in PRECISIONS:
         return f"precision {precision!r}; known: {listed(PRECISIONS)}"
     if precision == "int8" and torch.device(device).type != "cpu":
-        return f"precision int8 on {device}; it is for the CPU: take float16 or bfloat16 on a GPU"
+        return f"precision int8 on {device}; it is for the CPU: use float16 or bfloat16 on a GPU"
     return None
 
 
@@ -245,7 +245,7 @@ def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = Fa
     fault = _fault(precision, device, stock)
     if fault is None:
         return None
-    return f"precision {precision} {fault} on {where(device)}; take float32, leave it out, or use {REMEDY[precision]}"
+    return f"precision {precision} {fault} on {where(device)}; use float32, omit it, or use {REMEDY[precision]}"
 
 
 def require_usable(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> None:

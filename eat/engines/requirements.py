@@ -27,7 +27,7 @@ def require_machine(study: Study) -> list[str]:
     refused = list(_refused(study, training, trace, timing))
     if refused:
         raise EatError("\n".join(refused))
-    notes = [f"{name} is left out: {reason}" for name, reason in left_out_stock(study, timing).items()]
+    notes = [f"{name} is not timed: {reason}" for name, reason in left_out_stock(study, timing).items()]
     asked, taken = study.training.precision, Setting.of(study.training).precision
     return notes if asked == taken else [fallback(asked, training.type), *notes]
 

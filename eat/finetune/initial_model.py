@@ -51,7 +51,7 @@ def build_model(
     fresh = load_encoder(model.encoder, checkpoint, layers)
     missing = [parameter for parameter in fresh if not parameter.startswith(("exit_heads.", "reducer."))]
     if missing:
-        raise EatError(f"{parent}: does not hold {listed(missing[:3])}; the encoder would start at random")
+        raise EatError(f"{parent}: lacks {listed(missing[:3])}; the encoder would start from random weights")
     return model
 
 

@@ -112,7 +112,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             raise EatError(
                 f"the loss is {total.item()} at step {self.state.global_step + 1} "
                 f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
-                "lower the learning rate, or look at these texts"
+                "lower the learning rate, or check these texts"
             )
         for part, value in parts.items():
             self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())

@@ -119,7 +119,7 @@ def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassifi
     if sorted({*parts.exits, encoder.exits[-1]}) != encoder.exits:
         raise EatError(
             f"a cascade of {listed([member.shape.layers for member in (model.encoder for model in models)])} layers "
-            f"with exits after [{listed(parts.exits)}]; its systems end after [{listed(encoder.exits)}]"
+            f"has exits after [{listed(parts.exits)}], but its systems end after [{listed(encoder.exits)}]"
         )
     return Cascade(encoder, config, [model.encoder for model in models])
 

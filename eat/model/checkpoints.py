@@ -49,7 +49,7 @@ def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str,
         raise DamagedFile(f"{path}: holds {type(config).__name__}, not a mapping of keys; fetch the model again")
     found = config.get("model_type")
     if found is None:
-        raise EatError(f"{path}: no model_type, which says what the model is; {_missing_type(config, supported)}")
+        raise EatError(f"{path}: no model_type; {_missing_type(config, supported)}")
     if found not in supported:
         raise EatError(f"{folder}: model_type is {found!r}; allowed: {listed(supported)}; take another checkpoint")
     if config.get("position_embedding_type", "absolute") != "absolute":
@@ -116,7 +116,7 @@ def require_tables(path: Path, config: Mapping[str, Any]) -> None:
 def weights_remedy(folder: Path) -> str:
     """What to do about a folder without `model.safetensors`."""
     if (folder / "model.safetensors.index.json").is_file():
-        return "the weights lie in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
+        return "the weights are in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
     if (folder / "pytorch_model.bin").is_file():
-        return "pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
-    return "only safetensors are read, so convert other weights first"
+        return "pytorch_model.bin is not opened because it can run code: convert it to safetensors"
+    return "only safetensors files are read; convert other weights first"

@@ -110,7 +110,7 @@ def _checked_rule(rule: Any, patience: int, exits: Sequence[int]) -> tuple[str, 
     needed = max((RULES[name].exits_needed(patience) for name in names), default=0)
     if names and len(exits) - 1 < needed:
         raise EatError(
-            f"rule: found {listed(names)}, which takes {needed} exits before the last layer to leave early; "
+            f"rule: found {listed(names)}, which needs {needed} exits before the last layer to exit early; "
             f"the model has heads after {listed(exits)}"
         )
     return tuple(names)

@@ -153,7 +153,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             raise
         logits = output.exits[self.config.num_hidden_layers] if self.training else output.logits
         if not torch.isfinite(logits).all():
-            raise EatError("the model's logits are NaN or infinite, which is no answer; its weights are damaged")
+            raise EatError("the model's logits are NaN or infinite, so there is no answer; its weights are damaged")
         loss = None if labels is None else _cross_entropy(logits, labels, num_items_in_batch)
         found = EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
         return found if (self.config.return_dict if return_dict is None else return_dict) else found.to_tuple()
@@ -183,7 +183,7 @@ def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequence
     if config.num_labels != checkpoint.shape.classes:
         raise EatError(
             f"{folder}: config.json names {config.num_labels} labels (id2label) of a model with "
-            f"{checkpoint.shape.classes} classes; name each class"
+            f"{checkpoint.shape.classes} classes; name every class"
         )
     if parts is not None:
         config.reducer, config.exits = parts.reducer.plain(), parts.exits
@@ -223,8 +223,8 @@ def _cross_entropy(logits: Tensor, labels: Tensor, items: Tensor | int | None) -
     """The cross-entropy of logits (B, C) and classes (B,): the mean, or the sum divided by `items`."""
     if labels.is_floating_point() or labels.numel() != len(logits):
         raise EatError(
-            f"labels: found {labels.dtype} of shape {tuple(labels.shape)}; give one class a text, int64 "
-            f"({len(logits)},); regression and several labels a text are not supported"
+            f"labels: found {labels.dtype} of shape {tuple(labels.shape)}; give one class per text, int64 "
+            f"({len(logits)},); regression and several labels per text are not supported"
         )
     loss = nn.functional.cross_entropy(logits, labels.flatten().long(), reduction="mean" if items is None else "sum")
     return loss if items is None else loss / items

@@ -27,7 +27,7 @@ class Layers(Strict):
     def _one_way(self) -> Self:
         given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"layers gives {listed(given)}; give one of them")
+            raise ValueError(f"layers has {listed(given)}; give only one of them")
         return self
 
 
@@ -35,8 +35,8 @@ class Attention(Strict):
     """Which pairs of tokens attend to each other."""
 
     kind: Literal["dense", "window"] = "dense"
-    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
-    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+    left: int = Field(16, ge=0, description="Window: number of live tokens to the left.")
+    right: int = Field(16, ge=0, description="Window: number of live tokens to the right.")
 
 
 class Heads(Strict):
@@ -45,11 +45,12 @@ class Heads(Strict):
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
     read: Literal["cls", "mean", "attention"] = Field(
         "cls",
-        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
+        description="The input of a head: [CLS], the mean of live tokens, or a small self-attention of its own "
         "(FastBERT).",
     )
     head: Literal["linear", "bert"] = Field(
-        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
+        "linear",
+        description="The kind of all heads except the last: linear, or with a pooler (linear, tanh) before (DeeBERT).",
     )
 
 

@@ -125,7 +125,7 @@ def read_split(path: Path | str) -> pd.DataFrame:
         if table[column].isna().any():
             raise DamagedFile(f"{path}: column {column!r} misses values; delete it and run again")
     if table["id"].duplicated().any():
-        raise DamagedFile(f"{path}: an id stands there twice; delete it and run again")
+        raise DamagedFile(f"{path}: an id appears twice; delete it and run again")
     return table.astype({"label": "int64"})
 
 

@@ -47,14 +47,14 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
     for column in ("device", "threads"):
         found = sorted(str(value) for value in rows[column].dropna().unique())
         if len(found) > 1:
-            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each by itself")
+            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each separately")
     for system, own in rows.groupby("system", sort=False):
         # systems may differ in this; what one system's thresholds mean may not
         calibrations = sorted(str(mode) for mode in own["calibration"].dropna().unique())
         if len(calibrations) > 1:
             raise EatError(
                 f"task {task!r}: rows of {system} with calibration {listed(calibrations)} in one summary; "
-                "run the workflow again, or report each by itself"
+                "run the workflow again, or report each separately"
             )
     return rows
 

@@ -41,5 +41,5 @@ def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame,
     both = own.columns.intersection(times[other].columns)
     mine, others = own[both], times[other].reindex(index=own.index, columns=both)
     if mine.empty or mine.isna().any(axis=None) or others.isna().any(axis=None):
-        raise EatError(f"task {task}: not every timed text was timed with {other[0]} as well; time again")
+        raise EatError(f"task {task}: not every timed text was also timed with {other[0]}; time again")
     return mine.to_numpy(dtype=np.float64), others.to_numpy(dtype=np.float64)

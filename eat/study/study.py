@@ -36,16 +36,18 @@ class Study(Strict):
     """Everything that one run of the workflow rebuilds."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
-        description="Names data/{study}/ and results/{study}/."
+        description="The study's name, part of data/{study}/ and results/{study}/."
     )
     seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
-    reference: Name = Field(description="The dense system that plays BERT; speed-ups are against its stock export.")
+    reference: Name = Field(description="The dense system in the role of BERT; speed-ups are over its stock export.")
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
-        0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
+        0.01,
+        description="The largest loss of accuracy of a chosen threshold against the reference, on the calibration "
+        "split.",
     )
     glue_dir: OutsidePath | None = Field(
         None,
-        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` overrides it.",
     )
     backbones: dict[Name, Backbone] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
@@ -55,7 +57,9 @@ class Study(Strict):
     trace: Tracing = Tracing()
     timing: Timing = Timing()
     importance_texts: int | None = Field(
-        None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
+        None,
+        ge=8,
+        description="Compare token scores with gradient saliency on this number of dev texts. Default: no comparison.",
     )
     ablation: Ablation | None = None
 

@@ -91,9 +91,10 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
     point = f"{entry.system}{'' if entry.tau is None else f' at tau {entry.tau:g}'}, batch {batch_size}"
     if unexplained or len(different) > allowed:
         raise EatError(
-            f"{point}: {len(different)} of {len(answers)} texts were answered otherwise while timed than in the trace "
-            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may be, and only at a "
-            "tie; the model or the trace is not the one the other was made from: make both again"
+            f"{point}: {len(different)} of {len(answers)} texts were answered differently in timing and in the trace "
+            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may differ, and only "
+            "at a "
+            "tie; the trace was not made with this model: make both again"
         )
     return {
         "system": entry.system,

@@ -49,7 +49,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         require_usable(study.systems[timed.system].precision, device)
     left_out = left_out_stock(study, device)
     for name, reason in left_out.items():
-        print(f"{task}: {name} is left out: {reason}", file=sys.stderr, flush=True)
+        print(f"{task}: {name} is not timed: {reason}", file=sys.stderr, flush=True)
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
     texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)

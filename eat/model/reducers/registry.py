@@ -25,14 +25,16 @@ Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens
 def _with_cls(protect: list[str]) -> list[str]:
     """Refuse a reducer that may leave a text without any token."""
     if "cls" not in protect:
-        raise ValueError(f"{protect} lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]")
+        raise ValueError(f"{protect} lacks cls, and this reducer may remove all other tokens; give [cls] or [cls, sep]")
     return protect
 
 
 ProtectedWithCls = Annotated[Protected, AfterValidator(_with_cls)]
 
 
-ReducerLayers = Annotated[Distinct[Layer], Field(min_length=1, description="The layers it works in, or after.")]
+ReducerLayers = Annotated[
+    Distinct[Layer], Field(min_length=1, description="The layers in which, or after which, it removes tokens.")
+]
 
 
 class ReducerOptions(Strict):
@@ -61,14 +63,14 @@ class FixedRatio(ReducerOptions):
     )
     after: Distinct[Layer] = Field(default=[], description="The layers after which tokens are removed.")
     ratio: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
-        0.3, description="p: the part of the unprotected tokens removed each time; ceil((1 - p)(t - 1)) stay."
+        0.3, description="p: the share of unprotected tokens removed each time; ceil((1 - p)(t - 1)) remain."
     )
     protect: Protected = ["cls"]
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:
         if (self.kind == "none") != (not self.after):
-            raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to any kind but none")
+            raise ValueError(f"reducer {self.kind!r} with `after: {self.after}`; give layers to every kind except none")
         return self
 
     @classmethod
@@ -88,13 +90,14 @@ class LearnedThreshold(ReducerOptions):
 
     kind: Literal["threshold"]
     after: ReducerLayers
-    final: NonNegative = Field(0.01, description="The threshold of layer l, from 0, begins at final l / L.")
+    final: NonNegative = Field(0.01, description="The initial threshold of layer l, counted from 0, is final l / L.")
     temperature: Positive = Field(1e-3, description="T of the soft mask, sigmoid((score - threshold) / T).")
     penalty: NonNegative = Field(0.05, description="lambda: weight of the mean of the soft mask, summed over layers.")
     score: Literal["padded128", "mean"] = Field(
         "padded128",
-        description="padded128: attention received, over 128 as in the public code, so that a threshold means the same "
-        "at every length; mean: over the queries, as printed.",
+        description="padded128: attention received, divided by 128 as in the public code, so that a threshold means "
+        "the "
+        "same at every length; mean: the mean over the queries, as in the paper.",
     )
     protect: ProtectedWithCls = ["cls"]
 
@@ -113,7 +116,9 @@ class LearnedRetention(ReducerOptions):
 
     kind: Literal["retention"]
     after: ReducerLayers
-    longest: int = Field(128, ge=2, description="N: the places for which a weight is learned; later ones share one.")
+    longest: int = Field(
+        128, ge=2, description="N: the number of positions with a learned weight; later positions share the last one."
+    )
     penalty: NonNegative = Field(1e-3, description="Weight of l x the sum of layer l's weights.")
     protect: ProtectedWithCls = ["cls"]
 
@@ -133,11 +138,11 @@ class ContributionPredictor(ReducerOptions):
     kind: Literal["predictor"]
     after: ReducerLayers
     size: int = Field(32, ge=1, description="Width of the predictors.")
-    eta: Annotated[float, Field(ge=0.01, le=1.0)] = Field(0.25, description="eta of every layer, where it begins.")
+    eta: Annotated[float, Field(ge=0.01, le=1.0)] = Field(0.25, description="The initial eta of every layer.")
     saliency_weight: NonNegative = Field(0.005, description="gamma: weight of the divergence from the saliency.")
     penalty: NonNegative = Field(0.0005, description="phi: weight of the number of tokens, summed over layers.")
     sharpness: Positive = Field(10.0, description="Sharpness of the soft removal in the first epoch.")
-    growth: Positive = Field(10.0, description="By how much it is multiplied each epoch.")
+    growth: Positive = Field(10.0, description="The factor by which it grows each epoch.")
     softness: Positive = Field(0.1, description="b of the soft removal.")
     protect: ProtectedWithCls = ["cls"]
 
@@ -157,7 +162,7 @@ class TokenMerging(ReducerOptions):
     kind: Literal["merging"]
     after: ReducerLayers
     ratio: Annotated[float, Field(gt=0.0, le=0.5, allow_inf_nan=False)] = Field(
-        0.3, description="p: the part of the unprotected tokens that join another each time; at most a half."
+        0.3, description="p: the share of unprotected tokens merged into others each time; at most one half."
     )
     protect: Protected = ["cls", "sep"]
 

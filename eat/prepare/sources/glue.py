@@ -125,7 +125,8 @@ def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     """
     if folder is None:
         raise EatError(
-            f"task {source.task!r} of GLUE is read from a folder of files, and none is given; set `glue_dir`, or pass "
+            f"task {source.task!r} of GLUE is read from a folder of files, but no folder is given; set `glue_dir`, or "
+            "pass "
             "--config glue_dir=FOLDER"
         )
     task = GLUE[source.task]
@@ -136,7 +137,7 @@ def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     if missing:
         found = sorted(f"{path.parent.name}/{path.name}" for path in Path(folder).glob("*/*.tsv"))
         raise EatError(
-            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that has it"
+            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that contains it"
         )
     return [Path(folder, name) for name in names]
 
@@ -195,8 +196,8 @@ def _read(path: Path, task: GlueTask) -> _Rows:
     broken = [number for number, row in enumerate(cells, start=first) if len(row) != len(header)]
     if len(broken) > MOST_BROKEN * len(cells):
         raise DamagedFile(
-            f"{path}: {len(broken)} of {len(cells)} rows, the first in line {broken[0]}, have another number of cells "
-            f"than the {len(header)} of {'CoLA' if task.header else 'the header'}; copy it again"
+            f"{path}: {len(broken)} of {len(cells)} rows, the first in line {broken[0]}, do not have "
+            f"the {len(header)} cells of {'CoLA' if task.header else 'the header'}; copy it again"
         )
     table = pd.DataFrame([row for row in cells if len(row) == len(header)], columns=header)
     labelled = table[table[task.label] != UNLABELLED]
@@ -225,7 +226,7 @@ def _as_texts(path: Path, task: GlueTask, rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame()
     for name, column in zip(("text", "text_b"), task.text, strict=False):
         if rows[column].str.fullmatch(r"[\d.]+").all():
-            raise EatError(f"{path}: column {column!r} holds numbers alone, not text; {remedy}")
+            raise EatError(f"{path}: column {column!r} contains only numbers, not text; {remedy}")
         table[name] = unquoted(rows[column].tolist()) if task.csv_quoted else rows[column]
     table["label"] = rows[task.label].map({code: number for number, code in enumerate(codes)}).astype("int64")
     return table.reset_index(drop=True)
