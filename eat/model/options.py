@@ -17,7 +17,7 @@ EngineName = Literal["torch"]
 
 
 class Layers(Strict):
-    """Which layers of the parent model are taken; all of them if nothing is said."""
+    """The layers that are taken from the parent model; default: all."""
 
     first: int | None = Field(None, ge=1, description="The first k layers.")
     every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
@@ -40,7 +40,7 @@ class Attention(Strict):
 
 
 class Heads(Strict):
-    """The layers after which a head answers, and what the heads are."""
+    """The layers that have a head, and the kind of the heads."""
 
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
     read: Literal["cls", "mean", "attention"] = Field(
@@ -57,7 +57,7 @@ class Heads(Strict):
 class Parts(Strict):
     """How the weights of a system are run: its reducer, its attention, the layers with an exit, precision, engine.
 
-    Without `attention` it is that of the training.
+    The default of `attention` is that of the training.
     """
 
     reducer: AnyReducer = FixedRatio()

@@ -1,9 +1,9 @@
-"""The token reducers by kind: the options of each, as a configuration gives them, and the class that implements it.
+"""The token reducers by kind: the configuration options of each, and the class that implements it.
 
 A token reducer decides which tokens a layer passes on. It declares its *place* in the layer and what it *needs*, and
-answers with the tokens to keep, or with merged ones. The encoder removes the others physically: they are indexed away,
-not masked. A reducer that learns weakens tokens while it does so, in a stage with `removal: soft`. A configuration is
-read without PyTorch, so the class of a reducer is imported when a model is built.
+returns the tokens to keep, or merged ones. The encoder removes the others by indexing, not by masking. A reducer that
+learns weakens tokens during training, in a stage with `removal: soft`. A configuration is read without PyTorch, so the
+class of a reducer is imported only when a model is built.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Protected = Annotated[Distinct[Literal["cls", "sep"]], Field(description="Tokens
 
 
 def _with_cls(protect: list[str]) -> list[str]:
-    """Refuse a reducer that may leave a text without any token."""
+    """Refuse a reducer that might remove all tokens of a text."""
     if "cls" not in protect:
         raise ValueError(f"{protect} lacks cls, and this reducer may remove all other tokens; give [cls] or [cls, sep]")
     return protect
@@ -38,10 +38,10 @@ ReducerLayers = Annotated[
 
 
 class ReducerOptions(Strict):
-    """What every reducer has.
+    """The base of the options of all reducers.
 
-    learns: whether it has parameters, which a stage with `removal: soft` learns. scores: whether it scores tokens by
-    importance, which can be compared with saliency.
+    learns: whether it has parameters, which are trained in a stage with `removal: soft`. scores: whether it scores
+    tokens by importance, which can be compared with saliency.
     """
 
     learns: ClassVar[bool] = False
@@ -49,12 +49,12 @@ class ReducerOptions(Strict):
 
     @classmethod
     def implementation(cls, kind: str) -> type[Reducer]:
-        """The class of a kind; its constructor takes the options but `kind`, and `dimensions`."""
+        """The class of a kind; its constructor takes the options except `kind`, and `dimensions`."""
         raise NotImplementedError
 
 
 class FixedRatio(ReducerOptions):
-    """Removes a fixed part of the tokens after some layers, those of the lowest importance."""
+    """Removes a fixed share of the tokens after some layers: those of the lowest importance."""
 
     kind: Literal["none", "norm", "received", "random"] = Field(
         "none",
@@ -84,7 +84,7 @@ class FixedRatio(ReducerOptions):
 
 
 class LearnedThreshold(ReducerOptions):
-    """LTP: in each layer a token goes if the attention it receives is below a learned threshold."""
+    """LTP: in each layer a token is removed if the attention it receives is below a learned threshold."""
 
     learns: ClassVar[bool] = True
 
@@ -110,7 +110,7 @@ class LearnedThreshold(ReducerOptions):
 
 
 class LearnedRetention(ReducerOptions):
-    """PoWER-BERT: in each layer a learned number of tokens stays, those that others attend to most."""
+    """PoWER-BERT: each layer keeps a learned number of tokens, those that others attend to most."""
 
     learns: ClassVar[bool] = True
 
@@ -131,7 +131,7 @@ class LearnedRetention(ReducerOptions):
 
 
 class ContributionPredictor(ReducerOptions):
-    """AdapLeR: before each layer a small network predicts what a token contributes; below eta / t it goes."""
+    """AdapLeR: before each layer a small network predicts a token's contribution; below eta / t it is removed."""
 
     learns: ClassVar[bool] = True
 
@@ -155,7 +155,7 @@ class ContributionPredictor(ReducerOptions):
 
 
 class TokenMerging(ReducerOptions):
-    """ToMe: in some layers the tokens that are most alike are merged, weighted by how many they stand for."""
+    """ToMe: in some layers the most similar tokens are merged, weighted by the number of tokens they represent."""
 
     scores: ClassVar[bool] = False
 
@@ -188,15 +188,15 @@ REDUCERS: Mapping[str, type[ReducerOptions]] = {
 
 
 def build_reducer(options: Mapping[str, Any], dimensions: Dimensions | None = None) -> Reducer:
-    """A reducer from its row in the configuration (`kind` and its options), for a model of these dimensions.
+    """Build a reducer from its entry in the configuration (`kind` and its options), for a model of these dimensions.
 
-    dimensions: may be left out for a reducer that has no parameters. Raises `EatError` if there is no such kind.
+    dimensions: may be omitted for a reducer without parameters. Raises `EatError` if there is no such kind.
     """
     from eat.model.reducers.base import UNKNOWN
 
     kind = str(options.get("kind"))
     if kind not in REDUCERS:
         raise EatError(f"reducer: found the kind {options.get('kind')!r}; allowed: {listed(REDUCERS)}")
-    # a row without a reducer may leave the options of another kind behind
+    # an entry without a reducer may contain options of another kind
     given = {key: value for key, value in options.items() if key != "kind" and kind != "none"}
     return REDUCERS[kind].implementation(kind)(**given, dimensions=dimensions or UNKNOWN)
