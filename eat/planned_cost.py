@@ -1,7 +1,7 @@
-"""What a study would take, from what a finished one took: hours, cores and disk, rule by rule.
+"""The estimated cost of a study, from that of a finished one: hours, cores and disk, rule by rule.
 
-The finished study's benchmark files say how long each job took, its traces how long its texts are. A job of the planned
-study takes as long as its work, in the units of `work_of`, at the finished study's pace. All is told in `ASSUMPTIONS`.
+The finished study's benchmark files contain the duration of each job, and its traces the lengths of texts. The duration
+of a planned job is its work, in units of work, times the finished study's pace. `ASSUMPTIONS` lists what is assumed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ ASSUMPTIONS = (
     "The machine is that of the finished study, with one core per thread of a job. A GPU changes all hours.",
     "The duration of all other rules is that of the finished study, independent of the study's size.",
 )
-"""What the estimate rests on."""
+"""The assumptions of the estimate."""
 
 OVERHEAD = "Each submitted job takes {seconds:g} s to start, and does not wait for others."
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as far as its cost goes.
+    """The cost of a job.
 
-    kind: whose pace it goes at; a rule, or `heads` for a stage that trains heads alone. work: in that kind's units.
+    kind: that of its pace: a rule, or `heads` for a stage that trains only heads. work: in units of that kind.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """What all jobs of a rule take."""
+    """The cost of all jobs of a rule."""
 
     rule: str
     jobs: int
@@ -61,14 +61,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """What a kind of file takes on disk, in bytes."""
+    """The disk space of a kind of file, in bytes."""
 
     what: str
     size: float
 
 
 class Finished:
-    """A study whose results are there: the lengths of its texts, its pace, its sizes."""
+    """A study with results: the lengths of its texts, its pace, its sizes."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
@@ -88,12 +88,12 @@ class Finished:
         return float(pd.read_parquet(trace, columns=["length"])["length"].mean())
 
     def seconds(self, rule: str) -> float:
-        """The wall time of all its jobs of a rule."""
+        """The total wall time of its jobs of a rule."""
         files = [*self.benchmarks.glob(f"{rule}.tsv"), *(self.benchmarks / rule).rglob("*.tsv")]
         return sum(_seconds(file) for file in files)
 
     def pace(self) -> dict[str, float]:
-        """Seconds a unit of work, for each kind of job."""
+        """Seconds per unit of work, for each kind of job."""
         work: dict[str, float] = {}
         for job in jobs_of(self.study, self):
             work[job.kind] = work.get(job.kind, 0.0) + job.work
@@ -112,7 +112,7 @@ class Finished:
         return {"heads": pace["finetune"], "trace_teacher": pace["trace"]} | pace
 
     def model_bytes(self, layers: int) -> float:
-        """The size of a trained model of so many layers: of the smallest here that has as many, else of the largest."""
+        """The size of a trained model: that of the smallest one with at least this many layers, else of the largest."""
         depths = layers_of(self.study)
         task = self.study.trained_task(next(iter(self.study.tasks)))
         sizes: dict[int, float] = {}
@@ -142,7 +142,7 @@ def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
 
 
 def layers_of(study: Study) -> dict[str, int]:
-    """The number of layers of each system. Raises `EatError` if a backbone is not there yet."""
+    """The number of layers of each system. Raises `EatError` if a backbone is not fetched yet."""
     depths = depths_of(study, known_depths(study.backbones))
     unknown = [study.systems[name].backbone for name, depth in depths.items() if depth is None]
     if unknown:
@@ -206,7 +206,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 
 
 def timed_layers(system: System, layers: int) -> int:
-    """The layers that the clock sees of a system: all of them at every threshold."""
+    """The layers of a system that are timed: all of them at every threshold."""
     points = 1 if system.exits.promise is not None else max(1, len(system.exits.tau))
     return layers * points
 
@@ -217,7 +217,7 @@ def _dev_rows(study: Study, finished: Finished) -> int:
 
 
 def costs(study: Study, finished: Finished, planned: Mapping[str, int], overhead: float) -> list[Cost]:
-    """What each rule takes. planned: the jobs of each rule, as Snakemake counts them. overhead: seconds a job."""
+    """The cost of each rule. planned: the number of jobs per rule in Snakemake's plan. overhead: seconds per job."""
     pace = finished.pace()
     rows = []
     jobs = [*jobs_of(study, finished)]
@@ -241,7 +241,7 @@ def _count(benchmarks: Path, rule: str) -> int:
 
 
 def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
-    """What the study takes on disk once it has ended. jobs: how many it has."""
+    """The disk space of the finished study. jobs: their number."""
     depths = layers_of(study)
     each = sum(task.models_of is None for task in study.tasks.values()) * len(study.seeds)
     models = sum(len(study.systems[name].recipe) * finished.model_bytes(depths[name]) for name in study.systems) * each
@@ -266,12 +266,12 @@ def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
 
 
 def checkpoint_bytes(study: Study, finished: Finished) -> float:
-    """What a running training keeps at most: two checkpoints and a third being written, each of weights and moments."""
+    """The most disk space of a training: two checkpoints and a third being written, each with weights and moments."""
     return 3 * 3 * max(finished.model_bytes(depth) for depth in layers_of(study).values())
 
 
 def timing_memory_bytes(study: Study, finished: Finished) -> float:
-    """The weights that one timing job holds: every system of every seed at once, and three stock models a seed."""
+    """The weights in the memory of a timing job: every system of every seed, and three stock models per seed."""
     depths = layers_of(study)
     own = sum(finished.model_bytes(depth) for depth in depths.values())
     stock = finished.model_bytes(depths[study.reference]) * 2

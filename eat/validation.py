@@ -1,4 +1,4 @@
-"""The types of validated values: what a name, a path or a fraction may be, and a model that refuses unknown keys."""
+"""Types of validated values, such as names, paths and fractions, and a model that refuses unknown keys."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _holds_no_wildcard(path: str) -> str:
 
 
 OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildcard)]
-"""A path of the user's own, which becomes an input of a rule: Snakemake fills in wildcards there, and escapes none."""
+"""A path of the user, which becomes an input of a rule; Snakemake would expand wildcards in it."""
 
 
 def _stands_in_a_line(title: str) -> str:
@@ -54,7 +54,7 @@ def _stands_in_a_line(title: str) -> str:
 
 
 Title = Annotated[str, Field(max_length=80), AfterValidator(_stands_in_a_line)]
-"""A name that is printed and nothing else, so that it may hold any sign."""
+"""A name that is only printed, so that it may contain any character."""
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -68,12 +68,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def plain(self) -> dict[str, Any]:
-        """Its fields as JSON has them, under the names that a configuration gives them."""
+        """Its fields as JSON values, under the names of the configuration."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 def canonical_json(value: Any) -> str:
-    """JSON in one line with sorted keys: equal text for equal content, as a rule's parameter needs it."""
+    """JSON in one line with sorted keys: equal text for equal content, for use as a rule's parameter."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -135,7 +135,7 @@ def test_weights_in_several_files_are_refused_with_the_way_to_one(own_backbone: 
     (own_backbone / "model.safetensors").unlink()
     for path in (tmp_path / "shards").glob("*.safetensors*"):
         path.rename(own_backbone / path.name)
-    message = r"no model\.safetensors; the weights lie in several files: .*max_shard_size='100GB'\)$"
+    message = r"no model\.safetensors; the weights are in several files: .*max_shard_size='100GB'\)$"
     with pytest.raises(EatError, match=message):
         fetch(own_backbone, tmp_path / "copy")
 

@@ -349,7 +349,7 @@ def test_help_comes_without_the_heavy_libraries(command: str) -> None:
 
 def test_an_error_is_one_line_on_stderr_of_the_process(tmp_path: Path) -> None:
     done = as_process("check_study", "none.yaml", cwd=tmp_path)
-    line = "error: none.yaml: no configuration file that can be read: No such file or directory\n"
+    line = "error: none.yaml: the configuration file cannot be read: No such file or directory\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -432,7 +432,7 @@ def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path
 
 
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
-    line = "none.yaml: no configuration file that can be read: No such file or directory"
+    line = "none.yaml: the configuration file cannot be read: No such file or directory"
     assert refused("versioning", "repair", "--configfile", "none.yaml") == line
     assert refused("versioning", "repair", "--config", "none.yaml").endswith("; a file is given by --configfile FILE")
     assert refused("write_dvc_yaml", "--config", "none.yaml") == line

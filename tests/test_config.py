@@ -235,8 +235,8 @@ def test_every_part_of_a_study_stands_among_the_levels() -> None:
 # --- one broken value, one line -----------------------------------------------------------------------------------
 
 QUOTE = (
-    "input should be a valid string; put quotes around it: without them YAML takes yes, no, on and off for truth "
-    "values, and a number, a date or null for itself"
+    "input should be a valid string; put quotes around it: without quotes YAML reads yes, no, on and off as truth "
+    "values, and numbers, dates and null as themselves"
 )
 DASH = "it must not contain a slash, brace or line break, begin with a dash, or be `..`"
 
@@ -382,12 +382,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "start_epoch: 1, end_epoch: 3",
         "start_epoch: 1, end_epoch: 4",
         "systems.eat.recipe.0: anneal.end_epoch is 4, but the stage has 3 epochs: the full pruning ratio would never "
-        "be reached; end it by then",
+        "be reached; use a smaller end_epoch",
     ),
     "agreement with nobody": (
         "after: [3, 4], rule: [confidence]",
         "after: [4], rule: [confidence, agreement]",
-        "systems.eat.exits: rule agreement with exits after [4]; it compares an exit with the one before, so name at "
+        "systems.eat.exits: rule agreement with exits after [4]; it compares an exit with the previous one, so name at "
         "least two layers",
     ),
     # duplicates
@@ -408,18 +408,18 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "stage twice": (
         "- {name: heads,",
         "- {",
-        "systems.eat.recipe: two stages of one name: finetune, finetune; give each its own `name`",
+        "systems.eat.recipe: two stages have the same name: finetune, finetune; give each its own `name`",
     ),
     "key twice": (
         "timing: {texts: 100",
         "timing: {texts: 200, texts: 100",
-        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
+        "not plain YAML: 'texts' appears twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
         "texts: 100, batch_sizes: [1, 32]} ^",
     ),
     "system twice": (
         "  student:",
         "  dense:",
-        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 24, column 3: dense: ^",
+        "not plain YAML: 'dense' appears twice in \"<unicode string>\", line 24, column 3: dense: ^",
     ),
     # empty lists
     "no seed": (
@@ -451,13 +451,13 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "tau: [0.8, 0.9]",
         "tau: []",
         "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule has it",
+        "and no other rule uses it",
     ),
     "no rule": (
         "rule: [confidence]",
         "rule: []",
         "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule has it",
+        "and no other rule uses it",
     ),
     "no exit": (
         "after: [3, 4]",
@@ -467,7 +467,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "no removal": (
         "after: [2, 4]",
         "after: []",
-        "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to any kind but none",
+        "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to every kind except none",
     ),
     "a reducer that may remove every token": (
         "reducer: {kind: norm, after: [2, 4], ratio: 0.3}",
@@ -478,7 +478,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "two ways to take layers": (
         "{every: 2}",
         "{every: 2, first: 3}",
-        "systems.student.layers: layers gives first, every; give one of them",
+        "systems.student.layers: layers has first, every; give only one of them",
     ),
     # names that lead nowhere, or in a circle
     "unknown backbone": (
@@ -615,8 +615,8 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.yaml") == "no configuration file that can be read: No such file or directory"
-    assert refusal(tmp_path) == "no configuration file that can be read: Is a directory"
+    assert refusal(tmp_path / "none.yaml") == "the configuration file cannot be read: No such file or directory"
+    assert refusal(tmp_path) == "the configuration file cannot be read: Is a directory"
 
 
 def test_a_value_that_holds_itself() -> None:
@@ -739,10 +739,10 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             CASCADE | {"exits": {"after": [3]}},
             ".exits.rule: a cascade without a rule would use only its last system; give a rule",
         ),
-        (CASCADE | {"recipe": [{}]}, ": cascade and a recipe; a system either takes"),
-        (CASCADE | {"weights_of": "eat"}, ": weights_of and cascade; a system runs one"),
-        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; leave reducer and"),
-        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio to raise"),
+        (CASCADE | {"recipe": [{}]}, ": both cascade and a recipe are given; a system either runs"),
+        (CASCADE | {"weights_of": "eat"}, ": both weights_of and cascade are given; a system runs one"),
+        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; omit reducer and"),
+        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio"),
         (
             LTP | {"recipe": [{"reducer_learning_rate": 0.1}]},
             ": recipe.0.reducer_learning_rate: a reducer learns only in",
@@ -1022,7 +1022,8 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
     ),
     "own recipe": (
         {"lean": {"weights_of": "eat", "recipe": [{"epochs": 1}]}},
-        "systems.lean: weights_of and a recipe; a system either takes another's weights or trains its own",
+        "systems.lean: both weights_of and a recipe are given; a system either runs another's weights or trains its "
+        "own",
     ),
     "empty recipe": (
         {"lean": {"backbone": "packed", "recipe": []}},
@@ -1043,11 +1044,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
     ),
     "untrained head": (
         {"lean": {"weights_of": "eat", "exits": {"after": [2, 3]}}},
-        "systems.lean.exits: after 2, 3, read cls; the heads of eat stand after 3, 4 and read cls",
+        "systems.lean.exits: after 2, 3, read cls; the heads of eat are after 3, 4 and read cls",
     ),
     "other read": (
         {"lean": {"weights_of": "eat", "exits": {"read": "mean"}}},
-        "systems.lean.exits: after 3, 4, read mean; the heads of eat stand after 3, 4 and read cls",
+        "systems.lean.exits: after 3, 4, read mean; the heads of eat are after 3, 4 and read cls",
     ),
     "a list as base": (
         {"lean": {"weights_of": ["eat"], "backbone": "packed"}},
@@ -1233,7 +1234,8 @@ def test_a_path_with_a_brace_is_refused_before_it_is_a_wildcard(key: tuple[str, 
     with pytest.raises(EatError) as caught:
         changed(*key, to=path)
     assert str(caught.value) == (
-        f"configuration: {'.'.join(key)}: {path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or "
+        f"configuration: {'.'.join(key)}: {path!r} contains a brace, which Snakemake reads as a wildcard; rename it, "
+        "or "
         "give a link to it"
     )
 

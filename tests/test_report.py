@@ -599,7 +599,7 @@ def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
     assert (
         f"equation (5) as in the paper has errors of {rounding.MINUS}10.0 % relative to the observed mean times" in text
     )
-    assert f"with a constant for each executed layer errs by {rounding.MINUS}5.0 %" in text
+    assert f"with a constant for each executed layer has errors of {rounding.MINUS}5.0 %" in text
 
 
 def test_systems_of_two_calibrations_stand_in_one_report(tmp_path: Path) -> None:

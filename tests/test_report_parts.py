@@ -425,7 +425,7 @@ def test_the_highest_correlation_is_told_beside_the_norm_s() -> None:
     )
     assert "the highest one of the norm is that of by-norm (norm): 0.25 [0.23, 0.27]." in sentence
     sentence = importance_sentences(compared({"by-norm": 0.4, "by-attention": 0.2}), "dense")[-1]
-    assert "the norm has the highest rank correlation with saliency, by-norm (norm): 0.45" in sentence
+    assert "the norm has the highest rank correlation with saliency: by-norm (norm): 0.45" in sentence
 
 
 def test_the_table_of_correlations_has_a_column_for_each_layer() -> None:

@@ -23,8 +23,7 @@ def check_answers(systems: Sequence[System], answers: Mapping[str, Answers], cas
         own = answers[system.name]
         if system.exits != "none" and (own.depth < system.layers) != (system.exits == "all exit early"):
             raise EatError(
-                f"{system.name}: found a mean depth of {own.depth:g}, but {system.exits} was expected; nothing was "
-                "written"
+                f"{system.name}: found a mean depth of {own.depth:g}, expected: {system.exits}; nothing was written"
             )
         other = system.equals or _approximated(system, systems[0])
         if other is None or other not in answers or other == system.name:

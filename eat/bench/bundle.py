@@ -55,7 +55,7 @@ def pack(out: Path, requirements: Path, checkout: int) -> dict[str, int]:
         total = sum(sizes.values()) + checkout
         if total > LIMIT:
             raise EatError(
-                f"bundle and checkout have {megabytes(total)}, but at most {megabytes(LIMIT)} is allowed:  "
+                f"bundle and checkout have {megabytes(total)}, but at most {megabytes(LIMIT)} is allowed: "
                 f"{megabytes(sizes[WEIGHTS])} of weights, {megabytes(sizes[WHEELS])} of wheels, {megabytes(checkout)} "
                 "in the checkout; remove large files there, or add them to .gitignore"
             )

@@ -91,7 +91,7 @@ def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
 
 @dataclass
 class Cascade:
-    """A cascade with a model's interface for tracing and timing: an encoder, and a configuration of labels and parts."""
+    """A cascade with a model's interface for tracing and timing: encoder, and a configuration of labels and parts."""
 
     encoder: CascadeEncoder
     config: EatConfig
