@@ -27,15 +27,15 @@ Options = TypeVar("Options")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are errors like all others."""
+    """A parser that raises `EatError`."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse would print with its usage."""
+        """Raise the message that argparse would print with its usage."""
         raise EatError(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command with these arguments (those of the shell, for `None`)."""
+    """Run the command with these arguments; `None`: those of the shell."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     began = time.monotonic()
     try:
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
     except Ended:
-        kept = "what was done is kept" if given[:1] == ["gpu"] else "nothing was written"
+        kept = "finished parts are kept" if given[:1] == ["gpu"] else "nothing was written"
         print(f"interrupted; {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
@@ -68,7 +68,7 @@ def _bench(options: argparse.Namespace, command: str) -> None:
 
 
 def _measured(given: argparse.Namespace) -> Findings:
-    """Run what was asked for; each kind loads only what it needs."""
+    """Run the requested measurement; each kind imports only what it needs."""
     if given.bench == "engine":
         from eat.bench.engine import bench_engine
         from eat.bench.engine_options import EngineOptions
@@ -84,13 +84,13 @@ def _measured(given: argparse.Namespace) -> Findings:
 
 
 def _options_from(options: type[Options], given: argparse.Namespace) -> Options:
-    """The options of a measurement from the arguments of the same names; what has no argument keeps its default."""
+    """The options of a measurement from the arguments of the same names; the others keep their defaults."""
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     return options(**{name: value for name, value in vars(given).items() if name in names})
 
 
 def _quiet_libraries() -> None:
-    """No bars and no advice of `transformers` among ours."""
+    """Switch off the progress bars and advice of `transformers`."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -119,7 +119,7 @@ def _gpu(options: argparse.Namespace, began: float) -> None:
 
 
 def _diff(options: argparse.Namespace) -> None:
-    """Compare two states; each comes from the workflow's own command, or is what lies in the results now."""
+    """Compare two states; each comes from the workflow's command, or is the current state of the results."""
     from eat.compare.render import compare
     from eat.compare.states import State, read_state
     from eat.study.loading import load_study
@@ -130,7 +130,7 @@ def _diff(options: argparse.Namespace) -> None:
 
     def state_of(revision: str | None, folder: Path) -> State:
         if revision is None:
-            return read_state("the results in place", results)
+            return read_state("the current results", results)
         _get_results(revision, results, folder)
         return read_state(revision, folder)
 
@@ -142,13 +142,13 @@ def _diff(options: argparse.Namespace) -> None:
 
 
 def _get_results(revision: str, results: Path, folder: Path) -> None:
-    """Let the project's workflow, which knows where results are kept, put those of a revision into `folder`."""
+    """Get the results of a revision into `folder` with the project's workflow, which can find them."""
     from eat.compare.states import FILES
 
     command = [sys.executable, "-m", "workflow_scripts.get_results", "--results", str(results), "--out", str(folder)]
     done = output_of([*command, "--files", *FILES, "--", revision], f"getting the results of {revision}")
     if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        lines = done.stderr.strip().splitlines() or ["no message"]
         raise EatError(f"the results of {revision} were not found: {lines[-1].removeprefix('error: ')}")
 
 
@@ -173,28 +173,30 @@ def _parser() -> Parser:
 
 _DIFF = (
     "Compare the results of two revisions, run in the project's folder: which numbers changed and whether noise "
-    "explains it, which rules were run again and why. Prints Markdown, and writes it beside a page with the frontiers."
+    "explains it, which rules were rerun and why. Prints Markdown, and writes it together with a page of frontiers."
 )
-_BENCH = "Measurements of the engine, beside the timing of a study. Every ratio is of times taken moments apart."
+_BENCH = "Measure the engine, independently of a study. Every ratio is of times measured moments apart."
 _ENGINE = (
     "Time our packed encoder against stock transformers and ONNX Runtime, in turn, on the same random texts. Prints a "
-    "table and writes it with all timed passes, a figure, and what it was measured on."
+    "table and writes it with all timed passes, a figure, and the facts of the machine."
 )
 _GROWTH = (
     "Time and memory of dense and window attention against length at batch 1, and against the batch; exponents, and "
-    "the lengths where one way to compute overtakes another."
+    "the lengths at which one implementation overtakes another."
 )
 _GPU = (
     "On a GPU, in three minutes: whether the packed forward pass equals stock transformers in each precision, then the "
-    "engine's times at the shapes of MiniLM and BERT-base. Writes each part as it ends. Needs nothing installed beside "
+    "engine's times at the shapes of MiniLM and BERT-base. Writes each part when it ends. Needs nothing besides "
     "PyTorch and transformers."
 )
-_TRAINING = "Tokens a second of a training step: our encoder on packed rows against stock transformers on padded ones."
+_TRAINING = (
+    "Tokens per second of a training step: our encoder on packed rows against stock transformers on padded rows."
+)
 
 
 def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="REV_A", help="a commit, branch, tag or experiment whose results DVC keeps")
-    parser.add_argument("after", metavar="REV_B", nargs="?", help="another; left out: the results in place")
+    parser.add_argument("after", metavar="REV_B", nargs="?", help="another; left out: the current results")
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
     parser.add_argument("--out", type=Path, default=Path("results/diff"), help="the folder of the comparison")
@@ -202,57 +204,75 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", metavar="PART", choices=["check"], help="check")
-    parser.add_argument("--device", default="cuda", help="cuda, mps, cpu, or auto for the first of these that is there")
+    parser.add_argument(
+        "--device", default="cuda", help="cuda, mps, cpu, or auto for the first of these that is available"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/gpu"), help="the folder of the results")
-    parser.add_argument("--bundle", type=Path, default=Path(".gpu-bundle"), help="what `make gpu-bundle` packed")
-    parser.add_argument("--seconds", type=float, default=165.0, help="after which the check stops with what is done")
+    parser.add_argument(
+        "--bundle", type=Path, default=Path(".gpu-bundle"), help="the folder that `make gpu-bundle` made"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=165.0, help="the time after which the check stops and keeps what is done"
+    )
     parser.add_argument("--dry-run", action="store_true", help="the same on the CPU with tiny models, in seconds")
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--systems", type=_names, help="names, with commas; left out: all that can run here")
-    parser.add_argument("--lengths", type=_numbers, default=(8, 16, 32, 64, 128, 256, 512), help="tokens, with commas")
-    parser.add_argument("--batch-sizes", type=_numbers, default=(1, 32), help="with commas")
+    parser.add_argument("--systems", type=_names, help="names, separated by commas; default: all that can run here")
     parser.add_argument(
-        "--mixed-lengths", action="store_true", help="also batches of mixed lengths, mean 27, as they come and sorted"
+        "--lengths", type=_numbers, default=(8, 16, 32, 64, 128, 256, 512), help="tokens, separated by commas"
+    )
+    parser.add_argument("--batch-sizes", type=_numbers, default=(1, 32), help="separated by commas")
+    parser.add_argument(
+        "--mixed-lengths",
+        action="store_true",
+        help="also batches of mixed lengths, mean 27, in the order of arrival and sorted",
     )
     parser.add_argument(
-        "--texts", type=Path, help="the mixed lengths of a text file, a text a line; implies --mixed-lengths"
+        "--texts",
+        type=Path,
+        help="a text file, one text per line, that gives the mixed lengths; implies --mixed-lengths",
     )
     parser.add_argument(
         "--model", type=Path, action="append", default=[], metavar="FOLDER", dest="models",
-        help="also a trained model, at its saved operating point; may be given again",
+        help="also a trained model, at its saved operating point; can be repeated",
     )  # fmt: skip
-    parser.add_argument("--shape", type=_shape, default="minilm-6", help="of random weights: minilm-6 or bert-base")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the first GPU that is there")
-    parser.add_argument("--threads", type=int, default=2, help="of every runtime")
-    parser.add_argument("--no-memory", action="store_false", dest="memory", help="leave out the memory of calls")
+    parser.add_argument(
+        "--shape", type=_shape, default="minilm-6", help="the shape of the random weights: minilm-6 or bert-base"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, mps, or auto for the first available GPU")
+    parser.add_argument("--threads", type=int, default=2, help="threads of every runtime")
+    parser.add_argument("--no-memory", action="store_false", dest="memory", help="do not measure the memory of calls")
     _add_common(parser, "engine", rounds=20, seconds=40.0)
 
 
 def _add_growth(parser: argparse.ArgumentParser) -> None:
     lengths = (16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024, 2048, 4096)
-    parser.add_argument("--systems", type=_names, help="names, with commas; left out: all")
-    parser.add_argument("--lengths", type=_numbers, default=lengths, help="tokens, with commas")
-    parser.add_argument("--batch-sizes", type=_numbers, default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="with commas")
-    parser.add_argument("--batch-length", type=int, default=32, help="tokens of a text where the batch grows")
+    parser.add_argument("--systems", type=_names, help="names, separated by commas; default: all")
+    parser.add_argument("--lengths", type=_numbers, default=lengths, help="tokens, separated by commas")
+    parser.add_argument(
+        "--batch-sizes", type=_numbers, default=(1, 2, 4, 8, 16, 32, 64, 128, 256), help="separated by commas"
+    )
+    parser.add_argument("--batch-length", type=int, default=32, help="tokens per text while the batch grows")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--memory-repeats", type=int, default=3, help="fresh processes a measurement; 0: no memory")
+    parser.add_argument("--memory-repeats", type=int, default=3, help="fresh processes per measurement; 0: no memory")
     _add_common(parser, "growth", rounds=20, seconds=240.0)
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--threads", type=_numbers, default=(1, 2), help="each of these, with commas")
+    parser.add_argument("--threads", type=_numbers, default=(1, 2), help="numbers of threads, separated by commas")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--attention-dropout", type=float, default=0.0, help="the shipped studies have none")
+    parser.add_argument("--attention-dropout", type=float, default=0.0, help="0 as in the studies of this project")
     _add_common(parser, "training", rounds=10, seconds=120.0)
 
 
 def _add_common(parser: argparse.ArgumentParser, name: str, rounds: int, seconds: float) -> None:
-    parser.add_argument("--rounds", type=int, default=rounds, help="at most; at least 5 where so many are asked for")
-    parser.add_argument("--seconds", type=float, default=seconds, help="after which a case begins no further round")
+    parser.add_argument("--rounds", type=int, default=rounds, help="the most rounds; at least 5 of them are always run")
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help="the time after which a case starts no further round"
+    )
     parser.add_argument("--out", type=Path, default=Path("results/bench") / name, help="the folder of the result")
 
 
@@ -262,7 +282,7 @@ def _shape(name: str) -> Shape:
     try:
         return SHAPES[name]
     except KeyError:
-        raise argparse.ArgumentTypeError(f"{name!r} is no shape; known: {', '.join(SHAPES)}") from None
+        raise argparse.ArgumentTypeError(f"{name!r} is not a shape; known: {', '.join(SHAPES)}") from None
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -270,7 +290,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas, each once."""
+    """Whole numbers separated by commas, without duplicates."""
     try:
         return tuple(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError:

@@ -1,9 +1,8 @@
 """Files that are written whole or not at all, and read with a check.
 
-A job that is killed, or an orphan that goes on writing after its workflow has died, must never leave half a file under
-the name that a later job reads. Every writer here fills a temporary file in the same folder and renames it. The content
-is on the disk before the name is: a rename may outlive a power loss that the content does not, which would leave an
-empty file under a good name.
+A job that is killed, or that continues after its workflow has died, must never leave an incomplete file under a name
+that a later job reads. Every writer here fills a temporary file in the same folder and renames it. The content is
+flushed to disk before the rename. Otherwise a power loss could leave an empty file under the final name.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it to `path` if the block ends well, delete it if it does not."""
+    """Yield a temporary path next to `path`; rename it to `path` if the block succeeds, else delete it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -48,7 +47,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path | str) -> Iterator[Path]:
-    """The same for a folder: its files appear together under `path`, or not at all."""
+    """The same for a folder: its files appear together under `path` or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
@@ -65,7 +64,7 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when the content of a file, or the names in a folder, are on the disk."""
+    """Flush the content of a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         with Progress(f"waiting until {path} is on the disk"):
@@ -75,7 +74,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """The same for a folder and all that lies below it."""
+    """The same for a folder and everything below it."""
     for below in path.rglob("*"):
         sync(below)
     sync(path)
@@ -83,11 +82,11 @@ def sync_folder(path: Path) -> None:
 
 @contextmanager
 def only_one(lock: Path, what: str) -> Iterator[None]:
-    """Let one process at a time into the block, wherever it was started; the others say that they wait, and wait.
+    """Run the block in one process at a time; the others print that they wait.
 
-    The lock is the kernel's (`flock`): it ends with the process that holds it, however that ends, so none is ever
-    stale. what: says in the line of those who wait what the other process does. Where the file system knows no locks,
-    a line says so and the block runs.
+    The lock is the kernel's (`flock`). It is released when its process ends for any reason, so it is never stale. what:
+    describes the other process in the message. If the file system does not support locks, a line is printed and the
+    block runs.
     """
     import fcntl
 
@@ -100,12 +99,15 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
                 except BlockingIOError:
                     file.seek(0)
                     holder = file.read().strip() or "an unknown process"
-                    print(f"{holder} still {what}; waiting until it ends, or is ended", file=sys.stderr, flush=True)
+                    print(f"{holder} still {what}; waiting until it ends", file=sys.stderr, flush=True)
                     with Progress(f"waiting for {holder}, which still {what}"):
                         fcntl.flock(file, fcntl.LOCK_EX)
             except OSError as error:
-                print(f"{lock}: no locks here ({error.strerror}); let nothing else run that {what}", file=sys.stderr)
-            # whoever held it may have removed the file: then a lock on it keeps nobody out
+                print(
+                    f"{lock}: file locks do not work here ({error.strerror}); make sure that no other process {what}",
+                    file=sys.stderr,
+                )
+            # the previous holder may have removed the file, and then a lock on it has no effect
             try:
                 if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                     continue
@@ -128,12 +130,12 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON. Raises `ValueError` for NaN or infinity: no result may hold one."""
+    """Write `value` as indented JSON. Raises `ValueError` for NaN or infinity, which no result may contain."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file. Raises `DamagedFile` where it is missing, truncated or holds NaN or infinity."""
+    """Read a JSON file. Raises `DamagedFile` if it is missing, truncated or holds NaN or infinity."""
     try:
         return json.loads(
             Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant, parse_float=_finite_float
@@ -149,7 +151,7 @@ def _refuse_constant(name: str) -> float:
 
 
 def _finite_float(digits: str) -> float:
-    # 1e999 is good JSON, but no number that a file of ours can hold
+    # 1e999 is valid JSON, but not a finite number
     return float(digits) if math.isfinite(float(digits)) else _refuse_constant(digits)
 
 
@@ -167,8 +169,8 @@ def read_table(
 ) -> pd.DataFrame:
     """Read a table written by `write_table`.
 
-    Raises `DamagedFile` where the file is missing, cut off or not to be parsed, has no rows (unless it `may_be_empty`),
-    lacks a column of `required`, or misses a value (or holds NaN) in a column of `complete`.
+    Raises `DamagedFile` if the file is missing, truncated or cannot be parsed, has no rows (unless it `may_be_empty`),
+    lacks a column of `required`, or has a missing value (or NaN) in a column of `complete`.
     """
     import pandas as pd
 
@@ -176,7 +178,7 @@ def read_table(
         table = pd.read_parquet(path) if Path(path).suffix == ".parquet" else _parsed_csv(Path(path))
     except FileNotFoundError:
         raise DamagedFile(f"{path}: no such file; run the rule that makes it") from None
-    except Exception as error:  # the parsers raise many types; each means the same to the reader of the message
+    except Exception as error:  # the parsers raise many types with the same meaning
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DamagedFile(f"{path}: not a whole table ({reason}); delete it and run again") from None
     if table.empty and not may_be_empty:
@@ -191,7 +193,7 @@ def read_table(
 
 
 def _parsed_csv(path: Path) -> pd.DataFrame:
-    """A CSV file's table. Raises `ValueError` for what the parser would let pass with gaps or shifted columns."""
+    """Parse a CSV file. Raises `ValueError` for faults that the parser would read as gaps or shifted columns."""
     import pandas as pd
 
     content = path.read_bytes()

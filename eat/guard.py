@@ -1,8 +1,7 @@
-"""The guard of a command: see `eat.interrupts`, which starts it as a program of its own.
+"""The guard of a command, which `eat.interrupts` starts as a separate program.
 
-It waits. When the command gets a signal to end and has not ended in time, the guard kills it and what it started. When
-the process has died without which the command shall not go on, the guard sends the command SIGTERM. It ends with the
-command.
+If the command gets a signal to end and does not end in time, the guard kills it and the processes that it started. If
+the process on which the command depends has died, the guard sends the command SIGTERM. The guard ends with the command.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ LOOK_SECONDS = 1.0
 
 
 def main(command: int, hears: int, grace: float, parent: int, signals: frozenset[int]) -> None:
-    """Guard a process, which started this one.
+    """Guard the process that started this one.
 
-    hears: the end of a pipe that brings the numbers of the signals it gets, and ends when it needs no guard any more.
-    grace: seconds between the first of `signals` and its end. parent: the process without which it shall not go on; 0
-    for none.
+    hears: the end of a pipe with the numbers of the command's signals; it is closed when no guard is needed any more.
+    grace: seconds between the first of `signals` and the kill. parent: the process on which the command depends; 0 for
+    none.
     """
     needed = _process(parent) if parent else None
     kill_at: float | None = None
@@ -41,7 +40,7 @@ def main(command: int, hears: int, grace: float, parent: int, signals: frozenset
         if parent and not told and not _lives(needed):
             os.kill(command, signal.SIGTERM)
             told = True
-            kill_at = kill_at or time.monotonic() + grace  # a stopped process says nothing of its signals
+            kill_at = kill_at or time.monotonic() + grace  # a stopped process does not report its signals
         if kill_at is not None and time.monotonic() >= kill_at:
             _kill(command, grace)
             return
@@ -56,7 +55,7 @@ def _process(number: int) -> psutil.Process | None:
 
 def _lives(process: psutil.Process | None) -> bool:
     try:
-        # is_running also tells a later process of the same number from the one we knew
+        # is_running also detects a later process with the same number
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -1,9 +1,9 @@
-"""The end of a command by SIGTERM, Ctrl-C or a closed terminal: within ten seconds, whatever it is doing.
+"""Ending a command on SIGTERM, Ctrl-C or a closed terminal: within ten seconds, in any state.
 
-The first signal becomes the exception `Ended`, so that temporary files are removed on the way out; later ones are
-ignored. Python raises an exception only between two of its own instructions: in a long call of a library nothing would
-happen. So a second process, the guard (`eat/guard.py`), hears of the signal from the C part of Python's handler, which
-needs no turn of the interpreter, and kills a command that is still there after `GRACE_SECONDS`.
+The first signal raises the exception `Ended`, so that temporary files are removed; later signals are ignored. Python
+raises an exception only between two bytecode instructions, so that nothing would happen within a long call of a
+library. Therefore a second process, the guard (`eat/guard.py`), is notified by the C part of Python's signal handler,
+which runs independently of the interpreter. The guard kills a command that still runs after `GRACE_SECONDS`.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from eat.progress import Progress
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 GRACE_SECONDS = 7.0
-"""What a command has for its own end; then it is killed, with the processes it started."""
+"""The time that a command has to end; then it is killed with the processes it started."""
 
 CHILD_SECONDS = 4.0
-"""What a program that a command started has for its end, when the command ends."""
+"""The time that a program started by a command has to end when the command ends."""
 
 
 class Ended(KeyboardInterrupt):
-    """A signal ended this process. number: which one."""
+    """A signal ended this process. number: the signal."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -39,16 +39,16 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def ended_by_signals(parent: int | None = None) -> Iterator[None]:
-    """Raise `Ended` in the block at the first of `SIGNALS`, and have the process killed if that does not end it.
+    """Raise `Ended` in the block at the first of `SIGNALS`; the guard kills the process if it does not end.
 
-    parent: a process without which this one shall not go on; when it has died, SIGTERM is sent to this one. A signal
-    that is ignored, as by `nohup`, stays ignored. For the main thread of a command, which must end after a signal.
+    parent: a process on which this one depends; if it dies, this one gets SIGTERM. A signal that is ignored, as by
+    `nohup`, stays ignored. Use it in the main thread of a command, which must end after a signal.
     """
     caught = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
 
     def end(number: int, frame: FrameType | None) -> NoReturn:
         for each in caught:
-            signal.signal(each, signal.SIG_IGN)  # a second one must not cut the cleaning short
+            signal.signal(each, signal.SIG_IGN)  # a second one must not interrupt the cleanup
         raise Ended(number)
 
     hears, tells = os.pipe()
@@ -64,10 +64,10 @@ def ended_by_signals(parent: int | None = None) -> Iterator[None]:
         ended = True
         raise
     finally:
-        os.close(hears)  # not before: a signal's handler shall not write into a pipe that nobody reads
+        os.close(hears)  # only now: a signal handler must not write into a pipe without a reader
         for number, handler in before.items():
             signal.signal(number, handler)
-        # after a signal the guard stays to the end of the process, which may wait for threads of a library
+        # after a signal the guard runs until the process ends, which may wait for threads of a library
         if not ended:
             signal.set_wakeup_fd(other)
             os.close(tells)
@@ -77,21 +77,21 @@ def ended_by_signals(parent: int | None = None) -> Iterator[None]:
 
 
 def _guard(hears: int, parent: int | None) -> subprocess.Popen[bytes] | None:
-    """Start the guard. It holds nothing of this process but stderr and the end of a pipe."""
+    """Start the guard. It inherits only stderr and the end of a pipe from this process."""
     program = Path(__file__).with_name("guard.py")
     arguments = [os.getpid(), hears, GRACE_SECONDS, parent or 0, *map(int, SIGNALS)]
-    # what is blocked here is blocked there from its first instruction: the guard outlives the signals it is there for
+    # signals blocked here are also blocked in the guard from its start, so that they do not end it
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         return subprocess.Popen(
-            # -P: the folder of the program must not be searched for modules
+            # -P: do not search the program's folder for modules
             [sys.executable, "-P", str(program), *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[hears],
-            start_new_session=True,  # out of the reach of Ctrl-C
+            start_new_session=True,  # Ctrl-C does not reach it
         )
-    except OSError:  # no process is to be had: then this one ends by itself or not at all
+    except OSError:  # no process can be started: this one then has no guard
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
@@ -102,8 +102,8 @@ def output_of(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return what it printed; `what` describes the step in progress lines.
 
-    When this process is ended, the program gets SIGTERM and `CHILD_SECONDS`: `subprocess.run` would kill it at once,
-    and Snakemake would leave its lock behind. options: those of `subprocess.Popen`. Raises
+    If this process is ended, the program gets SIGTERM and `CHILD_SECONDS`: `subprocess.run` would kill it at once,
+    and Snakemake would not remove its lock. options: those of `subprocess.Popen`. Raises
     `subprocess.TimeoutExpired` if it takes more than `timeout` seconds.
     """
     with (

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and how busy the machine was meanwhile."""
+"""Facts about the machine of a measurement, and how busy it was."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import torch
 
 BUSY = 0.10
-"""The share of all cores' time that other processes may take before a run is called busy."""
+"""The share of all cores' time used by other processes above which a run counts as busy."""
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No garbage collection while the clock runs."""
+    """Disable garbage collection while time is measured."""
     gc.collect()
     gc.disable()
     try:
@@ -35,7 +35,7 @@ def quiet() -> Iterator[None]:
 
 
 class ForeignLoad:
-    """The share of all cores' time that other processes took while the block ran; children of this one are its own."""
+    """The share of all cores' time that other processes used during the block, not counting this one's children."""
 
     share = 0.0
 
@@ -55,7 +55,7 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """Processor time of this process and its children that run, and of what each of them has started and waited for."""
+    """Processor time of this process and its running children, and of their ended children."""
     own = psutil.Process()
     total = 0.0
     for process in (own, *own.children(recursive=True)):
@@ -86,7 +86,7 @@ def machine_facts(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 
 def driver_version() -> str | None:
-    """The version of the NVIDIA driver; `None` if its own command does not tell it."""
+    """The version of the NVIDIA driver; `None` if it is unknown."""
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
@@ -96,7 +96,7 @@ def driver_version() -> str | None:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """The version of each package; `None` where it is not installed."""
+    """The version of each package; `None` if it is not installed."""
     return {name: _version(name) for name in packages}
 
 
@@ -108,7 +108,7 @@ def _version(package: str) -> str | None:
 
 
 def load_average() -> float | None:
-    """Of the last minute; `None` where the system has none."""
+    """The load average of the last minute; `None` if the system has none."""
     try:
         return os.getloadavg()[0]
     except OSError:

@@ -1,7 +1,7 @@
-"""What a study would take, from what a finished one took: hours, cores and disk, rule by rule.
+"""The estimated cost of a study, from that of a finished one: hours, cores and disk, rule by rule.
 
-The finished study's benchmark files say how long each job took, its traces how long its texts are. A job of the planned
-study takes as long as its work, in the units of `work_of`, at the finished study's pace. All is told in `ASSUMPTIONS`.
+The finished study's benchmark files contain the duration of each job, and its traces the lengths of texts. The duration
+of a planned job is its work, in units of work, times the finished study's pace. `ASSUMPTIONS` lists what is assumed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from eat.study.systems import System
 from eat.study.tasks import Task
 
 ASSUMPTIONS = (
-    "A unit of work is one token in one layer. Attention's growth with the square of the length is left out.",
-    "Every system counts at full length and depth; what pruning and exits save is in the pace, as a mean over systems.",
+    "A unit of work is one token in one layer. The quadratic growth of attention is neglected.",
+    "Every system counts with full length and depth; the pace includes the mean savings of pruning and exits.",
     "A text fills max_length, unless the finished study has a task of the same source and max_length.",
-    "A stage that trains heads alone goes at the pace of the finished study's stages that do.",
-    "The machine is the finished study's, with one job on as many cores as its threads. A GPU changes all hours.",
-    "Rules without a pace of their own take as long as theirs did, however large the study.",
+    "A stage that trains only heads has the pace of such stages in the finished study.",
+    "The machine is that of the finished study, with one core per thread of a job. A GPU changes all hours.",
+    "The duration of all other rules is that of the finished study, independent of the study's size.",
 )
-"""What the estimate rests on."""
+"""The assumptions of the estimate."""
 
-OVERHEAD = "Each submitted job takes {seconds:g} s more to start, and waits for no other."
+OVERHEAD = "Each submitted job takes {seconds:g} s to start, and does not wait for others."
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job as far as its cost goes.
+    """The cost of a job.
 
-    kind: whose pace it goes at; a rule, or `heads` for a stage that trains heads alone. work: in that kind's units.
+    kind: that of its pace: a rule, or `heads` for a stage that trains only heads. work: in units of that kind.
     """
 
     rule: str
@@ -50,7 +50,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Cost:
-    """What all jobs of a rule take."""
+    """The cost of all jobs of a rule."""
 
     rule: str
     jobs: int
@@ -61,37 +61,39 @@ class Cost:
 
 @dataclass(frozen=True)
 class Size:
-    """What a kind of file takes on disk, in bytes."""
+    """The disk space of a kind of file, in bytes."""
 
     what: str
     size: float
 
 
 class Finished:
-    """A study whose results are there: the lengths of its texts, its pace, its sizes."""
+    """A study with results: the lengths of its texts, its pace, its sizes."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
         self.paths = StudyPaths(study.study)
         self.benchmarks = self.paths.results / "benchmarks"
         if not self.benchmarks.is_dir():
-            raise EatError(f"{self.benchmarks} is not there; run that study first, or name another by --finished")
+            raise EatError(
+                f"{self.benchmarks}: no such folder; run that study first, or give another one with --finished"
+            )
         self.tokens = {task: self._tokens(task) for task in study.tasks}
         self.texts = {task: splits_of(self.paths, task) for task in study.tasks}
 
     def _tokens(self, task: str) -> float:
         trace = self.paths.trace(task, self.study.reference, self.study.seeds[0], "dev")
         if not trace.is_file():
-            raise EatError(f"{trace} is not there; let the study {self.study.study} end first")
+            raise EatError(f"{trace}: no such file; finish the study {self.study.study} first")
         return float(pd.read_parquet(trace, columns=["length"])["length"].mean())
 
     def seconds(self, rule: str) -> float:
-        """The wall time of all its jobs of a rule."""
+        """The total wall time of its jobs of a rule."""
         files = [*self.benchmarks.glob(f"{rule}.tsv"), *(self.benchmarks / rule).rglob("*.tsv")]
         return sum(_seconds(file) for file in files)
 
     def pace(self) -> dict[str, float]:
-        """Seconds a unit of work, for each kind of job."""
+        """Seconds per unit of work, for each kind of job."""
         work: dict[str, float] = {}
         for job in jobs_of(self.study, self):
             work[job.kind] = work.get(job.kind, 0.0) + job.work
@@ -110,7 +112,7 @@ class Finished:
         return {"heads": pace["finetune"], "trace_teacher": pace["trace"]} | pace
 
     def model_bytes(self, layers: int) -> float:
-        """The size of a trained model of so many layers: of the smallest here that has as many, else of the largest."""
+        """The size of a trained model: that of the smallest one with at least this many layers, else of the largest."""
         depths = layers_of(self.study)
         task = self.study.trained_task(next(iter(self.study.tasks)))
         sizes: dict[int, float] = {}
@@ -127,7 +129,7 @@ class Finished:
 
 def _seconds(benchmark: Path) -> float:
     if not benchmark.is_file():
-        raise EatError(f"{benchmark} is not there; run that job again, or take another finished study")
+        raise EatError(f"{benchmark}: no such file; run that job again, or give another finished study")
     return float(pd.read_csv(benchmark, sep="\t")["s"].sum())
 
 
@@ -135,16 +137,16 @@ def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
     """The number of texts of each split of a prepared task."""
     card = paths.card(task)
     if not card.is_file():
-        raise EatError(f"{card} is not there; let snakemake --until prepare_text make it")
+        raise EatError(f"{card}: no such file; make it with snakemake --until prepare_text")
     return {split: int(count) for split, count in read_json(card)["splits"].items()}
 
 
 def layers_of(study: Study) -> dict[str, int]:
-    """The number of layers of each system. Raises `EatError` where a backbone is not there yet."""
+    """The number of layers of each system. Raises `EatError` if a backbone is not fetched yet."""
     depths = depths_of(study, known_depths(study.backbones))
     unknown = [study.systems[name].backbone for name, depth in depths.items() if depth is None]
     if unknown:
-        raise EatError(f"backbone {listed(dict.fromkeys(unknown))} is not there, so its layers cannot be counted")
+        raise EatError(f"backbone {listed(dict.fromkeys(unknown))} is not fetched yet, so its layers cannot be counted")
     return {name: depth for name, depth in depths.items() if depth is not None}
 
 
@@ -162,8 +164,8 @@ def texts_of(study: Study, task: str, finished: Finished) -> dict[str, int]:
             if same == given:
                 return finished.texts[name]
     raise EatError(
-        f"tasks.{task}: how many texts it has is not known; give train_examples, calibration_examples and "
-        "dev_examples, or prepare it by snakemake --until prepare_text"
+        f"tasks.{task}: its number of texts is unknown; give train_examples, calibration_examples and "
+        "dev_examples, or prepare it with snakemake --until prepare_text"
     )
 
 
@@ -204,7 +206,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 
 
 def timed_layers(system: System, layers: int) -> int:
-    """The layers that the clock sees of a system: all of them at every threshold."""
+    """The layers of a system that are timed: all of them at every threshold."""
     points = 1 if system.exits.promise is not None else max(1, len(system.exits.tau))
     return layers * points
 
@@ -215,14 +217,16 @@ def _dev_rows(study: Study, finished: Finished) -> int:
 
 
 def costs(study: Study, finished: Finished, planned: Mapping[str, int], overhead: float) -> list[Cost]:
-    """What each rule takes. planned: the jobs of each rule, as Snakemake counts them. overhead: seconds a job."""
+    """The cost of each rule. planned: the number of jobs per rule in Snakemake's plan. overhead: seconds per job."""
     pace = finished.pace()
     rows = []
     jobs = [*jobs_of(study, finished)]
     for rule, count in planned.items():
         seconds = [(job.work * pace[job.kind] + overhead, job.threads) for job in jobs if job.rule == rule]
         if seconds and len(seconds) != count:
-            raise EatError(f"{rule}: Snakemake plans {count} jobs, the study has {len(seconds)}; the estimate is wrong")
+            raise EatError(
+                f"{rule}: Snakemake plans {count} jobs, the study has {len(seconds)}; the estimate would be wrong"
+            )
         if not seconds:
             done = _count(finished.benchmarks, rule)
             seconds = [(finished.seconds(rule) / max(done, 1) + overhead, 1)] * count
@@ -237,7 +241,7 @@ def _count(benchmarks: Path, rule: str) -> int:
 
 
 def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
-    """What the study takes on disk once it has ended. jobs: how many it has."""
+    """The disk space of the finished study. jobs: their number."""
     depths = layers_of(study)
     each = sum(task.models_of is None for task in study.tasks.values()) * len(study.seeds)
     models = sum(len(study.systems[name].recipe) * finished.model_bytes(depths[name]) for name in study.systems) * each
@@ -262,12 +266,12 @@ def sizes(study: Study, finished: Finished, jobs: int) -> list[Size]:
 
 
 def checkpoint_bytes(study: Study, finished: Finished) -> float:
-    """What a running training keeps at most: two checkpoints and a third being written, each of weights and moments."""
+    """The most disk space of a training: two checkpoints and a third being written, each with weights and moments."""
     return 3 * 3 * max(finished.model_bytes(depth) for depth in layers_of(study).values())
 
 
 def timing_memory_bytes(study: Study, finished: Finished) -> float:
-    """The weights that one timing job holds: every system of every seed at once, and three stock models a seed."""
+    """The weights in the memory of a timing job: every system of every seed, and three stock models per seed."""
     depths = layers_of(study)
     own = sum(finished.model_bytes(depth) for depth in depths.values())
     stock = finished.model_bytes(depths[study.reference]) * 2

@@ -1,4 +1,4 @@
-"""What computes, by name. Training names its processor, so this module is a source of every model: keep it small."""
+"""The names of processors. Models record their processor, so this module is a source of every model: keep it small."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def processor_name(device: torch.device | str = "cpu") -> str:
-    """What computes on a device, by the name its maker gave it."""
+    """The name of a device's processor."""
     if not str(device).startswith("cuda"):
         return cpu_name()
     import torch

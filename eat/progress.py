@@ -1,8 +1,7 @@
-"""Lines on stderr for whoever waits: what a job does, and what is left of it, at least every ten seconds; warnings.
+"""Progress lines on stderr at least every ten seconds: the current step and the remaining time; and warnings.
 
-A job describes its work as steps (`Progress`), one inside the other. A step that counts its items prints a line while
-it counts. Within one long call of a library nothing counts; there the thread of `reporting` prints the line. A quick
-job prints nothing.
+A job describes its work as nested steps (`Progress`). A step that counts its items prints a line while it counts.
+During a long call of a library, the thread of `reporting` prints the line instead. A quick job prints nothing.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 EVERY_SECONDS = 10.0
-"""The longest silence of a job."""
+"""The longest time without a line."""
 
 COUNTED = 0.8
-"""The part of it after which a step that counts prints its line, so that the thread seldom does so beside a clock."""
+"""The share of it after which a counting step prints its line, so that the thread rarely prints during a timed call."""
 
 
 class Progress:
     """A step of a job, as a context manager: the lines describe the innermost step that has begun and has not ended.
 
     what: such as `reading tickets.csv`; with `total` it stands before the count, as in `traced 32 of 96 texts`.
-    total, unit: how many items there are. name: of the job, in front of each line; that of the step around this one, if
-    left out.
+    total, unit: how many items there are. name: of the job, printed before each line; default: that of the enclosing
+    step.
     """
 
     def __init__(self, what: str, total: int | None = None, unit: str = "", name: str = "") -> None:
@@ -49,13 +48,13 @@ class Progress:
         _steps.remove(self)
 
     def begin(self, total: int | None, done: int = 0) -> None:
-        """Begin to count: so many items in all, of which some are done and tell nothing of the pace."""
+        """Start to count `total` items, of which `done` are already done and do not count for the pace."""
         self.total = total
         self.done = self._first = done
         self._began = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
-        """Count items as done; print the line if the last one is old."""
+        """Count items as done; print the line if it is due."""
         self.done += count
         if time.monotonic() - max(_line.printed, self._began) >= COUNTED * EVERY_SECONDS:
             self.show()
@@ -65,7 +64,7 @@ class Progress:
         _line.print(self.line())
 
     def line(self) -> str:
-        """Name, step, count and detail, and the time left; the time spent where no item tells how long one takes."""
+        """Name, step, count and detail, and the time left; the time spent if the pace is unknown."""
         spent = time.monotonic() - self._began
         counted = self.done - self._first
         parts = [self.what]
@@ -81,7 +80,7 @@ class Progress:
 
 
 def counted(what: str, items: Sequence[Item], unit: str, name: str = "") -> Iterator[Item]:
-    """Give the items, and count each as done when the next is asked for; see `Progress`."""
+    """Yield the items, and count each as done when the next is requested; see `Progress`."""
     with Progress(what, len(items), unit, name) as progress:
         for item in items:
             yield item
@@ -90,7 +89,7 @@ def counted(what: str, items: Sequence[Item], unit: str, name: str = "") -> Iter
 
 @contextmanager
 def reporting(name: str) -> Iterator[None]:
-    """Print a line of the innermost step whenever nothing was printed for `EVERY_SECONDS`, while the block runs."""
+    """During the block, print a line of the innermost step whenever nothing was printed for `EVERY_SECONDS`."""
     over = threading.Event()
 
     def watch() -> None:
@@ -99,8 +98,8 @@ def reporting(name: str) -> Iterator[None]:
                 _steps[-1].show()
 
     _line.printed = time.monotonic()
-    with Progress("at work", name=name):
-        # a daemon: the end of the process must not wait for it
+    with Progress("working", name=name):
+        # a daemon, so that the process can end without it
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
         try:
@@ -111,7 +110,7 @@ def reporting(name: str) -> Iterator[None]:
 
 
 def warn(text: str) -> None:
-    """Print a line on what may be a mistake in the input and stops nothing."""
+    """Print a warning about a possible mistake in the input."""
     _line.print(f"warning: {text}")
 
 
@@ -122,7 +121,7 @@ class _Line:
 
     def print(self, text: str) -> None:
         self.printed = time.monotonic()
-        with suppress(OSError):  # nobody reads them any more: the terminal or `tee` is gone, and the work goes on
+        with suppress(OSError):  # the terminal or `tee` may be gone; the work continues
             sys.stderr.write(text + "\n")  # in one piece, since other jobs write to the same terminal
             sys.stderr.flush()
 

@@ -1,8 +1,8 @@
-"""The one place that rounds: every number that people read is made into text here, and nowhere else.
+"""Rounding: the only module that formats numbers for readers.
 
 Functions take the plain numbers of a study's files (accuracies as fractions, times in milliseconds) and return text
-without a unit, since the unit stands in a column's title or in the sentence; `x_times`, `with_percent` and a few more
-add it. The text holds the Unicode minus and multiplication signs; the LaTeX templates translate them.
+without a unit, since the unit is in the column's title or in the sentence; `x_times`, `with_percent` and a few more
+add it. The text contains the Unicode minus and multiplication signs; the LaTeX templates translate them.
 
 Every function raises `EatError` for NaN and infinity. A cell that may be empty goes through `or_dash`.
 """
@@ -26,7 +26,7 @@ Rounder = Callable[[float], str]
 
 
 def _fixed(name: str, value: float, decimals: int, sign: bool = False) -> str:
-    """`value` with so many decimals, a true minus sign, and no sign on what rounds to zero."""
+    """`value` with this number of decimals, a true minus sign, and no sign if it rounds to zero."""
     rounded = round(require_finite(name, float(value)), decimals)
     if rounded == 0:
         return f"{0:.{decimals}f}"
@@ -44,7 +44,7 @@ def with_percent(fraction: float) -> str:
 
 
 def share(fraction: float) -> str:
-    """A share that somebody chose, without needless zeros: 0.3 is `30 %`, 0.125 is `12.5 %`."""
+    """A configured share, without trailing zeros: 0.3 is `30 %`, 0.125 is `12.5 %`."""
     return f"{percent(fraction).removesuffix('.0')} %"
 
 
@@ -94,7 +94,7 @@ def x_times(times: float) -> str:
 
 
 def throughput(examples_per_second: float) -> str:
-    """Examples a second, one decimal below 100 and none from there on."""
+    """Examples per second, one decimal below 100 and none from there on."""
     return _fixed("a throughput", examples_per_second, 1 if abs(examples_per_second) < 100 else 0)
 
 
@@ -104,7 +104,7 @@ def depth(layers: float) -> str:
 
 
 def retention(fraction: float) -> str:
-    """The part of the tokens that is kept, three decimals, as the paper prints it."""
+    """The share of kept tokens, three decimals, as in the paper."""
     return _fixed("a retention", fraction, 3)
 
 
@@ -114,12 +114,12 @@ def ratio(value: float) -> str:
 
 
 def gflops(billions: float) -> str:
-    """10^9 operations of a text, three decimals below 1 and two from there on: `0.592`, `4.87`."""
+    """10^9 operations per text, three decimals below 1 and two from there on: `0.592`, `4.87`."""
     return _fixed("a number of operations", billions, 3 if abs(billions) < 1 else 2)
 
 
 def exponent(power: float) -> str:
-    """A power by which something grows, two decimals."""
+    """An exponent of growth, two decimals."""
     return _fixed("an exponent", power, 2)
 
 
@@ -134,7 +134,7 @@ def temperature(value: float) -> str:
 
 
 def threshold(tau: float) -> str:
-    """A threshold with two decimals, and with as many more as it was given: `0.80`, `0.975`."""
+    """A threshold with two decimals, or more if it has more: `0.80`, `0.975`."""
     shortest = repr(round(require_finite("a threshold", float(tau)), 6))
     decimals = len(shortest.partition(".")[2])
     return f"{tau:.{max(2, min(decimals, 6))}f}"
@@ -156,7 +156,7 @@ def gibibytes(value: float) -> str:
 
 
 def interval(low: float, high: float, rounder: Rounder) -> str:
-    """An interval with both ends rounded alike: `[91.2, 93.8]`."""
+    """An interval with both ends rounded in the same way: `[91.2, 93.8]`."""
     return f"[{rounder(low)}, {rounder(high)}]"
 
 
@@ -171,12 +171,12 @@ def fraction(value: float) -> str:
 
 
 def already_points(value: float) -> str:
-    """A difference that is in percentage points already, signed, two decimals as in the paper's tables: `−2.07`."""
+    """A difference already in percentage points, signed, two decimals as in the paper's tables: `−2.07`."""
     return _fixed("a difference in points", value, 2, sign=True)
 
 
 def span(values: Sequence[float], rounder: Rounder, unit: str = "") -> str:
-    """Several published values of one thing: one number where they round alike, else the least and the greatest."""
+    """Several published values of a quantity: one number if they round alike, else the smallest and the largest."""
     if not values:
         return DASH
     low, high = rounder(min(values)), rounder(max(values))
@@ -185,10 +185,10 @@ def span(values: Sequence[float], rounder: Rounder, unit: str = "") -> str:
 
 
 def padded(texts: Sequence[str]) -> list[str]:
-    """Numbers of one right-aligned column, filled up so that their decimal points stand in one line.
+    """Numbers of a right-aligned column, padded so that their decimal points are aligned.
 
-    The blanks are as wide as a digit and as a point. A sign behind the number counts; what holds no single number, such
-    as a dash, is left as it is.
+    The blanks are as wide as a digit or a point. A sign after the number counts; text without a single number, such as
+    a dash, is returned unchanged.
     """
     number = re.compile(rf"[+{MINUS}]?[\d,]+(?:\.(\d+))?({TIMES}?)")
     found = [number.fullmatch(text) for text in texts]

@@ -1,4 +1,4 @@
-"""How sure a number is: intervals, paired tests and the F1 of a task. Pure functions; every seed is an argument."""
+"""Intervals, paired tests and the F1 of a task. Pure functions; every seed is an argument."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from eat.errors import EatError
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2000
-"""Bootstrap samples drawn where nothing else is said."""
+"""The default number of bootstrap samples."""
 
 _Z = 1.959963984540054  # the 97.5th percentile of the normal distribution
 
@@ -33,7 +33,7 @@ def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> fl
     """Exact two-sided McNemar test of two systems on the same examples.
 
     first, second: whether each answer is right, bool (N,). Under the null hypothesis an example on which exactly one of
-    them is right falls to either with probability 1/2. Returns 1 where they never differ.
+    them is right falls to either with probability 1/2. Returns 1 if they never differ.
     """
     from scipy.stats import binomtest
 
@@ -46,7 +46,7 @@ def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> fl
 
 
 def examples_needed(epsilon: float, delta: float) -> int:
-    """The least n at which even no bad text among n shows a risk of at most epsilon: (1 - epsilon)^n <= delta."""
+    """The smallest n at which no bad text among n shows a risk of at most epsilon: (1 - epsilon)^n <= delta."""
     return math.ceil(math.log(delta) / math.log1p(-epsilon))
 
 
@@ -68,11 +68,11 @@ def median_ratio(
     """Median of paired ratios, with a bootstrap percentile interval.
 
     numerator, denominator: (U,) or (U, S), unit u of both being the same work. The median is over all U * S ratios, but
-    whole units are drawn, with all S values of each: one text timed under three seeds is one unit, not three. One unit
-    shows nothing of how units differ: both ends are then NaN.
-    blocks: the block each unit was timed in (U,). Blocks are then drawn first and units within them, since what
-    disturbs a machine disturbs all that is timed at the moment.
-    Raises `EatError` where the shapes differ, nothing is given, or a denominator is not positive.
+    whole units are resampled, with all S values of each: a text timed under three seeds is one unit, not three. For a
+    single unit both ends are NaN.
+    blocks: the block each unit was timed in (U,). Blocks are then resampled first and units within them, since a
+    disturbance of the machine affects all calls of a block.
+    Raises `EatError` if the shapes differ, nothing is given, or a denominator is not positive.
     """
     _require_same_shape(numerator, denominator)
     if numerator.size == 0 or not np.all(denominator > 0):
@@ -87,7 +87,7 @@ def median_ratio(
 def _picked_units(blocks: npt.NDArray[np.int64], draws: int, seed: int) -> npt.NDArray[np.int64]:
     """Indices of units in each bootstrap sample, blocks drawn first; (draws, about U).
 
-    Every drawn block gives as many units as a block has on average.
+    Every drawn block contributes the mean number of units per block.
     """
     generator = np.random.default_rng(seed)
     order = np.argsort(blocks, kind="stable")
@@ -100,7 +100,7 @@ def _picked_units(blocks: npt.NDArray[np.int64], draws: int, seed: int) -> npt.N
 def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
     """Unweighted mean over classes of F1 = 2 TP / (2 TP + FP + FN).
 
-    labels, predictions: class numbers (N,). The classes are those that occur in either.
+    labels, predictions: class numbers (N,). The classes are those in either array.
     """
     _require_same_shape(labels, predictions)
     classes = max(labels.max(), predictions.max()) + 1
@@ -111,7 +111,7 @@ def macro_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) 
 
 
 def positive_f1(labels: npt.NDArray[np.int64], predictions: npt.NDArray[np.int64]) -> float:
-    """F1 = 2 TP / (2 TP + FP + FN) of class 1, as GLUE gives it for pairs of texts; 0 where class 1 never occurs.
+    """F1 = 2 TP / (2 TP + FP + FN) of class 1, as GLUE gives it for pairs of texts; 0 if class 1 never occurs.
 
     labels, predictions: class numbers 0 and 1, (N,).
     """
@@ -127,29 +127,29 @@ def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.g
 
 # --- intervals of proportions -------------------------------------------------------------------------------------
 #
-# A bootstrap draws the texts again. Where all of them are answered alike it draws the same mean each time, and its
-# interval has no width, however few the texts are. Score intervals ask instead which true values the answers are
-# compatible with, so that they have a width at 0 and at 100 %, too.
+# A bootstrap resamples the texts. If all answers are correct, or all are wrong, every sample has the same mean, and the
+# interval has no width, even for few texts. Score intervals contain the true values that are compatible with the
+# answers, # so they also have a width at 0 and at 100 %.
 
 
 def proportion_interval(hits: float, n: float) -> tuple[float, float]:
     """The 95 % interval of a proportion by Wilson's score, for `hits` of `n` independent examples.
 
-    Both may be fractions: see `accuracy_interval`. It contains hits / n, and has a width for every n.
+    Both may be fractions: see `accuracy_interval`. It contains hits / n and always has a width.
     """
     share, weight = hits / n, _Z**2 / n
     middle = (share + weight / 2) / (1 + weight)
     half = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
-    # at no hit and at no miss these ends are exact; the formula would give them but for rounding
+    # with no hit or no miss these ends are exact; the formula gives them only up to rounding
     return (0.0 if share == 0.0 else middle - half), (1.0 if share == 1.0 else middle + half)
 
 
 def accuracy_interval(right: Bools) -> Estimate:
-    """The accuracy of some trained models on texts like these, with its 95 % interval.
+    """The accuracy of trained models on texts like these, with its 95 % interval.
 
     right: whether each text is answered right under each seed, bool (N, S). The interval is Wilson's. With several
-    seeds the value of a text is its mean over them, which varies less than one answer does; the number of texts is
-    raised by as much, as the effective size of a sample is (Kish's design effect), and at most S times.
+    seeds the value of a text is its mean over seeds, which varies less than a single answer; the number of texts is
+    increased accordingly, like the effective size of a sample (Kish's design effect), at most S times.
     """
     share = float(right.mean())
     size = _effective_size(right.mean(axis=1), share * (1 - share), right.shape[1])
@@ -157,14 +157,14 @@ def accuracy_interval(right: Bools) -> Estimate:
 
 
 def difference_interval(own: Bools, other: Bools) -> Estimate:
-    """The accuracy of one system less that of another on the same texts, with its 95 % interval.
+    """The accuracy of one system minus that of another on the same texts, with its 95 % interval.
 
     own, other: whether each text is answered right under each seed, bool (N, S). The interval is Tango's (1998), which
-    inverts the score test of paired proportions: McNemar's test where the difference is 0, and Wilson's interval where
-    one system is always right. Two systems that never differ on N texts may do so on another: the ends are then
+    inverts the score test of paired proportions: McNemar's test if the difference is 0, and Wilson's interval if
+    one system is always right. If two systems do not differ on any of N texts, the ends are
     -3.84 / (N + 3.84) and 3.84 / (N + 3.84). Seeds count as in `accuracy_interval`.
 
-    Raises `EatError` where the shapes differ.
+    Raises `EatError` if the shapes differ.
     """
     _require_same_shape(own, other)
     better, worse = float(np.mean(own & ~other)), float(np.mean(~own & other))
@@ -175,17 +175,18 @@ def difference_interval(own: Bools, other: Bools) -> Estimate:
 
 
 def _effective_size(values: Floats, variance: float, seeds: int) -> float:
-    """How many independent single answers tell as much as these texts, whose values are means over seeds (N,).
+    """The number of independent single answers that are equivalent to these texts; values: means over seeds (N,).
 
-    variance: of a single answer. With one seed it is that of the values, and the size is N; so it is where nothing
-    varies, for then nothing shows that the seeds differ.
+    variance: of a single answer. With one seed it is that of the values, and the size is N; also if nothing varies,
+    since then there is no evidence that seeds differ.
     """
     effect = float(np.var(values)) / variance if variance > 0 else 1.0
     return len(values) / min(max(effect, 1 / seeds), 1.0)
 
 
 def _highest_difference(better: float, worse: float, n: float) -> float:
-    """The upper end of Tango's interval of p - q, where p and q are the shares of texts that one of two gets right.
+    """The upper end of Tango's interval of p - q, where p and q are the shares of texts that only one of the two
+    answers correctly.
 
     It is the largest difference d for which the observed one lies no more than 1.96 standard errors below; the standard
     error is that of the likeliest p and q with p - q = d.
@@ -200,12 +201,12 @@ def _highest_difference(better: float, worse: float, n: float) -> float:
         error = math.sqrt(max(2 * q + difference * (1 - difference), 0.0) / n)
         return difference - observed - _Z * error
 
-    # at the observed difference the margin is negative, or 0 where nothing varies, and just above it, it is negative
+    # at the observed difference the margin is negative, or 0 if nothing varies, and just above it, it is negative
     return float(bisect(margin, observed + 1e-9, 1.0, xtol=1e-12)) if observed < 1.0 else 1.0
 
 
 def exact_interval(bad: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Clopper and Pearson's interval of a part, of which `bad` of `n` were seen."""
+    """Clopper and Pearson's interval of a proportion, for `bad` of `n`."""
     from scipy.stats import binomtest
 
     interval = binomtest(bad, n).proportion_ci(confidence_level=confidence, method="exact")

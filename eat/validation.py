@@ -1,4 +1,4 @@
-"""The types of validated values: what a name, a path or a fraction may be, and a model that refuses unknown keys."""
+"""Types of validated values, such as names, paths and fractions, and a model that refuses unknown keys."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ _Item = TypeVar("_Item")
 
 def _differ(values: list[_Item]) -> list[_Item]:
     if len(set(values)) != len(values):
-        raise ValueError(f"names one twice: {listed(values)}")
+        raise ValueError(f"contains duplicates: {listed(values)}")
     return values
 
 
 Distinct = Annotated[list[_Item], AfterValidator(_differ)]
-"""A list in which nothing stands twice."""
+"""A list without duplicates."""
 
 
 def _fits_a_path(name: str) -> str:
     if not name.isprintable() or set("/{}") & set(name) or name.startswith("-") or not name.strip("."):
-        raise ValueError(f"{name!r} cannot be part of a path; no slash, brace or line break, no dash in front, no `..`")
+        raise ValueError(
+            f"{name!r} cannot be part of a path; it must not contain a slash, brace or line break, begin with a dash, "
+            "or be `..`"
+        )
     return name
 
 
@@ -35,23 +38,23 @@ Name = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_fits_a
 def _holds_no_wildcard(path: str) -> str:
     if set("{}") & set(path):
         raise ValueError(
-            f"{path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or give a link to it"
+            f"{path!r} contains a brace, which Snakemake reads as a wildcard; rename it, or give a link to it"
         )
     return path
 
 
 OutsidePath = Annotated[str, Field(min_length=1), AfterValidator(_holds_no_wildcard)]
-"""A path of the user's own, which becomes an input of a rule: Snakemake fills in wildcards there, and escapes none."""
+"""A path of the user, which becomes an input of a rule; Snakemake would expand wildcards in it."""
 
 
 def _stands_in_a_line(title: str) -> str:
     if not title.isprintable() or not title.strip():
-        raise ValueError(f"{title!r} cannot be printed in a line; letters and signs, no line break")
+        raise ValueError(f"{title!r} cannot be printed in one line; use printable characters without line breaks")
     return title
 
 
 Title = Annotated[str, Field(max_length=80), AfterValidator(_stands_in_a_line)]
-"""A name that is printed and nothing else, so that it may hold any sign."""
+"""A name that is only printed, so that it may contain any character."""
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -65,12 +68,12 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def plain(self) -> dict[str, Any]:
-        """Its fields as JSON has them, under the names that a configuration gives them."""
+        """Its fields as JSON values, under the names of the configuration."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 def canonical_json(value: Any) -> str:
-    """JSON in one line with sorted keys: equal text for equal content, as a rule's parameter needs it."""
+    """JSON in one line with sorted keys: equal text for equal content, for use as a rule's parameter."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -89,17 +89,16 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ({"model_type": "bert", "vocab_size": "200"}, "the number of vocabulary is '200'; fetch the model again"),
         (
             {"architectures": ["DistilBertForMaskedLM"]},
-            "config.json: no model_type, which says what the model is; its class is DistilBertForMaskedLM: "
+            "config.json: no model_type; its class is DistilBertForMaskedLM: "
             'add "model_type": "distilbert" to the file',
         ),
         (
             {"architectures": ["RobertaModel"]},
-            "config.json: no model_type, which says what the model is; its class is RobertaModel; "
-            "allowed: bert, distilbert; take another checkpoint",
+            "config.json: no model_type; its class is RobertaModel; allowed: bert, distilbert; take another checkpoint",
         ),
         (
             {"hidden_size": 32},
-            "config.json: no model_type, which says what the model is; if it is one of bert, distilbert, add that, "
+            "config.json: no model_type; if it is one of bert, distilbert, add that, "
             'such as "model_type": "bert"; MiniLM is a bert',
         ),
     ],
@@ -136,7 +135,7 @@ def test_weights_in_several_files_are_refused_with_the_way_to_one(own_backbone: 
     (own_backbone / "model.safetensors").unlink()
     for path in (tmp_path / "shards").glob("*.safetensors*"):
         path.rename(own_backbone / path.name)
-    message = r"no model\.safetensors; the weights lie in several files: .*max_shard_size='100GB'\)$"
+    message = r"no model\.safetensors; the weights are in several files: .*max_shard_size='100GB'\)$"
     with pytest.raises(EatError, match=message):
         fetch(own_backbone, tmp_path / "copy")
 

@@ -125,7 +125,7 @@ def test_other_answers_are_an_error():
     rows = [SYSTEMS[REFERENCE], SYSTEMS["packed-6"]]
     answers = answers_of(case, rows)
     wrong = replace(answers["packed-6"], logits=answers["packed-6"].logits + 1e-3)
-    with pytest.raises(EatError, match=r"packed-6 gives other logits than hf-sdpa-6 on 8 x 1: .* 1\.0e-03"):
+    with pytest.raises(EatError, match=r"packed-6 has different logits from hf-sdpa-6 on 8 x 1: .* 1\.0e-03"):
         check_answers(rows, {**answers, "packed-6": wrong}, case)
     nan = replace(wrong, logits=wrong.logits * np.nan)
     with pytest.raises(EatError, match="gives other logits"):
@@ -135,7 +135,7 @@ def test_other_answers_are_an_error():
 def test_an_exit_that_does_not_do_what_its_row_says_is_an_error():
     case = equal_case(8, 1, 200)
     answer = Answers(np.zeros((1, 2)), 6.0, 1.0)
-    with pytest.raises(EatError, match="eat-6-all-leave: a mean depth of 6, where all leave"):
+    with pytest.raises(EatError, match="eat-6-all-leave: found a mean depth of 6, expected: all exit early"):
         check_answers([SYSTEMS["eat-6-all-leave"]], {"eat-6-all-leave": answer}, case)
 
 
@@ -374,7 +374,7 @@ def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(mon
     found, skipped = engine_options.systems_of(options(systems=None), gpu)
     assert set(skipped) == {"hf-int8-6", "packed-int8-6", "ort-6", "ort-int8-6"}
     assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
-    with pytest.raises(EatError, match=r"^packed-int8-6: it computes in int8, which is for the CPU; take float16"):
+    with pytest.raises(EatError, match=r"^packed-int8-6: it computes in int8, which is for the CPU; use float16"):
         engine_options.systems_of(options(systems=("packed-int8-6",)), gpu)
     with pytest.raises(EatError, match=r"^ort-6: it is measured on the CPU alone"):
         engine_options.systems_of(options(systems=("ort-6",)), gpu)
@@ -396,7 +396,7 @@ def test_bert_base_is_compared_with_stock_models_of_its_depth(tmp_path: Path):
     assert set(table["stock"]) <= {"hf-sdpa-12", "hf-bfloat16-12", "hf-int8-12"}
     assert table.loc["eat-12-all-leave", "depth"] == 4.0
     assert table.loc["packed-12", "max_difference"] < 1e-4
-    assert "Speed-up against hf-sdpa-12" in found.markdown
+    assert "Speed-up over hf-sdpa-12" in found.markdown
     assert set(table["device"]) == {"cpu"} and table["gpu"].isna().all()
     write_findings(found, tmp_path / "out", "eat bench engine --shape bert-base")
 
@@ -566,9 +566,9 @@ BAD = [
     ("engine --systems hf-sdpa-7", r"unknown system hf-sdpa-7; known: hf-sdpa-6, "),
     (
         "engine --systems packed-float16-6",
-        r"packed-float16-6: it computes in float16, which is for a GPU; take",
+        r"packed-float16-6: it computes in float16, which is for a GPU; use",
     ),
-    ("engine --shape bert-large", r"'bert-large' is no shape; known: minilm-6, bert-base"),
+    ("engine --shape bert-large", r"'bert-large' is not a shape; known: minilm-6, bert-base"),
     ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
     ("engine --threads 0", r"0 threads; give at least 1"),
     ("engine --rounds 0", r"0 rounds; give at least 1"),
@@ -607,7 +607,7 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path, capsys: py
     (tmp_path / "thesis.txt").write_text("precious", encoding="utf-8")
     with pytest.raises(SystemExit):
         cli.main(["bench", "engine", "--out", str(tmp_path)])
-    assert "holds other things than a result of `eat bench engine`" in capsys.readouterr().err
+    assert "contains other files than a result of `eat bench engine`" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text(encoding="utf-8") == "precious"
     with pytest.raises(EatError, match="is a file"):
         check_folder(tmp_path / "thesis.txt", "engine")

@@ -349,7 +349,7 @@ def test_help_comes_without_the_heavy_libraries(command: str) -> None:
 
 def test_an_error_is_one_line_on_stderr_of_the_process(tmp_path: Path) -> None:
     done = as_process("check_study", "none.yaml", cwd=tmp_path)
-    line = "error: none.yaml: no configuration file that can be read: No such file or directory\n"
+    line = "error: none.yaml: the configuration file cannot be read: No such file or directory\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", line)
 
 
@@ -427,15 +427,12 @@ def test_a_study_with_a_backbone_that_cannot_serve_it(refused: Refused, tmp_path
     assert refused("check_study", "mine.yaml") == message
     write_checkpoint(tmp_path / "mine")
     (tmp_path / "mine" / "config.json").write_text('{"architectures": ["BertModel"]}', encoding="utf-8")
-    message = (
-        "mine/config.json: no model_type, which says what the model is; its class is BertModel: "
-        'add "model_type": "bert" to the file'
-    )
+    message = 'mine/config.json: no model_type; its class is BertModel: add "model_type": "bert" to the file'
     assert refused("check_study", "mine.yaml") == message
 
 
 def test_a_study_to_repair_that_is_not_there(refused: Refused) -> None:
-    line = "none.yaml: no configuration file that can be read: No such file or directory"
+    line = "none.yaml: the configuration file cannot be read: No such file or directory"
     assert refused("versioning", "repair", "--configfile", "none.yaml") == line
     assert refused("versioning", "repair", "--config", "none.yaml").endswith("; a file is given by --configfile FILE")
     assert refused("write_dvc_yaml", "--config", "none.yaml") == line
@@ -581,7 +578,7 @@ def test_a_checkpoint_that_could_run_code_is_not_opened(refused: Refused, tmp_pa
     write_checkpoint(tmp_path / "old", weights="pytorch_model.bin")
     spec = json.dumps({"kind": "folder", "path": "old"})
     message = (
-        "old: no model.safetensors; pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
+        "old: no model.safetensors; pytorch_model.bin is not opened because it can run code: convert it to safetensors"
     )
     assert refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/old") == message
 

@@ -235,10 +235,10 @@ def test_every_part_of_a_study_stands_among_the_levels() -> None:
 # --- one broken value, one line -----------------------------------------------------------------------------------
 
 QUOTE = (
-    "input should be a valid string; put quotes around it: without them YAML takes yes, no, on and off for truth "
-    "values, and a number, a date or null for itself"
+    "input should be a valid string; put quotes around it: without quotes YAML reads yes, no, on and off as truth "
+    "values, and numbers, dates and null as themselves"
 )
-DASH = "no slash, brace or line break, no dash in front, no `..`"
+DASH = "it must not contain a slash, brace or line break, begin with a dash, or be `..`"
 
 BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, the line it must give)
     # wrong types
@@ -266,12 +266,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "truth value for number": (
         "epochs: 2",
         "epochs: yes",
-        "systems.student.recipe.0.epochs: found True; no key takes a truth value (in YAML yes, no, on, off)",
+        "systems.student.recipe.0.epochs: found True; no key has a truth value (in YAML yes, no, on, off)",
     ),
     "truth value in a list": (
         "seeds: [1, 2]",
         "seeds: [1, off]",
-        "seeds.1: found False; no key takes a truth value (in YAML yes, no, on, off)",
+        "seeds.1: found False; no key has a truth value (in YAML yes, no, on, off)",
     ),
     "number for a name": ("  movies:", "  2024:", f"tasks.2024: found 2024; {QUOTE}"),
     "word for a layer": (
@@ -345,12 +345,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "nothing left to train on": (
         "{calibration: 0.15, dev: 0.2}",
         "{calibration: 0.5, dev: 0.5}",
-        "tasks.movies.splits: calibration + dev is 1; they must leave text to train on",
+        "tasks.movies.splits: calibration + dev is 1; the sum must be below 1, so that training text remains",
     ),
     "a dev part of text that brings its own": (
         "learning_rate: 5.0e-5",
         "splits: {dev: 0.3}",
-        "tasks.pairs: splits.dev is 0.3, but glue_dir brings dev text; take it off",
+        "tasks.pairs: splits.dev is 0.3, but glue_dir has its own dev text; omit splits.dev",
     ),
     "a branch for a commit": (
         "task: rte, revision: 0123456789abcdef0123456789abcdef01234567",
@@ -382,40 +382,44 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "start_epoch: 1, end_epoch: 3",
         "start_epoch: 1, end_epoch: 4",
         "systems.eat.recipe.0: anneal.end_epoch is 4, but the stage has 3 epochs: the full pruning ratio would never "
-        "be reached; end it by then",
+        "be reached; use a smaller end_epoch",
     ),
     "agreement with nobody": (
         "after: [3, 4], rule: [confidence]",
         "after: [4], rule: [confidence, agreement]",
-        "systems.eat.exits: rule agreement with exits after [4]; it compares an exit with the one before, so name at "
+        "systems.eat.exits: rule agreement with exits after [4]; it compares an exit with the previous one, so name at "
         "least two layers",
     ),
     # duplicates
-    "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: names one twice: 1, 2, 1"),
-    "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: names one twice: 0.8, 0.8"),
-    "exit twice": ("after: [3, 4]", "after: [4, 4]", "systems.eat.exits.after: names one twice: 4, 4"),
-    "removal twice": ("after: [2, 4]", "after: [2, 2]", "systems.eat.reducer.after: names one twice: 2, 2"),
-    "batch size twice": ("batch_sizes: [1, 32]", "batch_sizes: [1, 1]", "timing.batch_sizes: names one twice: 1, 1"),
+    "seed twice": ("seeds: [1, 2]", "seeds: [1, 2, 1]", "seeds: contains duplicates: 1, 2, 1"),
+    "threshold twice": ("tau: [0.8, 0.9]", "tau: [0.8, 0.80]", "systems.eat.exits.tau: contains duplicates: 0.8, 0.8"),
+    "exit twice": ("after: [3, 4]", "after: [4, 4]", "systems.eat.exits.after: contains duplicates: 4, 4"),
+    "removal twice": ("after: [2, 4]", "after: [2, 2]", "systems.eat.reducer.after: contains duplicates: 2, 2"),
+    "batch size twice": (
+        "batch_sizes: [1, 32]",
+        "batch_sizes: [1, 1]",
+        "timing.batch_sizes: contains duplicates: 1, 1",
+    ),
     "label twice": (
         "labels: [low, high]",
         "labels: [low, low]",
-        "tasks.tickets.source.labels: names one twice: low, low",
+        "tasks.tickets.source.labels: contains duplicates: low, low",
     ),
     "stage twice": (
         "- {name: heads,",
         "- {",
-        "systems.eat.recipe: two stages of one name: finetune, finetune; give each its own `name`",
+        "systems.eat.recipe: two stages have the same name: finetune, finetune; give each its own `name`",
     ),
     "key twice": (
         "timing: {texts: 100",
         "timing: {texts: 200, texts: 100",
-        "not plain YAML: 'texts' stands twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
+        "not plain YAML: 'texts' appears twice in \"<unicode string>\", line 40, column 22: timing: {texts: 200, "
         "texts: 100, batch_sizes: [1, 32]} ^",
     ),
     "system twice": (
         "  student:",
         "  dense:",
-        "not plain YAML: 'dense' stands twice in \"<unicode string>\", line 24, column 3: dense: ^",
+        "not plain YAML: 'dense' appears twice in \"<unicode string>\", line 24, column 3: dense: ^",
     ),
     # empty lists
     "no seed": (
@@ -447,33 +451,34 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "tau: [0.8, 0.9]",
         "tau: []",
         "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule has it",
+        "and no other rule uses it",
     ),
     "no rule": (
         "rule: [confidence]",
         "rule: []",
         "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule has it",
+        "and no other rule uses it",
     ),
     "no exit": (
         "after: [3, 4]",
         "after: []",
-        "systems.eat.exits: a rule without `after`; name the layers after which a text may leave",
+        "systems.eat.exits: a rule without `after`; name the layers after which a text may exit",
     ),
     "no removal": (
         "after: [2, 4]",
         "after: []",
-        "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to any kind but none",
+        "systems.eat.reducer: reducer 'norm' with `after: []`; give layers to every kind except none",
     ),
     "a reducer that may remove every token": (
         "reducer: {kind: norm, after: [2, 4], ratio: 0.3}",
         "reducer: {kind: threshold, after: [2], protect: []}",
-        "systems.eat.reducer.protect: [] lacks cls, and such a reducer may remove all else; give [cls] or [cls, sep]",
+        "systems.eat.reducer.protect: [] lacks cls, and this reducer may remove all other tokens; give [cls] or [cls, "
+        "sep]",
     ),
     "two ways to take layers": (
         "{every: 2}",
         "{every: 2, first: 3}",
-        "systems.student.layers: layers gives first, every; give one of them",
+        "systems.student.layers: layers has first, every; give only one of them",
     ),
     # names that lead nowhere, or in a circle
     "unknown backbone": (
@@ -499,7 +504,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a circle": (
         "- {epochs: 3",
         "- {from: student, distill: {teacher: eat}, epochs: 3",
-        "systems train from each other in a circle: eat -> eat",
+        "systems depend on each other in a cycle: eat -> eat",
     ),
     "unknown reference": (
         "reference: dense",
@@ -520,7 +525,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a name that is taken": (
         "  student:",
         "  hf-dense-12:",
-        "systems.hf-dense-12: the name means something else here; choose another",
+        "systems.hf-dense-12: the name is reserved; choose another",
     ),
     # names that cannot be paths
     "a name that climbs": ("  movies:", "  ..:", f"tasks...: '..' cannot be part of a path; {DASH}"),
@@ -535,12 +540,12 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a title with a line break": (
         "    max_length: 64",
         '    max_length: 64\n    title: "a\\nb"',
-        "tasks.movies.title: 'a\\nb' cannot be printed in a line; letters and signs, no line break",
+        "tasks.movies.title: 'a\\nb' cannot be printed in one line; use printable characters without line breaks",
     ),
     "a title that another task has": (
         "    max_length: 64",
         "    max_length: 64\n    title: tickets",
-        "tasks.movies.title: 'tickets' is what another task is called; choose another",
+        "tasks.movies.title: 'tickets' is the title of another task; choose another",
     ),
     "an empty name": ("  movies:", '  "":', "tasks.: found ''; string should have at least 1 character"),
     "a study that climbs": (
@@ -610,8 +615,8 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    assert refusal(tmp_path / "none.yaml") == "no configuration file that can be read: No such file or directory"
-    assert refusal(tmp_path) == "no configuration file that can be read: Is a directory"
+    assert refusal(tmp_path / "none.yaml") == "the configuration file cannot be read: No such file or directory"
+    assert refusal(tmp_path) == "the configuration file cannot be read: Is a directory"
 
 
 def test_a_value_that_holds_itself() -> None:
@@ -730,11 +735,14 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             CASCADE | {"cascade": ["student", "eat"]},
             ".cascade: eat trains no weights here, or is not dense; known: dense, student",
         ),
-        (CASCADE | {"exits": {"after": [3]}}, ".exits.rule: a cascade without a rule would ask its last system alone"),
-        (CASCADE | {"recipe": [{}]}, ": cascade and a recipe; a system either takes"),
-        (CASCADE | {"weights_of": "eat"}, ": weights_of and cascade; a system runs one"),
-        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; leave reducer and"),
-        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio to raise"),
+        (
+            CASCADE | {"exits": {"after": [3]}},
+            ".exits.rule: a cascade without a rule would use only its last system; give a rule",
+        ),
+        (CASCADE | {"recipe": [{}]}, ": both cascade and a recipe are given; a system either runs"),
+        (CASCADE | {"weights_of": "eat"}, ": both weights_of and cascade are given; a system runs one"),
+        (CASCADE | {"reducer": {"kind": "norm", "after": [2]}}, ": a cascade runs dense systems; omit reducer and"),
+        (LTP | {"recipe": [{"anneal": {}}]}, ": recipe.0.anneal: the reducer threshold has no ratio"),
         (
             LTP | {"recipe": [{"reducer_learning_rate": 0.1}]},
             ": recipe.0.reducer_learning_rate: a reducer learns only in",
@@ -1015,11 +1023,12 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
     ),
     "own recipe": (
         {"lean": {"weights_of": "eat", "recipe": [{"epochs": 1}]}},
-        "systems.lean: weights_of and a recipe; a system either takes another's weights or trains its own",
+        "systems.lean: both weights_of and a recipe are given; a system either runs another's weights or trains its "
+        "own",
     ),
     "empty recipe": (
         {"lean": {"backbone": "packed", "recipe": []}},
-        "systems.lean: an empty recipe; give at least one stage, or `weights_of` another system",
+        "systems.lean: the recipe is empty; give at least one stage, or `weights_of` another system",
     ),
     "neither backbone nor base": ({"lean": {"precision": "int8"}}, "systems.lean.backbone: missing"),
     "other backbone": (
@@ -1036,11 +1045,11 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
     ),
     "untrained head": (
         {"lean": {"weights_of": "eat", "exits": {"after": [2, 3]}}},
-        "systems.lean.exits: after 2, 3, read cls; the heads of eat stand after 3, 4 and read cls",
+        "systems.lean.exits: after 2, 3, read cls; the heads of eat are after 3, 4 and read cls",
     ),
     "other read": (
         {"lean": {"weights_of": "eat", "exits": {"read": "mean"}}},
-        "systems.lean.exits: after 3, 4, read mean; the heads of eat stand after 3, 4 and read cls",
+        "systems.lean.exits: after 3, 4, read mean; the heads of eat are after 3, 4 and read cls",
     ),
     "a list as base": (
         {"lean": {"weights_of": ["eat"], "backbone": "packed"}},
@@ -1063,7 +1072,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
             "lean": {"weights_of": "student"},
             "student": {"backbone": "packed", "recipe": [{"distill": {"teacher": "lean"}}]},
         },
-        "systems train from each other in a circle: student -> lean -> student",
+        "systems depend on each other in a cycle: student -> lean -> student",
     ),
 }
 
@@ -1226,7 +1235,8 @@ def test_a_path_with_a_brace_is_refused_before_it_is_a_wildcard(key: tuple[str, 
     with pytest.raises(EatError) as caught:
         changed(*key, to=path)
     assert str(caught.value) == (
-        f"configuration: {'.'.join(key)}: {path!r} holds a brace, which Snakemake takes for a wildcard; rename it, or "
+        f"configuration: {'.'.join(key)}: {path!r} contains a brace, which Snakemake reads as a wildcard; rename it, "
+        "or "
         "give a link to it"
     )
 

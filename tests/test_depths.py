@@ -75,7 +75,7 @@ def test_layers_that_a_model_does_not_have(options: dict[str, Any]) -> None:
     key, value = next(iter(options.items()))
     with pytest.raises(EatError) as caught:
         chosen_layers(Layers(**options), 6)
-    assert str(caught.value) == f"layers: {key} {value} of a model that has 6; take at most 6"
+    assert str(caught.value) == f"layers: {key} {value} of a model that has 6; use at most 6"
 
 
 @given(depth=st.integers(1, 48), step=st.integers(1, 48))
@@ -128,14 +128,14 @@ def test_what_lies_within_the_model_is_let_through() -> None:
             {"layers": {"numbers": [2, 4]}, "reducer": {"kind": "random", "after": [4]}},
             "systems.eat.reducer.after: found layer 4; the model has 2 layers",
         ),
-        ({"layers": {"first": 8}}, "systems.eat.layers: first 8 of a model that has 6; take at most 6"),
+        ({"layers": {"first": 8}}, "systems.eat.layers: first 8 of a model that has 6; use at most 6"),
         (
             {"exits": {"after": [4]}, "recipe": [{"exit_weights": {3: 0.3}}]},
-            "systems.eat.recipe.0.exit_weights: found layer 3, after which there is no head; heads: 4, 6",
+            "systems.eat.recipe.0.exit_weights: found layer 3, which has no head; heads are after: 4, 6",
         ),
         (
             {"exits": {"after": [4]}, "recipe": [{}, {"name": "heads", "train_heads": [5]}]},
-            "systems.eat.recipe.1.train_heads: found layer 5, after which there is no head; heads: 4, 6",
+            "systems.eat.recipe.1.train_heads: found layer 5, which has no head; heads are after: 4, 6",
         ),
     ],
 )
@@ -196,5 +196,5 @@ def test_a_cascade_has_the_layers_of_all_its_systems_and_exits_at_their_ends() -
     assert depths_of(study, {"packaged": 6})["two"] == 9
     check_depths(study, {"packaged": 6})
     two["exits"]["after"] = [4]
-    message = "systems.two.exits.after: found [4]; the systems of the cascade have 3, 6 layers, so it is [3]"
+    message = "systems.two.exits.after: found [4]; the systems of the cascade have 3, 6 layers, so it must be [3]"
     assert message in refusal(study_of(half=half, two=two), packaged=6)

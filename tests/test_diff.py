@@ -107,7 +107,7 @@ def test_a_comparison_reads_no_other_column(tmp_path: Path) -> None:
     results, _ = write_study(tmp_path / "study", made=MADE)
     pd.read_csv(results / "summary.csv")[list(COLUMNS)].to_csv(results / "summary.csv", index=False)
     small = read_state("small", results)
-    assert "0 changed beyond the noise" in compare(small, small, "dense-6", TEMPLATES, tmp_path / "out")
+    assert "0 changed by more than the noise" in compare(small, small, "dense-6", TEMPLATES, tmp_path / "out")
 
 
 # --- what was rerun -----------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_the_comparison_is_written_and_names_are_text(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["diff.html", "diff.md", "frontier-1.pdf", "frontier-1.svg"]
     assert (out / "diff.md").read_text(encoding="utf-8") == markdown
     assert r"\<b\>x" in markdown and "| eat-6 | speed-up, batch 1 |" in markdown and "beyond the noise" in markdown
-    assert "What was rerun is not known" in markdown
+    assert "The rerun rules are unknown" in markdown
     page = (out / "diff.html").read_text(encoding="utf-8")
     assert "<b>" not in page and page.count("<script") == 1
     assert "&lt;b&gt;x&lt;/b&gt;" in page and "<svg" in page

@@ -326,4 +326,4 @@ def test_systems_built_alike_are_drawn_once(tmp_path: Path) -> None:
     overview.plot_overview(systems, out_pdf=tmp_path / "a.pdf", out_svg=tmp_path / "a.svg")
     titles = "".join(ElementTree.parse(tmp_path / "a.svg").getroot().itertext())
     assert "eat-6, eat-6-int8: layer 2, window attention, then norm: 30 % removed" in titles
-    assert "eat-6-other: layer 4, window attention, then norm: 30 % removed, a head, where texts may leave" in titles
+    assert "eat-6-other: layer 4, window attention, then norm: 30 % removed, a head at which texts may exit" in titles

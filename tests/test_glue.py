@@ -150,7 +150,7 @@ def test_a_few_broken_rows_are_left_out_and_counted_and_many_are_refused(tmp_pat
     write(tmp_path / "SST-2" / "train.tsv", ["sentence", "label"], [*rows, ["the first half of a row"]])
     assert read("sst2", tmp_path).left_out == {"broken": 1}
     write(tmp_path / "SST-2" / "train.tsv", ["sentence", "label"], [["half"]] * 3 + rows)
-    assert "3 of 2003 rows, the first in line 2, have another number of cells than the 2" in refusal("sst2", tmp_path)
+    assert "3 of 2003 rows, the first in line 2, do not have the 2 cells of" in refusal("sst2", tmp_path)
 
 
 def test_dev_text_of_one_class_is_refused(glue: Path, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_dev_text_of_one_class_is_refused(glue: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_folder_is_told_with_what_is_there(glue: Path, tmp_path: Path) -> None:
-    with pytest.raises(EatError, match="none is given; set `glue_dir`"):
+    with pytest.raises(EatError, match="no folder is given; set `glue_dir`"):
         read_source(source("sst2"))
     line = refusal("sst2", tmp_path / "nowhere")
     assert line.startswith(f"{tmp_path / 'nowhere'}: no such folder; put GLUE there (SST-2/train.tsv, SST-2/dev.tsv)")
@@ -204,7 +204,7 @@ def test_a_text_column_of_numbers_is_another_column(glue: Path, tmp_path: Path) 
     for split in ("train", "dev"):
         rows = [line.split("\t") for line in lines]
         write(tmp_path / "QNLI" / f"{split}.tsv", ["question", "index", "sentence", "label"], rows)
-    assert "column 'question' holds numbers alone, not text" in refusal("qnli", tmp_path)
+    assert "column 'question' contains only numbers, not text" in refusal("qnli", tmp_path)
 
 
 def test_a_class_that_the_task_has_not_is_refused(tmp_path: Path) -> None:

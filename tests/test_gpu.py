@@ -67,7 +67,7 @@ def test_a_dry_run_writes_each_part_with_what_it_was_measured_on(tmp_path: Path,
     assert {"hf-sdpa-12", "hf-bfloat16-12", "packed-12", "packed-bfloat16-12", "eat-12"} <= systems
     assert not [name for name in systems if "int8" in name or name.startswith("ort")]
     told = capsys.readouterr()
-    assert f"{tmp_path / 'bundle'}: no bundle, so real weights are left out; `make gpu-bundle` makes it" in told.err
+    assert f"{tmp_path / 'bundle'}: no bundle, so real weights are skipped; `make gpu-bundle` makes it" in told.err
     assert told.out.endswith(f"Written to {tmp_path / 'out'}.\n")
 
 
@@ -103,7 +103,7 @@ def test_a_wrong_answer_costs_the_times_of_its_length_alone(tmp_path: Path, monk
 
     def wrong_at_8(self: gpu.Fleet, case: Case, *rest: object) -> object:
         if case.length == 8:
-            raise EatError("packed-6 gives other logits than hf-sdpa-6")
+            raise EatError("packed-6 has different logits from hf-sdpa-6")
         return measured(self, case, *rest)
 
     monkeypatch.setattr(gpu.Fleet, "measure", wrong_at_8)
@@ -243,7 +243,7 @@ def test_what_is_too_large_to_travel_is_not_packed(sources: None, tmp_path: Path
     pack(tmp_path / "bundle", Path("wheels.txt"), 1000)
     before = read_json(tmp_path / "bundle" / "bundle.json")
     with pytest.raises(
-        EatError, match=r"^bundle and checkout have 60\.1 MB, and 60\.0 MB is allowed: 0\.1 MB of weights"
+        EatError, match=r"^bundle and checkout have 60\.1 MB, but at most 60\.0 MB is allowed: 0\.1 MB of weights"
     ):
         pack(tmp_path / "bundle", Path("wheels.txt"), bundle.LIMIT)
     assert read_json(tmp_path / "bundle" / "bundle.json") == before
@@ -254,7 +254,7 @@ def test_a_folder_of_other_things_is_never_replaced(sources: None, tmp_path: Pat
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("precious", encoding="utf-8")
     for place in (tmp_path / "thesis", tmp_path / "thesis" / "chapter.txt"):
-        with pytest.raises(EatError, match="holds other things than a bundle; give another folder with --out"):
+        with pytest.raises(EatError, match="contains other files than a bundle; give another folder with --out"):
             pack(place, Path("wheels.txt"), 0)
     assert (tmp_path / "thesis" / "chapter.txt").read_text(encoding="utf-8") == "precious"
 
@@ -274,7 +274,7 @@ def test_wheels_are_imported_where_they_lie_and_only_then(sources: None, tmp_pat
 
 def test_a_bundle_that_was_not_copied_whole_is_refused(sources: None, tmp_path: Path):
     with (
-        pytest.raises(EatError, match=r"no bundle\.json, so it is no bundle; `make gpu-bundle` makes it"),
+        pytest.raises(EatError, match=r"no bundle\.json, so it is not a bundle; `make gpu-bundle` makes it"),
         opened(tmp_path),
     ):
         pass

@@ -214,7 +214,7 @@ def test_labels_that_are_not_those_of_the_weights(adaptive: EatForSequenceClassi
     adaptive.save_pretrained(tmp_path)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": {"0": "a", "1": "b", "2": "c"}}))
-    with pytest.raises(EatError, match=r"names 3 labels .* of a model with 2 classes; name each class$"):
+    with pytest.raises(EatError, match=r"names 3 labels .* of a model with 2 classes; name every class$"):
         load_model(tmp_path)
 
 

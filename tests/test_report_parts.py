@@ -66,15 +66,15 @@ def test_every_part_is_in_the_page_and_in_the_paper(tmp_path: Path) -> None:
     assert [name for name in page.ids if name.startswith("table-promises")] == ["table-promises%3Aimdb"]
     for name in ("buckets.csv", "promises.csv", "importance/imdb.csv"):
         assert name in page.text
-    assert "Magic Pyramid's figure 1 says that both together gain" in page.text
-    assert "Magic Pyramid's figure 1 says that both together gain" in section
+    assert "Magic Pyramid's figure 1 shows that both together gain" in page.text
+    assert "Magic Pyramid's figure 1 shows that both together gain" in section
 
 
 def test_other_papers_figures_are_shown_with_their_source_where_their_systems_ran(tmp_path: Path) -> None:
     ltp = replace(EAT, name="ltp", taus=(None,), chosen=0)
     shown = rendered(tmp_path / "with", Made(systems=(DENSE, STUDENT, ltp)), ("mrpc",))
     for text in shown["report.html"], shown["results_section.tex"]:
-        assert "Other papers' figures on mrpc" in text.replace("&#39;", "'")
+        assert "Figures of other papers on mrpc" in text.replace("&#39;", "'")
         assert "X. He et al., Magic Pyramid" in text
     assert "Magic Pyramid" not in rendered(tmp_path / "without", Made(systems=(DENSE, STUDENT)))["report.html"]
 
@@ -225,9 +225,9 @@ def test_the_finding_on_lengths_by_the_clock(
 ) -> None:
     task = task_of([*both_ends("dense", "neither", 1.0, 1.0), *both_ends("tested", adapts_by, short, long)])
     (sentence,) = lengths_sentences(task, "dense", QUIET)
-    assert f"By the clock here this {verdict}." in sentence
-    assert f"the speed-up against dense in the same engine is {told}." in sentence
-    assert f"Counted in FLOPs it is so for {in_flops}." in sentence
+    assert f"In measured time this {verdict}." in sentence
+    assert f"the speed-up over dense in the same engine is {told}." in sentence
+    assert f"In FLOPs it holds for {in_flops} systems." in sentence
     assert "1-35" in sentence and "over 70" in sentence and "36-70" not in sentence
 
 
@@ -240,7 +240,7 @@ def test_systems_of_a_kind_are_judged_together() -> None:
         *both_ends("fewer-bits", "pruning", 1.1, 1.9),
     ]
     (sentence,) = lengths_sentences(task_of(rows, precisions={"fewer-bits": "int8"}), "dense", QUIET)
-    assert "By the clock here this holds for some and not for others." in sentence
+    assert "In measured time this holds for some and not for others." in sentence
     assert "greater on long texts for a; smaller on long texts for c; not shown to differ for b." in sentence
     assert "3 of 3" in sentence  # what runs in fewer bits gains by that, too
 
@@ -298,11 +298,14 @@ def promise(system: str, task: str = "t", **changes: Any) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "On 1,000 dev texts it is 3.00 % [2.03, 4.26]: the promise was kept."),
-        ({"epsilon": 0.04}, "these texts do not decide whether the promise was kept."),
+        ({}, "On 1,000 dev texts the share is 3.00 % [2.03, 4.26]: the promise was kept."),
+        ({"epsilon": 0.04}, "these texts do not show whether the promise was kept."),
         ({"epsilon": 0.02}, "the promise was broken."),
-        ({"tau": 1.0, "observed": 0.0}, "no threshold could be shown to keep that, so nobody leaves early."),
-        ({"risk": "accuracy"}, "5.00 % of the texts are answered wrongly where the same system without early exits is"),
+        ({"tau": 1.0, "observed": 0.0}, "no threshold was shown to keep this promise, so no text exits early."),
+        (
+            {"risk": "accuracy"},
+            "5.00 % of the texts are answered incorrectly although the same system without early exits is",
+        ),
     ],
 )
 def test_a_promise_beside_what_dev_shows(changes: dict[str, Any], expected: str) -> None:
@@ -394,14 +397,18 @@ def test_is_the_norm_competitive_by_correlation(rho: dict[str, float], expected:
         (
             {"by-norm": (-0.02, 0.0), "by-attention": (-0.03, 0.0), "by-chance": (-0.09, -0.05), "merged": (-0.01, 0)},
             "the norm is competitive in by-norm",
-            "above that of by-chance (random), not told apart from that of by-attention (received), merged.",
+            "above that of by-chance (random), not shown to differ from that of by-attention (received), merged.",
         ),
         (
             {"by-norm": (-0.06, -0.04), "by-attention": (-0.03, 0.0), "by-chance": (-0.09, -0.07), "merged": (-0.1, 0)},
             "the norm is not competitive in by-norm",
-            "above that of by-chance (random), below that of by-attention (received), not told apart from that of",
+            "above that of by-chance (random), below that of by-attention (received), not shown to differ from that of",
         ),
-        ({}, "it is not shown whether the norm is competitive in by-norm", "not told apart from that of by-attention"),
+        (
+            {},
+            "it is not shown whether the norm is competitive in by-norm",
+            "not shown to differ from that of by-attention",
+        ),
     ],
 )
 def test_is_the_norm_competitive_by_accuracy(ends: dict[str, tuple[float, float]], expected: str, told: str) -> None:
@@ -413,10 +420,12 @@ def test_is_the_norm_competitive_by_accuracy(ends: dict[str, tuple[float, float]
 
 def test_the_highest_correlation_is_told_beside_the_norm_s() -> None:
     sentence = importance_sentences(compared({"by-norm": 0.2, "by-attention": 0.4}), "dense")[-1]
-    assert "the highest rank correlation with saliency has by-attention (received): 0.45 [0.43, 0.47]" in sentence
-    assert "of the norm the highest is by-norm (norm): 0.25 [0.23, 0.27]." in sentence
+    assert (
+        "the highest rank correlation with saliency is that of by-attention (received): 0.45 [0.43, 0.47]" in sentence
+    )
+    assert "the highest one of the norm is that of by-norm (norm): 0.25 [0.23, 0.27]." in sentence
     sentence = importance_sentences(compared({"by-norm": 0.4, "by-attention": 0.2}), "dense")[-1]
-    assert "the norm has the highest rank correlation with saliency, by-norm (norm): 0.45" in sentence
+    assert "the norm has the highest rank correlation with saliency: by-norm (norm): 0.45" in sentence
 
 
 def test_the_table_of_correlations_has_a_column_for_each_layer() -> None:
@@ -446,5 +455,5 @@ def test_a_study_without_the_norm_compares_nothing() -> None:
     importance = scores({"by-attention": ("received", 0.3)})
     task = task_of(both_ends("by-attention", "pruning", 1, 1), importance=importance, retention=alive(KEPT))
     assert importance_sentences(task, "dense") == [
-        "No score of this study is the norm, or none stands beside it: nothing is compared."
+        "This study has no system with the norm as its score, or none to compare it with."
     ]

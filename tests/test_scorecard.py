@@ -126,7 +126,7 @@ def test_texts_are_counted_once_however_many_the_seeds(tmp_path: Path) -> None:
 def test_a_model_that_nobody_plays_cannot_be_tested(tmp_path: Path) -> None:
     seen = evidence(tmp_path, players={"bert": "dense-6"})
     judged = verdict_of({"kind": "speed", "model": "eat", "expect": "slower"}, seen)
-    assert (judged.verdict, judged.reason) == ("cannot be tested here", "No system of this study stands for EAT.")
+    assert (judged.verdict, judged.reason) == ("cannot be tested here", "No system of this study represents EAT.")
 
 
 def test_a_claim_about_a_task_is_tested_on_that_task_alone(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_every_claim_stands_in_the_table_with_its_verdict(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("claims:\n- {claim: a, where: b, test: {kind: magic}}\n", "test: input tag 'magic'"),
-        ("nothing: 1\n", "holds no list `claims`"),
+        ("nothing: 1\n", "has no list `claims`"),
         ("claims: [", "cannot be read"),
     ],
 )

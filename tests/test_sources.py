@@ -172,9 +172,9 @@ BROKEN = {
     "open quote": ("own.csv", b'text,label\n"x,a\ny,b\n', "not a whole CSV file"),
     "long row": ("own.csv", b"text,label\nx,a\ny,b,c\n", "not a whole CSV file"),
     "long rows": ("own.csv", b"text,label\nx,a,\ny,b,\n", "not a whole CSV file"),
-    "short row": ("own.csv", b"text,label\nx,a\ny\nz,b\n", "1 of 3 rows lack a label"),
-    "blank label": ("own.csv", b"text,label\nx,a\ny, \nz,\n", "2 of 3 rows lack a label in 'label'"),
-    "null label": ("own.jsonl", b'{"text": "x", "label": null}\n{"text": "y"}', "2 of 2 rows lack a label"),
+    "short row": ("own.csv", b"text,label\nx,a\ny\nz,b\n", "1 of 3 rows have no label"),
+    "blank label": ("own.csv", b"text,label\nx,a\ny, \nz,\n", "2 of 3 rows have no label in 'label'"),
+    "null label": ("own.jsonl", b'{"text": "x", "label": null}\n{"text": "y"}', "2 of 2 rows have no label"),
     "one label": ("own.csv", b"text,label\nx,a\ny,a\n", "the only label in 'label' is 'a'"),
     "all empty": ("own.csv", b"text,label\n,a\n  ,b\n", "every text is empty in text"),
     "bad line": ("own.jsonl", b'{"text": "x", "label": 1}\n{"text": "y", "la', "line 2"),
@@ -209,7 +209,7 @@ def test_a_label_outside_the_set_is_named_with_its_rows(tmp_path: Path) -> None:
 
 
 def test_a_column_cannot_be_both_text_and_label(tmp_path: Path) -> None:
-    assert "name one twice" in refusal(tmp_path / "own.csv", text=["text", "label"])
+    assert "contain duplicates" in refusal(tmp_path / "own.csv", text=["text", "label"])
 
 
 # --- what may be a mistake in it ----------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ ALIKE: dict[str, tuple[list[str], str]] = {
     "zero-width": (["pos", "pos\u200b"], r"'pos' \(1 rows\) and 'pos\\u200b' \(1 rows\)"),
     "composed": (["caf\u00e9", "cafe\u0301"], r"'cafe\\u0301' \(1 rows\) and 'caf\\xe9' \(1 rows\)"),
     "numbers": (["1", "1.0", "01"], r"'01' \(1 rows\) and '1' \(1 rows\) and '1\.0' \(1 rows\)"),
-    "none": (["nan", "a"], r"labels in 'label' that may stand for none count as classes: 'nan' \(1 rows\)"),
+    "none": (["nan", "a"], r"labels in 'label' that may mean a missing label count as classes: 'nan' \(1 rows\)"),
 }
 
 
@@ -274,7 +274,7 @@ def test_a_refused_label_that_looks_like_an_allowed_one_is_told_apart(tmp_path: 
 def test_a_label_of_unseen_characters_is_none(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("text,label\nx,a\ny,\u200b\nz,b\n", encoding="utf-8")
-    assert "1 of 3 rows lack a label" in refusal(path)
+    assert "1 of 3 rows have no label" in refusal(path)
 
 
 PLAIN = "".join(f"review {number} of it,{'neg' if number % 2 else 'pos'}\n" for number in range(20))

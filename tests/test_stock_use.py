@@ -189,7 +189,7 @@ def test_labels_of_any_type_of_number(adaptive: EatForSequenceClassification, la
     "labels", [LABELS.float(), torch.eye(2)[LABELS], LABELS[:5]], ids=["float", "one a class", "too few"]
 )
 def test_labels_that_are_not_a_class_a_text_are_refused(adaptive: EatForSequenceClassification, labels: Tensor):
-    with pytest.raises(EatError, match=r"^labels: found .*; give one class a text, int64 \(8,\)"):
+    with pytest.raises(EatError, match=r"^labels: found .*; give one class per text, int64 \(8,\)"):
         adaptive(**inputs(), labels=labels)
 
 
@@ -371,5 +371,5 @@ def test_a_model_in_several_files_is_loaded_as_any_other(adaptive: EatForSequenc
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert torch.equal(loaded(**inputs()).logits, adaptive(**inputs()).logits)
-    with pytest.raises(EatError, match=r"the weights lie in several files: .*max_shard_size='100GB'\)$"):
+    with pytest.raises(EatError, match=r"the weights are in several files: .*max_shard_size='100GB'\)$"):
         load_model(tmp_path)

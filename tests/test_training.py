@@ -302,7 +302,7 @@ def test_a_checkpoint_cut_short_is_skipped(
         file.write('{"step": 7, "lo')
     capsys.readouterr()
     require_same(trained(inputs_of(data), tmp_path), weights(undisturbed))
-    assert f"skipping {checkpoints / 'checkpoint-6'}: it was not written to its end" in capsys.readouterr().err
+    assert f"skipping {checkpoints / 'checkpoint-6'}: it is incomplete" in capsys.readouterr().err
     assert [line["step"] for line in log_of(tmp_path)] == [3, 6, 9, 12]
 
 
@@ -732,8 +732,8 @@ def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Pa
     ("part", "changes", "message"),
     [
         ("", {"max_length": 65}, r"max_length is 65, but .* has 64 positions; lower it"),
-        ("", {"layers": {"first": 5}}, r"first 5 of a model that has 4; take at most 4"),
-        ("stage", {"train_heads": [3]}, r"train_heads names layer 3, after which there is no head; heads: 2, 4"),
+        ("", {"layers": {"first": 5}}, r"first 5 of a model that has 4; use at most 4"),
+        ("stage", {"train_heads": [3]}, r"train_heads names layer 3, which has no head; heads are after: 2, 4"),
         ("stage", {"exit_weights": {"1": 0.5}}, r"exit_weights names layer 1, after which there is no head"),
         ("stage", {"exit_weights": {"2": 0.0, "4": 0.0}}, r"exit_weights is 0 for every exit that is trained"),
         ("reducer", {"after": [2, 9]}, r"after layer 9 of a model with 4 layers"),

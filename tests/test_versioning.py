@@ -486,7 +486,7 @@ def test_an_experiment_runs_in_a_folder_that_dvc_makes(template: Repository, tmp
         said = repository.dvc("queue", "logs", "lower")
     assert "repaired: records of" in said
     assert "Stage 'finetune' didn't change, skipping" in said
-    # the results in place are those of before, and so are their records
+    # the current results are those of before, and so are their records
     assert repository.wanted() == set()
     before = (folder / "results" / "small" / "summary.csv").read_bytes()
     repository.dvc("exp", "apply", "lower")
@@ -510,8 +510,8 @@ def test_two_revisions_are_compared_through_dvc(repository: Repository) -> None:
     diff = (sys.executable, "-m", "eat.cli", "diff")
     done = repository.run(*diff, "HEAD~1", "HEAD")
     assert "| eat-6 | speed-up, batch 1 |" in done.stdout and "beyond the noise" in done.stdout
-    assert "No rule was run again." in done.stdout
-    assert repository.run(*diff, "HEAD~1").stdout.startswith("# HEAD~1 to the results in place")
+    assert "No rule was rerun." in done.stdout
+    assert repository.run(*diff, "HEAD~1").stdout.startswith("# HEAD~1 to the current results")
     assert (repository.folder / "results" / "diff" / "diff.html").is_file()
     unknown = repository.run(*diff, "nowhere", check=False).stderr
     assert unknown == "error: the results of nowhere were not found: nowhere: unknown Git revision 'nowhere'\n"

@@ -207,9 +207,9 @@ BROKEN = {
         "tasks.rotten_tomatoes.max_length: found 513; the backbone minilm-6 has 512 positions",
     ),
     "layer": ("after: [2, 4]", "after: [2, 8]", "systems.eat-6.reducer.after: found layer 8; the model has 6 layers"),
-    "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems train from each other in a circle: dense-6"),
+    "circle": ("- epochs: 1", "- {from: student-3, epochs: 1}", "systems depend on each other in a cycle: dense-6"),
     "reference": ("reference: dense-6", "reference: eat-6", "reference 'eat-6' is not dense"),
-    "key twice": ("study: tiny", "study: tiny\nstudy: other", "'study' stands twice"),
+    "key twice": ("study: tiny", "study: tiny\nstudy: other", "'study' appears twice"),
     "tag": ("reference: dense-6", "reference: !!python/object/apply:os.getcwd []", "not valid JSON or YAML"),
 }
 

@@ -28,9 +28,9 @@ SETTLED_SECONDS = 2.0
 
 
 def content_of(files: Iterable[Path | str]) -> str:
-    """The sha256 of each file, as JSON: path -> digest, or null where there is no such file.
+    """The sha256 of each file, as JSON: path -> digest, or null if there is no such file.
 
-    Raises `EatError` where a file cannot be read.
+    Raises `EatError` if a file cannot be read.
     """
     return json.dumps({str(file): _digest_if_there(file) for file in files}, ensure_ascii=False)
 
@@ -64,7 +64,7 @@ def cached_sha256(
         unchanged = _identity(os.fstat(file.fileno())) == identity
     age = time.time() - max(before.st_mtime, before.st_ctime)
     if unchanged and age > settled_seconds:
-        with suppress(OSError):  # where nothing can be written, the digest is computed again next time
+        with suppress(OSError):  # if nothing can be written, the digest is computed again next time
             write_json(cache, known | {place: [identity, found]})
     return found
 

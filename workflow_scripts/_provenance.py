@@ -19,7 +19,7 @@ NOT_VERSIONED = "not under version control"
 def commit_state(others: Iterable[Path | str] = (), root: Path = ROOT) -> tuple[str, list[str]]:
     """The commit that is checked out in `root`, and the files that a run could read and that are not as it has them.
 
-    These are changed, deleted or untracked, also where git ignores them. A path is relative to `root` if it lies there.
+    These are changed, deleted or untracked, even if git ignores them. A path is relative to `root` if it lies there.
     others: files that the run read besides the project's own, such as a user's text. If there is no commit, a few words
     say why, and the list is empty.
     """

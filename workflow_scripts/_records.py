@@ -184,7 +184,7 @@ def _noted() -> dict[str, Any]:
 
 
 def _gathered(paths: StudyPaths) -> dict[str, Any]:
-    """The records that the last full run left beside the results; none where they are damaged or not there."""
+    """The records that the last full run left beside the results; none if they are damaged or not there."""
     try:
         return dict(read_json(paths.records))
     except DamagedFile:
@@ -247,7 +247,7 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
 
 
 def _whole(path: Path) -> dict[str, Any] | None:
-    """The record in a file, or nothing where it is damaged."""
+    """The record in a file, or nothing if it is damaged."""
     try:
         record = read_json(path)
     except DamagedFile:
@@ -256,7 +256,7 @@ def _whole(path: Path) -> dict[str, Any] | None:
 
 
 def _place(root: Path, output: str) -> Path:
-    """Where Snakemake keeps the record or mark of an output: its name in base64, cut where it would be too long."""
+    """Where Snakemake keeps the record or mark of an output: its name in base64, cut if it would be too long."""
     name = urlsafe_b64encode(output.encode()).decode()
     parts = [name[start : start + NAME_MAX - 1] for start in range(0, len(name), NAME_MAX - 1)]
     return root.joinpath(*(f"@{part}" for part in parts[:-1]), parts[-1])

@@ -102,7 +102,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 
 def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
-    """The module that `from ... import` names, where it says so relative to the module it stands in."""
+    """The module that `from ... import` names, if it says so relative to the module it stands in."""
     if not node.level:
         return str(node.module)
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def kept_files(revision: str) -> Any:
-    """The files of a revision as DVC and git know them. Raises `EatError` where there is no such revision."""
+    """The files of a revision as DVC and git know them. Raises `EatError` if there is no such revision."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
 

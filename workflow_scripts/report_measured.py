@@ -39,9 +39,9 @@ def main() -> None:
 
 
 def with_measured(page: str, rows: pd.DataFrame) -> str:
-    """The page with its `* Measured` lines anew: one for each system of the section, where the first of them stood.
+    """The page with its `* Measured` lines anew: one for each system of the section, in the place of the first one.
 
-    Raises `EatError` where a section with such a line names no system or one that the table lacks, and where no section
+    Raises `EatError` if a section with such a line names no system or one that the table lacks, and if no section
     has such a line.
     """
     from eat.errors import EatError
@@ -83,7 +83,7 @@ def measured_line(rows: pd.DataFrame, system: str, named: bool) -> str:
     for row in own.to_dict("records"):
         delta, speed = DELTA.cell(row), SPEEDUP.cell(row)
         words = (row["task"], delta.text, delta.interval, "at", f"{speed.text}{TIMES}", speed.interval)
-        each.append(" ".join(word for word in words if word))  # no interval where all answers are the reference's
+        each.append(" ".join(word for word in words if word))  # no interval if all answers are the reference's
     return f"{MEASURED}{f', `{system}`' if named else ''}: {'; '.join(each)}."
 
 

@@ -1,4 +1,4 @@
-"""Render a study's report, as LaTeX and as one HTML page, with where it came from."""
+"""Render a study's report, as LaTeX and as one HTML page, with its provenance."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 record: put the results into DVC's cache and `dvc.lock`, if and only if every one is current.
 sync: put the results of the commit that is checked out in place, with Snakemake's records of how they were made.
-repair: make records anew where they were lost: from `results/{study}/records.json`, for results that are as they were
-when it was written; or, where `dvc.lock` knows the results, if and only if DVC says that every one is current. It
+repair: make records anew if they were lost: from `results/{study}/records.json`, for results that are as they were
+when it was written; or, if `dvc.lock` knows the results, if and only if DVC says that every one is current. It
 takes Snakemake's `--configfile` and `--config`, for the study that they make.
 """
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def record() -> str:
-    """Commit the results to DVC. Raises `EatError` where one is stale or was changed after its job."""
+    """Commit the results to DVC. Raises `EatError` if one is stale or was changed after its job."""
     _require_current_dvc_yaml()
     rows = plan([])
     planned = _planned_rules(rows)
@@ -90,7 +90,7 @@ def record() -> str:
 
 
 def sync() -> str:
-    """Check the results out and restore their records. Raises `EatError` where DVC has no results of this commit."""
+    """Check the results out and restore their records. Raises `EatError` if DVC has no results of this commit."""
     outputs = _locked_outputs()
     _dvc("checkout", "--force")
     missing = [path for path in outputs if not Path(path).exists()]
@@ -108,7 +108,7 @@ def sync() -> str:
 
 
 def repair() -> str:
-    """Make Snakemake's records anew. Raises `EatError` where DVC says that a result is not current."""
+    """Make Snakemake's records anew. Raises `EatError` if DVC reports that a result is not current."""
     _require_current_dvc_yaml(records_are_lost=True)
     outputs = _locked_outputs()
     if not without_record(_paths(), outputs):

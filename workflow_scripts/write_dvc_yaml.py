@@ -110,7 +110,7 @@ def _axes(curve: str) -> dict[str, str]:
 def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str, str]]:
     """Snakemake's own list of every output with its rule, its inputs, and whether it would be made again.
 
-    given: Snakemake's options that configure the study. records_are_lost: go on where results have no records; nothing
+    given: Snakemake's options that configure the study. records_are_lost: go on if results have no records; nothing
     then tells a stale result from a current one.
     """
     return list(csv.DictReader(io.StringIO(_asked("--detailed-summary", given, records_are_lost)), delimiter="\t"))

@@ -1,7 +1,7 @@
-"""What an offline CUDA image lacks, in a folder that travels beside the checkout (docs/gpu.md).
+"""The files that an offline CUDA image lacks, in a folder that is copied with the checkout (docs/gpu.md).
 
 minilm-6/    all-MiniLM-L6-v2 in half precision, a backbone folder like any other
-wheels/      packages for Python 3.12 on Linux x86-64, used where they lie and never installed
+wheels/      packages for Python 3.12 on Linux x86-64, imported from there and never installed
 bundle.json  size and sha256 of each file
 """
 
@@ -24,7 +24,7 @@ BUNDLE = Path(".gpu-bundle")
 MANIFEST, WEIGHTS, WHEELS = "bundle.json", "minilm-6", "wheels"
 
 LIMIT = 60_000_000
-"""Bytes that the bundle and the checkout may have together."""
+"""The largest size in bytes of the bundle and the checkout together."""
 
 PYTHON = "3.12"
 """The Python of the image."""
@@ -33,20 +33,20 @@ TARGET = (
     "--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", f"--abi=cp{PYTHON.replace('.', '')}",
     "--platform=manylinux_2_17_x86_64", "--platform=manylinux2014_x86_64",
 )  # fmt: skip
-"""For which Python and system pip takes wheels."""
+"""The Python and the system for which pip downloads wheels."""
 
 PACK = "`make gpu-bundle` makes it"
 
 
 def pack(out: Path, requirements: Path, checkout: int) -> dict[str, int]:
-    """Make the bundle; bytes of its parts.
+    """Make the bundle; returns the bytes of its parts.
 
-    requirements: the wheels' versions and hashes, as pip reads them. checkout: bytes of the files that travel with it.
-    `out` appears whole or not at all, with the same content every time. Raises `EatError` if `out` is something else
-    than a bundle, a package or wheel cannot be had, or bundle and checkout are larger than `LIMIT`.
+    requirements: the wheels' versions and hashes in pip's format. checkout: bytes of the files that are copied with it.
+    `out` appears whole or not at all, with the same content every time. Raises `EatError` if `out` is not a
+    bundle, a package or wheel cannot be downloaded, or bundle and checkout are larger than `LIMIT`.
     """
     if out.exists() and not (out / MANIFEST).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise EatError(f"{out}: holds other things than a bundle; give another folder with --out")
+        raise EatError(f"{out}: contains other files than a bundle; give another folder with --out")
     with replacing_folder(out) as folder:
         _halve_weights(folder / WEIGHTS)
         _download_wheels(requirements, folder / WHEELS)
@@ -55,9 +55,9 @@ def pack(out: Path, requirements: Path, checkout: int) -> dict[str, int]:
         total = sum(sizes.values()) + checkout
         if total > LIMIT:
             raise EatError(
-                f"bundle and checkout have {megabytes(total)}, and {megabytes(LIMIT)} is allowed: "
+                f"bundle and checkout have {megabytes(total)}, but at most {megabytes(LIMIT)} is allowed: "
                 f"{megabytes(sizes[WEIGHTS])} of weights, {megabytes(sizes[WHEELS])} of wheels, {megabytes(checkout)} "
-                "in the checkout; remove large files there, or let git ignore them"
+                "in the checkout; remove large files there, or add them to .gitignore"
             )
         entries = {
             str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files
@@ -72,7 +72,7 @@ def megabytes(size: int) -> str:
 
 
 def _halve_weights(folder: Path) -> None:
-    """The packaged backbone with its weights in float16, which every reader here widens again."""
+    """The packaged backbone with its weights in float16; they are converted back to float32 when they are read."""
     from safetensors.torch import save
 
     from eat.model.weights import read_tensors
@@ -97,24 +97,26 @@ def _download_wheels(requirements: Path, folder: Path) -> None:
         [sys.executable, "-m", "pip", "download", *TARGET, *options], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip said nothing"]
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip printed no error"]
         raise EatError(f"the wheels of {requirements} could not be downloaded: {lines[-1].removeprefix('ERROR: ')}")
 
 
 @contextmanager
 def opened(bundle: Path) -> Iterator[Mapping[str, Any]]:
-    """Check a bundle against its manifest, and let its wheels be imported within the block; the manifest.
+    """Check a bundle against its manifest, and make its wheels importable within the block; gives the manifest.
 
-    What is installed comes first. Raises `EatError` if there is no bundle, `DamagedFile` if a file is missing or not as
-    it was packed.
+    Installed packages take precedence. Raises `EatError` if there is no bundle, `DamagedFile` if a file is missing or
+    was changed.
     """
     if not (bundle / MANIFEST).is_file():
-        raise EatError(f"{bundle}: no {MANIFEST}, so it is no bundle; {PACK}")
+        raise EatError(f"{bundle}: no {MANIFEST}, so it is not a bundle; {PACK}")
     manifest = read_json(bundle / MANIFEST)
     for name, packed in manifest["files"].items():
         file = bundle / name
         if not file.is_file() or sha256_of(file) != packed["sha256"]:
-            raise DamagedFile(f"{file}: {'not as it was packed' if file.exists() else 'no such file'}; copy it again")
+            raise DamagedFile(
+                f"{file}: {'differs from the packed file' if file.exists() else 'no such file'}; copy it again"
+            )
     with tempfile.TemporaryDirectory(prefix="eat-wheels-") as site:
         for wheel in sorted((bundle / WHEELS).glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:

@@ -1,18 +1,18 @@
 """`eat bench engine`: systems x lengths x batch sizes, in turn, on the same input.
 
-What is measured, for each case (a length, or mixed lengths, and a batch size) and system:
+The columns, for each case (a length, or mixed lengths, and a batch size) and system:
 
 * `ms_*`: one pass, ids on the host to classes on the host; percentiles and mean of all timed passes.
 * `speedup`: against `hf-sdpa-6` (at BERT-base's shape `hf-sdpa-12`) in the order of arrival, the median over rounds of
-  paired ratios, with an interval that draws rounds again; `speedup_mean` is the ratio of mean times.
-  `stock_speedup`: the same against the stock system of its own depth, precision and order. `hf-sdpa-6-again` is the
-  same system built twice: how far it is from 1 is noise.
-* `gflops`: operations of the work executed, without padding, by the median time. `efficiency`: that rate over the
-  largest median rate of a float32 matrix product in the same rounds; empty for other precisions, whose products are of
-  another kind.
-* `weights_mb`, `call_mb`: see `eat.bench.memory`; of systems on a CPU alone.
-* `max_difference`: of the logits from the system it must equal (`SAME` is enforced), else from the stock system in
-  float32 of its depth, where the function is the same but for its precision.
+paired ratios, with an interval that resamples rounds; `speedup_mean` is the ratio of mean times.
+  `stock_speedup`: the same against the stock system of the same depth, precision and order. `hf-sdpa-6-again` is the
+  same system built twice: its distance from 1 is noise.
+* `gflops`: executed operations, without padding, divided by the median time. `efficiency`: that rate over the
+  largest median rate of a float32 matrix product in the same rounds; empty for other precisions, whose products
+  differ.
+* `weights_mb`, `call_mb`: see `eat.bench.memory`; only for systems on a CPU.
+* `max_difference`: of the logits from the system that it must equal (`SAME` is enforced), else from the stock system in
+  float32 of its depth, if the function is the same except for its precision.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from eat.engines.devices import resolve_device
 from eat.machine import machine_facts
 
 MACHINE = ("cpu", "cores", "gpu")
-"""What each row says of the machine."""
+"""The facts about the machine in each row."""
 
 
 def bench_engine(options: EngineOptions) -> Findings:
     """Build all systems, check their answers, time them case by case, and measure their memory.
 
-    Raises `EatError` for what `systems_of` and `cases_of` refuse, and where a system gives other answers than it must.
+    Raises as `systems_of`, `cases_of` and `check_answers` do.
     """
     device = resolve_device(options.device, "--device")
     systems, skipped = systems_of(options, device)

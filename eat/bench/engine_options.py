@@ -1,4 +1,4 @@
-"""What `eat bench engine` measures: its options, and the systems and cases that follow from them."""
+"""The options of `eat bench engine`, and the systems and cases that follow from them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from eat.model.shape import Shape
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """systems: names, `None` for all that can run here. seconds: after which a case begins no further round.
+    """systems: names, `None` for all that can run here. seconds: the time after which a case starts no further round.
 
-    texts: a file whose lengths the mixed batches have, a text a line; it asks for such batches by itself. shape: of the
-    models with random weights; its depth says which systems there are. products: `None` for those of the device.
+    texts: a file with one text per line, whose lengths the mixed batches have; it implies such batches. shape: that of
+    the models with random weights; its depth determines the systems. products: `None` for the defaults of the device.
     """
 
     systems: tuple[str, ...] | None = None
@@ -41,9 +41,9 @@ class EngineOptions:
 
 
 def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[System], dict[str, str]]:
-    """The rows to measure, and those that cannot run on the device here, with the reason, which is printed.
+    """The systems to measure, and those that cannot run on the device here, with the reason, which is also printed.
 
-    Raises `EatError` for bad options, before anything is built, and if a system that was asked for cannot run.
+    Raises `EatError` for invalid options, before anything is built, and if a requested system cannot run.
     """
     has_lengths = bool(options.lengths) or options.mixed_lengths or options.texts is not None
     _require(has_lengths, "no length is given; give --lengths or --mixed-lengths")
@@ -61,7 +61,8 @@ def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[Syste
     positions = options.shape.positions
     _require(
         longest <= positions,
-        f"a length of {longest} tokens, but the models have {positions} positions; `eat bench growth` has longer ones",
+        f"a length of {longest} tokens, but the models have {positions} positions; for longer texts use `eat bench "
+        "growth`",
     )
     skipped = {system.name: why for system in systems if (why := obstacle(system, device)) is not None}
     for name, why in skipped.items():
@@ -71,16 +72,16 @@ def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[Syste
 
 
 def obstacle(system: System, device: torch.device) -> str | None:
-    """Why a system cannot run on a device here, or is of no use there, and what to do; `None` if it can and is."""
+    """Why a system cannot run on a device here, or is useless there, and what to do; `None` if there is no obstacle."""
     if system.engine == "onnx":
         if device.type != "cpu":
-            return "it is measured on the CPU alone; take --device cpu"
+            return "it is measured only on the CPU; use --device cpu"
         missing = missing_packages()
         return f"it needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
     if system.precision == "int8" and device.type != "cpu":
-        return "it computes in int8, which is for the CPU; take float16 or bfloat16 on a GPU"
+        return "it computes in int8, which is for the CPU; use float16 or bfloat16 on a GPU"
     if system.precision == "float16" and device.type == "cpu":
-        return "it computes in float16, which is for a GPU; take bfloat16, or --device cuda"
+        return "it computes in float16, which is for a GPU; use bfloat16, or --device cuda"
     return refusal(system.precision, device, stock=system.engine == "stock")
 
 
@@ -90,7 +91,7 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
-    """Every length with every batch size, then mixed lengths with every batch size.
+    """The cases: every length with every batch size, then mixed lengths with every batch size.
 
     Raises `EatError` for a length beyond the positions of a trained model, and for a text file without texts.
     """
@@ -109,7 +110,7 @@ def cases_of(options: EngineOptions, systems: Sequence[System]) -> list[Case]:
 
 
 def _common_shape(options: EngineOptions, systems: Sequence[System]) -> Shape:
-    """The shape with the least vocabulary and the fewest positions of all models, so that all can read the texts."""
+    """The shape with the smallest vocabulary and the fewest positions of all models, so that all can read the texts."""
     from eat.model.weights import read_checkpoint
 
     shapes = [read_checkpoint(system.folder).shape for system in systems if system.folder is not None]

@@ -1,4 +1,4 @@
-"""The rows of the table of `eat bench engine`, and its page. `eat.bench.engine` says what each column holds."""
+"""The rows of the table of `eat bench engine`, and its page. `eat.bench.engine` describes the columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eat.statistics import Estimate
 
 
 def entry(system: str, order: str) -> str:
-    """How a system in an order is called among the turns."""
+    """The name of a turn: a system in an order."""
     return system if order == "arrival" else f"{system} sorted"
 
 
@@ -79,14 +79,14 @@ def table_rows(
 
 
 def best_product(raw: pd.DataFrame, products: Mapping[str, ProductRunner]) -> float:
-    """The largest rate of a matrix product, in GFLOP/s: of each size the median of all that were timed."""
+    """The largest rate of a matrix product, in GFLOP/s; the rate of each size is the median of its timed calls."""
     return max(
         product.gflop / float(raw.loc[raw["name"] == name, "ms"].median()) * 1e3 for name, product in products.items()
     )
 
 
 def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
-    """The table as Markdown, a part for each case and batch size.
+    """The table as Markdown, with a section per case and batch size.
 
     best: the rate of the best matrix product, in GFLOP/s.
     """
@@ -113,8 +113,9 @@ def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
         parts.append(f"{heading}\n\n{markdown(named, quantities, f'engine:{case}:{size}')}")
     reference = table["system"].iloc[0]
     parts.append(
-        f"Speed-up against {reference}, median of paired ratios with a 95 % interval; {reference}-again is the noise "
-        f"floor. Efficiency: of the best float32 matrix product in this run, {rounding.throughput(best)} GFLOP/s "
+        f"Speed-up over {reference}, median of paired ratios with a 95 % interval; {reference}-again is the noise "
+        f"floor. Efficiency: relative to the best float32 matrix product in this run,  {rounding.throughput(best)} "
+        "GFLOP/s "
         f"({threads} threads).\n"
     )
     return "\n".join(parts)

@@ -1,4 +1,4 @@
-"""All runners of a bench, which load each case, answer it, and are timed in turn."""
+"""The runners of a bench, which load each case, compute its answers, and are timed in turn."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from eat.model.shape import Shape
 from eat.progress import counted
 
 PRODUCTS = ((512, 384, 1536), (1024, 1024, 1024), (2048, 2048, 2048))
-"""Rows, inner size and columns of the matrix products of which the best counts."""
+"""Rows, inner size and columns of the matrix products; the fastest is used."""
 
 DEVICE_PRODUCTS = ((2048, 2048, 2048), (8192, 8192, 8192))
-"""The same on a GPU, which small products leave idle."""
+"""The same on a GPU, which needs larger products."""
 
 
 class Fleet:
-    """All runners of a bench, and the processes behind them; `stack` ends these.
+    """All runners of a bench and their processes, which `stack` ends.
 
     products: name -> matrix product, timed in every round.
     """
@@ -62,10 +62,11 @@ class Fleet:
                 self.runners[system.name] = OnnxRunner(worker, system, shape, path, options.threads)
 
     def measure(self, case: Case, seconds: float, place: str) -> tuple[list[dict[str, Any]], pd.DataFrame]:
-        """Check the answers of all systems on a case, then time them: the rows of the table, and every timed pass.
+        """Check the answers of all systems on a case, then time them; returns the rows of the table and every timed
+        pass.
 
-        seconds: after which no further round begins. place: of the case among all, for the line of progress. Raises
-        `EatError` if a system gives other answers than it must.
+        seconds: the time after which no further round starts. place: the case's number, for the progress line. Raises
+        `EatError` as `check_answers` does.
         """
         answers = self._load(case)
         differences = check_answers(self._systems, answers, case)
@@ -76,7 +77,7 @@ class Fleet:
         return rows, timed.assign(case=case.name, batch_size=case.batch_size)
 
     def _load(self, case: Case) -> dict[str, Answers]:
-        """Give a case to all runners; their answers in the order of arrival."""
+        """Load a case into all runners; returns their answers in the order of arrival."""
         answers = {}
         for system in counted(f"{case.name} x {case.batch_size}: answers of", self._systems, "systems"):
             for order in case.orders:
@@ -85,7 +86,7 @@ class Fleet:
         return answers
 
     def _turns(self, case: Case) -> list[Turn]:
-        """Every system in every order of a case, and the matrix products."""
+        """The turns of a case: every system in every order, and the matrix products."""
         turns = [
             Turn(entry(system.name, order), partial(self.runners[system.name].time, key_of(case, order)))
             for system in self._systems

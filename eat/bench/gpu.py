@@ -1,8 +1,8 @@
-"""`eat gpu check`: what must be known first of the engine on a GPU, in three minutes (docs/gpu.md).
+"""`eat gpu check`: a three-minute check of the engine on a GPU (docs/gpu.md).
 
-Each part writes a file of its own, anew after each of its cases, with the card and the versions it was measured on:
+Each part has its own file, which is rewritten after each of its cases, with the GPU and the package versions:
 
-packages.json  the packages of the bundle, as they are imported
+packages.json  the packages of the bundle that are imported
 equality.json  logits of the packed forward pass against those of stock `transformers`, in each precision
 engine-{shape}-batch-{size}.json  the rows of `eat bench engine`
 check.json     which cases of each part are done, which failed, and which are left out
@@ -54,21 +54,20 @@ LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection", 
 """The packages of the bundle's wheels."""
 
 TOLERANCE = {"float32": SAME, "float16": 1e-2, "bfloat16": 8e-2}
-"""By how much the logits may differ, as a part of the largest one of the stock model in float32.
+"""The tolerance of the logits, relative to the largest logit of the stock model in float32.
 
-In float32 as everywhere in the bench. Float16 rounds to 11 bits, in steps of 2^-11 or 5e-4 of a number. Both models
-round after each operation, in another order, and the errors of 12 layers add up to a few steps; 20 are allowed.
-Bfloat16 has 3 bits less, so 8 times as much. The largest logit is the unit because a step is a part of the number that
-is rounded.
+Float32 has the tolerance of the rest of the bench. Float16 rounds to 11 bits, in relative steps of 2^-11 or 5e-4. Both
+models round after each operation, in a different order, and the errors of 12 layers add up to a few steps; 20 are
+allowed. Bfloat16 has 3 bits less, so 8 times as much. The tolerance is relative because rounding is.
 """
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """out: the folder of the files. bundle: what `eat.bench.bundle` packed. seconds: after which the check stops.
+    """out: the folder of the files. bundle: the folder that `eat.bench.bundle` made. seconds: when the check stops.
 
-    case_seconds: after which a case of the bench begins no further round; less if the time is short. products: the
-    matrix products beside it, `None` for those of the device.
+    case_seconds: the time after which a case starts no further round; less if time is short. products: the sizes of the
+    matrix products, `None` for the defaults of the device.
     """
 
     out: Path = Path("results/gpu")
@@ -85,7 +84,7 @@ class CheckOptions:
 
 
 def dry_run(out: Path, bundle: Path) -> CheckOptions:
-    """The same on the CPU with tiny models: it shows that the command works, and no time of it means anything."""
+    """The same on the CPU with tiny models: a test that the command works. The times are meaningless."""
     tiny = Shape(vocabulary=200, hidden=32, heads=4, intermediate=64, positions=64)
     return CheckOptions(
         out,
@@ -106,7 +105,7 @@ Rows = list[dict[str, Any]]
 
 @dataclass
 class Part:
-    """A part of the check. left: the cases that are not done. work: gives the name and rows of each case as it ends."""
+    """A part of the check. left: the remaining cases. work: yields the name and rows of each case when it ends."""
 
     left: list[str]
     work: Callable[[], Iterator[tuple[str, Rows]]]
@@ -115,14 +114,14 @@ class Part:
 
 
 class TimeIsUp(BaseException):
-    """Raised when the time is up, wherever the check is; no `except Exception` on the way may stop it."""
+    """Raised when the time is up. It is a `BaseException`, so that no `except Exception` catches it."""
 
 
 def run_check(options: CheckOptions, began: float | None = None) -> None:
     """Run the parts in the order of their importance until all are done or the time is up.
 
-    began: when the time began, by `time.monotonic`; now, for `None`. A part that fails does not stop the others. Raises
-    `EatError` at the end if one failed, and at the start if the device is not there or the bundle is damaged.
+    began: the start by `time.monotonic`; `None`: now. A part that fails does not stop the others. Raises `EatError` at
+    the end if a part failed, and at the start if the device is not available or the bundle is damaged.
     """
     ends = (time.monotonic() if began is None else began) + options.seconds
     device = resolve_device(options.device, "--device")
@@ -132,12 +131,12 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
         if (options.bundle / MANIFEST).is_file():
             manifest = stack.enter_context(opened(options.bundle))
         else:
-            _say(f"{options.bundle}: no bundle, so real weights are left out; {PACK}")
+            _say(f"{options.bundle}: no bundle, so real weights are skipped; {PACK}")
         parts = _parts(options, device, manifest, ends, stack)
         options.out.mkdir(parents=True, exist_ok=True)
         for pattern in ("packages.json", "equality.json", "engine-*-batch-*.json"):
             for earlier in options.out.glob(pattern):
-                earlier.unlink()  # the folder holds one check
+                earlier.unlink()  # the folder contains one check only
         facts = _facts(options, device)
         _write_summary(options.out, facts, parts)
         try:
@@ -158,20 +157,20 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
 
 
 def _run_part(name: str, part: Part, out: Path, facts: dict[str, Any], parts: Mapping[str, Part]) -> None:
-    """Run a part to its end or to a failure that no case expects, and write what it has after each case."""
+    """Run a part until it ends or fails, and write its rows after each case."""
     try:
         for case, rows in part.work():
             part.rows += rows
             part.left.remove(case)
             part.failed += [f"{case}: {row['fault']}" for row in rows if row.get("fault")]
-            # by way of pandas: what is not a number becomes null
+            # pandas writes NaN as null
             found = json.loads(pd.DataFrame(part.rows).to_json(orient="records", double_precision=15))
             write_json(out / f"{name}.json", {**facts, "part": name, "left_out": part.left, "rows": found})
             _write_summary(out, facts, parts)
             _say(f"{name}, {case}: {_in_short(rows)}")
     except EatError as error:
         part.failed.append(f"{listed(part.left[:1])}: {error}")
-    except Exception:  # whatever it is, the other parts can still be measured
+    except Exception:  # the other parts can still be measured
         part.failed.append(f"{listed(part.left[:1])}: {traceback.format_exc().strip()}")
 
 
@@ -180,7 +179,7 @@ def _say(text: str) -> None:
 
 
 def _in_short(rows: Rows) -> str:
-    """A case in one line: what a person watching wants to know of it."""
+    """A summary of a case in one line."""
     faults = [row["fault"] for row in rows if row.get("fault")]
     if faults:
         return "; ".join(faults)
@@ -197,7 +196,7 @@ def _write_summary(out: Path, facts: dict[str, Any], parts: Mapping[str, Part]) 
 
 
 def _facts(options: CheckOptions, device: torch.device) -> dict[str, Any]:
-    """What stands in every file: when, on what, and with which code it was measured."""
+    """The facts in every file: date, machine and code of the measurement."""
     root = Path(__file__).parent.parent
     code = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.py")}
     return {
@@ -214,7 +213,7 @@ def _facts(options: CheckOptions, device: torch.device) -> dict[str, Any]:
 
 @contextmanager
 def _alarm(ends: float) -> Iterator[None]:
-    """Raise `TimeIsUp` in the block at a time of `time.monotonic`."""
+    """Raise `TimeIsUp` in the block at a given time of `time.monotonic`."""
 
     def stop(*_: object) -> NoReturn:
         raise TimeIsUp
@@ -234,7 +233,7 @@ def _alarm(ends: float) -> Iterator[None]:
 def _parts(
     options: CheckOptions, device: torch.device, manifest: Mapping[str, Any] | None, ends: float, stack: ExitStack
 ) -> dict[str, Part]:
-    """All parts, the most important first: what must hold, then batch 1 of each shape, then larger batches."""
+    """All parts, the most important first: equality, then batch 1 of each shape, then larger batches."""
     parts: dict[str, Part] = {}
     if manifest is not None:
         parts["packages"] = Part(["imports"], partial(_imports, manifest))
@@ -245,7 +244,7 @@ def _parts(
     parts["equality"] = Part(cases, partial(_equality, weights, options, device))
 
     def seconds() -> float:
-        """For the next case: its share of the time that is left, some of which goes into warming up."""
+        """The seconds for the next case: its share of the remaining time, less the warm-up."""
         left = sum(len(part.left) for name, part in parts.items() if name.startswith("engine-"))
         return min(options.case_seconds, 0.6 * (ends - time.monotonic()) / left)
 
@@ -263,7 +262,7 @@ def _parts(
 
 
 def _imports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
-    """Import the module that needs the wheels, and with it all of them."""
+    """Import the module that needs the wheels, which imports all of them."""
     try:
         import eat.study.loading  # noqa: F401
     except ImportError as error:
@@ -277,7 +276,7 @@ def _random_weights(shape: Shape) -> EatForSequenceClassification:
 
 
 def _real_weights(folder: Path) -> EatForSequenceClassification:
-    """A backbone with a random classifier, which it does not bring along."""
+    """A backbone with a random classifier, since it has none."""
     checkpoint = read_checkpoint(folder)
     model = _random_weights(checkpoint.shape)
     load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))
@@ -287,7 +286,7 @@ def _real_weights(folder: Path) -> EatForSequenceClassification:
 def _equality(
     weights: Mapping[str, Callable[[], EatForSequenceClassification]], options: CheckOptions, device: torch.device
 ) -> Iterator[tuple[str, Rows]]:
-    """Texts of all lengths, one by one without a mask and all together with one, in each precision."""
+    """Compare texts of all lengths, one by one without a mask and all together with a mask, in each precision."""
     for name, build in weights.items():
         model = build()
         shape = model.encoder.shape
@@ -313,7 +312,7 @@ def _equality(
                     "difference": difference,
                     "tolerance": tolerance,
                     "largest_logit": unit[size],
-                    # written so that NaN is a fault
+                    # in this form, NaN is a fault
                     "fault": None if difference <= tolerance else f"differs by {difference:.1e} at batch {size}",
                 }
                 rows.append(row)
@@ -326,7 +325,7 @@ def _logits(runner: TorchRunner, case: Case) -> np.ndarray:
 
 
 def _engine_options(options: CheckOptions, shape: Shape, device: torch.device) -> EngineOptions:
-    """The bench of a shape with every system of its depth that is no rounding to integers and no other runtime."""
+    """The bench of a shape with every system of its depth except int8 and other runtimes."""
     names = tuple(
         name
         for name, row in TABLES[shape.layers].items()
@@ -351,9 +350,9 @@ def _engine_options(options: CheckOptions, shape: Shape, device: torch.device) -
 def _engine(
     fleet: Callable[[], Fleet], shape: Shape, lengths: Sequence[int], batch_size: int, seconds: Callable[[], float]
 ) -> Iterator[tuple[str, Rows]]:
-    """The rows of the bench, a length at a time; with each the best rate of a matrix product beside it, in GFLOP/s.
+    """The rows of the bench, length by length, each with the best rate of a matrix product, in GFLOP/s.
 
-    A length at which a system answers otherwise than it must has no times, but the next ones have.
+    A length at which the answers differ has no times; the next lengths are still measured.
     """
     runners = fleet()
     for number, length in enumerate(lengths, start=1):

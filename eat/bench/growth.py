@@ -1,17 +1,16 @@
-"""`eat bench growth`: how time and memory grow with length (at batch 1) and with the batch (at 32 tokens).
+"""`eat bench growth`: how time and memory grow with length (at batch 1) and with the batch size (at 32 tokens).
 
 Random weights with as many positions as the longest text. In a round every system runs at every length, so that a
-disturbance cannot bend a curve. What is fitted, each with an interval that draws rounds again:
+disturbance affects all points of a curve. The fits, each with an interval that resamples rounds:
 
 * `exponent`: c of t = b T^c over the lengths from 512 on, by least squares of logarithms; `power_a`, `power_b`,
   `power_c`: t = a + b T^c over all lengths, nearest in relative terms.
-* crossings: the length beyond which the window by blocks is faster than by a band (what
-`eat.model.attention.BLOCKED_FROM`
-  should be), and beyond which the window is faster than dense attention.
+* crossings: the length beyond which the window by blocks is faster than by a band (the right value of
+`eat.model.attention.BLOCKED_FROM`), and beyond which the window is faster than dense attention.
 * the paper's equations. (4) t = c0 + L (alpha T^2 + beta T) is fitted to dense attention; (5) with nothing removed,
-  t = c0 + L (alpha' T k + beta T), to the window where blocks compute it, with the beta and c0 of dense attention and
+  t = c0 + L (alpha' T k + beta T), to the window computed by blocks, with the beta and c0 of dense attention and
   k = left + right + 2. The `eat` rows are then *predicted* by (5) from the tokens each layer saw and the layers
-  executed, with nothing fitted to them. The paper has no c0: the part of a call that no token causes.
+  executed, with nothing fitted to them. The paper has no c0, the constant part of a call.
 
 Memory is that of `eat.bench.memory`, `memory_repeats` fresh processes each.
 """
@@ -56,15 +55,15 @@ from eat.progress import counted
 from eat.statistics import Estimate
 
 LONG_FROM = 512
-"""The exponent is fitted to lengths from here on, where no constant part is left to speak of."""
+"""The exponent is fitted to lengths from here on, where the constant part is negligible."""
 
 CROSSINGS = (("window-band", "window-blocks"), ("dense", "window"), (REFERENCE, "window"))
-"""Pairs (first, second): from which length on is the second faster?"""
+"""Pairs (first, second): the second is faster from some length on."""
 
 
 @dataclass(frozen=True)
 class GrowthOptions:
-    """batch_length: tokens of a text where the batch grows. seconds: after which a part begins no further round."""
+    """batch_length: tokens per text while the batch grows. seconds: after which a part begins no further round."""
 
     systems: tuple[str, ...] | None = None
     lengths: tuple[int, ...] = (16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1024, 2048, 4096)
@@ -78,7 +77,7 @@ class GrowthOptions:
 
 
 def bench_growth(options: GrowthOptions) -> Findings:
-    """Time every system at every length and batch, measure its memory, and fit. Raises `EatError` for bad options."""
+    """Time all systems at all sizes, measure their memory, and fit. Raises `EatError` for invalid options."""
     systems = _checked(options)
     torch.set_num_threads(options.threads)
     shape = replace(options.shape, positions=max(*options.lengths, options.batch_length, options.shape.positions))
@@ -129,7 +128,7 @@ def _checked(options: GrowthOptions) -> list[System]:
         if getattr(options, name) < 1:
             raise EatError(f"{getattr(options, name)} {name}; give at least 1")
     if options.memory_repeats < 0:
-        raise EatError(f"memory measured {options.memory_repeats} times; give 0 to leave it out, or more")
+        raise EatError(f"memory measured {options.memory_repeats} times; give 0 for no measurement, or more")
     return chosen(options.systems, GROWTH_SYSTEMS)
 
 
@@ -140,7 +139,7 @@ def _time(
     options: GrowthOptions,
     what: str,
 ) -> pd.DataFrame:
-    """All systems at all cases in every round, after their answers were compared."""
+    """Time all systems on all cases in every round, after comparing their answers."""
     turns = []
     for case in counted(f"against {what}: answers of", cases, "cases"):
         key = key_of(case, "arrival")
@@ -159,7 +158,7 @@ def _turn(system: System, case: Case) -> str:
 def _memory(
     parts: Mapping[str, Sequence[Case]], systems: Sequence[System], shape: Shape, options: GrowthOptions
 ) -> dict[tuple[str, str, int], list[Memory]]:
-    """(system, length, batch) -> the memory of each repeat."""
+    """The memory of each repeat, by (system, length, batch)."""
     cases = [case for part in parts.values() for case in part]
     lengths = [[[len(text.ids) for text in case.texts]] for case in cases]
     found: dict[tuple[str, str, int], list[Memory]] = {}
@@ -173,7 +172,7 @@ def _memory(
     return found
 
 
-# --- what follows -------------------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------------------
 
 
 def _rows(
@@ -217,7 +216,7 @@ def _fits(
     systems: Sequence[System],
     memory: Mapping[tuple[str, str, int], list[Memory]],
 ) -> pd.DataFrame:
-    """Exponents of time and memory against length, a row a system; empty where there are too few lengths."""
+    """Exponents of time and memory against length, one row per system; empty if there are too few lengths."""
     rows = []
     for system in systems:
         names = {length: f"{system.name}, {length} x 1" for length in lengths}
@@ -243,12 +242,12 @@ def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
 
 
 def _crossings(medians: pd.DataFrame, lengths: Sequence[int], systems: Sequence[str]) -> pd.DataFrame:
-    """For each pair the length beyond which the second is faster: 0 where it always is, empty where it never is."""
+    """For each pair the length beyond which the second is faster: 0 if it always is, empty if it never is."""
     rows = []
     for first, second in CROSSINGS:
         if first not in systems or second not in systems:
             continue
-        # up to 18 tokens the window is dense attention, whichever way it is to be computed
+        # up to 18 tokens the window equals dense attention, however it is computed
         differ = [length for length in lengths if length - 2 > min(WINDOW["left"], WINDOW["right"])]
         sizes, slow = matrix(medians, {length: f"{first}, {length} x 1" for length in differ})
         _, fast = matrix(medians, {length: f"{second}, {length} x 1" for length in differ})
@@ -272,11 +271,11 @@ def _with_equations(table: pd.DataFrame, options: GrowthOptions, shape: Shape) -
         dense = observed["dense"]["ms_p50"].to_numpy(np.float64)
         c0, alpha, beta = nonnegative_fit(np.stack([np.ones_like(sizes), layers * sizes**2, layers * sizes], 1), dense)
         k = WINDOW["left"] + WINDOW["right"] + 2
-        # up to BLOCKED_FROM tokens the window is a masked T x T product, which (5) is not about
+        # up to BLOCKED_FROM tokens the window is a masked T x T product, which (5) does not describe
         linear = sizes > BLOCKED_FROM if (sizes > BLOCKED_FROM).sum() >= 2 else sizes > 0
         window = observed["window"]["ms_p50"].to_numpy(np.float64)[linear]
         rest = window - c0 - layers * beta * sizes[linear]
-        # least squares of the error relative to the whole time, of which attention is a part
+        # least squares of the error relative to the total time, of which attention is a part
         attended = layers * k * sizes[linear]
         alpha_window = max(float(np.sum(attended * rest / window**2) / np.sum((attended / window) ** 2)), 0.0)
         for name, rows in observed.items():
@@ -291,8 +290,8 @@ def _with_equations(table: pd.DataFrame, options: GrowthOptions, shape: Shape) -
 
 
 def live_tokens(length: int, system: System) -> list[int]:
-    """T_l of each layer that is executed: what equation (5) sums over."""
-    layers = EXIT_AFTER if system.exits == "all leave" else system.layers
+    """T_l of each executed layer, over which equation (5) sums."""
+    layers = EXIT_AFTER if system.exits == "all exit early" else system.layers
     tokens = []
     for layer in range(1, layers + 1):
         tokens.append(length)
@@ -301,7 +300,7 @@ def live_tokens(length: int, system: System) -> list[int]:
     return tokens
 
 
-# --- what is printed ----------------------------------------------------------------------------------------------
+# --- printed text ------------------------------------------------------------------------------------------------
 
 
 def _markdown(table: pd.DataFrame, fits: pd.DataFrame, crossings: pd.DataFrame) -> str:
@@ -313,7 +312,7 @@ def _markdown(table: pd.DataFrame, fits: pd.DataFrame, crossings: pd.DataFrame) 
         Quantity(f"Speed-up over {REFERENCE}", "speedup", rounding.speedup, ("speedup_low", "speedup_high")),
         Quantity("Memory of a call (MB)", "call_mb", rounding.throughput),
         Quantity("Equation 4 or 5 (ms)", "predicted_ms", rounding.milliseconds),
-        Quantity("its error (%)", "prediction_error", rounding.points),
+        Quantity("Its error (%)", "prediction_error", rounding.points),
     )
     fitted = (
         Quantity("System", "system"),
@@ -325,7 +324,7 @@ def _markdown(table: pd.DataFrame, fits: pd.DataFrame, crossings: pd.DataFrame) 
     crossed = (
         Quantity("Faster", "second"),
         Quantity("than", "first"),
-        Quantity("beyond (tokens)", "length", rounding.count, _bounds("length")),
+        Quantity("Beyond (tokens)", "length", rounding.count, _bounds("length")),
     )
     return (
         f"### Against length, batch 1\n\n{markdown(table[table['against'] == 'length'], quantities, 'growth:length')}\n"

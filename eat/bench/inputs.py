@@ -1,4 +1,4 @@
-"""Random texts as token ids: of one length, or of mixed lengths as sentences have them."""
+"""Random texts as token ids: of one length, or of mixed lengths that resemble those of sentences."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CLS, SEP, FIRST_WORD = 101, 102, 999
 
 MEAN_LENGTH, SPREAD = 27.0, 0.36
 """Mean number of tokens, and standard deviation of their logarithm. The mean is that of the sentences of
-rotten_tomatoes; with this spread, batches of 32 in order of arrival are 48 % padding, as theirs are (49 %). Theirs
-spread more (0.46), but to the short side: a lognormal as wide as that has longer texts than they, and 55 % padding."""
+rotten_tomatoes; with this spread, batches of 32 in the order of arrival have 48 % padding, similar to theirs (49 %).
+Their spread is larger (0.46), but to the short side: a lognormal of that spread has longer texts, and 55 % padding."""
 
 SHORTEST = 2
 """[CLS] [SEP]."""
@@ -28,14 +28,14 @@ MIXED_BATCHES = 8
 """Batches in a pass over texts of mixed lengths, so that sorting them by length has something to sort."""
 
 MIXED_TEXTS = 64
-"""Texts in such a pass at least, so that they are a sample of the lengths at batch 1 too."""
+"""The fewest texts in such a pass, so that they are also a sample of the lengths at batch 1."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What all systems run in turn: texts in the order of arrival, in batches of `batch_size`.
+    """The input that all systems run in turn: texts in the order of arrival, in batches of `batch_size`.
 
-    length: tokens of every text, or `None` where they differ.
+    length: tokens of every text, or `None` if they differ.
     """
 
     length: int | None
@@ -44,16 +44,16 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As it stands in the tables."""
+        """The name in the tables."""
         return "mixed" if self.length is None else str(self.length)
 
     @property
     def orders(self) -> tuple[str, ...]:
-        """In which orders the texts are batched: sorted by length too, where there is something to sort."""
+        """The orders in which the texts are batched: also sorted by length, if lengths differ."""
         return ("arrival",) if self.length is not None or self.batch_size == 1 else ("arrival", "sorted")
 
     def batches(self, order: str) -> list[list[Encoded]]:
-        """The texts, batched in an order."""
+        """The texts in batches, in the given order."""
         texts = list(self.texts)
         if order == "sorted":
             texts.sort(key=lambda text: len(text.ids))
@@ -61,14 +61,14 @@ class Case:
 
     @property
     def tokens(self) -> int:
-        """Of all texts, without padding."""
+        """The number of tokens of all texts, without padding."""
         return sum(len(text.ids) for text in self.texts)
 
 
 def random_texts(lengths: Sequence[int], vocabulary: int, seed: int = 0) -> tuple[Encoded, ...]:
     """Texts of these many tokens, [CLS] first and [SEP] last, all of segment 0."""
     generator = torch.Generator().manual_seed(seed)
-    # a vocabulary smaller than BERT's (tests) has its special tokens elsewhere; random weights know no difference
+    # a vocabulary smaller than BERT's (tests) has other special tokens; with random weights it makes no difference
     first = FIRST_WORD if vocabulary > FIRST_WORD else 0
     found = []
     for length in lengths:
@@ -85,7 +85,7 @@ def equal_case(length: int, batch_size: int, vocabulary: int) -> Case:
 
 
 def mixed_lengths(count: int, longest: int) -> list[int]:
-    """So many lengths of a fixed lognormal distribution of mean 27, from 2 to `longest`; the same on every call."""
+    """`count` lengths of a fixed lognormal distribution of mean 27, from 2 to `longest`; the same on every call."""
     draws = np.random.default_rng(0).lognormal(np.log(MEAN_LENGTH) - SPREAD**2 / 2, SPREAD, count)
     return [int(length) for length in np.clip(np.rint(draws), SHORTEST, longest)]
 
@@ -99,19 +99,19 @@ def mixed_case(batch_size: int, vocabulary: int, longest: int, texts: Sequence[E
 
 
 def read_texts(path: Path, longest: int, vocabulary: int, model: Path | None) -> list[Encoded]:
-    """A text file's lines that are not empty, as tokens, in a fixed shuffled order.
+    """The non-empty lines of a text file as tokens, in a fixed shuffled order.
 
-    With a model's folder its tokenizer cuts them; without one, lengths are words and marks, and the ids are random.
-    Raises `EatError` where there is no text.
+    With a model's folder its tokenizer is used; without one, words and punctuation marks are counted, with random ids.
+    Raises `EatError` if there is no text.
     """
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read as UTF-8 text ({error})"
-        raise EatError(f"{path}: {reason}; give a file with a text a line") from None
+        raise EatError(f"{path}: {reason}; give a file with one text per line") from None
     lines = [line for line in lines if line]
     if not lines:
-        raise EatError(f"{path}: no text in it; give a file with a text a line")
+        raise EatError(f"{path}: no text in it; give a file with one text per line")
     order = np.random.default_rng(0).permutation(len(lines))
     lines = [lines[index] for index in order]
     if model is not None:

@@ -1,8 +1,8 @@
-"""Turns and rounds, and what follows from them.
+"""Turns and rounds, and the statistics that follow from them.
 
-In a *round* everything runs in turn, in an order drawn anew, on the same input. A *turn* is one pass that is not timed,
-which brings the weights back near the processor, and then as many timed passes as fit into about 30 ms, at least one.
-A speed-up is the median over rounds of the ratio of two turns' medians; its interval draws rounds again.
+In a *round* everything runs in turn, in a new random order, on the same input. A *turn* is one untimed pass, which
+loads the weights into the caches, and then as many timed passes as fit into about 30 ms, at least one. A speed-up is
+the median over rounds of the ratio of two turns' medians; its interval resamples rounds.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from eat.statistics import Estimate, median_ratio, percentile_interval
 Floats = npt.NDArray[np.float64]
 
 TURN_MS, TURN_PASSES = 30.0, 200
-"""About how long the timed passes of a turn take, and how many there are at most."""
+"""The approximate duration of the timed passes of a turn, and their largest number."""
 
 LONG_MS = 250.0
-"""A longer pass needs none before it: reading the weights anew is nothing beside it."""
+"""A longer pass needs no untimed pass before it, since loading the weights is negligible."""
 
 WARM_MS, WARM_PASSES = 100.0, 20
-"""Before the first round everything runs this long, or so many passes, and at least two; one, if that takes seconds."""
+"""The warm-up before the first round: this long, or so many passes, and at least two; one, if it takes seconds."""
 
 DRAWS = 500
-"""Bootstrap samples for what is fitted anew in each."""
+"""Bootstrap samples for statistics that are refitted in each."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """Something to time. time: (passes, warm) to the milliseconds of each timed pass."""
+    """Something to time. time: maps (passes, warm) to the milliseconds of each timed pass."""
 
     name: str
     time: Callable[[int, bool], list[float]]
@@ -49,8 +49,8 @@ def run_rounds(
 ) -> pd.DataFrame:
     """Warm up, then run rounds; columns name, round, call, ms.
 
-    After `seconds` no further round begins, but `at_least` rounds (or `rounds`, if fewer) are always run. Names must
-    differ; those of a pair may stand for one thing timed twice.
+    After `seconds` no further round starts, but `at_least` rounds (or `rounds`, if fewer) are always run. Names must
+    differ; two names may stand for the same thing timed twice.
     """
     passes = {turn.name: _warm_up(turn) for turn in counted(f"{label}: warmed up", turns, "turns")}
     draw = random.Random(seed)
@@ -70,7 +70,7 @@ def run_rounds(
 
 
 def _warm_up(turn: Turn) -> tuple[int, bool]:
-    """Run something off the clock; how many timed passes its turns have, and whether one goes before them."""
+    """Run a turn untimed; returns how many timed passes its turns have, and whether an untimed one precedes them."""
     spent, last, passes = 0.0, 0.0, 0
     while passes == 0 or (passes < 2 and spent < 1e3) or (spent < WARM_MS and passes < WARM_PASSES):
         (last,) = turn.time(1, False)
@@ -78,11 +78,11 @@ def _warm_up(turn: Turn) -> tuple[int, bool]:
     return min(max(1, int(TURN_MS / max(last, 1e-3))), TURN_PASSES), last < LONG_MS
 
 
-# --- what follows -------------------------------------------------------------------------------------------------
+# --- results -----------------------------------------------------------------------------------------------------
 
 
 def round_medians(raw: pd.DataFrame) -> pd.DataFrame:
-    """The median milliseconds of each turn: a row a round, a column a name."""
+    """The median milliseconds of each turn: one row per round, one column per name."""
     return raw.groupby(["round", "name"])["ms"].median().unstack("name")
 
 
@@ -94,7 +94,7 @@ def percentiles(raw: pd.DataFrame, name: str) -> dict[str, float]:
 
 
 def speedup(medians: pd.DataFrame, base: str, name: str) -> Estimate:
-    """How many times as fast as `base`: the median of paired ratios, with its interval; 1 against itself."""
+    """The speed-up over `base`: the median of paired ratios, with its interval; 1 against itself."""
     return median_ratio(medians[base].to_numpy(np.float64), medians[name].to_numpy(np.float64))
 
 
@@ -104,8 +104,8 @@ def speedup(medians: pd.DataFrame, base: str, name: str) -> Estimate:
 def exponent(sizes: Floats, values: Floats, seed: int = 0) -> Estimate:
     """The exponent c of values = b sizes^c, by least squares of logarithms.
 
-    sizes: (S,). values: (R, S), each row one round. The fit is to the medians over rounds; the interval draws rounds
-    again. Raises `EatError` for fewer than two sizes.
+    sizes: (S,). values: (R, S), each row one round. The fit is to the medians over rounds; the interval resamples
+    rounds. Raises `EatError` for fewer than two sizes.
     """
     if len(sizes) < 2:
         raise EatError("an exponent needs at least two sizes; give more")
@@ -118,7 +118,7 @@ def _slope(sizes: Floats, medians: Floats) -> float:
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """values = a + b sizes^c, with a >= 0: the call's own cost, and how the rest grows."""
+    """values = a + b sizes^c, with a >= 0: the constant cost of a call, and the growth of the rest."""
 
     a: float
     b: float
@@ -126,7 +126,7 @@ class PowerLaw:
 
 
 def power_law(sizes: Floats, values: Floats, seed: int = 0) -> PowerLaw:
-    """The law nearest to the medians over rounds in relative terms, with an interval for c; as `exponent`.
+    """Fit the law to the medians over rounds by relative error, with an interval for c; see `exponent`.
 
     Raises `EatError` for fewer than three sizes.
     """
@@ -138,7 +138,7 @@ def power_law(sizes: Floats, values: Floats, seed: int = 0) -> PowerLaw:
 
 
 def _best_power(sizes: Floats, medians: Floats) -> float:
-    """The c whose best a and b leave the smallest squared relative error: on a grid, then refined around its best."""
+    """The c with the smallest squared relative error at its best a and b: on a grid, then refined."""
     low, high = 0.0, 3.0
     for _ in range(3):
         grid = np.linspace(low, high, 25)
@@ -149,7 +149,7 @@ def _best_power(sizes: Floats, medians: Floats) -> float:
 
 
 def nonnegative_fit(terms: Floats, values: Floats) -> Floats:
-    """Coefficients, at least 0, of a sum of terms nearest to the values in relative terms; (S, K) and (S,) to (K,)."""
+    """Non-negative coefficients of a sum of terms with the smallest relative error; (S, K) and (S,) to (K,)."""
     from scipy.optimize import nnls
 
     relative = terms / values[:, None]
@@ -164,11 +164,11 @@ def _relative_error(terms: Floats, values: Floats) -> float:
 
 
 def crossing(sizes: Floats, first: Floats, second: Floats, seed: int = 0) -> Estimate | None:
-    """The size beyond which `second` stays the faster one, with its interval: 0 where it always is, `None` where never.
+    """The size beyond which `second` is faster, with its interval: 0 if it always is, `None` if it never is.
 
     sizes: (S,) ascending. first, second: times (R, S) of the same rounds. Between two sizes the logarithm of the ratio
-    is taken to be a straight line over the logarithm of the size. An end of the interval is infinite or 0 where the
-    rounds drawn for it have no crossing. Both ends are NaN where there is one round.
+    is interpolated linearly over the logarithm of the size. An end of the interval is infinite or 0 if the
+    rounds drawn for it have no crossing. Both ends are NaN if there is one round.
     """
     ratios = np.log(first / second)  # above 0: the second is faster
     value = _last_sign_change(sizes, np.median(ratios, axis=0))
@@ -182,7 +182,7 @@ def crossing(sizes: Floats, first: Floats, second: Floats, seed: int = 0) -> Est
 
 
 def _last_sign_change(sizes: Floats, ratios: Floats) -> float:
-    """Where the ratio turns positive for good: 0 where it always is, infinity where it is not at the largest size."""
+    """Where the ratio becomes positive and stays so: 0 if it always is, infinity if it is not at the largest size."""
     behind = np.flatnonzero(ratios <= 0.0)
     if len(behind) == 0:
         return 0.0
@@ -194,7 +194,7 @@ def _last_sign_change(sizes: Floats, ratios: Floats) -> float:
 
 
 def _estimate(values: Floats, fit: Callable[[Floats], float], seed: int) -> Estimate:
-    """A fit to the medians over rounds, and the interval of fits to rounds drawn again; of one round, NaN."""
+    """A fit to the medians over rounds, and the interval of fits to resampled rounds; NaN if there is one round."""
     value = fit(np.median(values, axis=0))
     if len(values) < 2:
         return Estimate(value, math.nan, math.nan)
@@ -203,13 +203,13 @@ def _estimate(values: Floats, fit: Callable[[Floats], float], seed: int) -> Esti
 
 
 def _drawn_medians(values: Floats, seed: int) -> Floats:
-    """Medians over rounds drawn again, whole rounds at a time; (R, S) to (DRAWS, S)."""
+    """Medians over resampled whole rounds; (R, S) to (DRAWS, S)."""
     picked = np.random.default_rng(seed).integers(len(values), size=(DRAWS, len(values)))
     medians: Floats = np.median(values[picked], axis=1)
     return medians
 
 
 def matrix(medians: pd.DataFrame, names: Mapping[int, str]) -> tuple[Floats, Floats]:
-    """Sizes (S,) ascending, and the turns' medians (R, S) of the names that stand for them."""
+    """Sizes (S,) ascending, and the medians (R, S) of the turns of these sizes."""
     sizes = sorted(names)
     return np.array(sizes, np.float64), medians[[names[size] for size in sizes]].to_numpy(np.float64)

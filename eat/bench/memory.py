@@ -1,12 +1,12 @@
 """Peak memory of a call, in a fresh process for each system and case: `python -m eat.bench.memory`, driven by `Meter`.
 
-A server imports the libraries once and forks. The child builds the system; a child of that one, for each case, gives
-back what building left unused (`malloc_trim`), resets the kernel's record of the largest resident set (Linux, `5` into
-`/proc/self/clear_refs`), runs one pass, and reads the record (`VmHWM`). So `call_mb` is everything a call takes at its
-peak beyond libraries and weights, scratch space of the matrix library included, whatever the engine. `weights_mb` is
-what the resident set grew by while the system was built. Until it has forked, nothing of the server or of the child
+A server imports the libraries once and forks. The child builds the system; its own child, for each case, frees the
+memory that building left unused (`malloc_trim`), resets the kernel's record of the largest resident set (Linux, `5`
+into `/proc/self/clear_refs`), runs one pass, and reads the record (`VmHWM`). So `call_mb` is the peak memory of a call
+beyond libraries and weights, including scratch space of the matrix library, for every engine. `weights_mb` is the
+growth of the resident set while the system was built. Until it has forked, nothing of the server or of the child
 that builds runs on a second thread, since a fork would lose it. The resident set is counted in pages and grows by huge
-pages where the system uses them: differences below a few MB mean nothing. Without the kernel's record (not on Linux)
+pages on systems that use them: differences below a few MB mean nothing. Without the kernel's record (not on Linux)
 both are empty.
 """
 
@@ -31,14 +31,14 @@ MEGABYTE = 2**20
 
 @dataclass(frozen=True)
 class Memory:
-    """Megabytes (2^20 bytes) of a system's weights, and of one pass at its peak; `None` where they cannot be had."""
+    """Megabytes (2^20 bytes) of a system's weights, and of one pass at its peak; `None` if they cannot be measured."""
 
     weights_mb: float | None
     call_mb: float | None
 
 
 class Meter:
-    """The server's other side. `onnx` gives the file of each system of ONNX Runtime."""
+    """The client of the server. onnx: the file of each system of ONNX Runtime."""
 
     def __init__(self, shape: Shape, threads: int, onnx: Mapping[str, Path] | None = None) -> None:
         self._worker = Worker("eat.bench.memory")
@@ -100,7 +100,7 @@ def _build_and_measure(
                 return _measure_onnx(file, texts, threads)
             runner.load("short", [[texts[0][0]]])
             runner.load("case", texts)
-            runner.time("short", 1, False)  # whatever the first call of all leaves behind for good
+            runner.time("short", 1, False)  # memory that the first call allocates for good
             return [weights, peak_of(lambda: runner.time("case", 1, False))]
 
         found.append(in_child(call))
@@ -120,7 +120,7 @@ def _measure_onnx(file: str, texts: list[list[Any]], threads: int) -> list[float
 
 
 def peak_of(work: Any) -> float | None:
-    """By how many megabytes the resident set was larger at its peak, while `work` ran, than before."""
+    """The growth of the resident set in megabytes, from before `work` to its peak while `work` ran."""
     trim()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -145,7 +145,7 @@ def resident_mb(field: str = "VmRSS") -> float | None:
 
 
 def trim() -> None:
-    """Give memory that was freed back to the system, where the C library can."""
+    """Return freed memory to the system, if the C library supports it."""
     try:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError):
@@ -170,7 +170,9 @@ def in_child(work: Any) -> Any:
         text = answers.read()
     _, status = os.waitpid(child, 0)
     if not text:
-        raise EatError(f"a process ended with status {status} while its memory was measured; was it out of memory?")
+        raise EatError(
+            f"a process ended with status {status} while its memory was measured; it may have run out of memory"
+        )
     answer = json.loads(text)
     if "mistake" in answer:
         raise EatError(answer["mistake"])
@@ -180,7 +182,7 @@ def in_child(work: Any) -> Any:
 
 
 def main() -> None:
-    """Import what the children need, and answer requests until the other side is gone."""
+    """Import the modules that the children need, and answer requests until stdin ends."""
     import torch
 
     from eat.bench.runners import build_runner
@@ -190,7 +192,12 @@ def main() -> None:
     torch.set_num_threads(1)
     if find_spec("onnxruntime") is not None:
         import onnxruntime  # noqa: F401
-    for name in ("hf-sdpa-6", "hf-int8-6", "packed-6", "packed-int8-6"):  # imports what building needs, here and once
+    for name in (
+        "hf-sdpa-6",
+        "hf-int8-6",
+        "packed-6",
+        "packed-int8-6",
+    ):  # imports the modules that building needs, once
         build_runner(SYSTEMS[name], Shape(vocabulary=8, hidden=8, heads=1, intermediate=8, positions=8))
     trim()
     serve({"measure": _measure})

@@ -1,4 +1,4 @@
-"""Stock BERT for ONNX Runtime, as its users would make it: exported, fused, and in int8 quantised dynamically.
+"""Stock BERT for ONNX Runtime in its usual form: exported, fused, and for int8 dynamically quantised.
 
 The eager model with its mask is exported, because only in that graph (and not in that of sdpa, or without a mask) the
 optimizer of ONNX Runtime 1.31 finds what it fuses: one `EmbedLayerNormalization`, an `Attention` a layer,
@@ -25,12 +25,12 @@ INSTALL = "pip install --constraint constraints.txt --editable '.[bench]'"
 
 
 def missing_packages() -> list[str]:
-    """Which packages ONNX Runtime's rows lack here."""
+    """The packages for ONNX Runtime that are not installed."""
     return [package for package in ("onnx", "onnxruntime") if find_spec(package) is None]
 
 
 class _Logits(nn.Module):
-    """A stock model with positional inputs and a plain tensor as its answer."""
+    """A stock model with positional inputs that returns a plain tensor."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class _Logits(nn.Module):
 def write_onnx(model: PreTrainedModel, precision: str, path: Path) -> None:
     """Write a stock BERT with eager attention as a fused ONNX file; inputs `ids`, `mask`, `types`, int64 (B, T).
 
-    Raises `EatError` where an attention was not fused: a baseline that is not at its best is none.
+    Raises `EatError` if an attention was not fused, since the baseline must be at its best.
     """
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
@@ -54,7 +54,7 @@ def write_onnx(model: PreTrainedModel, precision: str, path: Path) -> None:
     ids = torch.ones(2, 8, dtype=torch.int64)
     names = ["ids", "mask", "types"]
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the newer exporter needs another package, and its graphs are not fused
+        warnings.simplefilter("ignore")  # the newer exporter needs another package, and its graphs cannot be fused
         torch.onnx.export(
             _Logits(model).eval(),
             (ids, ids, torch.zeros_like(ids)),
@@ -79,7 +79,7 @@ def write_onnx(model: PreTrainedModel, precision: str, path: Path) -> None:
     if found["Attention"] != config.num_hidden_layers:
         raise EatError(
             f"ONNX Runtime fused {found['Attention']} of {config.num_hidden_layers} attentions; "
-            "take the versions of constraints.txt"
+            "use the versions of constraints.txt"
         )
     optimized.save_model_to_file(str(fused))
     plain.unlink()
@@ -92,12 +92,12 @@ def _quantize(fused: Path, path: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises on the root logger
+    logging.getLogger().setLevel(logging.ERROR)  # it logs advice to the root logger
     quantize_dynamic(
         str(fused),
         str(path),
         op_types_to_quantize=["MatMul", "Gemm", "Attention"],
         weight_type=QuantType.QInt8,
-        # the types of what fused operators give are unknown to the shape inference of plain ONNX
+        # the shape inference of plain ONNX does not support the output types of fused operators
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
     )

@@ -1,7 +1,7 @@
 """ONNX Runtime in a process of its own, `python -m eat.bench.onnx_worker`, driven by `runners.OnnxRunner`.
 
-Its threads spin while they wait for work, which would disturb what runs beside them in one process. They are told to
-stop when a call ends, and only one of the two processes works at a time.
+Its threads spin while they wait for work, which would disturb other code in the same process. They stop when a call
+ends, and only one of the two processes works at a time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from eat.bench.processes import serve
 Integers = npt.NDArray[np.int64]
 
 HANDOVER = 0.005
-"""Seconds to wait at the beginning of a turn, until the threads of the other process have gone to sleep."""
+"""Seconds to wait at the start of a turn, until the threads of the other process are asleep."""
 
 
 class Sessions:
-    """The models of this process, and the texts each is loaded with."""
+    """The models of this process, and their loaded texts."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, Any] = {}
@@ -39,7 +39,7 @@ class Sessions:
         write_onnx(build_stock(row, Shape(**shape)), system["precision"], Path(path))
 
     def open(self, name: str, path: str, threads: int) -> None:
-        """Load a model. From here on nothing is collected: a collection would take longer than most turns."""
+        """Load a model and switch off garbage collection, which would take longer than most turns."""
         gc.collect()
         gc.disable()
         self._sessions[name] = open_session(path, threads)
@@ -70,7 +70,7 @@ class Sessions:
 
 
 def open_session(path: str, threads: int) -> Any:
-    """A model on the CPU with so many threads, which do not spin between calls."""
+    """A model on the CPU with this number of threads, which do not spin between calls."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -96,7 +96,7 @@ def run(session: Any, batch: list[Integers]) -> npt.NDArray[np.float32]:
 
 
 def main() -> None:
-    """Answer requests until the other side is gone."""
+    """Answer requests until stdin ends."""
     sessions = Sessions()
     serve(
         {

@@ -26,7 +26,7 @@ _DASHES: dict[str, Dashes] = {"float32": "-", "float16": "-.", "bfloat16": ":", 
 
 
 def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
-    """system -> colour, marker, line: stock models grey, the precision in the dashes."""
+    """system -> colour, marker, dashes: stock models are grey, dashes show the precision."""
     found: dict[str, tuple[str, str, Dashes]] = {}
     colours = 0
     for name, precision in table[["system", "precision"]].drop_duplicates().itertuples(index=False):
@@ -38,7 +38,7 @@ def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
 
 
 def plot_engine(table: pd.DataFrame) -> Figure:
-    """Speed-up over stock sdpa against length, a panel a batch size; of mixed lengths, a dot a system and order."""
+    """Speed-up over stock sdpa against length, a panel per batch size; mixed lengths: a dot per system and order."""
     looks = _looks(table)
     reference = table["system"].iloc[0]
     sizes = list(dict.fromkeys(table["batch_size"]))
@@ -94,7 +94,7 @@ def _draw_dots(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, 
 
 
 def plot_growth(table: pd.DataFrame) -> Figure:
-    """Time and memory against length at batch 1, and a text's time and memory against batch; all axes logarithmic."""
+    """Time and memory against length at batch 1, and per text and call against batch size; all axes are logarithmic."""
     systems = list(dict.fromkeys(table["system"]))
     looks: dict[str, tuple[str, str, Dashes]] = {
         name: (_STOCK if name.startswith("hf-") else _COLOURS[index % len(_COLOURS)], _MARKERS[index], "-")
@@ -108,7 +108,7 @@ def plot_growth(table: pd.DataFrame) -> Figure:
         rows = table[table["against"] == against]
         divisor = rows["batch_size"] if against == "batch" else 1
         for axes, values, named in (
-            (panels[0, column], rows["ms_p50"] / divisor, "Time (ms)" if against == "length" else "Time a text (ms)"),
+            (panels[0, column], rows["ms_p50"] / divisor, "Time (ms)" if against == "length" else "Time per text (ms)"),
             (panels[1, column], rows["call_mb"], "Memory of a call (MB)"),
         ):
             for name, (colour, marker, line) in looks.items():
@@ -136,7 +136,7 @@ def plot_growth(table: pd.DataFrame) -> Figure:
 
 
 def plot_training(table: pd.DataFrame) -> Figure:
-    """Tokens a second of each way to train, and the speed-up over padded training; a group for each thread count."""
+    """Tokens per second of each way to train, and the speed-up over padded training; grouped by number of threads."""
     names = list(dict.fromkeys(table["system"]))
     threads = list(dict.fromkeys(table["threads"]))
     figure = Figure(figsize=(style.FULL, 0.9 + 0.32 * len(names) * len(threads)), layout="constrained")
@@ -150,14 +150,14 @@ def plot_training(table: pd.DataFrame) -> Figure:
         ticks.append(f"{style.drawable(str(row.system))}, {row.threads} thread{'s' if row.threads != 1 else ''}")
     left.set_yticks(range(len(ticks)), ticks)
     left.set_ylim(len(ticks) - 0.4, -0.6)
-    left.set_xlabel("Tokens a second")
+    left.set_xlabel("Tokens per second")
     right.axvline(1.0, color="#999999", linewidth=0.8, zorder=1)
     right.set_xlabel("Speed-up over padded training")
     return figure
 
 
 def _log_sizes(axes: Axes, sizes: Sequence[int]) -> None:
-    """A logarithmic axis of base 2 with a label at those sizes that are powers of two, or at all where few are."""
+    """A logarithmic axis of base 2, labelled at sizes that are powers of two, or at all sizes if few are."""
     axes.set_xscale("log", base=2)
     powers = [size for size in sizes if size & (size - 1) == 0]
     axes.set_xticks(powers if len(powers) > 1 else list(sizes))

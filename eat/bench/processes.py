@@ -1,4 +1,4 @@
-"""Python processes that answer requests, a line of JSON each way: for what must not share a process with the clock."""
+"""Python processes that answer requests as lines of JSON, for work that must not share a process with the clock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eat.errors import EatError
 class Worker:
     """A module of this package run as a process of its own (`python -m`), until `close`.
 
-    It sees the end of its input when this process ends, however it ends, and ends too.
+    Its stdin ends when this process ends, for any reason, and then it ends too.
     """
 
     def __init__(self, module: str) -> None:
@@ -38,7 +38,7 @@ class Worker:
         )
 
     def ask(self, do: str, **request: Any) -> Any:
-        """The answer to a request. Raises `EatError` for what a person can mend, and where the process has died."""
+        """The answer to a request. Raises `EatError` if the worker raised one, and if the process has died."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -49,7 +49,7 @@ class Worker:
             line = ""
         if not line:
             status = self._process.wait()
-            raise EatError(f"{self.module} ended with status {status} at {do!r}; was it out of memory?")
+            raise EatError(f"{self.module} ended with status {status} at {do!r}; it may have run out of memory")
         answer = json.loads(line)
         if "mistake" in answer:
             raise EatError(answer["mistake"])
@@ -72,7 +72,7 @@ class Worker:
 
 
 def serve(handlers: dict[str, Callable[..., Any]]) -> None:
-    """The other side: answer requests from stdin with the handler that each names, until stdin ends."""
+    """The worker's side: answer requests from stdin with the handler that each names, until stdin ends."""
     answers = _own_stdout()
     for line in sys.stdin:
         request = json.loads(line)
@@ -81,7 +81,7 @@ def serve(handlers: dict[str, Callable[..., Any]]) -> None:
 
 
 def outcome(work: Callable[[], Any]) -> dict[str, Any]:
-    """What `work` returns, or what went wrong, as it travels."""
+    """The result of `work`, or its error, as JSON."""
     try:
         return {"answer": work()}
     except EatError as error:
@@ -91,7 +91,7 @@ def outcome(work: Callable[[], Any]) -> dict[str, Any]:
 
 
 def _own_stdout() -> TextIO:
-    """The real stdout, for answers alone; what a library prints goes to stderr."""
+    """The real stdout, only for answers; anything that a library prints goes to stderr."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return answers

@@ -1,4 +1,4 @@
-"""What a bench writes: a folder whose files appear together, or not at all.
+"""The output of a bench: a folder whose files appear together or not at all.
 
 {bench}.csv     the table, unrounded          raw.parquet  every timed pass
 {bench}.md      the table as it was printed   {bench}.svg, {bench}.pdf  the figure
@@ -32,10 +32,10 @@ RUN = "run.json"
 
 @dataclass
 class Findings:
-    """What a bench found.
+    """The results of a bench.
 
-    bench: its name. tables: file name without ending -> table. raw: every timed pass. markdown: what is printed. draw:
-    the figure, drawn when it is written. facts: what goes into run.json besides machine and versions.
+    bench: its name. tables: file name without ending -> table. raw: every timed pass. markdown: the printed text. draw:
+    draws the figure when it is written. facts: the content of run.json besides machine and versions.
     """
 
     bench: str
@@ -47,9 +47,9 @@ class Findings:
 
 
 def check_folder(out: Path, bench: str) -> None:
-    """Refuse a place whose content a result would replace, before anything is measured.
+    """Refuse a folder whose content a result would replace, before anything is measured.
 
-    Raises `EatError` where `out` is a file, a folder that no bench of this name wrote, or below a file.
+    Raises `EatError` if `out` is a file, a folder that no bench of this name wrote, or below a file.
     """
     if not out.exists():
         above = next(parent for parent in out.absolute().parents if parent.exists())
@@ -66,7 +66,7 @@ def check_folder(out: Path, bench: str) -> None:
         wrote = None
     if wrote != bench:
         raise EatError(
-            f"{out}: holds other things than a result of `eat bench {bench}`; give another folder with --out"
+            f"{out}: contains other files than a result of `eat bench {bench}`; give another folder with --out"
         )
 
 
@@ -85,13 +85,13 @@ class Watch:
 
     @property
     def warning(self) -> str:
-        """A line for people where other processes took much of the machine; else nothing."""
+        """A warning if other processes used much of the machine; else empty."""
         share = self._foreign.share
         if share <= BUSY:
             return ""
         return (
-            f"\n**The machine was busy**: other processes took {rounding.with_percent(share)} of its cores' time. "
-            "Measure again when it is not.\n"
+            f"\n**The machine was busy**: other processes used {rounding.with_percent(share)} of the cores' time. "
+            "Measure again on a quiet machine.\n"
         )
 
     @property
@@ -128,21 +128,21 @@ def write_findings(found: Findings, out: Path, command: str) -> None:
 
 
 def _origin(run: Mapping[str, Any]) -> str:
-    """A page's heading, and how its numbers were made."""
+    """The heading of a page, and the origin of its numbers."""
     processor = run["machine"]["gpu"] or run["machine"]["cpu"]
     made_with = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
     return (
         f"# eat bench {run['bench']}\n\nMade by `{run['command']}` on {run['date']} ({processor}; "
-        f"{made_with}; other processes took {rounding.with_percent(run['foreign_load'])} of the machine's time).\n"
+        f"{made_with}; other processes used {rounding.with_percent(run['foreign_load'])} of the machine's time).\n"
     )
 
 
-# --- tables that people read --------------------------------------------------------------------------------------
+# --- printed tables ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of a printed table: its title, the column it is made from, how it is rounded, its interval's columns."""
+    """A column of a printed table: its title, its source column, its rounding, and the columns of its interval."""
 
     title: str
     source: str
@@ -151,7 +151,7 @@ class Quantity:
 
 
 def markdown(table: pd.DataFrame, quantities: Sequence[Quantity], label: str) -> str:
-    """A table as Markdown, its numbers rounded; a dash stands for what was not measured."""
+    """A table as Markdown, with rounded numbers; a dash stands for values that were not measured."""
 
     def cell(row: Mapping[Any, Any], quantity: Quantity) -> Cell:
         value = row[quantity.source]

@@ -1,7 +1,7 @@
-"""One system, loaded with texts and timed pass by pass: in this process, or in that of ONNX Runtime.
+"""A system that is loaded with texts and timed pass by pass, in this process or in that of ONNX Runtime.
 
-A pass starts with token ids on the host and ends with the classes on the host, so packing, padding and the way to a
-device and back are on the clock. On a device the clock starts and stops when all work that was given to it is done.
+A pass starts with token ids on the host and ends with the classes on the host, so packing, padding and transfers to and
+from a device are timed. On a device the clock starts and stops when all its queued work is done.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a system says of a case's texts in the order of arrival, and what it executed for it.
+    """The answers of a system to a case's texts in the order of arrival, and the work it executed.
 
-    logits: float (N, C). depth: mean layers a text. gflop: of all texts, without padding, in 10^9.
+    logits: float (N, C). depth: mean layers per text. gflop: 10^9 operations of all texts, without padding.
     """
 
     logits: npt.NDArray[np.floating]
@@ -42,20 +42,20 @@ class Answers:
 
 
 class Runner(Protocol):
-    """What is timed. `load` comes first; `key` names a case in an order."""
+    """Something to time. Call `load` first; `key` names a case in an order."""
 
     def load(self, key: str, batches: list[list[Encoded]]) -> None:
         """Keep the batches of a case."""
 
     def answer(self, key: str) -> Answers:
-        """Run them once, off the clock."""
+        """Run them once, untimed."""
 
     def time(self, key: str, calls: int, warm: bool) -> list[float]:
-        """Milliseconds of each of so many passes over them; with `warm`, after one that is not timed."""
+        """Milliseconds of each of `calls` passes over them; with `warm`, after an untimed pass."""
 
 
 class TorchRunner:
-    """A model of an engine of this process, at an operating point. device: where it computes."""
+    """A model of an engine in this process, at an operating point. device: where it computes."""
 
     def __init__(self, model: LoadedModel, policy: ExitPolicy, device: torch.device) -> None:
         self._run = model.runner(policy)
@@ -91,7 +91,7 @@ class TorchRunner:
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Milliseconds from when a device has nothing left to do until it has done this work."""
+    """Milliseconds of this work on a device, from when the device is idle until the work is done."""
     _wait_for(device)
     began = time.perf_counter_ns()
     work()
@@ -132,7 +132,7 @@ class OnnxRunner:
 
 
 class ProductRunner:
-    """A float32 matrix product of this process: what a device gives at best. gflop: of one product, in 10^9."""
+    """A float32 matrix product in this process: the peak rate of a device. gflop: 10^9 operations of one product."""
 
     def __init__(self, rows: int, inner: int, columns: int, device: torch.device) -> None:
         generator = torch.Generator(device=device).manual_seed(0)
@@ -143,7 +143,7 @@ class ProductRunner:
         self.gflop = 2 * rows * inner * columns / 1e9
 
     def time(self, calls: int) -> list[float]:
-        """Milliseconds of each of so many products, after one that is not timed."""
+        """Milliseconds of each of `calls` products, after an untimed one."""
 
         def once() -> None:
             torch.mm(self._left, self._right, out=self._out)
@@ -165,5 +165,5 @@ def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> To
 
 
 def key_of(case: Case, order: str) -> str:
-    """Under which name a runner keeps a case in an order."""
+    """The name under which a runner keeps a case in an order."""
     return f"{case.name} x {case.batch_size}, {order}"

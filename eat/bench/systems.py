@@ -1,7 +1,7 @@
 """The systems of `eat bench` in one table, and how each is built.
 
-All have the shape of MiniLM or that of BERT-base and, where the architecture is the same, the same random weights: a
-parameter's numbers depend on its name alone, so that the layers of a 6-layer model are the first of a 12-layer one, and
+All have the shape of MiniLM or that of BERT-base and, if the architecture is the same, the same random weights: a
+parameter's values depend only on its name, so that the layers of a 6-layer model are the first of a 12-layer one, and
 an exit head changes nothing else.
 """
 
@@ -41,7 +41,7 @@ REFERENCE = "hf-sdpa-6"
 """What all other systems of MiniLM's depth are compared with: stock `transformers` with its fastest attention."""
 
 AGAIN = f"{REFERENCE}-again"
-"""The same system built a second time (A/A): what differs from 1 is noise."""
+"""The same system built a second time (A/A): its difference from 1 is noise."""
 
 PRUNED: dict[str, Any] = {"kind": "norm", "after": [2, 4], "ratio": 0.3, "protect": ["cls"]}
 WINDOW: dict[str, Any] = {"kind": "window", "left": 16, "right": 16}
@@ -49,7 +49,7 @@ EXIT_AFTER = 4
 """The paper's parts: norm pruning, window attention with a global [CLS], one early exit."""
 
 SAME = 1e-4
-"""How far the logits of systems that compute the same function may lie apart."""
+"""The tolerance between the logits of systems that compute the same function."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class System:
 
     engine: stock `transformers`, our packed encoder, or ONNX Runtime. attention: `sdpa` or `eager` (stock), `dense`,
     `window`, or the window computed in one way only, `band` or `blocks` (packed). exits: whether there is an early
-    exit, and who leaves there. equals: the system whose logits it must give. stock: the stock system of its own depth
-    and precision. folder: a trained model, in place of random weights.
+    exit, and whether texts exit there. equals: the system whose logits it must equal. stock: the stock system of the
+    same depth and precision. folder: a trained model instead of random weights.
     """
 
     name: str
@@ -68,7 +68,7 @@ class System:
     precision: str = "float32"
     attention: Literal["sdpa", "eager", "dense", "window", "band", "blocks"] = "sdpa"
     pruned: bool = False
-    exits: Literal["none", "nobody leaves", "all leave"] = "none"
+    exits: Literal["none", "no early exit", "all exit early"] = "none"
     equals: str | None = None
     stock: str = REFERENCE
     folder: str | None = None
@@ -79,7 +79,7 @@ def _table(*rows: System) -> dict[str, System]:
 
 
 def _rows_of_depth(layers: int) -> list[System]:
-    """The rows of models with so many layers; the first is what the others are compared with."""
+    """The rows of models with this number of layers; the others are compared with the first."""
     reference = f"hf-sdpa-{layers}"
     row = partial(System, layers=layers, stock=reference)
     half = [(precision, f"hf-{precision}-{layers}") for precision in ("float16", "bfloat16")]
@@ -98,8 +98,8 @@ def _rows_of_depth(layers: int) -> list[System]:
             for precision, stock in half
         ),
         row(f"packed-int8-{layers}", "packed", precision="int8", attention="dense", stock=int8),
-        row(f"eat-{layers}", "packed", attention="window", pruned=True, exits="nobody leaves"),
-        row(f"eat-{layers}-all-leave", "packed", attention="window", pruned=True, exits="all leave"),
+        row(f"eat-{layers}", "packed", attention="window", pruned=True, exits="no early exit"),
+        row(f"eat-{layers}-all-leave", "packed", attention="window", pruned=True, exits="all exit early"),
     ]
 
 
@@ -109,13 +109,13 @@ SYSTEMS: dict[str, System] = _table(
     System("packed-12", "packed", layers=12, attention="dense", equals="hf-sdpa-12", stock="hf-sdpa-12"),
 )
 """The rows of `eat bench engine` at MiniLM's depth, and dense models twice as deep. In `eat-6` the exit is evaluated
-and no text leaves, in `eat-6-all-leave` every text does."""
+and no text exits there, in `eat-6-all-leave` every text does."""
 
 DEEP_SYSTEMS: dict[str, System] = _table(*_rows_of_depth(12))
 """The rows of `eat bench engine` at the depth of BERT-base."""
 
 TABLES: dict[int, dict[str, System]] = {6: SYSTEMS, 12: DEEP_SYSTEMS}
-"""The rows of `eat bench engine` by the layers of the shape that is measured."""
+"""The rows of `eat bench engine` by the number of layers of the measured shape."""
 
 GROWTH_SYSTEMS: dict[str, System] = _table(
     System(REFERENCE, "stock"),
@@ -123,16 +123,16 @@ GROWTH_SYSTEMS: dict[str, System] = _table(
     System("window", "packed", attention="window"),
     System("window-band", "packed", attention="band", equals="window"),
     System("window-blocks", "packed", attention="blocks", equals="window"),
-    System("eat", "packed", attention="window", pruned=True, exits="nobody leaves"),
-    System("eat-all-leave", "packed", attention="window", pruned=True, exits="all leave"),
+    System("eat", "packed", attention="window", pruned=True, exits="no early exit"),
+    System("eat-all-leave", "packed", attention="window", pruned=True, exits="all exit early"),
 )
 """The rows of `eat bench growth`."""
 
 
 def chosen(names: Sequence[str] | None, table: Mapping[str, System]) -> list[System]:
-    """The systems of these names (all, for `None`), with those they are compared with, in the table's order.
+    """The systems of these names (`None`: all), with those that they are compared with, in the table's order.
 
-    The first is what all others are compared with. Raises `EatError` for an unknown name.
+    All others are compared with the first. Raises `EatError` for an unknown name.
     """
     unknown = [name for name in names or () if name not in table]
     if unknown:
@@ -148,8 +148,8 @@ def chosen(names: Sequence[str] | None, table: Mapping[str, System]) -> list[Sys
 def of_folder(folder: Path, systems: Sequence[System]) -> list[System]:
     """A trained model at its saved operating point, and in bfloat16; before them its stock export, if it has one.
 
-    systems: those that are measured already, the reference first. Raises `EatError` where the folder holds no model of
-    ours.
+    systems: the other systems to measure, the reference first. Raises `EatError` if the folder contains no model of
+    this project.
     """
     model = _load(str(folder))
     name = folder.resolve().name
@@ -159,7 +159,7 @@ def of_folder(folder: Path, systems: Sequence[System]) -> list[System]:
     layers = encoder.shape.layers
     try:
         to_stock(encoder, ["0"] * encoder.shape.classes)
-    except EatError:  # adaptive, or with a head of its own
+    except EatError:  # adaptive, or with a head that has no stock class
         row = partial(System, engine="packed", layers=layers, stock=systems[0].name, folder=str(folder))
         return [row(name), row(f"{name}-bfloat16", precision="bfloat16")]
     stock = f"{name}-stock"
@@ -188,7 +188,7 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
         exits=[] if system.exits == "none" else [EXIT_AFTER],
         last_head="bert",
     )
-    with torch.device("meta"):  # the numbers that a new model starts with would take longer to draw than ours
+    with torch.device("meta"):  # the default initialisation would take longer than ours
         model = EatForSequenceClassification(config)
     model.to_empty(device="cpu")
     randomise(model.encoder)
@@ -197,7 +197,7 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
         model.encoder.pattern = replace(model.encoder.pattern, blocked_from=ways[system.attention])
     if system.exits != "none":
         # just below 1 no probability of random weights reaches the threshold; just above 0 every one does
-        model.set_operating_point(["confidence"], 1 - 1e-9 if system.exits == "nobody leaves" else 1e-9)
+        model.set_operating_point(["confidence"], 1 - 1e-9 if system.exits == "no early exit" else 1e-9)
     model.eval()
     return model
 

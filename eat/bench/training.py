@@ -1,11 +1,11 @@
-"""`eat bench training`: tokens a second of a training step, packed against padded.
+"""`eat bench training`: tokens per second of a training step, packed against padded.
 
 The same dense model, the same texts of mixed lengths in the same batches, the same optimiser (fused AdamW, gradients
 clipped at norm 1, as `Trainer` does it by default): our encoder on packed rows against stock
 `BertForSequenceClassification` on rows padded to the longest of the batch; stock with batches of like lengths
-(`group_by_length` of `Trainer`, here over all texts) stands beside it, and stock a second time (A/A). In a round each
-makes one step on every batch, in an order drawn anew. Tokens are those of the texts, padding not counted. What
-`Trainer` itself costs (logging, moving batches) is in neither.
+(`group_by_length` of `Trainer`, here over all texts) is also measured, and stock a second time (A/A). In a round each
+makes one step on every batch, in a new random order. Tokens are those of the texts, without padding. The overhead of
+`Trainer` (logging, moving batches) is not included.
 
 Before the clock starts, without dropout, the first step's losses must agree to `SAME`, from the same weights on the
 same batch.
@@ -49,7 +49,7 @@ Batch = tuple[list[Encoded], Tensor]
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """attention_dropout: 0 as in the shipped studies; with more, PyTorch has no fast attention on a CPU, for either."""
+    """attention_dropout: 0 as in the studies of this project; above 0, PyTorch has no fast attention on a CPU."""
 
     batch_size: int = 32
     layers: int = 6
@@ -63,7 +63,7 @@ class TrainingOptions:
 
 
 def bench_training(options: TrainingOptions) -> Findings:
-    """Compare the first losses, then time steps. Raises `EatError` for bad options, and where the losses differ."""
+    """Compare the first losses, then time steps. Raises `EatError` for bad options, and if the losses differ."""
     _check(options)
     shape = replace(
         options.shape,
@@ -132,7 +132,7 @@ def _check(options: TrainingOptions) -> None:
 
 
 def first_losses(shape: Shape, case: Case, learning_rate: float) -> float:
-    """How far the two losses of the first step lie apart, without dropout. Raises `EatError` above `SAME`."""
+    """The difference of the two losses of the first step, without dropout. Raises `EatError` above `SAME`."""
     still = replace(shape, dropout=0.0, attention_dropout=0.0, head_dropout=0.0)
     batch = _batches(case, "arrival")[0]
     packed, stock = packed_step(still, learning_rate)(batch), stock_step(still, learning_rate)(batch)
@@ -143,12 +143,12 @@ def first_losses(shape: Shape, case: Case, learning_rate: float) -> float:
 
 
 def _batches(case: Case, order: str) -> list[Batch]:
-    """The batches of a case with labels that follow from the texts."""
+    """The batches of a case, with labels derived from the texts."""
     return [(texts, torch.tensor([int(text.ids.sum()) % 2 for text in texts])) for texts in case.batches(order)]
 
 
 def _turns(shape: Shape, case: Case, learning_rate: float) -> dict[str, Callable[[int, bool], list[float]]]:
-    """Each way to train, as a turn: a model of its own, a step on every batch."""
+    """The ways to train, as turns: each has its own model and makes a step on every batch."""
     ways = (
         (BASE, stock_step, "arrival"),
         (AGAIN, stock_step, "arrival"),
@@ -175,7 +175,7 @@ def _timed(step: Callable[[Batch], float], batches: list[Batch]) -> Callable[[in
 
 
 def packed_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
-    """A training step of our encoder on packed rows: texts and labels to the loss before the step."""
+    """A training step of our encoder on packed rows; it maps texts and labels to the loss before the step."""
     model = _model(shape)
     model.train()
 
@@ -190,7 +190,7 @@ def stock_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
     from eat.model.weights import to_stock
 
     model = to_stock(_model(shape).encoder, ["0", "1"])
-    config = model.config  # the export is for inference and leaves dropout at the class's own
+    config = model.config  # the export is for inference and has the dropout of the class
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = shape.dropout

@@ -113,10 +113,10 @@ class DebiasedError:
 def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DRAWS, seed: int = 0) -> DebiasedError:
     """The true ECE at which the ECE that was observed is what one would expect to observe.
 
-    ECE sums absolute values, so it is above 0 even where every probability is true. Let g_b be the observed gap of bin
+    ECE sums absolute values, so it is above 0 even if every probability is true. Let g_b be the observed gap of bin
     b, acc - conf, and suppose that the true gap is k g_b. What is observed is then k g_b plus noise, whose variance is
     that of drawing the bin's labels from its probabilities, and the observed ECE has a distribution that grows with k.
-    The value is sum_b |S_b| / n |k g_b| for the k whose mean ECE is the observed one (0 where chance alone expects
+    The value is sum_b |S_b| / n |k g_b| for the k whose mean ECE is the observed one (0 if chance alone expects
     more). The ends of the interval are those of the k for which the observed ECE is the 97.5th and 2.5th percentile.
 
     The upper end is never below the observed ECE, which chance can make too small to be the latter for any k. Nor is it
@@ -182,7 +182,7 @@ def fit_temperature(logits: npt.NDArray[np.floating], labels: npt.NDArray[np.int
 def temperatures(trace: Trace, mode: CalibrationMode, bins: int = 15) -> dict[int, float]:
     """Layer -> temperature of each exit of the calibration split's trace.
 
-    fitted: all are fitted. raw: all are 1. paper: fitted where the ECE is above 2 %, else 1.
+    fitted: all are fitted. raw: all are 1. paper: fitted if the ECE is above 2 %, else 1.
     """
 
     def temperature(logits: npt.NDArray[np.floating]) -> float:
@@ -204,7 +204,7 @@ def calibrate(calibration_trace: Trace, dev_trace: Trace, mode: CalibrationMode,
     """Fit the temperatures on the calibration split and measure every exit on both splits, before and after.
 
     Returns what the calibration JSON holds: `mode`, `temperatures` (layer as text -> T), and in `exits` one entry an
-    exit, split (`calibration`, `dev`) and stage (`raw`, `calibrated`). Raises `EatError` where a logit is not finite.
+    exit, split (`calibration`, `dev`) and stage (`raw`, `calibrated`). Raises `EatError` if a logit is not finite.
     """
     splits = {"calibration": calibration_trace, "dev": dev_trace}
     for split, trace in splits.items():

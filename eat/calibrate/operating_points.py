@@ -1,6 +1,6 @@
 """Every threshold's accuracy, depth, retention and FLOPs, from the trace alone.
 
-A trace knows what each exit would have said to each text. `replay` lets a text exit where the rule of the
+A trace knows what each exit would have said to each text. `replay` lets a text exit if the rule of the
 engine would have fired, and no model runs again: a new list of thresholds trains nothing.
 """
 
@@ -46,7 +46,7 @@ def operating_points(
     """A row for each threshold and split of one trained system.
 
     traces: split -> trace. temperatures: layer -> T. threshold: as in `policies`.
-    Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 where there are two classes, else NaN),
+    Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN),
     avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer: what the last head
     is computed from, and what the paper expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions
     (JSON, layer -> part of the texts).
@@ -98,7 +98,7 @@ def task_operating_points(
     """The table of one task: every system, seed, split and threshold, with the chosen ones marked.
 
     traces: (system, seed) -> split (`calibration`, `dev`) -> Parquet file of the trace. calibrations: (system, seed) ->
-    JSON file. Raises `EatError` where a run of the study is missing, a file is damaged, or the reference was not given.
+    JSON file. Raises `EatError` if a run of the study is missing, a file is damaged, or the reference was not given.
     """
     runs = [(system, seed) for system in study.systems for seed in study.seeds]
     given = set(traces) & set(calibrations)

@@ -33,7 +33,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     """The fastest threshold that keeps the promise, and how it was found.
 
     trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0
-    where no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` where so
+    if no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` if so
     few texts could not show it even if none were bad.
     """
     promise, n = spec.promise, len(trace.labels)
@@ -42,7 +42,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     if n < needed:
         raise EatError(
             f"a promise of epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at least {needed} "
-            f"calibration texts, of which none may be bad; there are {n}: give more, or promise less"
+            f"calibration texts, even if none is bad; there are {n}: give more texts, or a larger epsilon or delta"
         )
     chosen, tested = NEVER, []
     for tau in sorted(spec.tau, reverse=True):
@@ -56,7 +56,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
 
 
 def p_value(bad: int, n: int, epsilon: float) -> float:
-    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are where the risk is epsilon."""
+    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are if the risk is epsilon."""
     from scipy.stats import binom
 
     return float(binom.cdf(bad, n, epsilon))

@@ -1,4 +1,4 @@
-"""How the numbers changed, and whether the change is more than noise."""
+"""How the numbers of a study changed, and whether the change exceeds the noise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Ends = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Change:
-    """A number of a system at its chosen threshold, before and after, as text, with the verdict on its change."""
+    """A number of a system at its chosen threshold, before and after, as text, with a verdict on the change."""
 
     task: str
     system: str
@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changes:
-    """All changes of the rows that both states have, and the rows that only one has, as `task: system`."""
+    """All changes of rows that are in both states, and the rows that are in only one, as `task: system`."""
 
     compared: tuple[Change, ...]
     added: tuple[str, ...]
@@ -68,7 +68,7 @@ def _only(these: Mapping[_Key, Record], others: Mapping[_Key, Record]) -> tuple[
 
 
 def _noise(summary: pd.DataFrame, key: _Key) -> float:
-    """How far the clock alone can move a ratio, as a logarithm: the A/A pair's interval from 1."""
+    """The largest change of a ratio that the clock alone explains, as a logarithm, from the A/A pair's interval."""
     task, _, batch = key
     rows = summary[(summary["task"] == task) & (summary["system"] == STOCK_AGAIN) & (summary["batch_size"] == batch)]
     ends = [float(row[name]) for row in rows.to_dict("records") for name in ("speedup_low", "speedup_high")]
@@ -88,7 +88,7 @@ def _compare(key: _Key, old: Record, new: Record, band: float) -> list[Change]:
             for name, column, rounder in _EXACT
             if not (pd.isna(old[column]) or pd.isna(new[column]))
         ]
-    is_stock = system.startswith(STOCK_PREFIX)  # what the others are measured against
+    is_stock = system.startswith(STOCK_PREFIX)  # the baseline of the speed-ups
     if not is_stock and not pd.isna(old["speedup_low"]) and not pd.isna(new["speedup_low"]):
         found.append(_speed(task, system, batch, old, new, band))
     return found
@@ -97,9 +97,9 @@ def _compare(key: _Key, old: Record, new: Record, band: float) -> list[Change]:
 _EXACT: tuple[tuple[str, str, Rounder], ...] = (
     ("depth (layers)", "avg_depth", rounding.depth),
     ("retention", "avg_retention", rounding.retention),
-    ("FLOPs, dense over own", "flops_ratio", rounding.ratio),
+    ("FLOPs, dense / system", "flops_ratio", rounding.ratio),
 )
-"""What follows from the traces without noise."""
+"""Quantities that follow from the traces without noise."""
 
 
 def _plain(task: str, system: str, what: str, old: float, new: float, rounder: Rounder) -> Change:
@@ -108,7 +108,7 @@ def _plain(task: str, system: str, what: str, old: float, new: float, rounder: R
 
 
 def _accuracy(task: str, system: str, old: Record, new: Record) -> Change:
-    """Judged by both intervals as if the texts were others, which is cautious where they are the same."""
+    """Judge by both intervals as if they were independent, which is conservative if the texts are the same."""
     ends = [(row["accuracy_low"], row["accuracy"], row["accuracy_high"]) for row in (old, new)]
     change = new["accuracy"] - old["accuracy"]
     before, after = (
@@ -121,7 +121,7 @@ def _accuracy(task: str, system: str, old: Record, new: Record) -> Change:
 
 
 def _speed(task: str, system: str, batch: int, old: Record, new: Record, band: float) -> Change:
-    """Judged by the logarithms of both intervals, and by what the clock shows between a system and itself."""
+    """Judge by the logarithms of both intervals, and by the noise floor of the clock."""
     ends = [
         (math.log(row["speedup_low"]), math.log(row["speedup_vs_dense"]), math.log(row["speedup_high"]))
         for row in (old, new)
@@ -138,7 +138,7 @@ def _speed(task: str, system: str, batch: int, old: Record, new: Record, band: f
 
 
 def _room(old: Ends, new: Ends) -> float:
-    """How far apart two values may lie by their intervals: the sides that face each other, as independent errors."""
+    """The largest difference of two values within their errors: the facing sides of both intervals, as independent."""
     below, above = (old, new) if new[1] > old[1] else (new, old)
     return math.hypot(below[2] - below[1], above[1] - above[0])
 

@@ -1,4 +1,4 @@
-"""Two states of one frontier, one drawn over the other."""
+"""Two states of a frontier in one figure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from eat.study.stock import STOCK, STOCK_AGAIN
 
 
 def plot_overlay(before: State, after: State, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Accuracy against the speed-up at batch 1: before in outline and dotted, after filled.
+    """Draw accuracy against the speed-up at batch 1: the earlier state in outline and dotted, the later one filled.
 
-    The speed-up, not the latency, since it is a ratio within each state's own process.
+    The speed-up is used instead of the latency because it is a ratio within one process.
     """
     parts = {state.name: _drawn(rows_of(state.summary, task)) for state in (before, after)}
     looks = style.looks(pd.concat([rows_of(state.summary, task) for state in (before, after)]), reference)

@@ -1,4 +1,4 @@
-"""A comparison as people read it: Markdown for the terminal and for a pull request, and a page with the frontiers."""
+"""The comparison as Markdown, for a terminal or a pull request, and as a page with the frontiers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from eat.report.inline import inline_svg
 from eat.report.table import Cell, Column, Group, Row, Table, to_markdown
 
 REASONS = 6
-"""A rule that was rerun for more reasons shows so many, and the number of the others."""
+"""The most reasons that are shown for a rule; of the others, the number is shown."""
 
 
 def compare(before: State, after: State, reference: str, templates: Path, out: Path) -> str:
-    """Write `diff.md`, `diff.html` and a frontier of each common task into `out`; returns the Markdown.
+    """Write `diff.md`, `diff.html` and a frontier per common task into `out`; returns the Markdown.
 
-    reference: the dense system that is drawn black. templates: the project's `report/`.
+    reference: the dense system, which is drawn in black. templates: the project's `report/`.
     """
     changes, reruns = changes_between(before, after), reruns_between(before, after)
     sentences = _sentences(before, after, changes, reruns)
@@ -56,11 +56,13 @@ def _sentences(before: State, after: State, changes: Changes, reruns: Sequence[R
     tally = Counter(one.verdict for one in changes.compared)
     beyond, within = rounding.count(tally["beyond the noise"]), rounding.count(tally["within the noise"])
     sentences = [
-        f"{rounding.count(len(changes.compared))} numbers of chosen operating points compared: {beyond} changed beyond "
-        f"the noise, {within} within it, {rounding.count(tally['changed'])} that have no noise changed, "
-        f"{rounding.count(tally['unchanged'])} are as they were.",
-        "An accuracy counts as changed where the change exceeds both intervals, taken as independent; a speed-up where "
-        "it exceeds both intervals and the ratio that the clock shows between a system and itself.",
+        f"{rounding.count(len(changes.compared))} numbers of chosen operating points were compared: {beyond} changed "
+        "by "
+        f"more than the noise, {within} within the noise, {rounding.count(tally['changed'])} without noise changed, "
+        f"{rounding.count(tally['unchanged'])} are unchanged.",
+        "A change of accuracy is more than noise if it exceeds both intervals, taken as independent; a change of "
+        "speed-up, "
+        "if it exceeds both intervals and the noise floor of the clock (a system timed against itself).",
     ]
     for word, names in (("New", changes.added), ("Gone", changes.removed)):
         if names:
@@ -69,9 +71,9 @@ def _sentences(before: State, after: State, changes: Changes, reruns: Sequence[R
         if state.busy:
             sentences.append(f"{state.name}: the machine was busy while {listed(sorted(state.busy))} was timed.")
     if not before.records or not after.records:
-        sentences.append("What was rerun is not known: a state has no records.json.")
+        sentences.append("The rerun rules are unknown: a state has no records.json.")
     elif not reruns:
-        sentences.append("No rule was run again.")
+        sentences.append("No rule was rerun.")
     return sentences
 
 
@@ -87,7 +89,7 @@ def _changes_table(changes: Sequence[Change]) -> Table:
         ]
         groups.append(Group(task, tuple(rows)))
     heads = tuple(Column(title, align="left") for title in columns)
-    return Table("What changed, at the chosen threshold of each system.", "changes", heads, tuple(groups))
+    return Table("Changes at the chosen threshold of each system.", "changes", heads, tuple(groups))
 
 
 def _reruns_table(reruns: Sequence[Rerun]) -> Table:
@@ -100,10 +102,10 @@ def _reruns_table(reruns: Sequence[Rerun]) -> Table:
     columns = (
         Column("Rule", align="left"),
         Column("Jobs", align="left"),
-        Column("What differs", align="left", width=0.6),
+        Column("Differences", align="left", width=0.6),
     )
     groups = (Group("", tuple(rows)),) if rows else ()
-    return Table("Which rules were run again, and what differs of that which they read.", "reruns", columns, groups)
+    return Table("The rules that were rerun, and the differences in their inputs.", "reruns", columns, groups)
 
 
 def _as_markdown(tables: Sequence[Table]) -> list[str]:
@@ -119,5 +121,5 @@ def _as_markdown(tables: Sequence[Table]) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it stands."""
+    """Text with Markdown's special characters escaped."""
     return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in " ".join(text.split()))

@@ -1,4 +1,4 @@
-"""Which rules were run again between two states, and why, by Snakemake's own records of each output."""
+"""The rules that were rerun between two states, and why, from Snakemake's records of each output."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from eat.compare.states import State
 from eat.errors import listed
 
 TOUCHED_SECONDS = 0.01
-"""A record of a shorter job was made anew for a result that was there: that is no rerun."""
+"""A record of a shorter job was recreated for an existing result: this is not a rerun."""
 
 Entry = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Rerun:
-    """A rule with the number of its jobs that ran between the states, of how many, and what called for it."""
+    """A rule: how many of its jobs ran between the states, how many it has, and the reasons."""
 
     rule: str
     jobs: int
@@ -28,10 +28,10 @@ class Rerun:
 
 
 def reruns_between(before: State, after: State) -> list[Rerun]:
-    """The rules that ran again, in the order they began; empty where either state has no records."""
+    """The rules that were rerun, in the order they began; empty if either state has no records."""
     if not before.records or not after.records:
         return []
-    jobs: dict[str, dict[str, Entry]] = {}  # rule -> log, which is one a job -> an entry of the job
+    jobs: dict[str, dict[str, Entry]] = {}  # rule -> log (one per job) -> an entry of the job
     reasons: dict[str, dict[str, None]] = {}
     began: dict[str, float] = {}
     every: dict[str, set[str]] = {}
@@ -60,7 +60,7 @@ def _ran(old: Entry | None, new: Entry) -> bool:
 
 
 def _reasons(before: State, after: State, output: str) -> Iterator[str]:
-    """What differs between two jobs that made one output."""
+    """The differences between two jobs that made the same output."""
     if output not in before.records:
         yield "new"
         return
@@ -80,7 +80,7 @@ def _reasons(before: State, after: State, output: str) -> Iterator[str]:
 
 
 def _changed_keys(old: Sequence[str], new: Sequence[str]) -> Iterator[str]:
-    """The keys that differ, where a parameter is a configuration as JSON; Snakemake keeps each as a Python literal."""
+    """The keys that differ, if a parameter is a configuration as JSON; Snakemake keeps each as a Python literal."""
     for before, after in zip(old, new, strict=False):
         try:
             first, second = (json.loads(ast.literal_eval(text)) for text in (before, after))
@@ -98,7 +98,7 @@ def _differing(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _content(state: State, record: Mapping[str, Any], path: str) -> str | None:
-    """The digest of an input when the job ran; of a large one, that of the output which it is."""
+    """The digest of an input when the job ran; for a large one, the digest recorded for it as an output."""
     noted: str | None = (record.get("input_checksums") or {}).get(path)
     if noted is not None:
         return noted.removeprefix("sha256:")

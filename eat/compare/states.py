@@ -1,4 +1,4 @@
-"""A state of a study's results, as it is read from a folder."""
+"""A state of a study's results, read from a folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eat.files import read_json
 from eat.results.rows import read_rows
 
 FILES = ("summary.csv", "records.json", "timing/*.json")
-"""What a comparison reads of `results/{study}`; a state may lack the records."""
+"""The files of `results/{study}` that a comparison reads; the records may be missing."""
 
 COLUMNS = (
     "task", "system", "tau", "calibration", "chosen", "batch_size", "device", "threads", "accuracy", "accuracy_low",
@@ -28,8 +28,8 @@ COLUMNS = (
 class State:
     """A state of the results.
 
-    name: as the person called it. summary: summary.csv. busy: the tasks that were timed on a busy machine. records:
-    output -> its sha256 and how Snakemake made it; empty where nobody gathered them.
+    name: the name that the user gave. summary: summary.csv. busy: the tasks that were timed on a busy machine. records:
+    output -> its sha256 and how Snakemake made it; empty if there are none.
     """
 
     name: str
@@ -41,8 +41,8 @@ class State:
 def read_state(name: str, folder: Path) -> State:
     """Read a state.
 
-    Raises `DamagedFile` where its summary is missing or damaged, and `EatError` where its files lack what a later
-    version of this project writes into them.
+    Raises `DamagedFile` if its summary is missing or damaged, and `EatError` if its files lack columns or
+    keys that this version of the project writes.
     """
     summary = read_rows(folder / "summary.csv")
     _require(COLUMNS, summary.columns, name, "summary.csv")

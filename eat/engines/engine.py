@@ -1,7 +1,7 @@
-"""What runs a model: the interface that tracing, the clock and the bench share.
+"""The interface of an engine, which runs models for tracing, timing and the bench.
 
-An `Engine` loads the weights of a system for a precision and a device. The loaded model gives two kinds of runners: at
-an operating point, which answers texts as a user would, and at full depth, which records what every exit says.
+An `Engine` loads the weights of a system for a precision and a device. The loaded model runs texts in two ways: at
+an operating point, as in use, and at full depth, which records the output of every exit.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from eat.model.tokenizer import Encoded
 
 
 class Run(ABC):
-    """What a call answered. The classes are on the host; the rest is read off when it is asked for, off the clock.
+    """The result of a call. The classes are on the host; the rest is computed on request, outside the timing.
 
-    classes: the class of each text, in the order they were given.
+    classes: the class of each text, in the given order.
     """
 
     def __init__(self, classes: list[int]) -> None:
@@ -33,7 +33,7 @@ class Run(ABC):
 
     @abstractmethod
     def logits(self) -> Tensor:
-        """The logits that each text was answered by; float32 (B, C), on the host."""
+        """The logits of each text's answer; float32 (B, C), on the host."""
 
     @abstractmethod
     def probabilities(self) -> Tensor:
@@ -53,16 +53,16 @@ class Run(ABC):
 
 
 Runner = Callable[[Sequence[Encoded]], Run]
-"""Answers texts at one operating point; it returns when the classes are on the host."""
+"""Classifies texts at one operating point; it returns when the classes are on the host."""
 
 
 @dataclass(frozen=True)
 class FullDepth:
-    """What a model says of B texts if none exits early, in the order they were given.
+    """The outputs of a model for B texts at full depth, in the given order.
 
     logits: layer of the exit -> float32 (B, C). attended, fed, alive: tokens that enter attention and the feed-forward
-    part, and those passed on; int32 (B, L). cut_margin: relative gap at the removal that a layer is the first to feel,
-    inf if there is none; float64 (B, L).
+    part, and those passed on; int32 (B, L). cut_margin: relative gap at the removal that first affects a layer, inf if
+    there is none; float64 (B, L).
     """
 
     logits: dict[int, npt.NDArray[np.float32]]
@@ -73,7 +73,7 @@ class FullDepth:
 
 
 class LoadedModel(ABC):
-    """A model that an engine has made ready for inference.
+    """A model that an engine has prepared for inference.
 
     labels: the names of the classes, in order. layers: of the whole model. exits: the layers with a head, ascending.
     """
@@ -84,7 +84,7 @@ class LoadedModel(ABC):
 
     @abstractmethod
     def runner(self, policy: ExitPolicy) -> Runner:
-        """Answers texts at an operating point."""
+        """The runner of an operating point."""
 
     @abstractmethod
     def full_depth(self, texts: Sequence[Encoded]) -> FullDepth:
@@ -92,25 +92,25 @@ class LoadedModel(ABC):
 
     @abstractmethod
     def shape(self) -> dict[str, Any]:
-        """What the model is built of, as a trace records it."""
+        """The dimensions and parts of the model, as a trace records them."""
 
     @abstractmethod
     def pairs(self, tokens: int) -> tuple[int, int]:
-        """Attention pairs of a text with so many tokens in a layer: those computed, and those of the pattern."""
+        """Attention pairs of a text of `tokens` tokens in a layer: those computed, and those of the pattern."""
 
 
 class Engine(ABC):
-    """A way to run models. name: in a configuration and on a command line."""
+    """A way to run models. name: its name in a configuration and on a command line."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def refusal(self, precision: str, device: torch.device) -> str | None:
-        """Why it must not run in a precision on a device, in one line; `None` if it may."""
+        """Why it cannot run in a precision on a device, in one line; `None` if it can."""
 
     @abstractmethod
     def load(self, folders: Sequence[Path], parts: Parts, device: torch.device) -> LoadedModel:
-        """A trained model, or a cascade of several, run with these parts, in their precision.
+        """Load a trained model, or a cascade of several, with these parts, in their precision.
 
-        Raises `EatError` if the folders hold no model that this engine runs.
+        Raises `EatError` if the folders contain no model that this engine can run.
         """

@@ -1,4 +1,4 @@
-"""The engine `torch`: the packed forward pass, in which what is removed is not computed."""
+"""The engine `torch`: the packed forward pass, which computes nothing for removed tokens."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PackedRun(Run):
         return tokens
 
     def flops(self) -> float:
-        """As `Run`; of the heads only the last is counted."""
+        """As `Run`; only the last head is counted."""
         encoder = self._encoder
         shape, pattern = encoder.shape, encoder.pattern
         total = float(encoder.head(shape.layers).operations().fixed) * len(self.classes)
@@ -71,10 +71,10 @@ class PackedRun(Run):
 
 
 class PackedModel(LoadedModel):
-    """A model of ours, or a cascade of several, as it is: on the host and in float32 until `prepare` is called."""
+    """A model of this project, or a cascade; on the host and in float32 until `prepare` is called."""
 
     def __init__(self, model: EatForSequenceClassification | Cascade) -> None:
-        # counted before the weights of the layers become functions
+        # counted before the layers are replaced by functions
         self.parameters = sum(weights.numel() for member in model.members for weights in member.parameters())
         self._members = model.members
         self.encoder: Encoder = model.encoder
@@ -86,7 +86,7 @@ class PackedModel(LoadedModel):
         self._device = torch.device("cpu")
 
     def prepare(self, precision: str, device: torch.device) -> PackedModel:
-        """Make it ready for inference in a precision on a device, in place; returns itself."""
+        """Prepare it in place for inference in a precision on a device; returns itself."""
         for member in self._members:
             prepare(member, precision, device)
         self._precision, self._device = precision, device
@@ -108,7 +108,7 @@ class PackedModel(LoadedModel):
         size = (len(texts), self.layers)
         counts = {key: np.empty(size, dtype=np.int32) for key in ("attended", "fed", "alive")}
         cut_margin = np.full(size, np.inf)
-        # what is removed after a layer first changes the next one
+        # a removal after a layer first affects the next one
         delay = int(self.encoder.reducer.place == "layer_output")
         for layer, work in enumerate(output.work):
             for key, column in counts.items():

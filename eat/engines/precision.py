@@ -1,11 +1,11 @@
-"""The precisions a system can run in, and a model made ready for inference in one of them.
+"""The precisions of a system, and the preparation of a model for inference in one of them.
 
 float32, float16 and bfloat16 convert everything. int8 (for the CPU) computes the layers' four matrix products in
 integers, with one scale for each output of a weight and one for each token: a text's answer does not depend on the
-texts beside it. What is prepared here can no longer be trained or saved: the layers' products and norms become plain
-functions on weights laid out for inference (docs/speed.md has what each step gave).
+other texts of a batch. A prepared model can no longer be trained or saved: the layers' products and norms become plain
+functions on weights laid out for inference (docs/speed.md lists the gain of each step).
 
-Which precisions are worth running depends on the processor: `refusal` tells, by trying.
+Which precisions are useful depends on the processor: `refusal` finds out by measuring.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Int8Linear:
-    """y = (x_q W_q) s_x s_w + b: weights in int8 once, each token's activations in int8 as they come.
+    """y = (x_q W_q) s_x s_w + b: weights are quantised once, activations per token at each call.
 
-    s_w: one scale an output, max |w| / 127. s_x: one a token, max |x| / 127.
+    s_w: one scale per output, max |w| / 127. s_x: one scale per token, max |x| / 127.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -52,7 +52,7 @@ class Int8Linear:
         """(n, in) to (n, out), float32 both."""
         scale = _scale_of(x)
         whole = (x / scale).round_().to(torch.int8)
-        # the token's scale cannot be given to the product, which knows one for all: 1, and no bias
+        # the product supports only one scale for all tokens: it gets 1, and no bias
         product = torch.ops.onednn.qlinear_pointwise(
             whole, 1.0, 0, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
         )
@@ -66,7 +66,7 @@ def _scale_of(rows: Tensor) -> Tensor:
 
 
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
-"""What oneDNN calls our activations: the name of the operation and its algorithm."""
+"""The names of the activations in oneDNN: operation and algorithm."""
 
 
 def _int8(linear: nn.Linear, activation: str | None) -> Product:
@@ -77,8 +77,8 @@ def _int8(linear: nn.Linear, activation: str | None) -> Product:
 def _floating(linear: nn.Linear, activation: str | None) -> Product:
     """A product in the weight's own dtype, and the activation that follows it.
 
-    On a CPU the weight is put once into the blocks in which oneDNN reads it, and the activation is computed while its
-    output is at hand. The operations are those that PyTorch's compiler emits, which by itself gains nothing here.
+    On a CPU the weight is reordered once into oneDNN's blocked layout, and the activation is fused with the product.
+    The operations are those that PyTorch's compiler emits; the compiler itself brings no gain here.
     """
     weight, bias = linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
     if not _onednn_computes(weight):
@@ -96,7 +96,7 @@ def _floating(linear: nn.Linear, activation: str | None) -> Product:
 
 
 def _onednn_computes(weight: Tensor) -> bool:
-    """Whether oneDNN has this dtype on this machine."""
+    """Whether oneDNN supports this dtype on this machine."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return False
     if weight.dtype == torch.bfloat16:
@@ -107,14 +107,14 @@ def _onednn_computes(weight: Tensor) -> bool:
 
 
 ROUNDED_FROM, ROUNDED_TO = 128, 32
-"""Above so many rows, a product's rows are rounded up to a multiple."""
+"""Above this number of rows, a product's rows are padded to a multiple."""
 
 
 def _rounded(product: Product) -> Product:
-    """The product of a few sizes only, where there are many rows: the rest are rows of zeros, and cut off.
+    """A product that pads large numbers of rows with zeros to one of few sizes, and drops the padding.
 
-    oneDNN builds a kernel for each number of rows it has not met, which takes as long as the product itself. Batches of
-    texts, of which tokens and rows leave, meet a new number nearly every time.
+    oneDNN builds a kernel for each new number of rows, which takes as long as the product itself. Batches from which
+    tokens and rows are removed have a new number of rows nearly every time.
     """
 
     def rounded(x: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def _then(activation: Product, product: Product) -> Product:
 
 
 def _norm(norm: nn.LayerNorm) -> Product:
-    """A layer norm as a function: the operation itself, without what `torch.nn.functional` checks before it."""
+    """A layer norm as a function, without the checks of `torch.nn.functional`."""
     weight, bias = norm.weight.detach(), norm.bias.detach()
     size, epsilon = list(norm.normalized_shape), norm.eps
     return lambda x: torch.layer_norm(x, size, weight, bias, epsilon)
@@ -143,13 +143,13 @@ PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear, str | None], Pr
     "bfloat16": (torch.bfloat16, _floating),
     "int8": (torch.float32, _int8),
 }
-"""Precision -> what everything is converted to, and what becomes of the layers' products."""
+"""Precision -> the dtype of all tensors, and the implementation of the layers' products."""
 
 
 def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str = "cpu") -> None:
-    """Bring an encoder to the device, in place, as it runs fastest at a precision.
+    """Move an encoder to the device and prepare it, in place, for the fastest inference in a precision.
 
-    Raises `EatError` where the precision is unknown, or int8 is asked for on a GPU.
+    Raises `EatError` if the precision is unknown, or int8 on a GPU.
     """
     _require_possible(precision, device)
     _keep_kernels()
@@ -166,10 +166,10 @@ def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str =
 
 
 def _keep_kernels() -> None:
-    """Have oneDNN keep more kernels than it does by itself; in force from its first product in this process on.
+    """Increase oneDNN's cache of kernels; must be called before its first product in this process.
 
-    It builds one for each number of rows and keeps 1,024: too few for systems of several precisions on texts of all
-    lengths, which then build theirs at every call. Training keeps to the 1,024, for its kernels take megabytes each.
+    It builds one per number of rows and keeps 1,024, which is too few for several precisions on texts of all lengths:
+    kernels would be rebuilt at every call. Training keeps the default, since its kernels take megabytes each.
     """
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
@@ -181,25 +181,25 @@ def _require_possible(precision: str, device: torch.device | str) -> None:
 
 
 def _impossible(precision: str, device: torch.device | str) -> str | None:
-    """Why a precision is not to be had on a device of any make, in one line."""
+    """Why a precision is not supported on this kind of device, in one line."""
     if precision not in PRECISIONS:
         return f"precision {precision!r}; known: {listed(PRECISIONS)}"
     if precision == "int8" and torch.device(device).type != "cpu":
-        return f"precision int8 on {device}; it is for the CPU: take float16 or bfloat16 on a GPU"
+        return f"precision int8 on {device}; it is for the CPU: use float16 or bfloat16 on a GPU"
     return None
 
 
 def _replace(layer: nn.Module, name: str, function: Product) -> None:
-    """Put a plain function in the place of a module or a method."""
+    """Replace a module or a method by a plain function."""
     if name in layer._modules:
         delattr(layer, name)
     setattr(layer, name, function)
 
 
 def prepare_stock(model: PreTrainedModel, precision: str, device: torch.device | str = "cpu") -> None:
-    """The same for a stock `transformers` model, as its users would do it; in int8 by PyTorch's dynamic quantisation.
+    """The same for a stock `transformers` model in its usual form; int8 is PyTorch's dynamic quantisation.
 
-    Its weights keep the layout that `transformers` gives them. Raises `EatError` as `prepare` does.
+    Its weights keep their layout. Raises `EatError` as `prepare` does.
     """
     _require_possible(precision, device)
     _keep_kernels()
@@ -212,17 +212,17 @@ def prepare_stock(model: PreTrainedModel, precision: str, device: torch.device |
 def _quantize(module: nn.Module) -> None:
     """PyTorch's dynamic quantisation of every `nn.Linear` below a module, in place."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, and still what there is without another package
+        warnings.simplefilter("ignore")  # deprecated, but the only one without another package
         quantize: Callable[..., object] = torch.ao.quantization.quantize_dynamic
         quantize(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
 
 
-# --- what a machine can do ----------------------------------------------------------------------------------------
+# --- usable precisions --------------------------------------------------------------------------------------------
 
 FARTHEST = 0.05
-"""How far a product may be from that in float32, as a part of its norm. In int8 rounding alone makes it 0.01 to 0.02.
+"""The largest relative error of a product against float32. Rounding in int8 gives 0.01 to 0.02.
 
-Processors without VNNI add pairs of int8 products in 16 bits, which saturate: the product is then off by an eighth.
+Processors without VNNI add pairs of int8 products in 16 bits, which saturate; the error is then about 1/8.
 """
 
 REMEDY = {
@@ -233,10 +233,10 @@ REMEDY = {
 
 
 def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> str | None:
-    """Why a precision is not used on a device, in one line with the remedy; `None` if nothing speaks against it.
+    """Why a precision is not used on a device, in one line with the remedy; `None` if it can be used.
 
     It is refused if a product takes more than `SLOWEST` times as long as in float32, is wrong, or does not run at all.
-    stock: as stock models compute it.
+    stock: use the implementation of stock models.
     """
     device = torch.device(device)
     impossible = _impossible(precision, device)
@@ -245,7 +245,7 @@ def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = Fa
     fault = _fault(precision, device, stock)
     if fault is None:
         return None
-    return f"precision {precision} {fault} on {where(device)}; take float32, leave it out, or use {REMEDY[precision]}"
+    return f"precision {precision} {fault} on {where(device)}; use float32, omit it, or use {REMEDY[precision]}"
 
 
 def require_usable(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> None:
@@ -257,7 +257,7 @@ def require_usable(precision: str, device: torch.device | str = "cpu", stock: bo
 
 @cache
 def _fault(precision: str, device: torch.device, stock: bool) -> str | None:
-    """What is wrong with a precision on a device, in a few words; tried once a process."""
+    """The problem of a precision on a device, in a few words; tried once per process."""
     _keep_kernels()
 
     def product_in(precision: str) -> Callable[[], Tensor]:

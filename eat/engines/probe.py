@@ -1,7 +1,7 @@
-"""What a precision costs on this machine: the time of a product against that of the same in float32.
+"""The cost of a precision on this machine: the time of a product relative to float32.
 
-An instruction that a processor lacks is not missed by the libraries: they compute by other means, which may take a
-thousand times as long, or saturate. So nothing is read off a list of features: the machine is asked, once a process.
+If a processor lacks an instruction, libraries emulate it, which may take a thousand times as long, or saturate. So the
+speed is measured, once per process, instead of read from a list of features.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from eat.processor import processor_name
 
 SLOWEST = 2.0
-"""How many times as long as in float32 a product may take."""
+"""The largest allowed slowdown of a product relative to float32."""
 
 ROUNDS, SECONDS = 20, 0.5
-"""After so many rounds, or so long, no further round begins: of what is far too slow, one tells enough."""
+"""The limits on rounds and seconds; if a product is far too slow, one round is enough."""
 
 MISSING = (RuntimeError, AttributeError, TypeError)
-"""What PyTorch raises if it has no kernel for a precision on a device, or lacks the library that has it."""
+"""The exceptions that PyTorch raises if it has no kernel for a precision on a device, or lacks its library."""
 
 Product = Callable[[], Tensor]
 """Computes something, and returns a tensor that can be waited for."""
@@ -32,8 +32,7 @@ Product = Callable[[], Tensor]
 def slowdown(tried: Product, plain: Product) -> float:
     """The shortest time of `tried` over the shortest of `plain`, in turn.
 
-    Both run on one thread, which waits for no other. Of several calls the shortest is what other work on the machine
-    disturbs least.
+    Both run on one thread. The shortest of several calls is the least affected by other work on the machine.
     """
     best = [math.inf, math.inf]
     with _one_thread():
@@ -64,12 +63,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def example(device: torch.device, texts: int = 1) -> tuple[nn.Linear, Tensor]:
-    """A product that tells how fast a device is, and what it is taken of (n, in), float32, uniform in [-1, 1).
+    """A product for measuring the speed of a device, and its input (n, in), float32, uniform in [-1, 1).
 
-    On a CPU that of short texts in a layer of MiniLM; on a GPU one that takes longer than to start it.
+    On a CPU it is that of short texts in a layer of MiniLM; on a GPU it is larger than the launch overhead.
     """
     rows, inputs, outputs = (27 * texts, 384, 1536) if device.type == "cpu" else (4096, 1024, 4096)
-    generator = torch.Generator().manual_seed(0)  # a training's own random numbers stay as they are
+    generator = torch.Generator().manual_seed(0)  # keeps the global random state for training
     with torch.device("meta"):
         linear = nn.Linear(inputs, outputs)
     linear.to_empty(device="cpu")
@@ -80,10 +79,10 @@ def example(device: torch.device, texts: int = 1) -> tuple[nn.Linear, Tensor]:
 
 
 def too_slow(times: float) -> str | None:
-    """What is wrong with a slowdown, in a few words, if it is above `SLOWEST`."""
+    """The description of a slowdown above `SLOWEST`, else `None`."""
     return f"takes {times:.{0 if times >= 10 else 1}f} times as long as float32" if times > SLOWEST else None
 
 
 def where(device: torch.device) -> str:
-    """The device as messages name it."""
+    """The name of a device in messages."""
     return f"this {'processor' if device.type == 'cpu' else 'GPU'} ({processor_name(device)})"

@@ -11,7 +11,7 @@ NAMES = ("torch", "stock")
 def engine_of(name: str) -> Engine:
     """The engine of a name. Raises `EatError` if there is none.
 
-    Each is imported when it is asked for, so that none needs the libraries of another.
+    Each engine is imported on request, so that none needs the libraries of another.
     """
     if name == "torch":
         from eat.engines.packed import PackedEngine

@@ -1,4 +1,4 @@
-"""What a study asks of the machine that runs it: its devices and precisions, tried before anything is trained."""
+"""The devices and precisions that a study needs, tried on this machine before anything is trained."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from eat.study.study import Study
 def require_machine(study: Study) -> list[str]:
     """Try every device and precision of a study here.
 
-    Returns a line for each thing that is done otherwise than the study says: training in float32, and stock models that
-    are not timed. Raises `EatError`, a line each, for devices that are not there and systems whose precision this
-    machine refuses.
+    Returns a line for each deviation from the study: training in float32, and stock models that are not timed. Raises
+    `EatError`, one line each, for devices that are not available and systems whose precision this machine refuses.
     """
     training = resolve_device(study.training.device, "training.device")
     timing = resolve_device(study.timing.device, "timing.device")
@@ -27,7 +26,7 @@ def require_machine(study: Study) -> list[str]:
     refused = list(_refused(study, training, trace, timing))
     if refused:
         raise EatError("\n".join(refused))
-    notes = [f"{name} is left out: {reason}" for name, reason in left_out_stock(study, timing).items()]
+    notes = [f"{name} is not timed: {reason}" for name, reason in left_out_stock(study, timing).items()]
     asked, taken = study.training.precision, Setting.of(study.training).precision
     return notes if asked == taken else [fallback(asked, training.type), *notes]
 
@@ -37,7 +36,7 @@ def _refused(study: Study, training: torch.device, trace: torch.device, timing: 
     teachers = {stage.teacher for system in study.systems.values() for stage in system.recipe}
     for name, system in study.systems.items():
         reasons = [refusal(system.precision, device) for device in (trace, timing)]
-        if name in teachers:  # traced for its students where they are trained
+        if name in teachers:  # also traced on the training device, for its students
             reasons.append(refusal(system.precision, training))
         if name == study.reference:
             reasons.append(refusal(system.precision, timing, stock=True))

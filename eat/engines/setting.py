@@ -1,4 +1,4 @@
-"""On which device and in which precision a stage is trained on this machine."""
+"""The device and the precision in which a stage is trained on this machine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from eat.study.training import Optimization
 
 @dataclass(frozen=True)
 class Setting:
-    """What a stage is trained on and in, as its model records it."""
+    """The device and precision of a training, as the model records them."""
 
     device: str
     precision: str
 
     @classmethod
     def of(cls, training: Optimization) -> Setting:
-        """That of a stage on this machine: in float32, if the precision that the study names is of no use here.
+        """The setting on this machine: float32 if the study's precision is not useful here.
 
-        Raises `EatError` if the device that the study names is not there.
+        Raises `EatError` if the study's device is not available.
         """
         device = resolve_device(training.device, "training.device")
         precision = training.precision
@@ -32,14 +32,14 @@ class Setting:
 
 
 def fallback(precision: str, device: str) -> str:
-    """Says that models are trained in float32 on a device, and why not in a precision that was asked for."""
+    """The message that models are trained in float32 on a device instead of the requested precision, and why."""
     on = torch.device(device)
     return f"training in float32, since {precision} {training_fault(precision, on)} on {where(on)}"
 
 
 @cache
 def training_fault(precision: str, device: torch.device) -> str | None:
-    """Why no model should be trained in a precision on a device, in a few words; `None` if nothing speaks against it.
+    """Why models are not trained in a precision on a device, in a few words; `None` if they can be.
 
     A forward and a backward pass of a product in mixed precision is timed against the same in float32.
     """

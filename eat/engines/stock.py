@@ -1,4 +1,4 @@
-"""The engine `stock`: `transformers` on padded batches, which is what a user has without this project."""
+"""The engine `stock`: `transformers` on padded batches, the baseline without this project."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StockRun(Run):
 
 
 class StockModel(LoadedModel):
-    """A model of `transformers` on a device. What runs it decides how its attention is computed."""
+    """A model of `transformers` on a device."""
 
     def __init__(self, model: PreTrainedModel, device: torch.device) -> None:
         self._model = model
@@ -73,7 +73,7 @@ class StockModel(LoadedModel):
         self.exits = [self.layers]
 
     def runner(self, policy: ExitPolicy) -> Runner:
-        """As `LoadedModel`. Raises `EatError` for a policy with a rule: there is no exit but the last."""
+        """As `LoadedModel`. Raises `EatError` for a policy with a rule: the only exit is the last."""
         if policy.may_exit:
             raise EatError("a stock model has no early exits; give it an operating point without a rule")
         return self._run
@@ -98,7 +98,7 @@ class StockModel(LoadedModel):
         return FullDepth(logits, everywhere, everywhere, everywhere, np.full(everywhere.shape, np.inf))
 
     def shape(self) -> dict[str, Any]:
-        """As `LoadedModel`; its heads and reducer are those of the model that it was exported from."""
+        """As `LoadedModel`; heads and reducer are those of the exported model."""
         shape = self._shape
         return {
             "task": "classification",
@@ -117,7 +117,7 @@ class StockModel(LoadedModel):
 
 
 class StockEngine(Engine):
-    """Stock `transformers` with the weights of a dense model of ours."""
+    """Stock `transformers` with the weights of a dense model of this project."""
 
     name = "stock"
 
@@ -137,7 +137,7 @@ class StockEngine(Engine):
 
 
 def padded(texts: Sequence[Encoded]) -> dict[str, Tensor]:
-    """What a stock model takes, int64 (B, T) each; no mask if all texts are equally long."""
+    """The inputs of a stock model, int64 (B, T) each; no mask if all texts have the same length."""
     if len(texts) == 1:
         return {"input_ids": texts[0].ids[None], "token_type_ids": texts[0].types[None]}
     ids = nn.utils.rnn.pad_sequence([text.ids for text in texts], batch_first=True)

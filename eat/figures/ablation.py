@@ -21,23 +21,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TITLES = {
-    "switched_off": "Switched off: the trained system without parts, nothing retrained",
-    "retrained": "Retrained: each variant trained by itself",
+    "switched_off": "Switched off: parts of the trained system are disabled, nothing is retrained",
+    "retrained": "Retrained: each variant is trained separately",
 }
 COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 
 
 def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
-    """Draw relative computation and difference in accuracy side by side, with a line for each variant of a task.
+    """Draw relative computation and the difference in accuracy side by side, with one row per variant of a task.
 
     ablation: summary_ablation_{task}.csv. Computation is the ratio of FLOPs to those of the reference. The difference
-    in accuracy is to the reference too, in percentage points with its 95 % interval. Raises `EatError` if the table
-    mixes kinds of ablation.
+    in accuracy is also relative to the reference, in percentage points with its 95 % interval. Raises `EatError` if the
+    table mixes kinds of ablation.
     """
     rows = of_task(ablation, task).iloc[::-1]
     kinds = list(dict.fromkeys(rows["ablation"]))
     if len(kinds) != 1 or kinds[0] not in TITLES:
-        raise EatError(f"task {task!r}: an ablation of {listed(kinds)}; a figure shows one of: {listed(TITLES)}")
+        raise EatError(
+            f"task {task!r}: the table has the ablations {listed(kinds)}; a figure shows one of: {listed(TITLES)}"
+        )
     with style.figure_style():
         figure = canvas(style.FULL, 0.9 + 0.26 * len(rows))
         computed, accuracy = figure.subplots(1, 2, sharey=True)
@@ -72,7 +74,7 @@ def _draw_computation(panel: Axes, rows: pd.DataFrame) -> None:
     colours = [COLOURS[role] for role in rows["role"]]
     panel.barh(np.arange(len(rows)), rows["compute"].to_numpy(float), color=colours, height=0.62)
     panel.axvline(1.0, color="#777777", linewidth=0.8, linestyle="--")
-    panel.set_xlabel("FLOPs, over those of the reference")
+    panel.set_xlabel("FLOPs relative to the reference")
     panel.grid(visible=False, axis="y")
 
 
@@ -83,6 +85,6 @@ def _draw_accuracy(panel: Axes, rows: pd.DataFrame) -> None:
         panel.plot([low, high], [place, place], color=colour, linewidth=1.4)
         panel.plot([middle], [place], color=colour, marker="o", markersize=4.5)
     panel.axvline(0.0, color="#777777", linewidth=0.8, linestyle="--")
-    panel.set_xlabel("Accuracy, difference to the reference (pp)")
+    panel.set_xlabel("Difference in accuracy from the reference (pp)")
     at_most(panel.xaxis, 7)
     panel.grid(visible=False, axis="y")

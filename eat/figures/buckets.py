@@ -31,9 +31,8 @@ def plot_buckets(
 ) -> None:
     """Draw the speed-up against the reference in the same engine at batch size 1, on short, medium and long texts.
 
-    summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. There is a panel for each
-    kind of system in the reference's precision. Each system is shown at its chosen threshold, with 95 % intervals as
-    bars.
+    summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. Each kind of system in the
+    reference's precision has a panel. Each system is shown at its chosen threshold, with 95 % intervals as bars.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -50,7 +49,7 @@ def plot_buckets(
         figure = canvas(width, 2.5 + style.legend_height(labels, width))
         spots: list[Spot] = []
         if not kinds:
-            write_note(figure, "No system of this study removes tokens or leaves early.")
+            write_note(figure, "No system of this study removes tokens or exits early.")
         else:
             panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
             for panel, kind in zip(panels, kinds, strict=True):
@@ -63,7 +62,7 @@ def plot_buckets(
                     _draw(panel, x, line, looks[name])
                     spots += _spots(panel, x, line)
                 _finish(panel, TITLES[kind], ends)
-            panels[0].set_ylabel(f"Time, {style.drawable(reference)} / own")
+            panels[0].set_ylabel(f"Speed-up over {style.drawable(reference)}, median")
             legend(figure, [line_of(looks[name]) for name in shown], labels, width)
         style.save(figure, out_pdf, out_svg, spots)
 
@@ -84,14 +83,14 @@ def _finish(panel: Axes, title: str, ends: list[str]) -> None:
     upright_ratio_axis(panel)
     panel.set_xticks(range(len(ends)), ends)
     panel.set_xlim(-0.5, len(ends) - 0.5)
-    panel.set_xlabel("Tokens of the text")
+    panel.set_xlabel("Length of the text (tokens)")
     panel.grid(visible=False, axis="x")
 
 
 def _spots(panel: Axes, x: np.ndarray, line: pd.DataFrame) -> Iterator[Spot]:
     for place, row in zip(x, line.to_dict("records"), strict=True):
         ratio = rounding.x_times(row["speedup_vs_packed_dense"])
-        if not math.isnan(row["packed_low"]):  # of a single text there is no interval
+        if not math.isnan(row["packed_low"]):  # a single text has no interval
             ratio += " " + rounding.interval(row["packed_low"], row["packed_high"], rounding.speedup)
         text = (
             f"{at_threshold(row['system'], row['tau'])}, {row['bucket']} tokens: "

@@ -27,7 +27,7 @@ Output = Path | str
 
 
 def canvas(width: float, height: float) -> Figure:
-    """An empty figure of this width and height in inches, whose parts make room for each other."""
+    """An empty figure of this width and height in inches, with matplotlib's constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -39,19 +39,19 @@ def write_note(figure: Figure, sentence: str) -> None:
 
 
 def entry(**properties: Any) -> Line2D:
-    """The sample of a line or a marker in a legend. properties: those of a `matplotlib.lines.Line2D`."""
+    """The legend handle of a line or a marker. properties: those of a `matplotlib.lines.Line2D`."""
     from matplotlib.lines import Line2D
 
     return Line2D([], [], **properties)
 
 
 def line_of(look: Look) -> Line2D:
-    """The sample of a system in a legend."""
+    """The legend handle of a system."""
     return entry(color=look.colour, marker=look.marker, markersize=4.5)
 
 
 def points_of(axes: Axes, x: Values, y: Values, look: Look, face: str) -> None:
-    """Draw points of a system: its marker in its colour, filled with `face`. x, y: float (n,), in data units."""
+    """Draw the points of a system with its marker and colour, filled with `face`. x, y: float (n,), in data units."""
     axes.plot(
         x, y, linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face, markersize=4.2,
         markeredgewidth=0.8,
@@ -67,26 +67,26 @@ def legend(
 ) -> None:
     """Draw a legend outside the panels of a figure `width` inches wide.
 
-    It stands below them. A figure with one label for the horizontal axes of all panels needs it above, or it would
-    cover that label.
+    The legend is below the panels by default. A figure with a shared label for the horizontal axes needs it above,
+    since it would cover that label.
     """
     figure.legend(handles, labels, loc=where, ncols=style.legend_columns(labels, width))
 
 
 def wrapped(text: str, width: int) -> str:
-    """Text on several lines of `width` characters, broken anywhere, since a name need not contain spaces."""
+    """Wrap text into lines of `width` characters. Lines break anywhere, since a name may contain no spaces."""
     return "\n".join(text[start : start + width] for start in range(0, len(text), width))
 
 
 def at_threshold(system: str, tau: float | None) -> str:
-    """An operating point in words: `eat-6, τ = 0.80`."""
+    """The name of an operating point:  `eat-6, τ = 0.80`."""
     if tau is None or math.isnan(tau):
         return system
     return f"{system}, \N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
 
 
 def percent_axis(axis: Axis) -> None:
-    """Label fractions as percentages, without a sign."""
+    """Label fractions as percentages, without the per cent sign."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))

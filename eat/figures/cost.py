@@ -1,4 +1,4 @@
-"""The cost predicted by equation (5) of the paper, against the measured time."""
+"""The time predicted by the cost model, equation (5) of the paper, against the measured time."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ def plot_cost(
 
     Open markers: equation (5). Filled markers: with a constant per layer. Both axes are logarithmic and have the same
     limits; points on the diagonal are predicted exactly. summary: summary.csv. cost: curves/cost.csv, which has no rows
-    of a task whose texts have too few lengths for a fit.
+    for a task whose texts have too few different lengths for a fit.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     points = of_task(cost, task, may_be_empty=True)
     shown = [name for name in looks if name in set(points["system"])]
     plain, full = COST_MODELS
-    entries = [*(looks[name].label for name in shown), plain, full, "they agree"]
+    entries = [*(looks[name].label for name in shown), plain, full, "prediction equals observation"]
     with style.figure_style():
         if points.empty:
             figure = canvas(style.COLUMN, 1.2)
-            write_note(figure, "Too few lengths to fit a cost to.")
+            write_note(figure, "Too few lengths to fit a cost model.")
             style.save(figure, out_pdf, out_svg, [])
             return
         figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
@@ -60,7 +60,7 @@ def plot_cost(
                 own = points[(points["system"] == name) & (points["model"] == model)]
                 points_of(axes, own["observed_ms"], own["predicted_ms"], look, face)
         both_ratio_axes(axes)
-        axes.set(xlim=span, ylim=span, xlabel="Observed (ms a text)", ylabel="Predicted (ms a text)")
+        axes.set(xlim=span, ylim=span, xlabel="Observed (ms per text)", ylabel="Predicted (ms per text)")
         handles = [line_of(looks[name]) for name in shown]
         handles.append(entry(linestyle="", marker="o", color="#444444", markerfacecolor="white"))
         handles.append(entry(linestyle="", marker="o", color="#444444"))

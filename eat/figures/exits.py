@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def plot_exits(
     summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Draw the share of texts that exit after each layer: a stacked bar for each threshold of each system with exits.
+    """Draw the share of texts that exit after each layer: one stacked bar per threshold of each system with exits.
 
-    Systems whose exits are not used by a rule are left out, and so are systems in another precision than the
-    reference's. summary: summary.csv. exits: curves/exits.csv.
+    Systems that have no exit rule are left out, and so are systems in a precision other than the reference's.
+      summary: summary.csv. exits: curves/exits.csv.
     """
     from matplotlib.patches import Patch
 
@@ -50,7 +50,7 @@ def plot_exits(
         spots: list[Spot] = []
         parts = figure.subfigures(1, len(columns), squeeze=False)[0]
         for part, column in zip(parts, columns, strict=True):
-            # a shorter column has empty space below it, so that all bars have the same height
+            # a shorter column is filled up with empty space, so that all bars have the same height
             heights = [len(taus) + 0.3 for _, taus in column]
             rest = (tallest - _height(column)) / BAR_HEIGHT
             panels = part.subplots(
@@ -79,7 +79,7 @@ _Group = tuple[str, list[float | None]]
 BAR_HEIGHT = 0.17
 """Inches."""
 TALLEST = 7.0
-"""Inches of a column of bars, above which there is a second column."""
+"""The height in inches of a column of bars above which a second column is used."""
 
 
 def _height(column: list[_Group]) -> float:
@@ -98,7 +98,7 @@ def _columns(groups: list[_Group]) -> list[list[_Group]]:
 
 
 def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers: int) -> list[Spot]:
-    """Draw the bars of a system, and return the values of their parts."""
+    """Draw the bars of a system; returns the spots of their segments."""
     ticks, spots = [], []
     for row, tau in enumerate(taus):
         bar = own[own["tau"].isna()] if tau is None else own[own["tau"] == tau]
@@ -135,7 +135,7 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
 def _spot(panel: Axes, bar: pd.DataFrame, depth: int, fraction: float, left: float, row: int) -> Spot:
     point = at_threshold(bar["system"].iloc[0], bar["tau"].iloc[0])
     texts = f"{rounding.with_percent(fraction)} of {rounding.count(bar['n'].iloc[0])} texts"
-    return Spot(panel, left, row - 0.41, f"{point}: {texts} leave after layer {depth}", left + fraction, row + 0.41)
+    return Spot(panel, left, row - 0.41, f"{point}: {texts} exit after layer {depth}", left + fraction, row + 0.41)
 
 
 def _tau_name(tau: float | None) -> str:

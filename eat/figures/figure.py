@@ -1,7 +1,7 @@
-"""What a figure declares: its name, the function that draws it, and what that function is given.
+"""The declaration of a figure: its name, the function that draws it, and the arguments of that function.
 
-Each module of a figure ends in such a declaration, and `registry` gathers them. Snakemake reads all of them each time
-it starts. Therefore the modules of figures import matplotlib, seaborn and pandas within functions.
+The module of each figure ends with such a declaration, and `registry` collects them. Snakemake imports all of them each
+time it starts. Therefore these modules import matplotlib, seaborn and pandas within functions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Value = Literal["task", "reference", "exit_rules"]
-"""What a figure can be given besides results.
+"""The arguments of a figure besides results.
 
-task: the name of its task. reference: the dense system that the others are compared with. exit_rules: for each system
-the `rule` of its exits and their thresholds, `tau`.
+task: the name of the task. reference: the dense system that the others are compared with. exit_rules: the `rule` of
+the exits of each system, and their thresholds `tau`.
 """
 
 SEVERAL = ("shapes",)
@@ -25,14 +25,14 @@ SEVERAL = ("shapes",)
 class Figure:
     """The declaration of a figure.
 
-    name: stands in the names of its files and of its caption, `report/captions/{name}.rst`.
-    draw: called with what the names in `reads` and in `takes` stand for, in this order, and with `out_pdf` and
-    `out_svg`, the two files to write. A table is a `pandas.DataFrame`, shapes are a list of dictionaries.
+    name: part of the names of its files and of its caption, `report/captions/{name}.rst`.
+    draw: called with the values named in `reads` and in `takes`, in this order, and with `out_pdf` and `out_svg`, the
+    two files to write. A table is a `pandas.DataFrame`, shapes are a list of dictionaries.
     reads: the results it is drawn from, as `StudyPaths.result` names them, or `shapes`.
     place: where the report shows it, one of `PLACES` in `eat/report/figures.py`.
-    takes: what `draw` is given besides results.
-    of: whether there is one for each task, or one for the whole study.
-    needs: the key of a configuration without which a study does not have this figure.
+    takes: the arguments of `draw` besides results.
+    of: whether there is one figure per task, or one for the whole study.
+    needs: the configuration key that a study must have for this figure to be drawn.
     may_be_empty: those of `reads` that may be tables without rows.
     """
 
@@ -52,5 +52,5 @@ class Figure:
 
 
 def option_of(name: str) -> str:
-    """The option by which the command that draws a figure gets a result or a value: `curve:exits` by `--exits`."""
+    """The option that passes a result or a value to the command that draws a figure: `--exits` for `curve:exits`."""
     return "--" + name.rpartition(":")[2].replace("_", "-")

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
     """Draw the speed-up against the reference in the same engine and precision, against the ratio of FLOPs.
 
-    At batch size 1; both ratios are the reference's value over the system's own. On the diagonal, time falls as much as
-    FLOPs do. summary: summary.csv.
+    The batch size is 1. Both ratios are the reference's value divided by the system's. On the diagonal, time falls as
+    much as FLOPs do. summary: summary.csv.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -29,7 +29,7 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
     points = rows[drawn & rows["system"].isin(in_precision_of(rows, reference))]
     shown = [name for name, look in looks.items() if look.role != "stock" and name in set(points["system"])]
     points = points[points["system"].isin(shown)]
-    entries = [*(looks[name].label for name in shown), "chosen", "they agree"]
+    entries = [*(looks[name].label for name in shown), "chosen", "time falls as much as FLOPs"]
     with style.figure_style():
         figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
         axes = figure.subplots()
@@ -44,7 +44,8 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
             for mask, face in ((~chosen, "white"), (chosen, look.colour)):
                 points_of(axes, x[mask], y[mask], look, face)
         both_ratio_axes(axes)
-        axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / own", ylabel="Time, dense / own (median, same engine)")
+        axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / system")
+        axes.set_ylabel("Time, dense / system (median, same engine)")
         handles = [line_of(looks[name]) for name in shown]
         handles.append(entry(linestyle="", marker="o", color="#444444"))
         handles.append(entry(color="#999999", linewidth=0.8))

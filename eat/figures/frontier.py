@@ -1,4 +1,4 @@
-"""Accuracy against latency, throughput and FLOPs (figure 4 of the paper), with intervals, thresholds and the front."""
+"""Accuracy against latency, throughput and FLOPs (figure 4 of the paper), with intervals, thresholds and front."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.transforms import Bbox
 
 MANY = 12
-"""With more systems than this, only chosen points have crosses, and only they and the outermost have thresholds."""
+"""With more systems than this, only chosen points have crosses, and only chosen and outermost points have labels."""
 
 FAR = 0.12
-"""A point this far below the most accurate one is drawn at the lower edge: it would squeeze the others together."""
+"""A point this far below the most accurate one is drawn at the lower edge, so that the others keep enough space."""
 
 TICKS = 6
-"""The most numbers that fit below a panel of a third of the page's width."""
+"""How many numbers fit below a panel that is a third of the page wide."""
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """The horizontal axis of a panel, and which end of it is better."""
+    """The horizontal axis of a panel, and which of its ends is better."""
 
     column: str
     title: str
@@ -56,7 +56,7 @@ class _Panel:
 def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
     """Draw accuracy against latency at batch size 1, throughput at the largest batch size, and FLOPs per text.
 
-    There is a panel of throughput only if a batch size above 1 was timed. All panels share the axis of accuracy, so
+    The panel of throughput is drawn only if a batch size above 1 was timed. All panels share the axis of accuracy, so
     that a point has the same height in all of them and a disagreement between measured time and FLOPs is visible. The
     upper panels show systems in the reference's precision, the lower panels those in other precisions. Crosses are 95 %
     intervals: vertical of the accuracy, horizontal of the paired speed-up, relative to the point. Points of a system
@@ -126,7 +126,7 @@ def _columns(rows: pd.DataFrame, task: str) -> list[tuple[pd.DataFrame, _Axis]]:
         title = f"Throughput (texts/s, batch {batches[-1]})"
         columns.append((rows[rows["batch_size"] == batches[-1]], _Axis("examples_per_s", title, False)))
     # a text has the same FLOPs at every batch size
-    columns.append((alone[alone["gflops"].notna()], _Axis("gflops", "GFLOPs a text", True, is_timed=False)))
+    columns.append((alone[alone["gflops"].notna()], _Axis("gflops", "GFLOPs per text", True, is_timed=False)))
     return columns
 
 
@@ -162,7 +162,7 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
         chosen = is_true(own["chosen"]).to_numpy()
         # opaque crosses of all points would hide the points
         faint = 0.22 if all_crosses else 0.0
-        # an export of the reference has the same FLOPs; the reference's point covers that of the export
+        # an export of the reference has the same FLOPs, so the reference's point covers it
         front = 4 if look.role == "stock" else 5
         for mask, face, size, strength in ((~chosen, "white", 3.4, faint), (chosen, look.colour, 5.5, 0.75)):
             bars = {"xerr": across[:, mask], "yerr": upright[:, mask]}
@@ -217,7 +217,7 @@ def _spots(panel: _Panel, reference: str) -> Iterator[Spot]:
 
 
 def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
-    """The cost of a point in words, and its ratio to that of the model it is compared with."""
+    """The cost of a point as text, and its ratio to that of the model it is compared with."""
     if not axis.is_timed:
         return f"{rounding.gflops(row['gflops'])} GFLOPs, {rounding.ratio(1 / row['flops_ratio'])} of {reference}'s"
     if axis.low_is_good:

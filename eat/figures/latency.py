@@ -22,7 +22,7 @@ _MARKERS = {"p50": "o", "p90": "D", "p99": "|"}
 def plot_latency(
     summary: pd.DataFrame, calls: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
 ) -> None:
-    """Draw the times of single calls at batch size 1: a line for each system at its chosen threshold, fastest on top.
+    """Draw the times of single calls at batch size 1: one row per system at its chosen threshold, the fastest on top.
 
     summary: summary.csv. calls: the timed calls of the task (`timing/{task}.parquet`). The axis is logarithmic. The
     densities are those of the logarithms, all of the same height, without the outermost 0.5 % of calls on either side.
@@ -55,11 +55,11 @@ def plot_latency(
                 face = "white" if name == "p90" else colour
                 size = 10.0 if marker == "|" else 3.6
                 axes.plot(time, line, linestyle="", marker=marker, color=colour, markerfacecolor=face, markersize=size)
-                quoted = f"{name} {rounding.milliseconds(time)} ms of {rounding.count(len(own))} calls"
+                quoted = f"{name} {rounding.milliseconds(time)} ms over {rounding.count(len(own))} calls"
                 spots.append(Spot(axes, time, line, f"{at_threshold(point['system'], point['tau'])}: {quoted}"))
         names = [wrapped(at_threshold(looks[str(point["system"])].label, point["tau"]), 34) for point in points]
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="Time of a call (ms, batch 1)", ylabel="")
+        axes.set(xlabel="Time per call (ms, batch 1)", ylabel="")
         ratio_axis(axes)
         handles = [entry(linestyle="", marker=marker, color="#444444") for marker in _MARKERS.values()]
         handles[1].set_markerfacecolor("white")

@@ -79,6 +79,6 @@ def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:
         longest = rounding.count(row["high"] - 1)
         text = (
             f"{system}, {rounding.count(row['low'])} to {longest} tokens: {rounding.with_percent(row['retention'])} "
-            f"alive when answered, {rounding.count(row['n'])} texts"
+            f"alive at the prediction, {rounding.count(row['n'])} texts"
         )
         yield Spot(panel, row["length_mean"], row["retention"], text)

@@ -22,7 +22,7 @@ MANY = 8
 """With more drawings than this, there are five in a row instead of four, and they are smaller."""
 LAYER_HEIGHT = 0.52
 BELOW, ABOVE = 1.9, 1.9
-"""Room for the lines below a drawing and for a name of two lines above it, in layers."""
+"""Space for the lines below a drawing and for a name of two lines above it, in layers."""
 
 _READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention": "heads attend"}
 
@@ -31,8 +31,8 @@ _READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention":
 class Drawn:
     """A system as the overview draws it.
 
-    name: of the system, or of several with the same architecture. shape: what was stored beside its trace. rule: of its
-    exits, empty if there are no early exits. taus: its thresholds.
+    name: the system, or several with the same architecture. shape: the one stored beside its trace. rule: the rule of
+    its exits, empty if there are no early exits. taus: its thresholds.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Drawn:
 
 
 def alike(systems: Sequence[Drawn]) -> list[Drawn]:
-    """The systems, with one entry for those that differ in name and precision only."""
+    """The systems, with one entry for those that differ only in name and precision."""
     groups: dict[str, list[Drawn]] = {}
     for system in systems:
         built = {key: value for key, value in system.shape.items() if key not in ("precision", "parameters")}
@@ -55,8 +55,8 @@ def alike(systems: Sequence[Drawn]) -> list[Drawn]:
 def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output) -> None:
     """Draw a column of layers for each system, from the input upwards.
 
-    The width of a layer is the share of tokens that reach it by the schedule. A reducer without a fixed ratio is named
-    beside its layer. A hatched layer attends within a window. An arrow is an exit.
+    The width of a layer is the scheduled share of tokens that reach it. A reducer without a fixed ratio is named beside
+    its layer. A hatched layer attends within a window. An arrow is an exit.
     """
     shown = alike(systems)
     most, step = (
@@ -128,7 +128,7 @@ def _draw_system(axes: Axes, system: Drawn) -> list[Spot]:
             kept = kept * (1 - ratio) if ratio else kept
         if layer in leaves or layer == layers:
             _draw_exit(axes, low + LAYER_HEIGHT / 2, (1 + wide) / 2, "answer" if layer == layers else "exit")
-            text.append("a head, where texts may leave" if layer in leaves else "the last head")
+            text.append("a head at which texts may exit" if layer in leaves else "the last head")
         spots.append(
             Spot(axes, (1 - wide) / 2, low, f"{system.name}: {listed(text)}", (1 + wide) / 2, low + LAYER_HEIGHT)
         )

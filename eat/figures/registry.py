@@ -1,4 +1,4 @@
-"""All figures: a line here adds one. Their order is that of figures that stand in one place of the report."""
+"""All figures: one line here adds a figure. Figures in the same place of the report have the order of these lines."""
 
 # the order has a meaning, and `FIGURES` uses every import
 # ruff: noqa: F401, I001

@@ -29,10 +29,10 @@ def plot_reliability(
     """Draw accuracy against confidence at each exit, before and after temperature scaling.
 
     There is a row for each system in the reference's precision with early exits (for every system if none has any) and
-    a column for each exit. Of more than `MANY` systems, only the deepest early exit of each is shown. The area of a
+    a column for each exit. With more than `MANY` systems, only the deepest early exit of each is shown. The area of a
     marker grows with the number of texts in its bin. summary: summary.csv. reliability: curves/reliability.csv.
 
-    Raises `EatError` if the curves have none of the systems.
+    Raises `EatError` if the curves contain none of the systems.
     """
     rows = rows_of(summary, task)
     curves = of_task(reliability, task)
@@ -40,7 +40,7 @@ def plot_reliability(
     looks = style.looks(rows, reference)
     lines = _lines(curves, [name for name in looks if name in in_precision_of(rows, reference)])
     if not lines:
-        raise EatError(f"task {task!r}: the reliability curves hold no system of the summary")
+        raise EatError(f"task {task!r}: the reliability curves contain no system of the summary")
     columns = max(len(line) for line in lines)
     start = np.floor(10 * min(float(curves["confidence"].min()), float(curves["accuracy"].min()))) / 10
     with style.figure_style():
@@ -96,7 +96,7 @@ def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:
     for row in own.to_dict("records"):
         text = (
             f"{system}, layer {rounding.count(row['exit'])}, {row['stage']}: {rounding.with_percent(row['accuracy'])} "
-            f"right at a confidence of {rounding.with_percent(row['confidence'])}, {rounding.count(row['n'])} texts"
+            f"correct at a confidence of {rounding.with_percent(row['confidence'])}, {rounding.count(row['n'])} texts"
         )
         yield Spot(panel, row["confidence"], row["accuracy"], text)
 

@@ -75,7 +75,7 @@ def _spots(panel: Axes, everyone: pd.DataFrame, system: str) -> Iterator[Spot]:
             f"{system}, after layer {rounding.count(row['layer'])}: {rounding.with_percent(row['observed'])} alive of "
             f"{rounding.count(row['n'])} texts at full depth"
         )
-        if not math.isnan(row["scheduled"]):  # what is learned has no schedule
+        if not math.isnan(row["scheduled"]):  # a learned reducer has no schedule
             text += f"; scheduled {rounding.with_percent(row['scheduled'])}"
         yield Spot(panel, row["layer"], row["observed"], text)
 

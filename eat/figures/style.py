@@ -1,8 +1,8 @@
-"""How every figure looks and how it is written: one style, one colour per system, the same bytes on every run.
+"""The style of all figures and how they are saved: one colour per system, the same bytes on every run.
 
-Colours are those of the paper if it has one (BERT black, DistilBERT blue, EAT orange). Colour-blind readers can
-distinguish them: they come from the palette of Okabe and Ito, and each system has its own marker. Text is plain text:
-a name with `$`, `%` or a backslash is drawn as it is.
+Colours follow the paper (BERT black, DistilBERT blue, EAT orange). Colour-blind readers can distinguish them: they come
+from the palette of Okabe and Ito, and each system has its own marker. Text is plain text: a name with `$`, `%` or a
+backslash is drawn as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ COLUMN = 3.3
 FULL = 6.9
 """Width of a page's text, in inches."""
 SMALL = 6.5
-"""Points of the smallest text; still readable in print."""
+"""Size in points of the smallest text that is readable in print."""
 
 Role = Literal["stock", "reference", "dense", "adaptive"]
 
@@ -48,7 +48,7 @@ LAST_EXIT_COLOUR = "#8C8C8C"
 """Texts that went through all layers."""
 
 FONT = "DejaVu Sans"
-"""Comes with matplotlib, so it is the same everywhere."""
+"""Part of matplotlib, so it is the same on every machine."""
 LEGEND_POINTS = 7.0
 
 _RC: dict[str, Any] = {
@@ -87,7 +87,7 @@ _RC: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one system is drawn. `label` is its name with characters the font lacks spelt out."""
+    """How one system is drawn. `label` is its name, with characters that the font lacks spelt out."""
 
     role: Role
     colour: str
@@ -97,7 +97,7 @@ class Look:
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """Apply the style of every figure, whatever the user's matplotlibrc says."""
+    """Apply the style of all figures; the user's matplotlibrc has no effect."""
     import matplotlib.style
 
     with matplotlib.style.context(["default", _RC]):
@@ -105,16 +105,16 @@ def figure_style() -> Iterator[None]:
 
 
 def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
-    """One look for each system of `summary`, by its role and by the order of the systems.
+    """The look of each system of `summary`, by its role and by the order of the systems.
 
     summary: rows of summary.csv of one task. reference: the dense system in the role of BERT. A system is adaptive if
-    it has thresholds, removes tokens, exits early or attends to a part of the pairs; otherwise it is dense. With more
+    it has thresholds, removes tokens, exits early or uses window attention; otherwise it is dense. With more
     systems than colours, colours and markers repeat in other combinations. Raises `EatError` if the reference has no
     row.
     """
     names = list(dict.fromkeys(summary["system"].astype(str)))
     if reference not in names:
-        raise EatError(f"the reference {reference!r} has no row in the summary; systems there: {listed(names)}")
+        raise EatError(f"the reference {reference!r} has no row in the summary; the summary has: {listed(names)}")
     found: dict[str, Look] = {}
     stock = blue = orange = 0
     for name in names:
@@ -134,7 +134,7 @@ def looks(summary: pd.DataFrame, reference: str) -> dict[str, Look]:
 
 
 def _pair(number: int, colours: Sequence[str], markers: Sequence[str]) -> tuple[str, str]:
-    """A colour and a marker; no pair repeats before each colour has had each marker."""
+    """A colour and a marker; no pair repeats until all combinations are used."""
     turn, place = divmod(number, len(colours))
     return colours[place], markers[(place + turn) % len(markers)]
 
@@ -189,7 +189,7 @@ def legend_height(labels: list[str], width: float) -> float:
 
 @dataclass(frozen=True)
 class Spot:
-    """A place of a figure that shows its values under the pointer, when the figure is read on a screen.
+    """A place of a figure that shows its values when the pointer is over it, in a browser.
 
     x, y: a point in the data of `axes`, or, with `x_end` and `y_end`, the corners of an area.
     """
@@ -207,7 +207,7 @@ SPOT_RADIUS = 5.0
 
 
 def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequence[Spot] = ()) -> None:
-    """Write the figure as PDF and as SVG, each whole or not at all, without dates: equal data, equal bytes.
+    """Write the figure as PDF and as SVG, each whole or not at all, without dates, so that equal data give equal bytes.
 
     The SVG holds an invisible shape with a title for each spot: a browser shows the title under the pointer.
     """
@@ -222,7 +222,7 @@ def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequen
 
 
 def _shape(figure: Figure, spot: Spot) -> str:
-    """The element of a spot, in points from the upper left corner as the SVG counts."""
+    """The SVG element of a spot, in points from the upper left corner."""
     height = 72.0 * figure.get_size_inches()[1]
 
     def place(x: float, y: float) -> tuple[float, float]:

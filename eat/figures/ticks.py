@@ -1,4 +1,4 @@
-"""The numbers along a logarithmic axis. They are in a module of their own because a class needs its base on import."""
+"""The ticks of a logarithmic axis. They have their own module because the class needs its base class on import."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from matplotlib.ticker import LogLocator
 
 
 class RoundNumbers(LogLocator):
-    """Ticks at round numbers of each power of ten, as dense as `most` of them allow."""
+    """Ticks at round numbers within each power of ten, as many as possible up to `most`."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ def build_model(
 ) -> EatForSequenceClassification:
     """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere.
 
-    pairs: whether it is to read pairs of texts. Raises `EatError` where the parent cannot take such texts, or has not
+    pairs: whether it is to read pairs of texts. Raises `EatError` if the parent cannot take such texts, or has not
     the layers that the stage takes.
     """
     checkpoint = read_checkpoint(parent)
@@ -51,12 +51,12 @@ def build_model(
     fresh = load_encoder(model.encoder, checkpoint, layers)
     missing = [parameter for parameter in fresh if not parameter.startswith(("exit_heads.", "reducer."))]
     if missing:
-        raise EatError(f"{parent}: does not hold {listed(missing[:3])}; the encoder would start at random")
+        raise EatError(f"{parent}: lacks {listed(missing[:3])}; the encoder would start from random weights")
     return model
 
 
 def set_trainable(model: EatForSequenceClassification, heads: list[int] | None, soft: bool) -> None:
-    """Freeze all but these heads, where some are named; a reducer learns only while it removes softly."""
+    """Freeze all but these heads, if some are named; a reducer learns only while it removes softly."""
     if heads is not None:
         model.requires_grad_(False)
         for depth in heads:

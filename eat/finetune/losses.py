@@ -89,7 +89,7 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
 def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
     """The loss of a stage of a model with these exits.
 
-    Raises `EatError` where a key names a layer without a head, and where nothing would be learned.
+    Raises `EatError` if a key names a layer without a head, and if nothing would be learned.
     """
     trained = stage.train_heads
     given = stage.exit_weights
@@ -108,9 +108,13 @@ def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
             divergence=distill.divergence,
         )
     if not loss.teaches:
-        raise EatError("exit_weights is 0 for every exit that is trained, and nothing distils; give one more than 0")
+        raise EatError(
+            "exit_weights is 0 for every trained exit, without distillation; give at least one a weight above 0"
+        )
     if loss.itself and not any(weight for depth, weight in weights.items() if depth != exits[-1]):
-        raise EatError(f"teacher: self, but of the heads {listed(exits)} only the last is trained; it teaches others")
+        raise EatError(
+            f"teacher: self, but of the heads {listed(exits)} only the last is trained; it must have heads to teach"
+        )
     return loss
 
 
@@ -118,4 +122,4 @@ def _check_heads(exits: list[int], trained: list[int], weights: Mapping[int, flo
     for key, depths in (("train_heads", trained), ("exit_weights", list(weights))):
         unknown = [depth for depth in depths if depth not in exits]
         if unknown:
-            raise EatError(f"{key} names layer {listed(unknown)}, after which there is no head; heads: {listed(exits)}")
+            raise EatError(f"{key} names layer {listed(unknown)}, which has no head; heads are after: {listed(exits)}")

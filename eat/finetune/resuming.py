@@ -61,10 +61,10 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks, or `None` where it is whole."""
+    """What a checkpoint lacks, or `None` if it is whole."""
     mark = checkpoint / COMPLETE
     if not mark.exists():
-        return "it was not written to its end"
+        return "it is incomplete"
     try:
         files = read_json(mark)["files"]
     except DamagedFile:
@@ -73,7 +73,7 @@ def _damage(checkpoint: Path) -> str | None:
         if not (checkpoint / name).is_file():
             return f"{name} is missing"
         if sha256_of(checkpoint / name) != expected:
-            return f"{name} is not what was written"
+            return f"{name} differs from what was written"
     return None
 
 

@@ -27,7 +27,7 @@ class CountedSteps(TrainerCallback):  # type: ignore[misc]
         self.progress = progress
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Begin where the training begins: the steps before a checkpoint that is resumed from count as done."""
+        """Begin when the training begins: the steps before the checkpoint that it resumes from count as done."""
         self.progress.begin(state.max_steps, state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

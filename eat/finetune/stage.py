@@ -39,7 +39,7 @@ class StageInputs:
 
     spec: all that determines it besides data and seed. parent: the folder of the backbone or of
     the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
-    the training split, where the stage distils. code: a digest of the code that trains, as the caller knows it, so that
+    the training split, if the stage distils. code: a digest of the code that trains, as the caller knows it, so that
     edited code does not resume what older code began.
     """
 
@@ -72,8 +72,8 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
 
     checkpoints: the root under which checkpoints of this model are kept, and removed at the end with all that earlier
     recipes left. name: says in the progress lines what is being trained. One process at a time trains the model of
-    `out`: another, such as the orphan of a workflow that was killed, is waited for. Raises `EatError` where the recipe
-    does not fit the model, and where the loss is not finite.
+    `out`: another, such as the orphan of a workflow that was killed, is waited for. Raises `EatError` if the recipe
+    does not fit the model, and if the loss is not finite.
     """
     spec = inputs.spec
     setting = Setting.of(spec.training)

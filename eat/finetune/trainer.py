@@ -23,7 +23,7 @@ def trainer_arguments(
 ) -> TrainingArguments:
     """The arguments of the `Trainer` of a stage.
 
-    folder: where its checkpoints go. examples: how many texts it is trained on, from which the warm-up follows.
+    folder: the folder of its checkpoints. examples: how many texts it is trained on, from which the warm-up follows.
     """
     training = spec.training
     steps = math.ceil(examples / training.batch_size) * spec.stage.epochs
@@ -96,7 +96,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The loss of one packed batch. Raises `EatError` with step and texts where it is not finite."""
+        """The loss of one packed batch. Raises `EatError` with step and texts if it is not finite."""
         if self.frozen:
             model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
         layout = Layout(inputs["lengths"], inputs["ids"].device)
@@ -112,7 +112,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             raise EatError(
                 f"the loss is {total.item()} at step {self.state.global_step + 1} "
                 f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
-                "lower the learning rate, or look at these texts"
+                "lower the learning rate, or check these texts"
             )
         for part, value in parts.items():
             self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())

@@ -1,6 +1,6 @@
-"""What a model is. Importing the package registers the architecture with Transformers, once that is imported too.
+"""The parts of a model. Importing the package registers the architecture with Transformers once that is imported.
 
-No module of the package is imported here: this file is a source of every rule that uses any of them.
+No module of the package is imported here, since this file is a source of every rule that uses one of them.
 """
 
 import importlib
@@ -8,8 +8,8 @@ from typing import Any
 
 import wrapt
 
-# by name, so that the import graph does not make the forward pass a source of what needs a tokenizer alone; and once
-# each part of Transformers is there, which does not import itself whole
+# by name, so that the forward pass does not become a source of rules that only need a tokenizer; and as soon as each
+# part of Transformers is imported, since Transformers imports its parts lazily
 
 
 @wrapt.when_imported("transformers.models.auto.configuration_auto")  # type: ignore[untyped-decorator]

@@ -1,9 +1,9 @@
 """Attention patterns over packed rows: dense, and the paper's window with a global [CLS] (section 3.2).
 
-Padding exists here and nowhere else, and only where rows of different lengths share a view (`Layout.groups`). With one
-row, or rows of one length, nothing is masked. The window is counted among the *live* tokens, whose order never changes.
+Padding exists only here, and only if rows of different lengths share a view (`Layout.groups`). With one row, or rows of
+equal length, nothing is masked. The window counts *live* tokens, whose order never changes.
 
-The same windowed function is computed in three ways that agree to 1e-5: as dense attention where every window covers
+The same windowed function is computed in three ways that agree to 1e-5: as dense attention if every window covers
 the whole row, with a precomputed band up to `blocked_from` tokens, and by blocks of queries beyond it.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from eat.model.layout import Layout
 
 BLOCK = 64
-"""Queries of a block of the blocked path."""
+"""The number of queries per block of the blocked path."""
 
 BLOCKED_FROM = 256
 """The length above which blocks are faster than a band, measured in two threads on a CPU: from 260 [240, 321] tokens
@@ -28,7 +28,7 @@ BLOCKED_FROM = 256
 
 @dataclass(frozen=True)
 class AttentionPattern:
-    """Which keys a query sees: all of them, or `left` and `right` neighbours and [CLS] (`window` is then set).
+    """The keys that a query attends to: all, or `left` and `right` neighbours and [CLS] (`window` is then set).
 
     blocked_from: the length above which a window is computed by blocks.
     """
@@ -39,11 +39,11 @@ class AttentionPattern:
     blocked_from: int = BLOCKED_FROM
 
     def covers(self, length: int) -> bool:
-        """Whether the pattern is all pairs for a row of so many tokens."""
+        """Whether the pattern contains all pairs of a row of `length` tokens."""
         return not self.window or length - 2 <= min(self.left, self.right)
 
     def pattern_pairs(self, length: int) -> int:
-        """Pairs (query, key) of the pattern for one row: what an ideal kernel would compute."""
+        """Pairs (query, key) of the pattern in one row, which an ideal kernel would compute."""
         if self.covers(length):
             return length * length
         others = length - 1
@@ -52,7 +52,7 @@ class AttentionPattern:
         return neighbours + 2 * length - 1
 
     def computed_pairs(self, length: int) -> int:
-        """Pairs (query, key) that are really computed for one row alone."""
+        """Pairs (query, key) that are computed for a single row."""
         if self.covers(length) or length <= self.blocked_from:
             return length * length
         blocks = -(-length // BLOCK)
@@ -63,19 +63,19 @@ class AttentionPattern:
     ) -> Tensor:
         """Queries, keys and values (n, 3d) of the packed rows to contexts (n, d).
 
-        dropout: the probability with which an attention weight is dropped; 0 outside training. key_bias: (n,), added
-        to the logits of each token as a key: of merged tokens the log of their number, of tokens that training removes
-        softly a number below 0.
+        dropout: the probability that an attention weight is dropped; 0 outside training. key_bias: (n,), added to the
+        logits of each token as a key: for merged tokens the log of their number, for softly removed tokens a negative
+        number.
         """
         if qkv.is_cpu and torch.is_autocast_enabled("cpu"):
-            # mixed precision: on a CPU the backward pass of attention in bfloat16 takes ten times that in float32
+            # mixed precision: on a CPU the backward pass of attention takes ten times as long in bfloat16 as in float32
             with torch.autocast("cpu", enabled=False):
                 return self(qkv.float(), layout, heads, dropout, key_bias)
         groups = layout.groups
         if len(groups) == 1:
             return self._of_group(qkv, layout, heads, dropout, key_bias)
         sizes = [group.tokens for group in groups]
-        parts = torch.split(qkv, sizes)  # not slices: their backward pass fills a gradient of all tokens for each
+        parts = torch.split(qkv, sizes)  # slices would each allocate a gradient of all tokens in the backward pass
         biases = [None] * len(groups) if key_bias is None else torch.split(key_bias, sizes)
         return torch.cat(
             [
@@ -92,11 +92,11 @@ class AttentionPattern:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
         else:
             context = self._blocked(query, key, value, layout, dropout, key_bias)
-        # heads side by side again: (B, T, h, d / h) is (B, T, d)
+        # concatenate heads: (B, T, h, d / h) is (B, T, d)
         return layout.unpad(context.transpose(1, 2).flatten(2))
 
     def mask(self, layout: Layout, dtype: torch.dtype, key_bias: Tensor | None = None) -> Tensor | None:
-        """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` where nothing is to be masked."""
+        """The additive mask of the padded view, (B or 1, 1, T or 1, T); `None` if nothing is masked."""
         mask = self._mask(layout, dtype)
         if key_bias is None:
             return mask
@@ -104,7 +104,7 @@ class AttentionPattern:
         return bias if mask is None else mask + bias
 
     def _mask(self, layout: Layout, dtype: torch.dtype) -> Tensor | None:
-        """The mask that follows from the pattern and the lengths alone."""
+        """The mask from the pattern and the lengths."""
         length, device = layout.longest, layout.device
         if layout.is_uniform and self.covers(length):
             return None
@@ -120,8 +120,8 @@ class AttentionPattern:
     ) -> Tensor:
         """The attention each token receives, averaged over heads and the live queries of its row; (n,).
 
-        Computed from the probabilities before dropout. A row's scores sum to 1. own_query: whether what a token gives
-        to itself counts; without it the scores sum to less.
+        Computed from the probabilities before dropout. A row's scores sum to 1. own_query: whether a token's attention
+        to itself counts; without it the sum is less than 1.
         """
         query, key, _ = _split_heads(qkv, layout, heads)
         scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
@@ -136,7 +136,7 @@ class AttentionPattern:
     def _blocked(
         self, query: Tensor, key: Tensor, value: Tensor, layout: Layout, dropout: float, key_bias: Tensor | None
     ) -> Tensor:
-        """The window by blocks of queries, each against its own stretch of keys and [CLS]; (B, h, T, d / h)."""
+        """The window by blocks of queries, each with its own stretch of keys and [CLS]; (B, h, T, d / h)."""
         rows, heads, length, width = query.shape
         blocks = -(-length // BLOCK)
         tail = blocks * BLOCK - length
@@ -182,7 +182,7 @@ def _split_heads(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tenso
 @lru_cache(maxsize=1024)
 def _band(length: int, left: int, right: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """0 within the window and in the row and column of [CLS], -inf elsewhere; (T, T)."""
-    with torch.inference_mode(False):  # what is cached while tracing must serve a backward pass too
+    with torch.inference_mode(False):  # a mask cached during tracing must also work in a backward pass
         position = torch.arange(length, device=device)
         distance = position[None, :] - position[:, None]
         seen = (distance >= -left) & (distance <= right)
@@ -201,7 +201,7 @@ def _block_keys(blocks: int, left: int, stretch: int, device: torch.device) -> T
 
 @lru_cache(maxsize=64)
 def _block_mask(length: int, left: int, right: int, device: torch.device) -> Tensor:
-    """Which keys a query of a block sees; bool (blocks, BLOCK, 1 + stretch). [CLS] counts once, in the first column."""
+    """The keys that a query of a block attends to; bool (blocks, BLOCK, 1 + stretch). [CLS] is in the first column."""
     blocks = -(-length // BLOCK)
     stretch = left + BLOCK + right
     keys = _block_keys(blocks, left, stretch, device)[:, 1:]

@@ -1,7 +1,7 @@
-"""A cascade: several dense systems, each asked for the texts that those before it were unsure of.
+"""A cascade: several dense systems; each answers the texts for which the previous ones were not certain enough.
 
-What a user without any adaptive model would do. Its layers count through, and the end of each system is an exit, so
-that the trace, the thresholds and the clock treat it as one model. A text that goes on begins again at the embeddings.
+It is a baseline without an adaptive model. Its layers are numbered through, and the end of each system is an exit, so
+that trace, thresholds and timing treat it as one model. A text that continues starts again at the embeddings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FULL_DEPTH = ExitPolicy()
 
 
 class CascadeEncoder(nn.Module):
-    """Encoders that answer one after another; what `PackedEncoder` shows of itself, this does too."""
+    """Encoders that answer one after another, with the interface of `PackedEncoder`."""
 
     def __init__(self, members: Sequence[PackedEncoder]) -> None:
         super().__init__()
@@ -41,16 +41,16 @@ class CascadeEncoder(nn.Module):
         self.reducer = Reducer()
 
     def head(self, depth: int) -> ExitHead:
-        """The head after a layer: the last of the member that ends there."""
+        """The head after a layer: the last head of the member that ends there."""
         member = self.members[self.exits.index(depth)]
         assert isinstance(member, PackedEncoder)
         return member.head(member.exits[-1])
 
     def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
-        """Ask the members in turn.
+        """Run the members in turn.
 
-        Without a policy all texts go through all of them. With one, each exits after the first whose answer the rule
-        accepts.
+        Without a policy all texts run through all members. With a policy, each exits after the first member whose
+        answer the rule accepts.
         """
         last = self.exits[-1]
         rows = list(range(batch.layout.rows))
@@ -81,7 +81,7 @@ class CascadeEncoder(nn.Module):
 
 
 def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
-    """Some rows of a batch, by the caller's numbers; their order in `stays` is the new caller's."""
+    """Some rows of a batch, by the caller's numbers; their order in `stays` becomes the caller's order."""
     number = {row: place for place, row in enumerate(stays)}
     packed = [place for place, row in enumerate(batch.rows) if row in number]
     layout, tokens = batch.layout.keep_rows(packed)
@@ -91,7 +91,7 @@ def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
 
 @dataclass
 class Cascade:
-    """A cascade as tracing and timing see a model: its encoder, and a configuration to read labels and parts from."""
+    """A cascade with a model's interface for tracing and timing: encoder, and a configuration of labels and parts."""
 
     encoder: CascadeEncoder
     config: EatConfig
@@ -99,14 +99,14 @@ class Cascade:
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         return next(self.encoder.parameters()).device
 
 
 def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassification | Cascade:
     """A system of a study: a trained model, run with these parts, or a cascade of several.
 
-    Raises `EatError` where the models of a cascade do not go together, and as `load_model` does.
+    Raises `EatError` if the models of a cascade do not match, and as `load_model` does.
     """
     if len(folders) == 1:
         return load_model(folders[0], parts)
@@ -119,13 +119,13 @@ def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassifi
     if sorted({*parts.exits, encoder.exits[-1]}) != encoder.exits:
         raise EatError(
             f"a cascade of {listed([member.shape.layers for member in (model.encoder for model in models)])} layers "
-            f"with exits after [{listed(parts.exits)}]; its systems end after [{listed(encoder.exits)}]"
+            f"has exits after [{listed(parts.exits)}], but its systems end after [{listed(encoder.exits)}]"
         )
     return Cascade(encoder, config, [model.encoder for model in models])
 
 
 def _require_alike(folders: Sequence[Path], models: Sequence[EatForSequenceClassification]) -> None:
-    """FLOPs are counted by one width, classes by one list, tokens by one tokenizer."""
+    """Refuse models that differ in width, classes or tokenizer."""
     first, *others = zip(folders, models, strict=True)
 
     def facts(folder: Path, model: EatForSequenceClassification) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What the folder of a checkpoint says of its model before a weight is read, without PyTorch.
+"""Facts about a model from the folder of its checkpoint, without reading weights and without PyTorch.
 
-So an unsuitable checkpoint is refused when a study is checked or its files are fetched, and not when training begins.
+So an unsuitable checkpoint is refused when a study is checked or its files are fetched, before training begins.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 from eat.errors import DamagedFile, EatError, listed
 
 STOCK = ("bert", "distilbert")
-"""The stock architectures. MiniLM checkpoints say `bert`."""
+"""The stock architectures. MiniLM checkpoints have the type `bert`."""
 
 SUPPORTED = (*STOCK, "eat")
 """Values of `model_type` whose weights can be read."""
 
 
 class Sizes(NamedTuple):
-    """The layers of a stock model, and the rows of its embedding tables; `token_types` is 0 where it has no segments.
+    """The layers of a stock model, and the rows of its embedding tables; `token_types` is 0 if it has no segments.
 
     The names are those of `eat.model.shape.Shape`.
     """
@@ -35,8 +35,8 @@ class Sizes(NamedTuple):
 def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str, Any]:
     """Read `config.json` of a checkpoint.
 
-    Raises `EatError` where there is none or it is of an architecture that is not supported, `DamagedFile` where it is
-    no whole JSON file.
+    Raises `EatError` if there is none or its architecture is not supported, `DamagedFile` if it is
+    not a complete JSON file.
     """
     path = folder / "config.json"
     try:
@@ -49,7 +49,7 @@ def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str,
         raise DamagedFile(f"{path}: holds {type(config).__name__}, not a mapping of keys; fetch the model again")
     found = config.get("model_type")
     if found is None:
-        raise EatError(f"{path}: no model_type, which says what the model is; {_missing_type(config, supported)}")
+        raise EatError(f"{path}: no model_type; {_missing_type(config, supported)}")
     if found not in supported:
         raise EatError(f"{folder}: model_type is {found!r}; allowed: {listed(supported)}; take another checkpoint")
     if config.get("position_embedding_type", "absolute") != "absolute":
@@ -62,7 +62,7 @@ def read_config(folder: Path, supported: Sequence[str] = SUPPORTED) -> dict[str,
 
 
 def _missing_type(config: Mapping[str, Any], supported: Sequence[str]) -> str:
-    """What to do about a configuration without `model_type`; many have the name of their class."""
+    """The remedy for a configuration without `model_type`; many contain the name of their class."""
     classes = config.get("architectures") or []
     for name in classes:
         for kind in supported:
@@ -74,7 +74,7 @@ def _missing_type(config: Mapping[str, Any], supported: Sequence[str]) -> str:
 
 
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
-    """The sizes that a stock model's configuration states, with the defaults of its class."""
+    """The sizes in a stock model's configuration, with the defaults of its class."""
     distilled = config["model_type"] == "distilbert"
     return Sizes(
         layers=config.get("num_hidden_layers", config.get("n_layers", 6 if distilled else 12)),
@@ -85,10 +85,10 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
 
 
 def require_tables(path: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a safetensors file whose embedding tables are not those that the configuration states.
+    """Refuse a safetensors file whose embedding tables do not match the configuration.
 
-    Only the file's header is read. Raises `DamagedFile` where it is not whole, `EatError` where a table is missing or
-    has another number of rows.
+    Only the file's header is read. Raises `DamagedFile` if it is not complete, `EatError` if a table is missing or
+    has a different number of rows.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -114,9 +114,9 @@ def require_tables(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def weights_remedy(folder: Path) -> str:
-    """What to do about a folder without `model.safetensors`."""
+    """The remedy for a folder without `model.safetensors`."""
     if (folder / "model.safetensors.index.json").is_file():
-        return "the weights lie in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
+        return "the weights are in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
     if (folder / "pytorch_model.bin").is_file():
-        return "pytorch_model.bin is not opened, for it can run code: convert it to safetensors"
-    return "only safetensors are read, so convert other weights first"
+        return "pytorch_model.bin is not opened because it can run code: convert it to safetensors"
+    return "only safetensors files are read; convert other weights first"

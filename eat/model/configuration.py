@@ -15,15 +15,16 @@ from eat.model.shape import Shape
 class EatConfig(PretrainedConfig):  # type: ignore[misc]
     """The architecture and the parts of an adaptive encoder.
 
-    shape: the fields of `eat.model.shape.Shape`; the number of classes is that of `num_labels` or `id2label`, where
-    one is given. reducer, attention: rows of the configuration. exits: the layers with a head. read: what heads read.
-    head, last_head: what the heads are, and the last. operating_point: rule, tau, temperatures and patience. trained:
-    on which device and in which precision the weights were trained, if they were.
+    shape: the fields of `eat.model.shape.Shape`; the number of classes is that of `num_labels` or `id2label`, if
+    one is given. reducer, attention: entries of the configuration. exits: the layers with a head. read: the input of
+    the heads.
+    head, last_head: the kind of the heads, and of the last. operating_point: rule, tau, temperatures and patience.
+    trained: the device and precision in which the weights were trained, if they were.
     """
 
     model_type = "eat"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["depth"]
-    """What a `Trainer` leaves out of its predictions, which are then the logits alone."""
+    """The outputs that a `Trainer` drops from its predictions, which are then only the logits."""
 
     def __init__(
         self,
@@ -53,17 +54,17 @@ class EatConfig(PretrainedConfig):  # type: ignore[misc]
 
     @property
     def hidden_size(self) -> int:
-        """d, under the name that other libraries look for."""
+        """d, under the name that other libraries use."""
         return int(self.shape["hidden"])
 
     @property
     def num_hidden_layers(self) -> int:
-        """L, under the name that other libraries look for."""
+        """L, under the name that other libraries use."""
         return int(self.shape["layers"])
 
     @property
     def vocab_size(self) -> int:
-        """The rows of the token embedding, under the name that other libraries look for."""
+        """The rows of the token embedding, under the name that other libraries use."""
         return int(self.shape["vocabulary"])
 
     @vocab_size.setter

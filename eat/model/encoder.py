@@ -1,7 +1,7 @@
 """The packed encoder: the one forward pass that training, tracing and timing share.
 
 A BERT-like encoder (post-layer-norm) over packed rows: hidden states are (n, d) with the rows' lengths beside them.
-Removing a token is an index, exiting early drops a row; nothing that is removed is computed again. One batch goes
+Removing a token is indexing, exiting early drops a row; removed tokens and rows are not computed again. The steps are
 
     embeddings -> for each layer: attention -> feed-forward -> exit head -> removal of tokens
 
@@ -34,11 +34,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """Token ids and segment ids of all rows, one after another; int64 (n,) each, and where the rows lie.
+    """Token ids and segment ids of all rows, concatenated; int64 (n,) each, with the layout of the rows.
 
-    order: the caller's number of each packed row, where they are not packed in the caller's order. All that a forward
-    pass answers is in the caller's.
-    saliency: what each token is worth to the answer, (n,), in the training of a reducer that learns it.
+    order: the caller's number of each packed row, if they are packed in another order. The results of a forward pass
+    are in the caller's order.
+    saliency: the saliency of each token (n,), for training a reducer that learns from it.
     """
 
     ids: Tensor
@@ -64,19 +64,19 @@ class PackedBatch:
 
 
 def shortest_first(lengths: Sequence[int]) -> list[int]:
-    """The rows by length; rows of one length stay in their order."""
+    """The rows sorted by length; rows of equal length keep their order."""
     return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 
 @dataclass
 class State:
-    """What travels through the layers: the live tokens of the rows that have not left.
+    """The state that passes through the layers: the live tokens of the rows that have not exited.
 
-    batch: as it came in. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
+    batch: the input. hidden: (n, d). rows: the caller's number of each live row. wants_margin: whether the
     reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
-    segment and position follow; `None` while all are live. key_bias: what is added to the attention logits of each
-    token as a key (n,), where a reducer set it. received: the attention each received in the current layer (n,), and
-    keys: its key (n, d), where the reducer asked for them.
+    segment and position follow; `None` while all are live. key_bias: added to the attention logits of each token as
+    a key (n,), if a reducer set it. received: the attention each received in the current layer (n,), and
+    keys: its key (n, d), if the reducer needs them.
     """
 
     batch: PackedBatch
@@ -90,7 +90,7 @@ class State:
     keys: Tensor | None = None
 
     def keep(self, tokens: Tensor, layout: Layout) -> None:
-        """Go on with these tokens alone; indices (m,) ascending, and their layout."""
+        """Keep only these tokens; indices (m,) ascending, and their layout."""
         self.hidden = self.hidden.index_select(0, tokens)
         self.origin = tokens if self.origin is None else self.origin.index_select(0, tokens)
         for name in ("key_bias", "received", "keys"):
@@ -100,7 +100,7 @@ class State:
         self.layout = layout
 
     def keep_rows(self, stays: list[int]) -> None:
-        """Go on with these rows alone, counted among the live ones: the others have exited."""
+        """Keep only these rows, numbered among the live ones; the others have exited."""
         layout, tokens = self.layout.keep_rows(stays)
         self.keep(tokens, layout)
         self.rows = [self.rows[row] for row in stays]
@@ -108,11 +108,11 @@ class State:
 
 @dataclass
 class Work:
-    """What one forward pass really did in a layer.
+    """The work that one forward pass did in a layer.
 
     rows: the caller's numbers of the rows that ran it. attended, fed: tokens of each of them that entered attention,
-    and the feed-forward part. alive: tokens passed on of each row that did not exit here. margin: the reducer's, of
-    the rows it saw, if it removed tokens here and no row may exit.
+    and the feed-forward part. alive: tokens passed on, for each row that did not exit here. margin: the reducer's
+    margins, if it removed tokens here and no row may exit.
     """
 
     rows: list[int]
@@ -124,11 +124,11 @@ class Work:
 
 @dataclass
 class EncoderOutput:
-    """What a forward pass found.
+    """The output of a forward pass.
 
     logits: the answer of each row, from the exit it took (B, C). exits: layer -> logits (B, C) of every head, only
-    if no row may exit. depth: layers executed for each row. work: a record a layer, in order. loss: what the
-    reducers add to the training loss.
+    if no row may exit. depth: layers executed for each row. work: one record per layer, in order. loss: the
+    reducers' term of the training loss.
     """
 
     logits: Tensor
@@ -173,7 +173,7 @@ class Embeddings(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One layer of BERT over packed tokens, in two halves, between which tokens may be removed."""
+    """One layer of BERT on packed tokens, in two halves between which tokens may be removed."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -210,14 +210,15 @@ class EncoderLayer(nn.Module):
     def _add_and_norm(self, update: Tensor, hidden: Tensor, norm: nn.Module) -> Tensor:
         if self.training:
             update = self.dropout(update)
-        # in place: the update is of no other use; but mixed precision keeps the sum in the precision of `hidden`
+        # in place, since the update is not needed afterwards; mixed precision keeps the sum in the precision of
+        # `hidden`
         update = update.add_(hidden) if update.dtype == hidden.dtype else update + hidden
         normed: Tensor = norm(update)
         return normed
 
 
 class PackedEncoder(nn.Module):
-    """A BERT-like encoder with a token reducer, an attention pattern and exit heads put in.
+    """A BERT-like encoder with a token reducer, an attention pattern and exit heads.
 
     heads: layer -> head; the last layer always has one.
     """
@@ -233,7 +234,7 @@ class PackedEncoder(nn.Module):
 
     @property
     def exits(self) -> list[int]:
-        """The layers after which a head stands, ascending."""
+        """The layers that have a head, ascending."""
         return [int(depth) for depth in self.exit_heads]
 
     def head(self, depth: int) -> ExitHead:
@@ -265,7 +266,7 @@ class PackedEncoder(nn.Module):
                     answers.append((state.rows, logits))
                 elif policy is not None:
                     seen[depth] = policy.probabilities(depth, logits)
-                    fires = policy.fires(seen).tolist()  # the one wait for the device at this exit
+                    fires = policy.fires(seen).tolist()  # the only synchronisation with the device at this exit
                     if all(fires):
                         answers.append((state.rows, logits))
                         output.record_exit(state.rows, depth)
@@ -284,7 +285,7 @@ class PackedEncoder(nn.Module):
         return output
 
     def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
-        """One layer, with the removals before and within it; what it did is appended to `output.work`."""
+        """Run one layer, with the removals before and within it; its work is appended to `output.work`."""
         assert isinstance(layer, EncoderLayer)
         work = Work(state.rows)
         output.work.append(work)
@@ -298,7 +299,7 @@ class PackedEncoder(nn.Module):
         state.hidden = layer.feed(state.hidden)
 
     def _look_at_attention(self, qkv: Tensor, heads: int, state: State) -> None:
-        """Set what the reducer needs of this layer's attention."""
+        """Set the values of this layer's attention that the reducer needs."""
         if self.reducer.needs_received:
             state.received = self.pattern.received(
                 qkv, state.layout, heads, state.key_bias, self.reducer.counts_own_query

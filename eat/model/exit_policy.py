@@ -1,4 +1,4 @@
-"""An operating point: by which rule, at which threshold, on probabilities of which temperatures a text exits early.
+"""An operating point: the rule, the threshold and the temperatures by which a text exits early.
 
 The same policy decides in the forward pass and in the replay of a trace.
 """
@@ -22,11 +22,11 @@ from eat.model.exit_rules import RULES
 
 @dataclass(frozen=True)
 class ExitPolicy:
-    """An operating point: which rule, at which threshold, on probabilities of which temperature.
+    """An operating point: rule, threshold and temperatures.
 
     rule: names of `RULES`, which must all hold. tau: the threshold in (0, 1], or `None` for
-    rules without one. temperatures: layer -> T of its head; 1 where none is given. patience: how often in a row the
-    rule `agreement` must have held.
+    rules without one. temperatures: layer -> T of its head; 1 if none is given. patience: the number of consecutive
+    agreements that the rule `agreement` needs.
     """
 
     rule: tuple[str, ...] = ()
@@ -36,10 +36,10 @@ class ExitPolicy:
 
     @classmethod
     def of(cls, point: Any, exits: Sequence[int]) -> ExitPolicy:
-        """An operating point as a model's configuration holds it: a mapping of these fields, all with a default.
+        """The operating point of a model's configuration: a mapping of these fields, all with a default.
 
-        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field where a value is
-        not allowed, or the model cannot do what is asked for.
+        exits: the layers of the model with a head, ascending. Raises `EatError` that names the field if a value is
+        not allowed, or the model cannot apply it.
         """
         fields = ("rule", "tau", "temperatures", "patience")
         if not isinstance(point, Mapping) or [key for key in point if key not in fields]:
@@ -57,13 +57,13 @@ class ExitPolicy:
         return cls(rule, tau, _checked_temperatures(point.get("temperatures"), exits), int(patience))
 
     def as_point(self) -> dict[str, Any]:
-        """The operating point as `of` reads it, of values that JSON has."""
+        """The operating point as `of` reads it, with JSON values."""
         temperatures = {str(depth): value for depth, value in self.temperatures.items()}
         return {"rule": list(self.rule), "tau": self.tau, "temperatures": temperatures, "patience": self.patience}
 
     @property
     def may_exit(self) -> bool:
-        """Whether any text can exit early; if not, the heads before the last need not be evaluated."""
+        """Whether any text can exit early. If not, only the last head needs to be evaluated."""
         return bool(self.rule) and (self.tau is None or self.tau < 1.0)
 
     def probabilities(self, depth: int, logits: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class ExitPolicy:
     def fires(self, probabilities: Mapping[int, Tensor]) -> Tensor:
         """Which rows exit at the last layer of `probabilities` (layer -> (B, C), ascending); bool (B,).
 
-        All rules must hold. A threshold of 1 never fires, even where a probability rounds to 1.
+        All rules must hold. A threshold of 1 never fires, even if a probability rounds to 1.
         """
         *_, current = probabilities.values()
         if not self.may_exit:
@@ -92,7 +92,7 @@ class ExitPolicy:
 
 
 def _positive(name: str, value: Any, most: float = sys.float_info.max) -> float:
-    """A number in (0, most], of any type of number; a bool is none."""
+    """A number in (0, most] of any numeric type except bool."""
     try:
         number = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
     except OverflowError:
@@ -103,14 +103,14 @@ def _positive(name: str, value: Any, most: float = sys.float_info.max) -> float:
 
 
 def _checked_rule(rule: Any, patience: int, exits: Sequence[int]) -> tuple[str, ...]:
-    """A rule's names, which a model with these exits can apply."""
+    """The names of a rule, checked for a model with these exits."""
     names = list(rule) if isinstance(rule, Sequence) and not isinstance(rule, str) else None
     if names is None or [name for name in names if name not in RULES] or len(set(names)) < len(names):
         raise EatError(f"rule: found {rule!r}; give a list with each at most once of: {listed(RULES)}")
     needed = max((RULES[name].exits_needed(patience) for name in names), default=0)
     if names and len(exits) - 1 < needed:
         raise EatError(
-            f"rule: found {listed(names)}, which takes {needed} exits before the last layer to leave early; "
+            f"rule: found {listed(names)}, which needs {needed} exits before the last layer to exit early; "
             f"the model has heads after {listed(exits)}"
         )
     return tuple(names)

@@ -1,8 +1,8 @@
-"""The rules by which a text exits early. A rule is a class in this file, an entry of `RULES`, and found by its name.
+"""The rules by which a text exits early. A rule is a class in this file and an entry of `RULES`, found by its name.
 
-A rule looks at each text by itself, so the forward pass, which asks for the texts that are still there, and the replay
-of a trace, which asks for all, decide alike. PyTorch is imported where a tensor has to be made or computed: the names
-of the rules are read wherever a configuration is.
+A rule decides for each text separately, so the forward pass, which evaluates only live texts, and the replay of a
+trace, which evaluates all, agree. PyTorch is imported only within functions, since the names of the rules are also
+needed to read a configuration.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class ExitRule(ABC):
-    """Whether a text may exit at a layer, by what the heads up to it say.
+    """Whether a text may exit at a layer, given the probabilities of the heads up to it.
 
-    name: in a configuration and in an operating point. parameters: the fields of an operating point that it reads
-    besides the probabilities: `tau`, a threshold in (0, 1], or `patience`.
+    name: its name in a configuration and in an operating point. parameters: the fields of an operating point that it
+    uses: `tau`, a threshold in (0, 1], or `patience`.
     """
 
     name: ClassVar[str]
@@ -28,7 +28,7 @@ class ExitRule(ABC):
 
     @property
     def needs_tau(self) -> bool:
-        """Whether it compares with a threshold."""
+        """Whether it has a threshold."""
         return "tau" in self.parameters
 
     def exits_needed(self, patience: int) -> int:
@@ -37,17 +37,18 @@ class ExitRule(ABC):
 
     @abstractmethod
     def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
-        """Whether each text may exit at the last of the heads seen so far; bool (B,). NaN never does.
+        """Whether each text may exit at the last of the given heads; bool (B,). A text with NaN never exits.
 
         probabilities: layer -> calibrated probabilities (B, C), ascending.
         """
 
     @abstractmethod
     def margin(self, probabilities: Tensor, tau: float) -> Tensor:
-        """How far the probabilities (B, C) of a head are from another decision; float (B,), inf if nothing is compared.
+        """The distance of the probabilities (B, C) of a head from another decision; float (B,), inf without a
+        comparison.
 
-        Within a rounding error of 0 two ways of computing the same may decide differently. That the two best classes
-        are close is counted elsewhere, whatever the rule.
+        Below a rounding error, two implementations may decide differently. The distance of the two best classes is
+        checked elsewhere, for every rule.
         """
 
 
@@ -93,30 +94,30 @@ class Entropy(ExitRule):
 
 
 class Agreement(ExitRule):
-    """The argmax is that of each of the `patience` heads before, and never if fewer have passed.
+    """The argmax equals that of each of the previous `patience` heads; false if there are fewer.
 
-    With a patience of 1 it is the paper's patience, else PABEE's counter, which rises where a head agrees with the one
-    before, falls to 0 where it does not, and must reach the patience.
+    With a patience of 1 it is the paper's patience, else PABEE's counter, which rises if a head agrees with the one
+    before, falls to 0 if it does not, and must reach the patience.
     """
 
     name = "agreement"
     parameters = ("patience",)
 
     def exits_needed(self, patience: int) -> int:
-        """As `ExitRule`: the first `patience` heads have too few before them."""
+        """As `ExitRule`: the first `patience` heads have too few predecessors."""
         return patience + 1
 
     def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
         """As `ExitRule`."""
         *before, current = probabilities.values()
-        agree = current.isfinite().all(dim=-1)  # the argmax of NaN is a class like any other
+        agree = current.isfinite().all(dim=-1)  # NaN has an argmax, too
         agree &= len(before) >= patience
         for earlier in before[-patience:]:
             agree &= current.argmax(dim=-1) == earlier.argmax(dim=-1)
         return agree
 
     def margin(self, probabilities: Tensor, tau: float) -> Tensor:
-        """As `ExitRule`: what the best class is decides alone."""
+        """As `ExitRule`: only the best class matters."""
         return probabilities.new_full(probabilities.shape[:-1], math.inf)
 
 

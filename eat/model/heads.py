@@ -1,8 +1,8 @@
-"""The heads that read a layer's output and answer.
+"""The heads that classify a layer's output.
 
 A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3), from the mean of the live tokens, or from
-what a small self-attention of its own makes of them (FastBERT); the mean costs as little as [CLS] and makes heads after
-the first layers useful where [CLS] carries nothing yet.
+the output of a small self-attention (FastBERT); the mean costs as little as [CLS] and makes heads after
+the first layers useful, since [CLS] carries little information there.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ READS = ("cls", "mean", "attention")
 class AttendingReader(nn.Module):
     """FastBERT's reader: linear d -> 128, tanh, self-attention with two heads over the live tokens; then [CLS].
 
-    The attention ends in a product with weights of its own, as everywhere; it is computed for [CLS] alone.
+    The attention has an output projection; it is computed only for [CLS].
     """
 
     def __init__(self, hidden: int) -> None:
@@ -34,13 +34,13 @@ class AttendingReader(nn.Module):
         self.output = nn.Linear(READER_HIDDEN, READER_HIDDEN)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
-        """Hidden states (n, d) of the packed rows to a vector a row (B, 128)."""
+        """Hidden states (n, d) of the packed rows to one vector per row (B, 128)."""
         qkv = self.qkv(torch.tanh(self.narrow(hidden)))
         vector: Tensor = self.output(layout.first(DENSE(qkv, layout, READER_HEADS)))
         return vector
 
     def operations(self) -> Operations:
-        """The products of every token, scores and context of every pair, and the product of a text's [CLS]."""
+        """The products per token, scores and context per pair, and the product of [CLS] per text."""
         hidden = self.narrow.in_features
         return Operations(
             fixed=2.0 * READER_HIDDEN**2,
@@ -50,10 +50,10 @@ class AttendingReader(nn.Module):
 
 
 class ExitHead(nn.Module):
-    """A classifier on one vector a text.
+    """A classifier on one vector per text.
 
-    `kind` says what stands between the vector and the logits: nothing (`linear`), the pooler of BERT (linear, tanh), or
-    DistilBERT's (linear, ReLU). `read` says which vector it is: `cls`, `mean` of the live tokens, or `attention`.
+    kind: the layers before the logits: none (`linear`), the pooler of BERT (linear, tanh), or DistilBERT's (linear,
+    ReLU). read: the vector: `cls`, `mean` of the live tokens, or `attention`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ExitHead(nn.Module):
         return logits
 
     def operations(self) -> Operations:
-        """What the head costs a text."""
+        """The operations of the head for a text."""
         reader = Operations() if self.reader is None else self.reader.operations()
         width, classes = self.classifier.in_features, self.classifier.out_features
         fixed = 2.0 * width * classes + (0.0 if self.projection is None else 2.0 * width * width)

@@ -1,7 +1,7 @@
 """The packed encoder as a Hugging Face model: save, load, `AutoModel`, `pipeline("text-classification")`.
 
-`EatForSequenceClassification` takes padded batches as every tokenizer makes them, packs them, and runs the one forward
-pass of `eat.model.encoder`. Its operating point, the rule and threshold by which texts exit early, is part of its
+`EatForSequenceClassification` takes padded batches from any tokenizer, packs them, and runs the forward pass
+of `eat.model.encoder`. Its operating point, the rule and threshold by which texts exit early, is part of its
 configuration and can be changed at any time with `set_operating_point`.
 """
 
@@ -33,7 +33,7 @@ from eat.model.weights import load_encoder, read_checkpoint
 
 @dataclass
 class EatOutput(ModelOutput):  # type: ignore[misc]
-    """loss: cross-entropy of the answers, where labels were given. logits: (B, C). depth: layers executed (B,)."""
+    """loss: cross-entropy of the answers, if labels are given. logits: (B, C). depth: layers executed (B,)."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
@@ -52,7 +52,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     def __init__(self, config: EatConfig) -> None:
         super().__init__(config)
         _require_single_label(config)
-        # `num_labels` may have been given in place of that of a saved model
+        # `num_labels` may override that of a saved model
         shape = replace(Shape(**config.shape), classes=config.num_labels)
         config.shape = asdict(shape)
         self.num_labels = config.num_labels
@@ -91,7 +91,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def policy(self) -> ExitPolicy:
-        """The operating point as the engine takes it. Raises `EatError` where the configuration's is not allowed."""
+        """The operating point as an `ExitPolicy`. Raises `EatError` if the configuration's is not allowed."""
         return ExitPolicy.of(self.config.operating_point, self.config.exits)
 
     def set_operating_point(
@@ -103,10 +103,9 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     ) -> None:
         """Choose when texts exit early; saved with the model. An empty rule runs every text through all layers.
 
-        rule: names out of `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], where a rule
-        has one. temperatures: layer -> temperature of its head; 1 where none is given. patience: of the rule
-        `agreement`. Raises `EatError` where a value is not allowed or the model has not the exits for it, and changes
-        nothing.
+        rule: names from `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], if a rule has
+        one. temperatures: layer -> temperature of its head; 1 if none is given. patience: of the rule `agreement`.
+        Raises `EatError`, without a change, if a value is not allowed or the model lacks the exits for it.
         """
         point = {"rule": rule, "tau": tau, "temperatures": temperatures, "patience": patience}
         self.config.operating_point = ExitPolicy.of(point, self.config.exits).as_point()
@@ -117,7 +116,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return embedding
 
     def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Put another token embedding in place; its rows are the vocabulary."""
+        """Replace the token embedding; its rows are the vocabulary."""
         self.encoder.embeddings.token = value
         self.encoder.shape = replace(self.encoder.shape, vocabulary=value.num_embeddings)
         self.config.vocab_size = value.num_embeddings
@@ -132,12 +131,12 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         return_dict: bool | None = None,
         **others: Any,
     ) -> EatOutput | tuple[Tensor, ...]:
-        """Classify a padded batch: ids, mask (1 where a token is) and segments, int64 (B, T); labels int64 (B,).
+        """Classify a padded batch: ids, mask (1 for tokens) and segments, int64 (B, T); labels int64 (B,).
 
-        In evaluation mode texts exit at the model's operating point. num_items_in_batch: the labels by whose number
-        the loss is divided, where a batch is a part of a step's; by default those of this batch. return_dict: False
-        gives a tuple. Raises `EatError` for what a stock model would take and this one does not, such as
-        `inputs_embeds`, and for labels that are not one class a text.
+        In evaluation mode texts exit at the model's operating point. num_items_in_batch: the number of labels
+        by which the loss is divided, if a batch is a part of a step; default: those of this batch. return_dict: False
+        returns a tuple. Raises `EatError` for inputs that only a stock model supports, such as `inputs_embeds`, and for
+        labels that are not one class per text.
         """
         unknown = [name for name, value in others.items() if value is not None and value is not False]
         if unknown or input_ids is None:
@@ -153,14 +152,14 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
             raise
         logits = output.exits[self.config.num_hidden_layers] if self.training else output.logits
         if not torch.isfinite(logits).all():
-            raise EatError("the model's logits are NaN or infinite, which is no answer; its weights are damaged")
+            raise EatError("the model's logits are NaN or infinite, so there is no answer; its weights are damaged")
         loss = None if labels is None else _cross_entropy(logits, labels, num_items_in_batch)
         found = EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
         return found if (self.config.return_dict if return_dict is None else return_dict) else found.to_tuple()
 
     @property
     def members(self) -> list[PackedEncoder]:
-        """The encoders it consists of: this one, where a cascade has several."""
+        """The encoders it consists of: this one; a cascade has several."""
         return [self.encoder]
 
     def run(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
@@ -170,11 +169,11 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 
 
 def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequenceClassification:
-    """A model that a study trained, in evaluation mode, from its folder.
+    """Load a model that a study trained, in evaluation mode.
 
-    parts: reducer, attention and exits to run it with, in place of those it was trained with.
-    As `from_pretrained`, but never from a pickled file, and nothing is filled in at random. Raises `EatError` where
-    the folder holds another architecture, `DamagedFile` where a file is missing, broken, or lacks a weight.
+    parts: reducer, attention and exits that replace those of the training.
+    Like `from_pretrained`, but never from a pickled file and without random weights. Raises `EatError` if the folder
+    contains another architecture, `DamagedFile` if a file is missing, broken, or lacks a weight.
     """
     checkpoint = read_checkpoint(folder)
     if checkpoint.stock_head is not None:
@@ -183,13 +182,13 @@ def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequence
     if config.num_labels != checkpoint.shape.classes:
         raise EatError(
             f"{folder}: config.json names {config.num_labels} labels (id2label) of a model with "
-            f"{checkpoint.shape.classes} classes; name each class"
+            f"{checkpoint.shape.classes} classes; name every class"
         )
     if parts is not None:
         config.reducer, config.exits = parts.reducer.plain(), parts.exits
         if parts.attention is not None:
             config.attention = parts.attention.plain()
-        config.operating_point = {}  # it may be of exits that these parts have not
+        config.operating_point = {}  # it may refer to exits that these parts do not have
     config.exits = sorted({*config.exits, config.num_hidden_layers})
     model = EatForSequenceClassification(config)
     absent = load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))
@@ -200,7 +199,7 @@ def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequence
 
 
 def pack_padded(ids: Tensor, mask: Tensor | None = None, types: Tensor | None = None) -> PackedBatch:
-    """A padded batch, int64 (B, T), as a packed one. Cells with mask 0 are left out; a row must have a token."""
+    """Pack a padded batch, int64 (B, T). Cells with mask 0 are dropped; each row must have a token."""
     types = torch.zeros_like(ids) if types is None else types
     shapes = [tuple(given.shape) for given in (ids, mask, types) if given is not None]
     if len(shapes[0]) != 2 or len(set(shapes)) > 1:
@@ -223,15 +222,15 @@ def _cross_entropy(logits: Tensor, labels: Tensor, items: Tensor | int | None) -
     """The cross-entropy of logits (B, C) and classes (B,): the mean, or the sum divided by `items`."""
     if labels.is_floating_point() or labels.numel() != len(logits):
         raise EatError(
-            f"labels: found {labels.dtype} of shape {tuple(labels.shape)}; give one class a text, int64 "
-            f"({len(logits)},); regression and several labels a text are not supported"
+            f"labels: found {labels.dtype} of shape {tuple(labels.shape)}; give one class per text, int64 "
+            f"({len(logits)},); regression and several labels per text are not supported"
         )
     loss = nn.functional.cross_entropy(logits, labels.flatten().long(), reduction="mean" if items is None else "sum")
     return loss if items is None else loss / items
 
 
 def _require_single_label(config: EatConfig) -> None:
-    """Refuse what a stock classifier's configuration may ask for and this model does not do."""
+    """Refuse options of a stock classifier's configuration that this model does not support."""
     if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
         raise EatError(
             f"found problem_type {config.problem_type!r} and {config.num_labels} labels; the model chooses one of two "

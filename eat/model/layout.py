@@ -1,9 +1,8 @@
-"""Where each row's tokens lie in a packed batch.
+"""The positions of each row's tokens in a packed batch.
 
-A packed batch holds its sequences one after another in one axis of n = sum(lengths) tokens, without padding. The
-lengths are plain integers on the host, so that the number of tokens a reducer keeps is known without waiting for the
-device. What attention needs of the layout (a padded view and back) is computed once and shared by all layers between
-two removals.
+A packed batch concatenates its sequences along one axis of n = sum(lengths) tokens, without padding. The lengths are
+plain integers on the host, so that the number of tokens a reducer keeps is known without waiting for the device. The
+index tensors of attention (to a padded view and back) are computed once and shared by all layers between two removals.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import torch
 from torch import Tensor
 
 PADDED = 1.2
-"""How many cells a padded view may have for each token in it, before its rows are divided."""
+"""The most cells of a padded view per token; above it, the rows are divided into groups."""
 
 SMALLEST_GROUP = 4
-"""Rows below which a padded view is not divided: a call costs as much as some padding."""
+"""Views with fewer rows are not divided, since a call costs as much as some padding."""
 
 
 class Layout:
     """The lengths of the rows of a packed batch, and the index tensors that follow from them.
 
-    lengths: tokens of each row, each at least 1. device: where the index tensors live.
+    lengths: tokens of each row, each at least 1. device: of the index tensors.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device | str = "cpu") -> None:
@@ -63,12 +62,12 @@ class Layout:
 
     @cached_property
     def cells(self) -> Tensor:
-        """The flat cell of the padded view (B * T) in which each token stands; int64 (n,)."""
+        """The flat cell of the padded view (B * T) of each token; int64 (n,)."""
         return torch.nonzero_static(self.live.flatten(), size=self.tokens)[:, 0]
 
     @cached_property
     def gather(self) -> Tensor:
-        """For each flat cell (B * T) the token that stands there; a row's last token where there is none."""
+        """The token of each flat cell (B * T); in cells without a token, the row's last one."""
         position = torch.arange(self.longest, device=self.device).expand(self.rows, -1)
         return (self.starts[:, None] + torch.minimum(position, self.lengths_tensor[:, None] - 1)).flatten()
 
@@ -85,9 +84,9 @@ class Layout:
 
     @cached_property
     def groups(self) -> list[Layout]:
-        """Neighbouring rows of like length that share a padded view, as layouts of their own.
+        """Adjacent rows of similar length that share a padded view, each group as a layout.
 
-        Where rows come shortest first this leaves little padding. On a GPU, where a call costs more than padding, all
+        With rows sorted by length this leaves little padding. On a GPU, where a call costs more than padding, all
         rows are one group.
         """
         if self.rows <= SMALLEST_GROUP or self.is_uniform or self.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""What a part of a model costs, which it says itself; `eat.results.flops` adds the parts up."""
+"""The operations of a part of a model; `eat.results.flops` adds them up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Count = TypeVar("Count", float, npt.NDArray[np.float64])
 
 
 class Operations(NamedTuple):
-    """What a part costs a text of t tokens: fixed + per_token t + per_pair t^2."""
+    """The operations of a part for a text of t tokens: fixed + per_token t + per_pair t^2."""
 
     fixed: float = 0.0
     per_token: float = 0.0

@@ -17,7 +17,7 @@ EngineName = Literal["torch"]
 
 
 class Layers(Strict):
-    """Which layers of the parent model are taken; all of them where nothing is said."""
+    """The layers that are taken from the parent model; default: all."""
 
     first: int | None = Field(None, ge=1, description="The first k layers.")
     every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
@@ -27,7 +27,7 @@ class Layers(Strict):
     def _one_way(self) -> Self:
         given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"layers gives {listed(given)}; give one of them")
+            raise ValueError(f"layers has {listed(given)}; give only one of them")
         return self
 
 
@@ -35,28 +35,29 @@ class Attention(Strict):
     """Which pairs of tokens attend to each other."""
 
     kind: Literal["dense", "window"] = "dense"
-    left: int = Field(16, ge=0, description="Window: neighbours to the left, counted among the live tokens.")
-    right: int = Field(16, ge=0, description="Window: neighbours to the right.")
+    left: int = Field(16, ge=0, description="Window: number of live tokens to the left.")
+    right: int = Field(16, ge=0, description="Window: number of live tokens to the right.")
 
 
 class Heads(Strict):
-    """The layers after which a head answers, and what the heads are."""
+    """The layers that have a head, and the kind of the heads."""
 
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
     read: Literal["cls", "mean", "attention"] = Field(
         "cls",
-        description="What a head reads: [CLS], the mean of live tokens, or a small self-attention of its own "
+        description="The input of a head: [CLS], the mean of live tokens, or a small self-attention of its own "
         "(FastBERT).",
     )
     head: Literal["linear", "bert"] = Field(
-        "linear", description="What a head but the last is: linear, or a pooler (linear, tanh) before that (DeeBERT)."
+        "linear",
+        description="The kind of all heads except the last: linear, or with a pooler (linear, tanh) before (DeeBERT).",
     )
 
 
 class Parts(Strict):
     """How the weights of a system are run: its reducer, its attention, the layers with an exit, precision, engine.
 
-    Without `attention` it is that of the training.
+    The default of `attention` is that of the training.
     """
 
     reducer: AnyReducer = FixedRatio()

@@ -1,8 +1,8 @@
-"""What each token is worth to a model's answer: gradient x input at the embeddings.
+"""The saliency of tokens for a model's answer: gradient x input at the embeddings.
 
 With e_i the embedded token and z_y the logit of the label after the last layer, the saliency is the L2 norm of
-e_i * dz_y/de_i, divided by the sum over the text's tokens. It teaches AdapLeR's predictors, and is what other scores
-of importance are compared with.
+e_i * dz_y/de_i, divided by the sum over the text's tokens. It is the target of AdapLeR's predictors, and other scores
+of importance are compared with it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from eat.progress import Progress
 def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Tensor) -> Tensor:
     """The saliency of each token of a batch, float32 (n,); that of a text's tokens sums to 1.
 
-    model: in evaluation mode. labels: int64 (B,), in the caller's order. No text exits early; what a reducer removes is
-    worth what it was before.
+    model: in evaluation mode. labels: int64 (B,), in the caller's order. No text exits early; a removed token has the
+    saliency that it had before its removal.
     """
     embedded: list[Tensor] = []
 
@@ -36,7 +36,7 @@ def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Te
         logits = model.encoder(batch).logits
     finally:
         handle.remove()
-    chosen = logits.gather(1, labels[:, None]).sum()  # the rows of a batch know nothing of each other
+    chosen = logits.gather(1, labels[:, None]).sum()  # the rows of a batch are independent
     (gradient,) = torch.autograd.grad(chosen, embedded[0])
     worth = torch.linalg.vector_norm(gradient * embedded[0].detach(), dim=1).float()
     tiny = torch.finfo(worth.dtype).tiny
@@ -52,7 +52,7 @@ def saliency_of_texts(
     name: str = "",
     batch_size: int = 32,
 ) -> list[Tensor]:
-    """The saliency of each text's tokens, float32 (t,) each. name: what the progress lines call this."""
+    """The saliency of each text's tokens, float32 (t,) each. name: used in progress lines."""
     found: list[Tensor] = []
     with Progress("saliency of", len(texts), "texts", name) as progress:
         for start in range(0, len(texts), batch_size):

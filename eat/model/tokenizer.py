@@ -1,8 +1,8 @@
-"""Text to token ids: [CLS] text [SEP], or [CLS] text [SEP] text_b [SEP], as WordPiece cuts it.
+"""Text to token ids: [CLS] text [SEP], or [CLS] text [SEP] text_b [SEP], with WordPiece.
 
-A `tokenizer.json` may carry a truncation and a padding of its own, and the tokenizers library applies them without a
-word: that of all-MiniLM-L6-v2 cuts every text at 128 tokens and fills shorter ones up to 128. Here both are cleared on
-reading, and length is decided in one place, by `max_length`.
+A `tokenizer.json` may contain truncation and padding, and the tokenizers library applies them silently: that of
+all-MiniLM-L6-v2 truncates and pads every text to 128 tokens. Both are cleared on reading, and `max_length` alone
+determines the length.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eat.files import read_json, read_table, write_json, write_text
 from eat.progress import Progress
 
 TOGETHER = 2000
-"""Texts that the tokenizer is given in one call, which tells nothing of how far it is."""
+"""The number of texts per call of the tokenizer, between which progress is reported."""
 
 if TYPE_CHECKING:
     from eat.model.checkpoints import Sizes
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Encoded(NamedTuple):
-    """A text, or a pair, as t tokens with both kinds of special token."""
+    """A text, or a pair, as t tokens including [CLS] and [SEP]."""
 
     ids: Tensor
     """int64 (t,): numbers in the vocabulary; the first is [CLS], the last [SEP]."""
@@ -38,9 +38,9 @@ class Encoded(NamedTuple):
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Read `tokenizer.json` of a folder, without the truncation and the padding it may carry.
+    """Read `tokenizer.json` of a folder, without its truncation and padding.
 
-    Raises `EatError` where there is none or it does not put [CLS] and [SEP] around a text, `DamagedFile` where it
+    Raises `EatError` if there is none or it does not put [CLS] and [SEP] around a text, `DamagedFile` if it
     cannot be parsed.
     """
     path = Path(folder) / "tokenizer.json"
@@ -52,7 +52,7 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise DamagedFile(f"{path}: not a whole tokenizer ({' '.join(str(error).split())}); copy it again") from None
+        raise DamagedFile(f"{path}: not a complete tokenizer ({' '.join(str(error).split())}); copy it again") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if (added := tokenizer.num_special_tokens_to_add(False)) != 2:
@@ -67,8 +67,8 @@ def require_embeddings(
 ) -> None:
     """Refuse a tokenizer and texts for which a model lacks embeddings.
 
-    folder: that of the model, for the message. max_length: of the longest text in tokens. pairs: whether there are
-    pairs of texts. Raises `EatError` where a token's number, a segment or a position is beyond the model's table, or
+    folder: of the model, for the message. max_length: the tokens of the longest text. pairs: whether there are pairs
+    of texts. Raises `EatError` if a token's number, a segment or a position is beyond the model's table, or
     the tokenizer does not put [CLS], [SEP] and [SEP] around a pair.
     """
     known = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
@@ -83,7 +83,7 @@ def require_embeddings(
             "take one of BERT's kind, or a task of single texts"
         )
     segments = 1 + max(tokenizer.encode("a", "a" if pairs else None).type_ids)
-    if 0 < model.token_types < segments:  # a DistilBERT has no segments, and is told of none
+    if 0 < model.token_types < segments:  # a DistilBERT has no segments and gets none
         raise EatError(
             f"{folder}: the tokenizer gives {'a pair of texts' if pairs else 'a text'} {segments} segments, but the "
             f"model embeds {model.token_types} (type_vocab_size); take another backbone"
@@ -95,10 +95,10 @@ def require_embeddings(
 def encode(
     tokenizer: Tokenizer, texts: Sequence[str], text_pairs: Sequence[str] | None, max_length: int
 ) -> list[Encoded]:
-    """Cut texts, or pairs, into at most `max_length` tokens each, special tokens counted; nothing is padded.
+    """Tokenize texts, or pairs, into at most `max_length` tokens each, including special tokens, without padding.
 
-    What is too long loses its end; of a pair, the longer text loses first. Special tokens are never cut. An empty text
-    gives [CLS] [SEP].
+    Texts that are too long are truncated at the end; of a pair, the longer text first. Special tokens are never
+    removed. An empty text gives [CLS] [SEP].
     """
     inputs = list(texts) if text_pairs is None else list(zip(texts, text_pairs, strict=True))
     found: list[Encoded] = []
@@ -118,19 +118,19 @@ def encode(
 def read_split(path: Path | str) -> pd.DataFrame:
     """Read a split that `eat.prepare.splits` wrote: columns id, text, [text_b], label.
 
-    Raises `DamagedFile` where it is missing, not whole, lacks a column, misses a value or names an id twice.
+    Raises `DamagedFile` if it is missing or incomplete, lacks a column or a value, or contains an id twice.
     """
     table = read_table(path, required=("id", "text", "label"))
     for column in table.columns:
         if table[column].isna().any():
             raise DamagedFile(f"{path}: column {column!r} misses values; delete it and run again")
     if table["id"].duplicated().any():
-        raise DamagedFile(f"{path}: an id stands there twice; delete it and run again")
+        raise DamagedFile(f"{path}: an id appears twice; delete it and run again")
     return table.astype({"label": "int64"})
 
 
 def encode_split(tokenizer: Tokenizer, table: pd.DataFrame, max_length: int) -> list[Encoded]:
-    """The rows of a split as tokens, in their order; pairs where there is a column `text_b`. See `encode`."""
+    """The rows of a split as tokens, in their order; pairs if there is a column `text_b`. See `encode`."""
     pairs = table["text_b"].tolist() if "text_b" in table.columns else None
     return encode(tokenizer, table["text"].tolist(), pairs, max_length)
 
@@ -145,7 +145,7 @@ LENGTH_KEYS = (
     "truncation",
     "truncation_strategy",
 )
-"""Keys of `tokenizer_config.json` that would cut or fill up text where `max_length` is to decide."""
+"""Keys of `tokenizer_config.json` that would truncate or pad text, which `max_length` alone decides here."""
 
 BERT_TOKENS = {
     "cls_token": "[CLS]",
@@ -157,12 +157,12 @@ BERT_TOKENS = {
 
 
 def copy_tokenizer(from_folder: Path | str, to_folder: Path | str) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json` of one folder into another, without their limits of length.
+    """Copy `tokenizer.json` and `tokenizer_config.json` of one folder into another, without their length limits.
 
     Of `to_folder`, `transformers.AutoTokenizer.from_pretrained` makes a tokenizer that gives the ids of `encode`.
-    Truncation and padding are cleared in both files. The class is that which reads `tokenizer.json` as it stands: the
-    `BertTokenizer` of transformers 5 builds a tokenizer from the vocabulary and forgets, for one, that it was cased.
-    `model_max_length` is at most the model's positions, where `config.json` in `from_folder` tells them. Segment ids
+    Truncation and padding are cleared in both files. The class is one that reads `tokenizer.json` unchanged: the
+    `BertTokenizer` of transformers 5 builds a tokenizer from the vocabulary and loses, for example, the casing.
+    `model_max_length` is at most the model's positions, if `config.json` in `from_folder` contains them. Segment ids
     are among the inputs unless the model is a DistilBERT, which has none. Raises as `load_tokenizer` does.
     """
     source, target = Path(from_folder), Path(to_folder)
@@ -173,9 +173,9 @@ def copy_tokenizer(from_folder: Path | str, to_folder: Path | str) -> None:
 
 def _tokenizer_config(folder: Path, tokenizer: Tokenizer) -> dict[str, Any]:
     model = _settings(folder / "config.json")
-    # a special token that the vocabulary lacks would be added to it, with a number the model has no embedding for
+    # a special token that the vocabulary lacks would be added, with an id that has no embedding
     usual = {key: token for key, token in BERT_TOKENS.items() if tokenizer.token_to_id(token) is not None}
-    # older folders keep the special tokens in a file of their own
+    # older folders have the special tokens in a separate file
     given = usual | _settings(folder / "special_tokens_map.json") | _settings(folder / "tokenizer_config.json")
     dropped = (*LENGTH_KEYS, "auto_map", "name_or_path", "tokenizer_file")
     config = {key: value for key, value in given.items() if key not in dropped}

@@ -1,8 +1,8 @@
-"""Weights of Hugging Face checkpoints, in and out.
+"""Reading and writing weights of Hugging Face checkpoints.
 
 `read_checkpoint` reads a folder with `config.json` and `model.safetensors` of a BERT, MiniLM or DistilBERT model, or of
-one of ours, and gives its tensors this project's names; `to_stock` turns a trained dense model back into the stock
-class, whose logits it must equal. Only safetensors are opened: a pickled checkpoint beside them is never read.
+this project, and renames its tensors; `to_stock` converts a trained dense model to the stock class, whose logits must
+be equal. Only safetensors files are opened; a pickled checkpoint is never read.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ _HEAD = {"bert": ("pooler.dense", "classifier"), "distilbert": ("pre_classifier"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained model in this project's names: its shape, its tensors, and where they came from.
+    """A trained model with this project's names: its shape, its tensors, and their origin.
 
-    The tensors are named as in `PackedEncoder`. The head of a stock checkpoint, where it has one, stands as the head
-    after its last layer, and `stock_head` says of which kind it is.
+    The tensors are named as in `PackedEncoder`. The head of a stock checkpoint, if it has one, becomes the
+    head after its last layer, and `stock_head` is its kind.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises `DamagedFile` where it is missing, truncated or holds NaN."""
+    """The tensors of a safetensors file. Raises `DamagedFile` if it is missing, truncated or holds NaN."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -122,10 +122,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def load_encoder(encoder: PackedEncoder, checkpoint: Checkpoint, layers: Sequence[int]) -> list[str]:
     """Copy a checkpoint's weights into `encoder`, whose layer i becomes the checkpoint's layer `layers[i - 1]`.
 
-    Heads are taken over where all layers are, and from a stock checkpoint only for the last head of its own kind: a
-    pooler means nothing in front of another classifier. So are a reducer's parameters, where they have the same shape.
-    Returns the names of the parameters that the checkpoint did
-    not give and that keep their random start. Raises `EatError` where the shapes of the encoder differ.
+    Heads are copied if all layers are, and from a stock checkpoint only for a last head of the same kind, since a
+    pooler is useless for another classifier. A reducer's parameters are copied if they have the same shape.
+    Returns the names of the parameters that are not in the checkpoint
+    and keep their random initial values. Raises `EatError` if the shapes of the encoder differ.
     """
     fresh: list[str] = []
     whole = list(layers) == list(range(1, checkpoint.shape.layers + 1))
@@ -151,20 +151,20 @@ def load_encoder(encoder: PackedEncoder, checkpoint: Checkpoint, layers: Sequenc
 
 
 def _source_name(name: str, layers: Sequence[int]) -> str:
-    """The name in a checkpoint of a parameter of an encoder that took these of its layers."""
+    """The name in a checkpoint of a parameter of an encoder with these of its layers."""
     found = re.match(r"layers\.(\d+)\.(.*)", name)
     return f"layers.{layers[int(found[1])] - 1}.{found[2]}" if found else name
 
 
 STOCK_ATTENTION = "sdpa"
-"""The attention of the stock models that others are compared with: the fastest that `transformers` has on a CPU."""
+"""The attention of the stock models: the fastest one of `transformers` on a CPU."""
 
 
 def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STOCK_ATTENTION) -> PreTrainedModel:
     """A dense model as the stock class of its last head: `BertFor...` or `DistilBertForSequenceClassification`.
 
-    attention: `sdpa` or `eager`. The stock model is in evaluation mode, in float32. Raises `EatError` where the model
-    is not dense, its last head has no stock class, or its layer norms an epsilon that the class cannot have.
+    attention: `sdpa` or `eager`. The stock model is in evaluation mode, in float32. Raises `EatError` if the model
+    is not dense, its last head has no stock class, or the class does not support the epsilon of its layer norms.
     """
     from transformers import (
         BertConfig,
@@ -208,7 +208,7 @@ def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STO
 
 
 def _stock_tensors(encoder: PackedEncoder, kind: str, stock: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's tensors under the stock names; what stock has and the encoder has not (segment 0) is folded in."""
+    """The encoder's tensors under the stock names; segment 0, which the encoder may lack, is handled."""
     ours = encoder.state_dict()
     names = _LAYER[kind]
     result: dict[str, Tensor] = {}
@@ -218,7 +218,7 @@ def _stock_tensors(encoder: PackedEncoder, kind: str, stock: dict[str, Tensor]) 
                 result[f"{kind}.{_EMBEDDINGS[part]}.{tensor_name}"] = ours[f"embeddings.{part}.{tensor_name}"]
     segment = f"{kind}.{_EMBEDDINGS['segment']}.weight"
     if kind == "distilbert" and segment in result:
-        # a DistilBERT has no segments: every token is of segment 0, whose vector goes into the positions
+        # a DistilBERT has no segments: the vector of segment 0 is added to the positions
         result[f"{kind}.{_EMBEDDINGS['position']}.weight"] = (
             result[f"{kind}.{_EMBEDDINGS['position']}.weight"] + result.pop(segment)[0]
         )
@@ -264,13 +264,13 @@ def _shape(config: Mapping[str, Any]) -> Shape:
 
 
 def _modern_name(name: str) -> str:
-    """A tensor's name without the model's prefix, and with the names layer norms have today."""
+    """A tensor's name without the model's prefix, and with the current names of layer norms."""
     name = re.sub(r"^(bert|distilbert)\.", "", name)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
 def _module(raw: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
-    """The weight of a module, and its bias where it has one, under our name."""
+    """The weight of a module, and its bias if it has one, under our name."""
     found = {f"{ours}.weight": raw[f"{theirs}.weight"]}
     if f"{theirs}.bias" in raw:
         found[f"{ours}.bias"] = raw[f"{theirs}.bias"]

@@ -26,7 +26,7 @@ MINILM_SHA256 = {
 }
 
 BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
-"""What a backbone must have; the other names of `MINILM_SHA256` are taken where they exist."""
+"""The files that a backbone must have; the other names of `MINILM_SHA256` are copied if they exist."""
 
 MINILM_SIZES = Sizes(layers=6, vocabulary=30522, positions=512, token_types=2)
 
@@ -38,8 +38,8 @@ def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs:
     `folder` appears whole or not at all. A `.bin` file is never opened. `tokenizer.json` may carry a truncation and a
     padding (that of all-MiniLM-L6-v2 does): read it with `eat.model.tokenizer.load_tokenizer`, which clears both.
 
-    Raises `EatError` where the package or a file is missing, the hub cannot be asked, the model is neither BERT nor
-    DistilBERT, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` where a packaged file
+    Raises `EatError` if the package or a file is missing, the hub cannot be asked, the model is neither BERT nor
+    DistilBERT, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` if a packaged file
     has not the pinned sha256 or the weights are no whole safetensors file.
     """
     if isinstance(backbone, PackagedBackbone):
@@ -100,7 +100,7 @@ def _hub_backbone(backbone: HubBackbone) -> list[Path]:
 
 
 def folder_backbone(folder: Path) -> list[Path]:
-    """The files of a folder that make a backbone. Raises `EatError` where one that it must have is missing."""
+    """The files of a folder that make a backbone. Raises `EatError` if one that it must have is missing."""
     if not folder.is_dir():
         raise EatError(f"{folder}: no such folder; a backbone has {listed(BACKBONE_FILES)}")
     for name in BACKBONE_FILES:

@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub, at a pinned commit, from its cache where they are there already."""
+"""Files of the Hugging Face hub, at a pinned commit, from its cache if they are there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset",
     """The path of a file in the hub's cache; fetched if it is not there, unless HF_HUB_OFFLINE is set.
 
     revision: a commit. A file of a commit cannot change: once cached, no network is asked again. Raises `EatError`
-    where it is not cached and cannot be fetched, or the repository has no such commit or file.
+    if it is not cached and cannot be fetched, or the repository has no such commit or file.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import (

@@ -27,7 +27,7 @@ class Package:
 def package_files(package: Package, start: str) -> dict[str, Path]:
     """The files of an installed package whose names begin with `start`: name to path, sorted by name.
 
-    Raises `EatError` where it is not installed in this version, `DamagedFile` where it lacks files.
+    Raises `EatError` if it is not installed in this version, `DamagedFile` if it lacks files.
     """
     try:
         installed = importlib.metadata.distribution(package.name)
@@ -54,7 +54,7 @@ def digest_of_files(contents: dict[str, bytes]) -> str:
 
 
 def require_content(path: Path, found: str, expected: str, package: Package) -> None:
-    """Raise `DamagedFile` with the remedy where the sha256 of what lies at `path` is not the pinned one."""
+    """Raise `DamagedFile` with the remedy if the sha256 of what lies at `path` is not the pinned one."""
     if found != expected:
         raise DamagedFile(f"{path}: sha256 {found[:12]}..., expected {expected[:12]}...; {reinstall(package)}")
 

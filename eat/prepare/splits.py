@@ -1,7 +1,7 @@
 """Text to train, calibration and dev, by a hash of the text itself.
 
 A text's place depends on nothing but its own words: not on its row, its label, or the other texts. So texts can be
-added and none moves to another split, a text that stands in two tasks falls on the same side in both (where the parts
+added and none moves to another split, a text that stands in two tasks falls on the same side in both (if the parts
 are equal), and no seed has to be kept. Texts that differ only in case, width or white space count as one. Where a
 source brings dev text of its own, that is taken as it is, and calibration is held out of the rest.
 """
@@ -82,7 +82,7 @@ def divide(texts: pd.DataFrame, parts: Splits, most: Caps) -> tuple[dict[str, pd
 
 
 def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    """The three splits where the dev text is given: calibration is held out of the training text.
+    """The three splits if the dev text is given: calibration is held out of the training text.
 
     The dev text is taken whole: every row counts, copies of a text too, whose ids are told apart by a number. The
     training text is treated as in `divide`; what also stands in dev is left out of it.
@@ -185,7 +185,7 @@ def divided_text(
 
     glue_dir: see `read_source`. The card: labels, rows read and left out, rows of each split and of each label in it,
     the source, warnings, and a sha256 of all that the splits hold, which does not depend on how Parquet was written.
-    Raises `EatError` where the source cannot be read (see `read_source`), or a split lacks texts of a label.
+    Raises `EatError` if the source cannot be read (see `read_source`), or a split lacks texts of a label.
     """
     with Progress("reading the text"):
         texts = read_source(task.source, glue_dir)
@@ -220,7 +220,7 @@ def divided_text(
 def _few_of_a_label(
     task_name: str, task: Task, texts: Texts, rows: Mapping[str, int], counts: Mapping[str, Sequence[int]]
 ) -> list[str]:
-    """A warning where a split has fewer than `FEWEST` texts of a label. Raises `EatError` where it has none.
+    """A warning if a split has fewer than `FEWEST` texts of a label. Raises `EatError` if it has none.
 
     counts: split -> its texts of each label.
     """
@@ -258,7 +258,7 @@ def _few_of_a_label(
 
 
 def _key_of_size(split: str, task: Task, texts: Texts, size: int) -> str:
-    """The key that makes a split larger; empty where only more text does."""
+    """The key that makes a split larger; empty if only more text does."""
     if getattr(task, f"{split}_examples") == size:
         return f"{split}_examples"
     given = split == "train" or (split == "dev" and texts.dev is not None)

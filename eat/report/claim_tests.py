@@ -1,7 +1,7 @@
-"""The tests that decide the paper's claims: a class for each kind, which `report/claims.yaml` names.
+"""The tests of the paper's claims: one class per kind of test; `report/claims.yaml` refers to these classes.
 
-A test looks at one task and says what it found, with an interval where there is one. It raises `Untestable` where the
-study has no means to decide.
+A test examines one task and returns its finding, with an interval if there is one. It raises `Untestable` if the study
+lacks what the test needs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from eat.statistics import proportion_interval
 
 @dataclass(frozen=True)
 class Finding:
-    """What a test found: the measured figure in words, whether it supports the claim, and why.
+    """The finding of a test: the measured figure as text, whether it supports the claim, and why.
 
-    supported: `None` where the texts are too few to say either.
+    supported: `None` if there are too few texts to decide.
     """
 
     ours: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 def _beyond(low: float, high: float, bound: float) -> tuple[bool | None, str]:
-    """Whether an interval lies above a bound, below it (not), or around it (`None`), with the words for it."""
+    """Whether an interval lies above a bound (true), below it (false), or contains it (`None`), with a description."""
     if low > bound:
         return True, "lies above"
     if high < bound:
@@ -43,7 +43,7 @@ def _beyond(low: float, high: float, bound: float) -> tuple[bool | None, str]:
 
 
 class Entry(BaseModel):
-    """A part of an entry of `report/claims.yaml`; a key that it does not know is refused."""
+    """A part of an entry of `report/claims.yaml`; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,7 +56,7 @@ class Speed(Entry):
     expect: Literal["faster", "slower"]
 
     def judge(self, seen: Evidence) -> Finding:
-        """Judge by the interval of the paired speed-up and by the noise floor of the clock."""
+        """Use the interval of the paired speed-up and the noise floor of the clock."""
         row = seen.chosen(self.model)
         verdict = speed_verdict(row["speedup_low"], row["speedup_high"], seen.noise)
         reason = _compared(_point_name(row), verdict, "the stock dense model")
@@ -72,7 +72,7 @@ class SpeedAgainst(Entry):
     expect: Literal["faster", "slower"]
 
     def judge(self, seen: Evidence) -> Finding:
-        """Both are measured against the stock dense model; they differ where their intervals lie apart."""
+        """Both are measured against the stock dense model; they differ if their intervals lie apart."""
         own, other = seen.chosen(self.model), seen.chosen(self.other)
         verdict = _FASTER[_compared_speed(own, other)]
         ours = f"{_ratio(own)} against {_ratio(other)} of {other['system']}"
@@ -90,7 +90,7 @@ class AccuracyAgainst(Entry):
     expect: Literal["higher", "lower"]
 
     def judge(self, seen: Evidence) -> Finding:
-        """Against BERT by the paired interval; against another by both intervals, taken as independent."""
+        """Against BERT, use the paired interval; against another model, both intervals, taken as independent."""
         own, other = seen.chosen(self.model), seen.chosen(self.other)
         if self.other == "bert":
             difference, low, high = own["delta_accuracy"], own["delta_low"], own["delta_high"]
@@ -119,7 +119,7 @@ class KeepsAccuracy(Entry):
     part: float
 
     def judge(self, seen: Evidence) -> Finding:
-        """By the lower end of the paired interval of the difference."""
+        """Use the lower end of the paired interval of the difference."""
         own, dense = seen.chosen(self.model), seen.chosen("bert")
         kept, low, high = (
             1.0 + own[name] / dense["accuracy"] for name in ("delta_accuracy", "delta_low", "delta_high")
@@ -131,7 +131,7 @@ class KeepsAccuracy(Entry):
 
 
 class Frontier(Entry):
-    """The threshold leads from fast to accurate: a higher one costs time."""
+    """The threshold trades speed for accuracy: a higher threshold costs time."""
 
     kind: Literal["frontier"]
     model: Model
@@ -145,9 +145,7 @@ class Frontier(Entry):
         ours = f"{_ratio(low)} at {rounding.threshold(low['tau'])}, {_ratio(high)} at {rounding.threshold(high['tau'])}"
         verdict = _FASTER[_compared_speed(low, high)]
         gained = rounding.points(high["accuracy"] - low["accuracy"])
-        reason = (
-            f"{_compared(_point_name(low), verdict, _point_name(high))} Accuracy changes by {gained} points on the way."
-        )
+        reason = f"{_compared(_point_name(low), verdict, _point_name(high))} Accuracy changes by {gained} points."
         return Finding(ours, _as_expected(verdict, "faster"), reason)
 
 
@@ -161,7 +159,7 @@ class Near(Entry):
     within: float
 
     def judge(self, seen: Evidence) -> Finding:
-        """By the mean over all texts."""
+        """Use the mean over all texts."""
         row = seen.chosen(self.model)
         found = float(row[self.column])
         near = abs(found - self.value) <= self.within
@@ -173,7 +171,7 @@ class Near(Entry):
 
 
 class LeavesEarly(Entry):
-    """At a threshold, at least a part of the texts leaves before the last layer."""
+    """At a threshold, at least a given share of the texts exits before the last layer."""
 
     kind: Literal["leaves_early"]
     model: Model
@@ -181,12 +179,12 @@ class LeavesEarly(Entry):
     at_least: float
 
     def judge(self, seen: Evidence) -> Finding:
-        """By the interval of a proportion (Wilson) over the texts, as wide as that of one seed."""
+        """Use Wilson's interval of a proportion over the texts, as wide as that of a single seed."""
         own = seen.exits[(seen.exits["system"] == seen.chosen(self.model)["system"]) & (seen.exits["tau"] == self.tau)]
         if own.empty:
             raise Untestable(f"{seen.systems[self.model]} has no threshold {rounding.threshold(self.tau)}.")
         early = float(own.loc[own["exit"] < own["exit"].max(), "fraction"].sum())
-        n = int(own["n"].iloc[0]) // int(seen.chosen(self.model)["seeds"])  # the curve counts texts times seeds
+        n = int(own["n"].iloc[0]) // int(seen.chosen(self.model)["seeds"])  # the curve counts each text once per seed
         low, high = proportion_interval(round(early * n), n)
         ours = f"{rounding.with_percent(early)} {rounding.interval(low, high, rounding.percent)}"
         supported, side = _beyond(low, high, self.at_least)
@@ -201,11 +199,11 @@ class ShortTextsLoseMore(Entry):
     model: Model
 
     def judge(self, seen: Evidence) -> Finding:
-        """By the bin of the shortest texts and that of the longest, at the chosen threshold."""
+        """Compare the bin of the shortest texts with that of the longest, at the chosen threshold."""
         own = seen.lengths[seen.lengths["system"] == seen.chosen(self.model)["system"]]
         own = own[is_true(own["chosen"])].sort_values("length_mean")
         if len(own) < 2:
-            raise Untestable("All texts are of one length.")
+            raise Untestable("All texts have the same length.")
         shortest, *_, longest = own.to_dict("records")
         ours = " and ".join(
             f"{rounding.retention(one['retention'])} at {rounding.count(one['length_mean'])} tokens"
@@ -213,20 +211,21 @@ class ShortTextsLoseMore(Entry):
         )
         kept = "a smaller share" if shortest["retention"] < longest["retention"] else "no smaller share"
         few, many = (rounding.count(one["n"]) for one in (shortest, longest))
-        reason = f"Of the shortest texts (n = {few}) {kept} is kept than of the longest (n = {many})."
+        reason = f"The shortest texts (n = {few}) keep {kept} of their tokens than the longest (n = {many})."
         return Finding(ours, shortest["retention"] < longest["retention"], reason)
 
 
 class ScalingHelps(Entry):
-    """Temperature scaling lowers the calibration error of the exit."""
+    """Temperature scaling reduces the calibration error of the exit."""
 
     kind: Literal["scaling_helps"]
     model: Model
 
     def judge(self, seen: Evidence) -> Finding:
-        """The error before must lie above the interval of the error after scaling; below it refutes the claim.
+        """The error before scaling must lie above the interval of the error after it; below it, the claim is refuted.
 
-        Both errors are the plain ones, which chance inflates alike; the interval is the debiased one, moved to them.
+        Both errors are the plain ones, which chance inflates equally; the debiased interval is shifted to the plain
+        error.
         """
         row = seen.chosen(self.model)
         if row["calibration"] == "raw":
@@ -237,7 +236,7 @@ class ScalingHelps(Entry):
         low, high = (after + row[end] - row["ece_debiased"] for end in ("ece_debiased_low", "ece_debiased_high"))
         within = rounding.interval(max(0.0, low), high, rounding.calibration_error)
         is_worse, side = _beyond(low, high, raw)
-        reason = f"{row['system']}: the interval after {side} the error before."
+        reason = f"{row['system']}: the interval after scaling {side} the error before scaling."
         ours = f"{rounding.calibration_error(raw)} % before, {rounding.calibration_error(after)} % {within} after"
         return Finding(ours, None if is_worse is None else not is_worse, reason)
 
@@ -248,9 +247,11 @@ class NormIsCompetitive(Entry):
     kind: Literal["norm_is_competitive"]
 
     def judge(self, seen: Evidence) -> Finding:
-        """By accuracy at equal retention and by correlation with saliency: all must say so, and any can refute it."""
+        """Use accuracy at equal retention and correlation with saliency: all must support it, any can refute it."""
         if not seen.norm:
-            raise Untestable("It takes systems that differ in the score alone, as those of config/systems.yaml do.")
+            raise Untestable(
+                "This needs systems that differ only in their score, such as those of config/systems.yaml."
+            )
         found = list(dict.fromkeys(verdict for verdict, _ in seen.norm))
         supported: bool | None = None
         if "not competitive" in found:
@@ -261,13 +262,13 @@ class NormIsCompetitive(Entry):
 
 
 class NotMeasured(Entry):
-    """A claim that no study of this project measures."""
+    """A claim that this project does not measure."""
 
     kind: Literal["not_measured"]
     reason: str
 
     def judge(self, seen: Evidence) -> Finding:
-        """Say why."""
+        """Raise `Untestable` with the reason."""
         raise Untestable(self.reason)
 
 
@@ -285,17 +286,17 @@ _FASTER: Mapping[Comparison, str] = {
 
 
 def _compared_speed(own: Record, other: Record) -> Comparison:
-    """Of two systems, each measured against the stock dense model."""
+    """Compare two systems that are each measured against the stock dense model."""
     return comparison((own["speedup_low"], own["speedup_high"]), (other["speedup_low"], other["speedup_high"]))
 
 
 def _as_expected(verdict: str, expected: str) -> bool | None:
-    """Whether a verdict on speed is the expected one; `None` where it shows no difference."""
+    """Whether a verdict on speed is the expected one; `None` if it shows no difference."""
     return None if verdict == "no difference shown" else verdict == expected
 
 
 def _compared(own: str, verdict: str, other: str) -> str:
-    """A verdict of one against another as a sentence."""
+    """The verdict of a comparison as a sentence."""
     if verdict == "no difference shown":
         return f"No difference in speed is shown between {own} and {other}."
     return f"{own} is {verdict} than {other}."

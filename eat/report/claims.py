@@ -24,9 +24,9 @@ class PublishedFigure(Entry):
 class Claim(Entry):
     """A claim of the paper.
 
-    task: the paper's task that it is about; empty for all. published: the figure that the paper prints, taken from the
-    published tables: the model, the field, and the threshold where only one counts. stated: such a figure in words,
-    where it stands in the text alone.
+    task: the paper's task that the claim is about; empty for all tasks. published: the figure that the paper prints,
+    from the published tables: the model, the field, and the threshold if only one counts. stated: the same as text, if
+    the figure is only in the paper's prose.
     """
 
     claim: str
@@ -38,14 +38,14 @@ class Claim(Entry):
 
 
 def read_claims(path: Path | str) -> list[Claim]:
-    """Read `report/claims.yaml`. Raises `DamagedFile` where it is missing or not what it must be."""
+    """Read `report/claims.yaml`. Raises `DamagedFile` if the file is missing or not valid."""
     try:
         value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return [Claim.model_validate(claim) for claim in value["claims"]]
     except (OSError, yaml.YAMLError) as error:
         raise DamagedFile(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it") from None
     except (TypeError, KeyError):
-        raise DamagedFile(f"{path}: holds no list `claims`; restore it") from None
+        raise DamagedFile(f"{path}: has no list `claims`; restore the file") from None
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])

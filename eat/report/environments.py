@@ -1,4 +1,4 @@
-"""How templates become LaTeX and HTML: all text is escaped, and what is undefined or not rounded fails."""
+"""The Jinja environments for LaTeX and HTML. All text is escaped; undefined or unrounded values are errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eat.report import latex
 
 
 def latex_environment(templates: Path | str) -> jinja2.Environment:
-    """Templates with `<< value >>` and `<% statement %>`; every string is escaped for LaTeX, undefined values fail."""
+    """Templates with `<< value >>` and `<% statement %>`; strings are escaped for LaTeX, undefined values fail."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
@@ -38,7 +38,7 @@ def latex_environment(templates: Path | str) -> jinja2.Environment:
 
 
 def html_environment(templates: Path | str) -> jinja2.Environment:
-    """Templates of HTML: every string is escaped, undefined values fail."""
+    """Templates of HTML: every string is escaped, undefined values are errors."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
@@ -51,31 +51,31 @@ def html_environment(templates: Path | str) -> jinja2.Environment:
 
 
 def style_and_script(templates: Path) -> dict[str, str]:
-    """What makes a page work by itself; by the script's digest a browser runs that script and no other."""
+    """The style and script that a page contains. The digest restricts the browser to this script."""
     style, script = ((templates / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     digest = b64encode(sha256(script.encode()).digest()).decode()
     return {"style": Markup(style), "script": Markup(script), "script_digest": digest}
 
 
 def _unbroken(value: Any) -> Any:
-    """Text in which no line ends between a number and its sign; what is HTML already stays as it is."""
+    """Put a no-break space between a number and its per cent sign; HTML is returned unchanged."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", value)
 
 
 def _text(value: Any) -> Any:
-    """Let text through (and what is undefined, which fails by itself), and refuse anything that nobody rounded."""
+    """Return text (and undefined values, which raise by themselves), and refuse values that are not rounded."""
     if isinstance(value, str | Undefined):
         return value
     raise EatError(f"a template prints {value!r}, which is not text; round it with eat.rounding")
 
 
 def render(environment: jinja2.Environment, name: str, context: dict[str, Any]) -> str:
-    """The text of a template. Raises `EatError` where it asks for what is not there, or is not there itself."""
+    """The rendered template. Raises `EatError` if it uses an undefined value, or if there is no such template."""
     try:
         return environment.get_template(name).render(context)
     except jinja2.UndefinedError as error:
-        raise EatError(f"{name}: {error}; the template and eat/report do not fit together") from None
+        raise EatError(f"{name}: {error}; the template does not match eat/report") from None
     except jinja2.TemplateNotFound as error:
         raise EatError(f"{error}: no such template; templates_folder must be the project's report/") from None

@@ -1,4 +1,4 @@
-"""What a study measured on one task, as the tests of the paper's claims read it."""
+"""The measurements of a study on one task, as the tests of the paper's claims use them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "eat": "EAT"}
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study measured on one task, as the tests read it.
+    """The measurements of a study on one task.
 
-    rows: the rows of summary.csv at batch 1. exits, lengths: the curves of the task. systems: the paper's model -> the
-    system that stands for it. norm: what comparing it with other scores of importance gave, each with its sentence.
+    rows: the rows of summary.csv at batch 1. exits, lengths: the curves of the task. systems: the paper's model ->
+    the system that represents it. norm: the verdicts of comparing the norm with other scores, each with its sentence.
     """
 
     task: str
@@ -34,14 +34,14 @@ class Evidence:
     norm: Sequence[tuple[Competitive, str]] = ()
 
     def chosen(self, model: str) -> Record:
-        """The row of a model at its chosen threshold. Raises `Untestable` where no system stands for it."""
+        """The row of a model at its chosen threshold. Raises `Untestable` if no system represents it."""
         own = self.points(model)
         return own[is_true(own["chosen"])].to_dict("records")[0]
 
     def points(self, model: str) -> pd.DataFrame:
-        """All timed operating points of a model, by rising threshold. Raises `Untestable` where there are none."""
+        """All timed operating points of a model, by rising threshold. Raises `Untestable` if there are none."""
         if model not in self.systems:
-            raise Untestable(f"No system of this study stands for {NAMES[model]}.")
+            raise Untestable(f"No system of this study represents {NAMES[model]}.")
         own = self.rows[(self.rows["system"] == self.systems[model]) & self.rows["speedup_low"].notna()]
         if own.empty:
             raise Untestable(f"{self.systems[model]} was not timed.")
@@ -49,4 +49,4 @@ class Evidence:
 
 
 class Untestable(Exception):
-    """A study lacks what a test needs; the message is the reason that the report prints."""
+    """A study lacks what a test needs. The report prints the message as the reason."""

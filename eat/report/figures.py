@@ -1,4 +1,4 @@
-"""The figures of a report: which there are, where they stand, and how the templates get them."""
+"""The figures of a report: their places, captions and files, as the templates use them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from eat.report.inline import inline_svg
 from eat.report.latex import Latex
 
 PLACES = ("results", "frontier", "adaptive", "calibration", "lengths", "ablation", "cost model", "theory")
-"""Where the templates show figures of a task: a section, or for `cost model` its table in the section on theory.
+"""The places in which the templates show the figures of a task: a section, or for `cost model` a table on theory.
 
-A place that a study leaves out, such as `ablation`, shows none. Figures of the whole study stand in `run`.
+A place that a study does not have, such as `ablation`, shows none. Figures of the whole study are in `run`.
 """
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A figure that a study has: its name in file names and captions, and its place in the report."""
+    """A figure of a study: its name in file names and captions, and its place in the report."""
 
     name: str
     place: str
@@ -30,7 +30,7 @@ class Placed:
 
 @dataclass(frozen=True)
 class Placement:
-    """The figures that a study has, in the order in which they stand in one place."""
+    """The figures of a study, in their order within a place."""
 
     of_task: tuple[Placed, ...]
     of_study: tuple[Placed, ...]
@@ -48,8 +48,8 @@ class Figure:
 def placement(figures: Sequence[Mapping[str, str]]) -> Placement:
     """The figures of a study, checked.
 
-    figures: `name`, `place`, and in `of` whether there is one for each `task` or one for the `study`. Raises `EatError`
-    if the templates have no such place.
+    figures: `name`, `place`, and `of`, which is `task` for one figure per task or `study` for one in all. Raises
+    `EatError` if the templates have no such place.
     """
     known = {"task": PLACES, "study": ("run",)}
     for figure in figures:
@@ -72,10 +72,10 @@ def by_place(figures: Sequence[Placed], drawn: Mapping[str, Figure]) -> dict[str
 
 
 def read_figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
-    """A figure, and the copy that it needs if TeX cannot hold its name in a path.
+    """A figure, and the copy that it needs if its name cannot be part of a TeX path.
 
-    drawn: the figure's files without their ending. beside: where a copy would lie. The copies: target -> source.
-    Raises `DamagedFile` if the figure is missing.
+    drawn: the figure's files without their ending. beside: the path of the copy. The copies are returned as target ->
+    source. Raises `DamagedFile` if the figure is missing.
     """
     pdf = drawn.with_name(f"{drawn.name}.pdf")
     if not pdf.is_file():

@@ -1,8 +1,8 @@
-"""Scores of importance: how they rank tokens against saliency, and what they are worth at equal retention.
+"""Scores of importance: their rank correlation with saliency, and the accuracy they give at equal retention.
 
-The paper says that the norm of a hidden state is competitive. It is compared with other scores twice: by rank
-correlation with gradient saliency, in the layers that both score, and by the accuracy of systems that keep as many
-tokens after every layer.
+The paper claims that the norm of a hidden state is competitive. It is compared with other scores in two ways: by rank
+correlation with gradient saliency, in the layers that both score, and by the accuracy of systems that keep the same
+number of tokens after every layer.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from eat.results.rows import in_precision_of, is_true
 Record = Mapping[Hashable, Any]
 
 SAME_RETENTION = 0.03
-"""How far the parts of the tokens that two systems keep may lie apart after any layer, to be called equal."""
+"""The largest difference in retention after any layer that still counts as equal."""
 
 _NORM, _RANDOM = "norm", "random"
 
 
 def correlation_table(task: TaskFiles) -> Table | None:
-    """A row for each system that scores tokens, a column for each layer; `None` where the study did not ask."""
+    """A row per system that scores tokens, a column per layer; `None` if the study does not compare scores."""
     if task.importance is None:
         return None
     rows = task.importance
@@ -48,16 +48,16 @@ def correlation_table(task: TaskFiles) -> Table | None:
         cells = [_correlation(own[own["layer"] == layer]) for layer in layers]
         lines.append(Row((Cell(str(system)), Cell(str(own["kind"].iloc[0])), *cells, _correlation(own))))
     caption = (
-        f"Scores of tokens on {task.name}: Spearman's rank correlation of each system's score with gradient saliency "
-        f"of the dense reference, of the tokens that may be removed, as a mean over {rounding.count(rows['n'].max())} "
-        "dev texts that run to full depth with nothing removed, with 95 % intervals. The interval of a mean over "
-        "layers is as wide as theirs on average, since all are of the same texts."
+        f"Token scores on {task.name}: Spearman's rank correlation of each system's score with gradient saliency "
+        f"of the dense reference, over the tokens that may be removed; means over {rounding.count(rows['n'].max())} "
+        "dev texts run to full depth with nothing removed, with 95 % intervals. The interval of a mean over layers is "
+        "as wide as theirs on average, since all layers are measured on the same texts."
     )
     return Table(caption, f"importance:{task.name}", columns, (Group("", tuple(lines)),))
 
 
 def retention_table(task: TaskFiles, reference: str) -> Table | None:
-    """The accuracy of systems that differ in their score alone, group by group; `None` where there are none."""
+    """The accuracy of systems that differ only in their score, group by group; `None` if there are none."""
     groups = [] if task.importance is None else equal_retention(task, reference)
     if not groups:
         return None
@@ -76,27 +76,27 @@ def retention_table(task: TaskFiles, reference: str) -> Table | None:
             row = rows[system]
             texts = (system, kinds.get(system, rounding.DASH), rounding.retention(row["retention_full_depth"]))
             lines.append(Row((*map(Cell, texts), *(quantity.cell(row) for quantity in quantities))))
-        parts.append(Group(f"As many tokens as {systems[0]} keeps", tuple(lines)))
+        parts.append(Group(f"Same retention as {systems[0]}", tuple(lines)))
     caption = (
-        f"Accuracy at equal retention on {task.name}: systems that only remove or merge tokens, and after every layer "
-        f"keep the same part of them to within {rounding.percent(SAME_RETENTION)} points. Differences are against the "
-        "dense reference. A dash in place of a score: the system merges tokens."
+        f"Accuracy at equal retention on {task.name}: systems that only remove or merge tokens. Within a group "
+        f"they keep the same share of tokens after every layer, to within {rounding.percent(SAME_RETENTION)} points. "
+        "Differences are from the dense reference. A dash instead of a score: the system merges tokens."
     )
     return Table(caption, f"equal-retention:{task.name}", columns, tuple(parts))
 
 
 def importance_sentences(task: TaskFiles, reference: str) -> list[str]:
-    """Is the norm competitive? A sentence for the correlation and one for the accuracy, in each group of equals."""
+    """Is the norm competitive? One sentence on correlation and one on accuracy per group of equal retention."""
     if task.importance is None:
         return []
     sentences = [sentence for _, sentence in norm_verdicts(task, reference)]
     highest = _highest_sentence(task.importance)
     found = [sentence for sentence in (*sentences, highest) if sentence]
-    return found or ["No score of this study is the norm, or none stands beside it: nothing is compared."]
+    return found or ["This study has no system with the norm as its score, or none to compare it with."]
 
 
 def norm_verdicts(task: TaskFiles, reference: str) -> list[tuple[Competitive, str]]:
-    """Whether the norm is competitive, by accuracy and by correlation in each group of equals, with the sentences."""
+    """Whether the norm is competitive, by accuracy and by correlation per group of equal retention, with sentences."""
     found = []
     for systems in [] if task.importance is None else equal_retention(task, reference):
         by_correlation = _by_correlation(task, systems)
@@ -105,9 +105,9 @@ def norm_verdicts(task: TaskFiles, reference: str) -> list[tuple[Competitive, st
 
 
 def equal_retention(task: TaskFiles, reference: str) -> list[list[str]]:
-    """Groups of systems of which the first scores by the norm, and the others keep as many tokens after every layer.
+    """Groups of systems: the first scores by the norm, and the others keep as many tokens after every layer.
 
-    They do nothing but remove tokens, or merge them, in the reference's precision: no exits and no window.
+    They only remove or merge tokens, in the reference's precision: no exits and no window.
     """
     kinds, plain = _kinds(task), in_precision_of(task.summary, reference)
     alone = task.buckets[is_true(task.buckets["chosen"]) & (task.buckets["adapts_by"] == PRUNING)]
@@ -127,16 +127,16 @@ def equal_retention(task: TaskFiles, reference: str) -> list[list[str]]:
 
 
 def mean_correlation(rows: pd.DataFrame) -> tuple[float, float, float]:
-    """The mean rho of some layers and seeds, with an interval as wide as theirs on average.
+    """The mean rho over layers and seeds, with an interval as wide as theirs on average.
 
-    That is the widest it can be, where all of them err together.
+    This is the widest possible interval, in which all errors are fully correlated.
     """
     middle, low, high = (float(rows[name].mean()) for name in ("rho", "rho_low", "rho_high"))
     return middle, low, high
 
 
 def _alive(task: TaskFiles, system: str) -> np.ndarray:
-    """The part of the tokens alive after each layer, all texts run to full depth (L,)."""
+    """The share of tokens alive after each layer, with all texts run to full depth; (L,)."""
     own = task.retention[(task.retention["system"] == system) & (task.retention["over"] == "all")]
     alive: np.ndarray = own.sort_values("layer")["observed"].to_numpy(float)
     return alive
@@ -155,7 +155,7 @@ def _single(task: TaskFiles) -> dict[str, Record]:
 
 
 def _correlation(rows: pd.DataFrame) -> Cell:
-    if rows["rho"].isna().all():  # a layer that the system does not score in
+    if rows["rho"].isna().all():  # the system scores no tokens in this layer
         return Cell(rounding.DASH)
     middle, low, high = mean_correlation(rows)
     return Cell(rounding.correlation(middle), rounding.interval(low, high, rounding.correlation))
@@ -170,19 +170,19 @@ def _by_accuracy(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, 
     ends = {name: (float(rows[name]["delta_low"]), float(rows[name]["delta_high"])) for name in systems}
     outcomes = {name: verdicts.comparison(ends[norm], ends[name]) for name in others}
     own = rounding.interval(*ends[norm], rounding.points)
-    subject = f"its accuracy lies {rounding.points(rows[norm]['delta_accuracy'])} points {own} from the reference"
+    subject = f"its accuracy differs by {rounding.points(rows[norm]['delta_accuracy'])} points {own} from the reference"
     return _sentence_of("accuracy at equal retention", norm, subject, outcomes, kinds)
 
 
 def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitive, str] | None:
-    """`None` where no layer is scored by the norm and by another."""
+    """`None` if no layer is scored both by the norm and by another score."""
     assert task.importance is not None
     norm, *others = systems
     kinds, scored = _kinds(task), dict(list(task.importance.dropna(subset="rho").groupby("system")))
     if norm not in scored:
         return None
     layers = set(scored[norm]["layer"])
-    # equal retention means the same layers, but only those in which both score are compared
+    # only layers in which both systems score tokens are compared
     outcomes = {}
     for name in others:
         if name in scored and (common := layers & set(scored[name]["layer"])):
@@ -203,7 +203,7 @@ def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Co
 def _sentence_of(
     measure: str, norm: str, subject: str, outcomes: Mapping[str, Comparison], kinds: Mapping[str, str]
 ) -> tuple[Competitive, str]:
-    """The verdict on a system that scores by the norm, and what it rests on."""
+    """The verdict on a system that scores by the norm, with a sentence that gives the evidence."""
     controls = [name for name in outcomes if kinds.get(name) == _RANDOM]
     rivals = [name for name in outcomes if name not in controls]
     verdict = verdicts.competitive([outcomes[name] for name in rivals], [outcomes[name] for name in controls])
@@ -215,7 +215,7 @@ def _sentence_of(
     words: Mapping[Comparison, str] = {
         "higher": "above that of",
         "lower": "below that of",
-        "no difference shown": "not told apart from that of",
+        "no difference shown": "not shown to differ from that of",
     }
     parts = [
         f"{words[outcome]} {listed(names)}"
@@ -230,7 +230,7 @@ def _named(name: str, kinds: Mapping[str, str]) -> str:
 
 
 def _highest_sentence(importance: pd.DataFrame) -> str:
-    """The score with the highest correlation of all, over the layers it works in, and the highest of the norm."""
+    """The score with the highest correlation, over the layers it is used in, and the highest one of the norm."""
     means = {str(name): mean_correlation(own) for name, own in importance.groupby("system", sort=False)}
     means = {name: found for name, found in means.items() if not np.isnan(found[0])}
     kinds = dict(zip(importance["system"], importance["kind"], strict=True))
@@ -245,8 +245,9 @@ def _highest_sentence(importance: pd.DataFrame) -> str:
         return f"{name} ({kinds[name]}): {rounding.correlation(middle)} {within}"
 
     if best == norm:
-        return f"Of all scores of this study the norm has the highest rank correlation with saliency, {told(norm)}."
+        return f"Of all scores in this study, the norm has the highest rank correlation with saliency: {told(norm)}."
     return (
-        "Of all scores of this study, each over the layers it works in, the highest rank correlation with saliency has "
-        f"{told(best)}; of the norm the highest is {told(norm)}."
+        "Of all scores in this study, each over the layers it is used in, the highest rank correlation with saliency "
+        "is "
+        f"that of {told(best)}; the highest one of the norm is that of {told(norm)}."
     )

@@ -1,4 +1,4 @@
-"""An SVG file as an element of a page: it brings nothing but drawing."""
+"""An SVG file as an element of a page, reduced to elements that draw."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _DRAWN |= {"text", "tspan", "title", "desc", "linearGradient", "stop", "image", 
 
 
 def inline_svg(path: Path | str, prefix: str) -> Markup:
-    """An SVG file as an element for a page: ids carry `prefix`, so that figures do not share them; metadata is dropped.
+    """Read an SVG file as an element for a page: ids get `prefix`, so that they are unique; metadata is dropped.
 
-    Only elements that draw are taken, without event handlers and without links out of the file. Raises `DamagedFile`
-    where it is missing or not whole.
+    Only elements that draw are kept, without event handlers and without links out of the file. Raises `DamagedFile` if
+    the file is missing or incomplete.
     """
     try:
         root = ElementTree.parse(path).getroot()
     except FileNotFoundError:
         raise DamagedFile(f"{path}: no such file; run the rule that plots it") from None
     except ElementTree.ParseError as error:
-        raise DamagedFile(f"{path}: not a whole SVG file ({error}); delete it and run again") from None
+        raise DamagedFile(f"{path}: not a complete SVG file ({error}); delete it and run again") from None
     _keep_drawing(root, prefix)
     width = _points(root.attrib.pop("width", ""), path)
     root.attrib.pop("height", None)
-    # joins and caps are what matplotlib sets by a style sheet, which would reach beyond the figure
+    # matplotlib sets joins and caps in a style sheet, which would also affect the rest of the page
     size = f"min-width: {width:.0f}px; max-width: {1.8 * width:.0f}px"
     root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; {size}")
     ElementTree.register_namespace("", _SVG)
@@ -43,7 +43,7 @@ def _points(width: str, path: Path | str) -> float:
     """The width of a figure as matplotlib writes it, `237.6pt`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)pt", width)
     if not found:
-        raise DamagedFile(f"{path}: width {width!r}, not a number of points; delete it and plot it again")
+        raise DamagedFile(f"{path}: width {width!r} is not a number of points; delete it and plot it again")
     return float(found[1])
 
 

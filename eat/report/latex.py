@@ -1,6 +1,6 @@
-"""Text and tables as LaTeX: nothing that a study is called becomes a command, and numbers stand under each other.
+"""Text and tables as LaTeX: names in a study never become commands, and numbers are aligned.
 
-Tables need array, booktabs and graphicx and nothing else, so that a paper can take them in as they are.
+Tables need only array, booktabs and graphicx, so that a paper can include them unchanged.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from eat.results.rows import rows_of
 from eat.study.paths import TABLES
 
 ROWS_A_PAGE = 36
-"""A longer table is cut into parts that each fit on a page."""
+"""A longer table is split into parts that each fit on a page."""
 SENTENCES_A_PAGE = 18
 """The same for rows that hold sentences and take several lines."""
 
 
 class Latex(str):
-    """Text that is LaTeX already and is not escaped again."""
+    """Text that is already LaTeX and is not escaped again."""
 
     __slots__ = ()
 
@@ -66,18 +66,18 @@ _LATEX = {
 
 
 _LIGATURES = re.compile(r"(?<=[-,'!?])(?=[-,'`])")
-"""Places where TeX would make one sign of two: `--` a dash, `''` a quotation mark."""
+"""Places where TeX would join two characters into one: `--` a dash, `''` a quotation mark."""
 
 
 def escape_latex(text: str) -> Latex:
-    """`text` as LaTeX that prints it: no character of it is a command, and every line break is a space.
+    """Escape `text` so that LaTeX prints it: no character acts as a command, and every line break becomes a space.
 
-    Letters that pdfLaTeX knows with an accent are set so; any other character beyond ASCII is printed as `[U+4E2D]`.
+    Accented letters that pdfLaTeX supports are kept; any other character beyond ASCII is printed as `[U+4E2D]`.
     """
     if isinstance(text, Latex):
         return text
     one_line = re.sub(r"[^\S\N{NO-BREAK SPACE}\N{FIGURE SPACE}\N{PUNCTUATION SPACE}]+", " ", text)
-    one_line = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", one_line)  # no line ends between a number and its sign
+    one_line = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", one_line)  # no line break between a number and its sign
     parts = _LIGATURES.split(one_line)
     return Latex("{}".join("".join(_latex_letter(letter) for letter in part) for part in parts))
 
@@ -109,16 +109,16 @@ def _latex_letter(letter: str) -> str:
 
 
 def to_latex(table: Table) -> Latex:
-    """The table as one float, or as several where it is longer than a page. Needs array, booktabs, graphicx.
+    """The table as one float, or as several if it is longer than a page. Needs array, booktabs, graphicx.
 
-    An interval is a column of its own, so that values stand right-aligned above each other.
+    Intervals have their own column, so that values are right-aligned.
     """
     parts = _pages(aligned(table))
     return Latex("\n".join(_float(part, first=number == 0) for number, part in enumerate(parts)))
 
 
 def _pages(table: Table) -> list[Table]:
-    """Tables that each fit on a page and are about equally long, groups kept in order."""
+    """Tables that each fit on a page and are about equally long; the order of groups is kept."""
     limit = SENTENCES_A_PAGE if any(column.width for column in table.columns) else ROWS_A_PAGE
     rows = sum(len(group.rows) for group in table.groups)
     most = math.ceil(rows / math.ceil(rows / limit)) if rows else limit
@@ -144,7 +144,7 @@ def _float(table: Table, first: bool) -> str:
     caption = escape_latex(table.caption if first else f"{table.caption} (continued)")
     lines = [
         r"\begin{table*}[!htbp]",
-        # what goes on keeps its number
+        # a continued table keeps its number
         *([] if first else [r"\addtocounter{table}{-1}"]),
         r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{caption}}}" + (rf"\label{{tab:{_label(table.label)}}}" if first else ""),
@@ -162,7 +162,7 @@ def _float(table: Table, first: bool) -> str:
             lines.append(r"\midrule")
         if group.heading:
             lines.append(rf"\multicolumn{{{width}}}{{@{{}}l}}{{\itshape {escape_latex(group.heading)}}} \\")
-        # sentences of neighbouring rows would run into each other
+        # keeps the sentences of adjacent rows apart
         between = "\n\\addlinespace\n" if any(column.width for column in table.columns) else "\n"
         lines.append(between.join(_line(row, table.columns) for row in group.rows))
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table*}", ""])
@@ -171,7 +171,7 @@ def _float(table: Table, first: bool) -> str:
 def _spec(column: Column, number: int) -> str:
     if column.width:
         return rf">{{\raggedright\arraybackslash}}p{{{column.width:g}\linewidth}}"
-    if number == 0:  # names may be long: they wrap
+    if number == 0:  # long names are wrapped
         return r"p{0.16\linewidth}"
     if column.interval:
         return r"r@{\hspace{2pt}}l"
@@ -201,7 +201,7 @@ def _line(row: Row, columns: Sequence[Column]) -> str:
 
 
 def _label(name: str) -> str:
-    """A name as a LaTeX label: letters, digits and a few signs; what else there is becomes its number."""
+    """A name as a LaTeX label: letters, digits and a few signs; any other character is replaced by its number."""
     return "".join(letter if re.fullmatch(r"[A-Za-z0-9:.-]", letter) else f"-{ord(letter):x}-" for letter in name)
 
 
@@ -218,8 +218,8 @@ def write_tables(
     """Write every table of a task as `{kind}_{task}.tex`; returns the files.
 
     summary: summary.csv. title: what the tables call the task. paper_columns: summary_{task}.csv. published:
-    report/published.yaml. f1: see `main_table`. The throughput table of a study that timed batch 1 only is a file that
-    says so in a comment, so that the same files always appear.
+    report/published.yaml. f1: see `main_table`. If a study timed only batch 1, the file of the throughput table
+    contains just a comment, so that the set of files is always the same.
     """
     rows = rows_of(summary, task).assign(task=title)
     made: dict[str, Callable[[], Table | None]] = {

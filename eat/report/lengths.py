@@ -1,4 +1,4 @@
-"""Speed-up by the length of the text: does the finding of Magic Pyramid's figure 1 hold by the clock?"""
+"""Speed-up by the length of the text: is the finding of Magic Pyramid's figure 1 confirmed by measured time?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from eat.results.rows import in_precision_of, is_true
 Record = Mapping[Hashable, Any]
 
 FEWEST = 10
-"""Timed texts that a bucket must have to be compared with another: of fewer, an interval says little."""
+"""The fewest timed texts of a bucket that is compared with another: with fewer, intervals are too wide."""
 
 _PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup, ("packed_low", "packed_high"))
 
@@ -29,11 +29,11 @@ _CLAIMS: Mapping[str, tuple[str, Comparison]] = {
     EXITS: ("early exits alone gain more on short texts than on long ones", "lower"),
     BOTH: ("both together gain on short and on long texts", "higher"),
 }
-"""What the figure says of each kind of system, and how the gain at the end of it compares where it is so."""
+"""The figure's claim about each kind of system, and the comparison of gains that supports it."""
 
 
 def lengths_table(task: TaskFiles, reference: str) -> Table | None:
-    """Each bucket's chosen operating points, in the reference's precision; `None` where there is nothing to compare."""
+    """The chosen operating points in each bucket, in the reference's precision; `None` if nothing can be compared."""
     rows, buckets = _chosen(task, reference), compared_buckets(task, reference)
     if not buckets:
         return None
@@ -61,15 +61,15 @@ def lengths_table(task: TaskFiles, reference: str) -> Table | None:
         groups.append(Group(f"{name} tokens", tuple(lines)))
     caption = (
         f"Results on {task.name} by the length of the text, [CLS] and [SEP] counted, at batch size 1, for the chosen "
-        "operating points in the precision of the reference, with 95 % intervals. Speed-ups are against the stock "
-        "export of the reference, and beside them against the reference in the same packed engine: only these are due "
-        "to the method alone. FLOPs are the reference's over the system's own."
+        "operating points in the precision of the reference, with 95 % intervals. Speed-ups are over the stock "
+        "export of the reference, and next to them over the reference in the same packed engine: only these are due to "
+        "the method alone. FLOPs are the reference's divided by the system's."
     )
     return Table(caption, f"lengths:{task.name}", columns, tuple(groups))
 
 
 def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> list[str]:
-    """Of pruning alone, exits alone, and both, whether the figure's finding holds by the clock."""
+    """Whether the figure's finding is confirmed by measured time, for pruning alone, exits alone, and both."""
     buckets = compared_buckets(task, reference)
     if not buckets:
         return []
@@ -84,15 +84,15 @@ def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> lis
         outcomes = {name: _outcome(kind, part, noise) for name, part in own.items()}
         agree = sum(_outcome_in_flops(kind, part) == claimed for part in own.values())
         sentences.append(
-            f"Magic Pyramid's figure 1 says that {claim}. By the clock here this "
+            f"Magic Pyramid's figure 1 shows that {claim}. In measured time this "
             f"{verdicts.finding(list(outcomes.values()), claimed)}. {_sentence_of(kind, outcomes, buckets, reference)} "
-            f"Counted in FLOPs it is so for {rounding.count(agree)} of {rounding.count(len(own))}."
+            f"In FLOPs it holds for {rounding.count(agree)} of {rounding.count(len(own))} systems."
         )
     return sentences
 
 
 def compared_buckets(task: TaskFiles, reference: str) -> list[str]:
-    """The buckets with enough timed texts, the shortest first; none where fewer than two, or nothing adapts."""
+    """The buckets with enough timed texts, shortest first; none if fewer than two, or if no system adapts."""
     rows = _chosen(task, reference)
     if not (rows["adapts_by"] != NEITHER).any():
         return []
@@ -107,7 +107,7 @@ def _chosen(task: TaskFiles, reference: str) -> pd.DataFrame:
 
 
 def _outcome(kind: str, rows: Sequence[Record], noise: NoiseFloor) -> Comparison:
-    """How the gain on the longest texts compares with that on the shortest; of `BOTH`, whether there is one on each."""
+    """Compare the gain on the longest texts with that on the shortest; for `BOTH`, whether there is a gain on each."""
     gains = [(float(row["packed_low"]), float(row["packed_high"])) for row in rows]
     if kind != BOTH:
         return verdicts.comparison(gains[-1], gains[0])
@@ -118,7 +118,7 @@ def _outcome(kind: str, rows: Sequence[Record], noise: NoiseFloor) -> Comparison
 
 
 def _outcome_in_flops(kind: str, rows: Sequence[Record]) -> Comparison:
-    """The same of the ratio of FLOPs, which is counted and has no interval."""
+    """The same for the ratio of FLOPs, which is counted and has no interval."""
     short, long = (float(row["flops_ratio"]) for row in (rows[0], rows[-1]))
     if kind == BOTH:
         return "higher" if min(short, long) > 1 else "lower"
@@ -126,20 +126,20 @@ def _outcome_in_flops(kind: str, rows: Sequence[Record]) -> Comparison:
 
 
 def _sentence_of(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str], reference: str) -> str:
-    """Which systems came out how."""
+    """The systems with each outcome, as a sentence."""
     words: Mapping[Comparison, str] = {
         "higher": "greater on long texts for",
         "lower": "smaller on long texts for",
         "no difference shown": "not shown to differ for",
     }
-    subject = f"From {buckets[0]} to {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
+    subject = f"From {buckets[0]} to {buckets[-1]} tokens the speed-up over {reference} in the same engine is"
     if kind == BOTH:
         words = {
             "higher": "above the noise floor on both for",
             "lower": "below the noise floor on one of them for",
             "no difference shown": "within the noise floor on at least one of them for",
         }
-        subject = f"On {buckets[0]} and {buckets[-1]} tokens the speed-up against {reference} in the same engine is"
+        subject = f"On {buckets[0]} and {buckets[-1]} tokens the speed-up over {reference} in the same engine is"
     parts = [
         f"{words[outcome]} {listed(names)}"
         for outcome in words

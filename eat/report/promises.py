@@ -1,4 +1,4 @@
-"""Thresholds with a promise: the risk that was promised, and what the dev texts show of it."""
+"""Thresholds with risk control: the promised risk, and the risk observed on the dev texts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from eat.report.verdicts import Kept
 Record = Mapping[Hashable, Any]
 
 _RISKS = {
-    "disagreement": "answered otherwise than by the same system without early exits",
-    "accuracy": "answered wrongly where the same system without early exits is right",
+    "disagreement": "answered differently from the same system without early exits",
+    "accuracy": "answered incorrectly although the same system without early exits is correct",
 }
 
 _KEPT: Mapping[Kept, str] = {"kept": "kept", "broken": "broken", "undecided": "not decided"}
 
 
 def promises_table(task: TaskFiles) -> Table | None:
-    """Each promise of a task: what it was made of, and what became of it; `None` where nobody makes one."""
+    """Each promise of a task: its risk and threshold, and whether it was kept; `None` if no system makes one."""
     if task.promises.empty:
         return None
     observed = Quantity("Observed", "%", "observed", rounding.risk, ("observed_low", "observed_high"))
@@ -57,16 +57,17 @@ def promises_table(task: TaskFiles) -> Table | None:
         )
         rows.append(Row((*map(Cell, texts), observed.cell(row), Cell(_KEPT[_verdict(row)]))))
     caption = (
-        f"Promises on {task.name}: the largest risk promised and the confidence, the threshold that Learn-then-Test "
-        "took on the calibration split, and the part of the dev texts that is bad, with its exact 95 % interval. Kept: "
-        "the interval ends at or below what was promised; broken: it begins above. A threshold of 1.00 lets nobody "
-        "leave early."
+        f"Risk control on {task.name}: the promised upper bound of the risk and its confidence, the threshold that "
+        "Learn-then-Test chose on the calibration split, and the observed risk on the dev texts, with its exact 95 % "
+        "interval. Kept: the interval ends at or below the promised bound; broken: it begins above it. With a "
+        "threshold "
+        "of 1.00 no text exits early."
     )
     return Table(caption, f"promises:{task.name}", columns, (Group("", tuple(rows)),))
 
 
 def promises_sentences(task: TaskFiles) -> list[str]:
-    """Of each promise, whether the dev texts show that it was kept."""
+    """For each promise, whether the dev texts show that it was kept."""
     several = task.promises["seed"].nunique() > 1
     return [_sentence(row, several) for row in task.promises.to_dict("records")]
 
@@ -77,14 +78,14 @@ def _sentence(row: Record, several: bool) -> str:
         f"{row['system']}{seed} promises with {rounding.percent(1.0 - row['delta'])} % confidence that at most "
         f"{rounding.risk(row['epsilon'])} % of the texts are {_RISKS[row['risk']]}"
     )
-    if row["tau"] >= 1:  # a threshold that nothing reaches
-        return f"{promised}; no threshold could be shown to keep that, so nobody leaves early."
+    if row["tau"] >= 1:  # no confidence reaches this threshold
+        return f"{promised}; no threshold was shown to keep this promise, so no text exits early."
     within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
-    shown = f"On {rounding.count(row['n_dev'])} dev texts it is {rounding.risk(row['observed'])} % {within}"
+    shown = f"On {rounding.count(row['n_dev'])} dev texts the share is {rounding.risk(row['observed'])} % {within}"
     said = {
         "kept": "the promise was kept",
         "broken": "the promise was broken",
-        "undecided": "these texts do not decide whether the promise was kept",
+        "undecided": "these texts do not show whether the promise was kept",
     }
     return f"{promised}. {shown}: {said[_verdict(row)]}."
 

@@ -1,4 +1,4 @@
-"""What is said about a task: every sentence is chosen by the numbers."""
+"""The sentences of the report about a task. The numbers decide which sentence is printed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Record = Mapping[Hashable, Any]
 
 
 def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
-    """How many systems are faster, slower, or not told apart, at batch 1."""
+    """How many systems are faster, slower, or not shown to differ, at batch 1."""
     timed = [row for row in single if not pd.isna(row["speedup_low"])]
     if not timed:
         return "No system was timed."
@@ -36,16 +36,17 @@ def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
         if counts[verdict]
     ]
     return (
-        f"Of {rounding.count(len(timed))} systems at their chosen thresholds, timed at batch size 1 against the stock "
-        f"dense model, {listed(parts)}."
+        f"Of {rounding.count(len(timed))} systems at their chosen thresholds, compared with the stock dense model at "
+        "batch "
+        f"size 1, {listed(parts)}."
     )
 
 
 def best_sentences(single: Sequence[Record], reference: str) -> list[str]:
-    """The fastest systems at batch 1: of those that exclude a loss of a point, and of those at most a point below.
+    """The fastest system at batch 1 that excludes a loss of one point, and the fastest at most one point below.
 
-    The dense reference is none of them: it loses nothing to itself. Who is fastest is read off the dev texts that also
-    give its interval, which is said where there was a choice.
+    The dense reference is not considered. The fastest system is selected on the dev texts that also give its interval;
+    if there are several candidates, a sentence states this.
     """
     timed = [row for row in single if row["system"] != reference and not pd.isna(row["speedup_vs_dense"])]
     kept = [row for row in timed if verdicts.excludes_a_loss(row["delta_low"])]
@@ -65,8 +66,9 @@ def best_sentences(single: Sequence[Record], reference: str) -> list[str]:
         )
     if len(timed) > 1 and (kept or near):
         sentences.append(
-            f"This looks at {rounding.count(len(timed))} systems on the same dev texts, and the intervals make no "
-            "allowance for that."
+            f"These are selected from {rounding.count(len(timed))} systems on the same dev texts, and the intervals "
+            "are "
+            "not corrected for this selection."
         )
     return sentences
 
@@ -86,7 +88,7 @@ def _described(row: Record) -> str:
 
 
 def sample(task: TaskFiles) -> str:
-    """What a figure of a task rests on: texts, device and seeds."""
+    """The data behind a figure of a task: texts, device and seeds."""
     rows, timing = task.summary, task.timing
     seeds = int(rows["seeds"].max())
     return (
@@ -97,12 +99,12 @@ def sample(task: TaskFiles) -> str:
 
 
 def finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], reference: str) -> str:
-    """What is shown about one system: time and accuracy at batch 1, time at the other batch sizes."""
+    """The findings about one system: time and accuracy at batch 1, time at the other batch sizes."""
     sentences = [speed_sentence(row, noise[1]), accuracy_sentence(row, reference)]
     if not pd.isna(row["tau"]) and not is_true(pd.Series([row["within_budget"]])).all():
         sentences.append(
-            "None of its thresholds stayed within the accuracy budget on the calibration split, so that its most "
-            "accurate one there was chosen."
+            "None of its thresholds is within the accuracy budget on the calibration split, so the most accurate one "
+            "there was chosen."
         )
     if not pd.isna(row["speedup_vs_packed_dense"]) and row["system"] != reference:
         ratio = rounding.x_times(row["speedup_vs_packed_dense"])
@@ -117,7 +119,7 @@ def finding(row: Record, trained: pd.DataFrame, noise: dict[int, NoiseFloor], re
 
 
 def adaptive_sentences(single: Sequence[Record], exits: pd.DataFrame) -> list[str]:
-    """What each adaptive system does at its chosen threshold: depth, early exits, tokens alive."""
+    """The behaviour of each adaptive system at its chosen threshold: depth, early exits, tokens alive."""
     sentences = []
     for row in single:
         system = str(row["system"])
@@ -129,15 +131,15 @@ def adaptive_sentences(single: Sequence[Record], exits: pd.DataFrame) -> list[st
         at: str = "" if pd.isna(row["tau"]) else f" at its chosen threshold of {rounding.threshold(row['tau'])}"
         sentences.append(
             f"{system}{at} executes {rounding.depth(row['avg_depth'])} layers on average, and "
-            f"{rounding.with_percent(early)} of the texts leave before its last layer. When the prediction is made, "
-            f"{rounding.retention(row['avg_retention'])} of a text's tokens are alive; run to full depth, it would be "
+            f"{rounding.with_percent(early)} of the texts exit before its last layer. When the prediction is made, "
+            f"{rounding.retention(row['avg_retention'])} of the tokens of a text are alive; at full depth it would be "
             f"{rounding.retention(row['retention_full_depth'])}."
         )
-    return sentences or ["No system of this study removes tokens or leaves early."]
+    return sentences or ["No system of this study removes tokens or exits early."]
 
 
 def calibration_sentence(row: Record) -> str:
-    """The calibration error of a system before and after scaling; of one without scaling, its error."""
+    """The calibration error of a system before and after scaling, or its only error if it is not scaled."""
     if row["calibration"] == "raw":
         return (
             f"The expected calibration error of {row['system']}, whose probabilities are not scaled, is "
@@ -154,7 +156,7 @@ def calibration_sentence(row: Record) -> str:
 
 
 def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
-    """What a system and its variants compute and win, and whether a part's effect on accuracy is shown."""
+    """The computation and accuracy of a system and its variants, and whether a part's effect on accuracy is shown."""
     (full,) = ablation[ablation["role"] == "full"].to_dict("records")
     variants = ablation[ablation["role"] == "variant"].to_dict("records")
 
@@ -164,7 +166,7 @@ def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
 
     others = "; ".join(f"{row['system']} {told(row)}" for row in variants)
     sentences = [
-        f"Of the FLOPs of the dense reference, {full['system']} computes {told(full)} of accuracy against it; {others}."
+        f"Share of the dense reference's FLOPs, and difference in accuracy: {full['system']} {told(full)}; {others}."
     ]
     apart = [
         row["system"]
@@ -172,9 +174,9 @@ def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
         if row["delta_low"] > full["delta_high"] or row["delta_high"] < full["delta_low"]
     ]
     if apart:
-        sentences.append(f"The interval of accuracy lies apart from that of {full['system']} for: {listed(apart)}.")
+        sentences.append(f"The accuracy interval does not overlap that of {full['system']} for: {listed(apart)}.")
     else:
-        sentences.append(f"No variant's interval of accuracy lies apart from that of {full['system']}.")
+        sentences.append(f"The accuracy interval of every variant overlaps that of {full['system']}.")
     return sentences
 
 
@@ -187,37 +189,38 @@ def measuring_sentences(task: TaskFiles) -> list[str]:
     )
     sentences = [
         f"{rounding.count(timing['n_timed'])} texts were timed on {processor(timing)} in {precisions(timing)} with "
-        f"{rounding.count(timing['threads'])} threads; all systems ran in turn, in one process, over the same texts.",
-        f"Tokenisation is timed apart: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms a text.",
-        f"Meanwhile other processes took {rounding.with_percent(timing['foreign_load'])} of the machine's time, in the "
+        f"{rounding.count(timing['threads'])} threads; all systems ran in turn, in one process, on the same texts.",
+        f"Tokenisation is timed separately: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms per text.",
+        f"Meanwhile, other processes used {rounding.with_percent(timing['foreign_load'])} of the machine's time, in "
+        "the "
         f"busiest block {rounding.with_percent(timing['foreign_load_busiest_block'])}.",
         *left_out_sentences(timing),
     ]
     if different:
         sentences.append(
             f"Of {rounding.count(compared)} timed answers (class, depth and tokens), {rounding.count(different)} "
-            f"differ from the trace, each at a threshold or a tie; up to {rounding.count(allowed)} may."
+            f"differ from the trace, each at a threshold or a tie; up to {rounding.count(allowed)} are allowed."
         )
     else:
         sentences.append(
-            f"All of {rounding.count(compared)} timed answers (class, depth and tokens) agree with the trace."
+            f"All {rounding.count(compared)} timed answers (class, depth and tokens) agree with the trace."
         )
     return sentences
 
 
 def left_out_sentences(timing: Mapping[str, Any]) -> list[str]:
-    """Which stock rows of the study were not timed, and why; none of results that do not record it."""
+    """The stock rows that were not timed, and why; empty for results that do not record it."""
     return [f"{name} was not timed: {reason}." for name, reason in timing.get("left_out", {}).items()]
 
 
 def noise_of_batch(batch: int, floor: NoiseFloor) -> str:
-    """What the A/A run says at a batch size."""
+    """The result of the A/A run at a batch size."""
     return f"Batch size {rounding.count(batch)}. {noise_sentence(floor)}"
 
 
 def warning(task: TaskFiles) -> str:
-    """What limits the results of a task: a busy machine, and what is doubtful about its text; else empty."""
-    doubts = [f"Of the text: {line}." for line in task.card["warnings"]]
+    """Limits of the results of a task: a busy machine, and warnings about its text; empty if there are none."""
+    doubts = [f"Warning about the text: {line}." for line in task.card["warnings"]]
     return " ".join([*([_busy_warning(task)] if task.timing["busy"] else []), *doubts])
 
 
@@ -229,7 +232,7 @@ def _busy_warning(task: TaskFiles) -> str:
 
 
 def task_facts(task: TaskFiles) -> tuple[tuple[str, str], ...]:
-    """What the text of a task is, as names and values."""
+    """Facts about the text of a task, as names and values."""
     card, timing = task.card, task.timing
     splits = ", ".join(f"{rounding.count(number)} {name}" for name, number in card["splits"].items())
     source = ", ".join(f"{key} {value[:16] if key == 'sha256' else value}" for key, value in card["source"].items())
@@ -245,7 +248,7 @@ def task_facts(task: TaskFiles) -> tuple[tuple[str, str], ...]:
 
 
 def processor(timing: Mapping[str, Any]) -> str:
-    """What computed, by the name its maker gave it."""
+    """The name of the processor that computed."""
     machine = timing["machine"]
     return str(machine["gpu"] if timing["device"] == "cuda" else machine["cpu"])
 

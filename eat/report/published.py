@@ -1,4 +1,4 @@
-"""What others published, and what of a study it belongs to: the paper's tables, its authors' logs, other papers'."""
+"""Published results and the systems they correspond to: the paper's tables, its authors' logs, other papers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Fixed(BaseModel):
 class PublishedRow(_Fixed):
     """A row of a published table: accuracy as a fraction, latency in ms, speed-up against BERT of the same source.
 
-    gflops, flops_ratio: 10^9 operations a text, and BERT's over the model's own.
+    gflops: 10^9 operations per text. flops_ratio: BERT's divided by the model's.
     """
 
     tau: Finite | None = None
@@ -35,7 +35,7 @@ class PublishedRow(_Fixed):
 
 
 class PublishedSource(_Fixed):
-    """Tables of one origin: task -> model -> rows."""
+    """Tables of one source: task -> model -> rows."""
 
     title: str
     citation: str
@@ -47,9 +47,10 @@ class PublishedSource(_Fixed):
 class Published(_Fixed):
     """All of `report/published.yaml`.
 
-    task_names: how a study may call a task of the papers. stands_for: which systems of a study play a model of theirs,
-    the first that there is; BERT is always played by the reference. sources: the paper's tables, then what else its
-    authors published. others: papers of other systems, of which a report shows what the study has run.
+    task_names: the names that a study may give to a task of the papers. stands_for: the systems of a study that may
+    represent a published model; the first one that exists is used, and the reference always represents BERT. sources:
+    the paper's tables, then other results of its authors. others: papers on other systems; a report shows those that
+    were run.
     """
 
     task_names: dict[str, list[str]]
@@ -58,11 +59,11 @@ class Published(_Fixed):
     others: list[PublishedSource] = []
 
     def task_of(self, task: str) -> str | None:
-        """The papers' name of a study's task; `None` where none of them has such a task."""
+        """The name of a study's task in the papers; `None` if no paper has such a task."""
         return next((name for name, others in self.task_names.items() if task in (name, *others)), None)
 
     def also_called(self, titles: Mapping[str, str]) -> Self:
-        """The same, where a study calls some tasks otherwise: task -> what it is called."""
+        """The same for a study with other task names; titles: task -> its name in the study."""
         names = {
             name: [*others, *(titles[task] for task in titles if task in (name, *others))]
             for name, others in self.task_names.items()
@@ -70,17 +71,17 @@ class Published(_Fixed):
         return self.model_copy(update={"task_names": names})
 
     def beside(self, task: str) -> Mapping[str, Sequence[PublishedRow]] | None:
-        """The rows of the paper's own table of a study's task, by model; `None` where there is none."""
+        """The rows of the paper's table for a study's task, by model; `None` if there is none."""
         name = self.task_of(task)
         return None if name is None else self.sources[0].tasks.get(name)
 
     def others_on(self, task: str, systems: Sequence[str], reference: str) -> list[PublishedSource]:
-        """The other papers' tables of a study's task, in which a system beside the reference plays a model."""
+        """The other papers' tables for a task that contain a model represented by a system besides the reference."""
         name, played = self.task_of(task), set(self.models(systems, reference).values()) - {"bert"}
         return [source for source in self.others if name in source.tasks and played & set(source.tasks[name])]
 
     def models(self, systems: Sequence[str], reference: str) -> dict[str, str]:
-        """Which system of a study plays which model of the paper: system -> model."""
+        """The systems of a study that represent models of the paper: system -> model."""
         found = {reference: "bert"} if reference in systems else {}
         for model, names in self.stands_for.items():
             system = next((name for name in names if name in systems and name not in found), None)
@@ -90,7 +91,7 @@ class Published(_Fixed):
 
 
 def read_published(path: Path | str) -> Published:
-    """Read `report/published.yaml`. Raises `DamagedFile` where it is missing or not what it must be."""
+    """Read `report/published.yaml`. Raises `DamagedFile` if the file is missing or not valid."""
     try:
         return Published.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:

@@ -1,4 +1,4 @@
-"""Tables that set published figures beside those of a study."""
+"""Tables of published figures next to those of a study."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 def paper_table(columns: pd.DataFrame, task: str, reference: str, published: Published) -> Table:
-    """The columns of the paper's own tables, from summary_{task}.csv (accuracy as a fraction, as there).
+    """The columns of the paper's tables, from summary_{task}.csv (accuracy as a fraction).
 
-    Where the paper has a table of this task, its values stand beside those of the systems that stand for its own.
+    If the paper has a table for this task, its values are next to those of the systems that represent its models.
     """
     rows = columns[columns["model"] != STOCK_AGAIN].to_dict("records")
     theirs = published.beside(task)
@@ -45,13 +45,13 @@ def paper_table(columns: pd.DataFrame, task: str, reference: str, published: Pub
         lines.append(Row(tuple(cells)))
     caption = f"Frontier metrics on {task} with the columns of the paper's tables, batch size 1."
     if theirs is not None:
-        caption += f" Beside them its own values: {published.sources[0].title}, {published.sources[0].machine}."
+        caption += f" Next to them, the paper's values: {published.sources[0].title}, {published.sources[0].machine}."
     return Table(caption, f"paper:{task}", tuple(heads), (Group("", tuple(lines)),))
 
 
 @dataclass(frozen=True)
 class _PaperColumn:
-    """A column of the paper's CSV, its rounding there, and the field of the published rows that belongs beside it."""
+    """A column of the paper's CSV, its rounding, and the matching field of the published rows."""
 
     title: str
     rounder: Rounder
@@ -74,7 +74,7 @@ def _same_point(rows: Sequence[PublishedRow], tau: float) -> list[PublishedRow]:
 
 
 def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence[str]) -> Table:
-    """The paper's figures, and those of its authors' later logs, above ours."""
+    """The paper's figures and those of its authors' later logs, followed by ours."""
     from eat.report.published import PublishedRow
 
     columns = (
@@ -115,16 +115,16 @@ def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence
             ours.append(_published_row(task, row["system"], PublishedRow(**known)))
     groups.append(Group("This run: chosen operating points, batch size 1, median latency", tuple(ours)))
     caption = (
-        "Published figures beside ours. They were measured by other people on another machine, with another model and "
-        "on other data, so compare ratios within a group, not rows across groups."
+        "Published figures and ours. The published ones were measured by other people on another machine, with another "
+        "model and other data: compare ratios within a group, not rows across groups."
     )
     return Table(caption, "published", columns, tuple(groups))
 
 
 def other_papers_table(published: Published, summary: pd.DataFrame, task: str, reference: str) -> Table | None:
-    """What papers of other systems print of a task, beside the systems that stand for theirs; `None` without any.
+    """Figures of other papers for a task, next to the systems that represent their models; `None` if there are none.
 
-    A row that they print at a threshold stands beside ours at that threshold, any other beside the chosen one.
+    A published row with a threshold is next to ours at that threshold, any other next to the chosen one.
     """
     rows = rows_of_batch(rows_of(summary, task), task, 1)
     systems = [str(name) for name in dict.fromkeys(rows["system"])]
@@ -166,9 +166,9 @@ def other_papers_table(published: Published, summary: pd.DataFrame, task: str, r
         if lines:
             groups.append(Group(f"{source.title} ({source.machine})", tuple(lines)))
     caption = (
-        f"Other papers' figures on {task} beside those of the systems that stand for theirs, batch size 1. Differences "
-        "are to BERT there, and to the dense reference here. Theirs is another model: compare differences and ratios, "
-        "not accuracies."
+        f"Figures of other papers on {task} and those of the systems that represent their models, batch size 1. "
+        "Differences are from BERT in the papers, and from the dense reference here. The models differ: compare "
+        "differences and ratios, not accuracies."
     )
     return Table(caption, f"other-papers:{task}", columns, tuple(groups)) if groups else None
 

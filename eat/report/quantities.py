@@ -1,4 +1,4 @@
-"""Columns of tables that are read from a column of the results' files, with its interval."""
+"""Columns of tables that are read from a column of a results file, with its interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from eat.rounding import Rounder, or_dash
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of a table made from a column of a file of the results, with the columns of its interval."""
+    """A column of a table made from a column of a results file, with the columns of its interval."""
 
     title: str
     unit: str
@@ -24,16 +24,16 @@ class Quantity:
     bounds: tuple[str, str] | None = None
 
     def column(self) -> Column:
-        """The head."""
+        """The heading of the column."""
         return Column(self.title, self.unit, interval=self.bounds is not None)
 
     def cell(self, row: Mapping[Hashable, Any], best: bool = False) -> Cell:
-        """The value of a row of the file, rounded, with its interval; a dash where it is empty."""
+        """The value of a row of the file, rounded, with its interval; a dash if it is empty."""
         text = or_dash(row[self.source], self.rounder)
         if self.bounds is None or text == rounding.DASH:
             return Cell(text)
         low, high = (row[name] for name in self.bounds)
-        # the reference against itself has no interval worth printing
+        # the interval of the reference against itself is not printed
         no_interval = pd.isna(low) or pd.isna(high) or low == high
         return Cell(text, "" if no_interval else rounding.interval(low, high, self.rounder), best)
 

@@ -33,9 +33,9 @@ from eat.study.stock import STOCK_PREFIX
 
 @dataclass(frozen=True)
 class TaskReport:
-    """All that the report says about one task, as text and tables ready to be placed.
+    """Everything the report contains about one task, as text and tables ready to be placed.
 
-    tables: by the part of the report that they stand in; a part without a table in any task is left out. figures: by
+    tables: by the part of the report that contains them; a part without tables in all tasks is left out. figures: by
     their place, see `PLACES`.
     """
 
@@ -70,13 +70,13 @@ def render_report(
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
-    tasks: the name of each in the files -> what the report calls it. results_folder: results/{study}. data_folder:
+    tasks: name in the files -> name in the report. results_folder: results/{study}. data_folder:
     data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
-    `Provenance`. figures: those that the study has, see `placement`. The LaTeX names figures relative to `out_folder`,
-    which is results/{study}/report. A figure of a task whose name TeX cannot hold in a path is copied beside it.
+    `Provenance`. figures: those of the study, see `placement`. The LaTeX names figures relative to `out_folder`,
+    which is results/{study}/report. A figure whose name cannot be part of a TeX path is copied next to it.
 
-    Raises `EatError` where a file is missing, damaged or of another study, or where a template asks for what is not
-    there. Nothing is written unless all of it could be rendered.
+    Raises `EatError` if a file is missing, damaged or of another study, or if a template uses an undefined
+    value. Nothing is written unless everything could be rendered.
     """
     results, data, templates, out = (
         Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
@@ -142,7 +142,7 @@ def render_report(
 
 
 def _published_notes(published: Published, found: Sequence[TaskFiles], reference: str) -> list[str]:
-    """What is to be known of each source that the report shows."""
+    """The note on each published source that the report shows."""
     others = [
         source
         for task in found
@@ -207,18 +207,19 @@ def _task_report(
     )
 
 
-# --- where it comes from ------------------------------------------------------------------------------------------
+# --- provenance ---------------------------------------------------------------------------------------------------
 
 
 def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, str]]:
-    """Machine and versions, which all tasks must share to stand in one report."""
+    """Machine and versions, which must be the same for all tasks of a report."""
     timing = found[0].timing
     for task in found[1:]:
         for key in ("device", "threads", "machine", "versions"):
             if task.timing[key] != timing[key]:
                 raise EatError(
-                    f"{found[0].name} and {task.name} were timed with another {key}; time both in one setting, or "
-                    "report each by itself"
+                    f"{found[0].name} and {task.name} were timed with different values of {key}; time both in the "
+                    "same setting, or "
+                    "report each separately"
                 )
     machine = timing["machine"]
     facts = [
@@ -238,7 +239,7 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
 
 
 def _trained_in(found: list[TaskFiles]) -> list[str]:
-    """The precisions and devices in which the models of all tasks were trained; the systems of each, if they differ."""
+    """The precisions and devices in which the models were trained; with the systems of each, if they differ."""
     systems: dict[str, dict[str, None]] = {}
     for task in found:
         for system, settings in task.timing.get("trained", {}).items():
@@ -250,12 +251,12 @@ def _trained_in(found: list[TaskFiles]) -> list[str]:
 def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
     facts = [
         ("Commit", origin.commit),
-        ("Files that are not those of the commit", _some(origin.differing)),
+        ("Files that differ from the commit", _some(origin.differing)),
         ("DVC lock", f"{origin.lock}, as it was before this run was recorded" if origin.lock else "none"),
         ("Date", origin.date),
         ("Seeds", listed(origin.seeds)),
         ("Command", origin.command),
-        ("PDF by", origin.pdf_command),
+        ("PDF made by", origin.pdf_command),
         ("Rendered with", ", ".join(f"{name} {version}" for name, version in origin.versions.items())),
         ("Environment", origin.environment),
     ]
@@ -263,24 +264,24 @@ def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
 
 
 def _some(names: list[str], most: int = 5) -> str:
-    """The number of names and the first of them; nothing if there are none."""
+    """The number of names and the first few of them; empty if there are none."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{len(names)}: {listed(names[:most])}{more}" if names else ""
 
 
 def _durations_table(origin: Provenance) -> Table:
-    """How long each rule took; without rows where nobody recorded it."""
+    """The duration of each rule; without rows if it was not recorded."""
     columns = (Column("Rule", align="left"), Column("Jobs"), Column("All", "s"), Column("Longest", "s"))
     rows = []
     for one in origin.durations:
         times = (rounding.count(one.jobs), rounding.seconds(one.seconds), rounding.seconds(one.longest))
         rows.append(Row((Cell(one.rule), *(Cell(text) for text in times))))
-    caption = "Duration of each rule by Snakemake's records: its jobs, their seconds in all, and the longest job."
+    caption = "Duration of each rule in Snakemake's records: its jobs, their total seconds, and the longest job."
     return Table(caption, "durations", columns, (Group("", tuple(rows)),))
 
 
 def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> list[tuple[str, str]]:
-    """The files that the numbers come from, each with the start of its sha256."""
+    """The files that contain the numbers, each with the start of its sha256."""
     paths = [
         (results, "summary.csv"),
         (results, "metrics.json"),

@@ -1,4 +1,4 @@
-"""What a report reads: the files of a study, checked, and where they come from."""
+"""The input of a report: the files of a study, checked, and its provenance."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NEVER_EMPTY = (
     "ece_raw",
     "ece_calibrated",
 )
-"""Columns of summary.csv that hold a number in the row of every trained system."""
+"""Columns of summary.csv that have a value in the row of every trained system."""
 
 TIMED = ("latency_ms_p50", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean")
-"""Columns that hold a number wherever `n_timed` is above 0."""
+"""Columns that have a value in every row whose `n_timed` is above 0."""
 
 _KEYS = (
     "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
@@ -65,7 +65,7 @@ _SCORED = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rh
 
 
 class RuleTime(BaseModel):
-    """The jobs of a rule: how many, their seconds in all, and those of the longest."""
+    """The jobs of a rule: their number, their total seconds, and those of the longest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,20 +76,20 @@ class RuleTime(BaseModel):
 
 
 class Provenance(BaseModel):
-    """Where a report comes from. Unknown keys are refused; only those with a default may be left out."""
+    """The provenance of a report. Unknown keys are refused; only keys with a default may be omitted."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     commit: str
-    """The commit of the code, or a few words where there is none."""
+    """The commit of the code, or a description if there is none."""
     date: str
-    """When the run was made, as text; the report reads no clock, so that it can be rendered again byte for byte."""
+    """The date of the run, as text. The report never reads the clock: it can be rendered again byte for byte."""
     command: str
-    """The command that makes this study again."""
+    """The command that reproduces this study."""
     pdf_command: str = ""
     """The command that typesets the report."""
     reference: str
-    """The dense system that plays BERT (`reference` of the configuration)."""
+    """The dense system that represents BERT (`reference` of the configuration)."""
     seeds: list[int]
     """The seeds trained and timed."""
     versions: dict[str, str]
@@ -97,7 +97,7 @@ class Provenance(BaseModel):
     lock: str = ""
     """The start of the sha256 of `dvc.lock`, as it was when the report was rendered."""
     durations: list[RuleTime] = []
-    """How long the jobs of each rule took, in the order they were run."""
+    """The duration of the jobs of each rule, in the order they ran."""
     ablation: bool = False
     """Whether the study has an ablation."""
     importance: bool = False
@@ -105,14 +105,14 @@ class Provenance(BaseModel):
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
     differing: list[str] = []
-    """The files that the run could read and that were not those of the commit."""
+    """The files that the run could read and that differed from the commit."""
 
 
 @dataclass(frozen=True)
 class TaskFiles:
-    """What a study recorded about one task. key: its name in the files. name: what the report calls it.
+    """The recorded results of one task. key: its name in the files. name: its name in the report.
 
-    promises: without rows where no system makes one.
+    promises: empty if no system makes one.
     """
 
     key: str
@@ -132,7 +132,7 @@ class TaskFiles:
 
 
 def read_provenance(given: Mapping[str, Any]) -> Provenance:
-    """Where a report comes from, checked. Raises `EatError` that names each wrong key."""
+    """The provenance of a report, checked. Raises `EatError` that names each wrong key."""
     try:
         return Provenance.model_validate(dict(given))
     except ValidationError as error:
@@ -144,15 +144,18 @@ def read_provenance(given: Mapping[str, Any]) -> Provenance:
 def read_tasks(
     study: str, tasks: Mapping[str, str], results: Path, data: Path, ablation: bool = False, importance: bool = False
 ) -> list[TaskFiles]:
-    """The files of each task; tasks: its name in the files -> what the report calls it.
+    """Read the files of each task. tasks: name in the files -> name in the report.
 
     ablation, importance: whether it has those.
 
-    Raises `EatError` where one is missing, damaged, of another study, or has gaps.
+    Raises `EatError` if one is missing, damaged, of another study, or has gaps.
     """
     metrics = read_json(results / "metrics.json")
     if metrics.get("study") != study:
-        raise EatError(f"{results}/metrics.json: of study {metrics.get('study')!r}, not {study!r}; give its own folder")
+        raise EatError(
+            f"{results}/metrics.json: belongs to study {metrics.get('study')!r}, not {study!r}; give the folder of "
+            f"{study!r}"
+        )
     summary = read_rows(results / "summary.csv", (*_KEYS, *NEVER_EMPTY, *TIMED, *_MAY_BE_EMPTY))
     _refuse_gaps(summary, results / "summary.csv")
     exits = read_rows(results / "curves" / "exits.csv", ("task", "system", "tau", "chosen", "exit", "fraction", "n"))

@@ -1,7 +1,7 @@
-"""The paper's claims, each put to the test of a study's results.
+"""The paper's claims, each tested on the results of a study.
 
-`judge` puts every claim to every task that it is about. A claim that a study has no means to test is said to be so,
-with the reason; it counts neither way.
+`judge` tests every claim on every task that it is about. A claim that a study cannot test is listed with the reason;
+it counts neither as reproduced nor as not reproduced.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PRINTED: Mapping[str, tuple[rounding.Rounder, str]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict on one task, or on none (`task` empty) where the study has not the task it is about."""
+    """A claim with its verdict on one task; `task` is empty if the study does not have the task of the claim."""
 
     claim: Claim
     task: str
@@ -45,7 +45,7 @@ class Judged:
 
 
 def judge(claims: Sequence[Claim], evidence: Sequence[Evidence], published: Published) -> list[Judged]:
-    """Every claim on every task that it is about."""
+    """Test every claim on every task that it is about."""
     judged = []
     for claim in claims:
         about = [seen for seen in evidence if claim.task in ("", published.task_of(seen.task))]
@@ -72,7 +72,7 @@ def _judged(claim: Claim, seen: Evidence, published: Published) -> Judged:
 
 
 def _published(claim: Claim, published: Published, task: str | None) -> str:
-    """The figures that the paper prints for a task of its own; for any other, what it prints over all its tasks."""
+    """The figures that the paper prints for one of its tasks; for any other task, its figures over all tasks."""
     tables = published.sources[0].tasks
     parts = []
     for figure in claim.published:
@@ -95,17 +95,17 @@ def _field(row: PublishedRow, column: str) -> float | None:
 
 
 def counts_sentence(judged: Sequence[Judged]) -> str:
-    """How many verdicts of each kind there are."""
+    """The number of verdicts of each kind, as a sentence."""
     tally = Counter(one.verdict for one in judged)
     parts = [
         f"{rounding.count(tally[verdict])} {verdict}" for verdict in (SUPPORTED, REFUTED, UNTESTED) if tally[verdict]
     ]
     claims = rounding.count(len({one.claim.claim for one in judged}))
-    return f"{claims} claims, each put to every task that can test it: {', '.join(parts)}."
+    return f"{claims} claims, each tested on every task that allows it: {', '.join(parts)}."
 
 
 def scorecard_table(judged: Sequence[Judged]) -> Table:
-    """A row for each claim and task: what is claimed and published, what was found, the verdict and its reason."""
+    """One row per claim and task: the claim, the published and the measured figure, the verdict and its reason."""
     columns = (
         Column("Claim", align="left", width=0.24),
         Column("Published", align="left", width=0.15),
@@ -114,12 +114,14 @@ def scorecard_table(judged: Sequence[Judged]) -> Table:
         Column("Reason", align="left", width=0.22),
     )
     groups = []
-    for task in sorted(dict.fromkeys(one.task for one in judged), key=lambda task: not task):  # what has none is last
+    for task in sorted(dict.fromkeys(one.task for one in judged), key=lambda task: not task):  # without a task: last
         heading = task or "Claims that no task of this study can test"
         groups.append(Group(heading, tuple(_line(one) for one in judged if one.task == task)))
     caption = (
-        "The paper's claims put to the test of this study. Intervals are of 95 %. A claim about one task of the paper "
-        "is tested on that task alone; published figures beside another task are those of all the paper's tasks."
+        "The paper's claims, tested on the results of this study. Intervals are 95 % intervals. A claim about one "
+        "task of "
+        "the paper is tested only on that task; for other tasks, the published figures are those of all tasks of the "
+        "paper."
     )
     return Table(caption, "scorecard", columns, tuple(groups))
 

@@ -1,4 +1,4 @@
-"""Sentences about a row of summary.csv and about the clock, chosen by the verdicts of `eat.report.verdicts`."""
+"""Sentences about a row of summary.csv and about the clock, according to the verdicts of `eat.report.verdicts`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def speed_sentence(row: Mapping[Hashable, Any], noise: NoiseFloor) -> str:
         )
     return (
         f"At {setting} {row['system']} is {verdict} than the stock dense model: median paired speed-up {ratio}; "
-        f"{rounding.x_times(row['speedup_mean'])} in the mean."
+        f"mean {rounding.x_times(row['speedup_mean'])}."
     )
 
 
@@ -35,7 +35,7 @@ def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
     if row["system"] == reference:
         return f"It is the dense reference; its accuracy is {rounding.with_percent(row['accuracy'])}."
     if pd.isna(row["delta_low"]) or pd.isna(row["delta_high"]):
-        return f"No accuracy of {row['system']} is compared."
+        return f"The accuracy of {row['system']} is not compared."
     within = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
     difference = f"{rounding.points(row['delta_accuracy'])} points, 95 % interval {within}"
     verdict = accuracy_verdict(
@@ -48,20 +48,21 @@ def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
         return f"It loses no accuracy against the dense reference ({difference})."
     if verdict == "no loss shown":
         return (
-            f"No loss of accuracy is shown against the dense reference, and one of a point is excluded ({difference})."
+            f"No loss of accuracy is shown against the dense reference, and a loss of one point is excluded "
+            f"({difference})."
         )
     texts = f"{rounding.count(row['n'])} texts"
-    return f"For {name} neither a loss of accuracy nor its absence can be shown by {texts} ({difference})."
+    return f"For {name}, {texts} show neither a loss of accuracy nor its absence ({difference})."
 
 
 def noise_sentence(noise: NoiseFloor) -> str:
-    """What the A/A run says about the clock."""
+    """The result of the A/A run, as a sentence about the clock."""
     within = rounding.interval(noise.low, noise.high, rounding.speedup)
     floor, ceiling = noise.band
     shown = "shows" if noise.low > 1 or noise.high < 1 else "does not show"
     return (
         f"The stock dense model timed against itself gives a ratio of {rounding.x_times(noise.ratio)} (95 % interval "
-        f"{within}), {rounding.x_times(noise.mean)} in the mean; the clock {shown} a difference where there is none. A "
+        f"{within}), mean {rounding.x_times(noise.mean)}; the clock {shown} a difference although there is none. A "
         f"speed-up counts as a difference only if its interval lies outside "
         f"{rounding.interval(floor, ceiling, rounding.speedup)}."
     )

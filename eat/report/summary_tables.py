@@ -1,7 +1,7 @@
-"""The tables of a study's own results, made from summary.csv and from the summary of an ablation.
+"""The tables of a study's results, made from summary.csv and from the summary of an ablation.
 
-A value is marked as the best of its column only where its interval lies wholly on the good side of every other
-system's; columns without intervals are never marked.
+A value is marked as the best of its column only if its interval lies entirely on the better side of all others;
+columns without intervals are never marked.
 """
 
 from __future__ import annotations
@@ -38,29 +38,31 @@ from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_PREFIX
 
 
 def judged_by_f1(card: Mapping[str, Any]) -> bool:
-    """Whether F1 of the positive class stands beside the accuracy: for pairs of texts in two classes, as in GLUE."""
+    """Whether F1 of the positive class is reported as well: for pairs of texts with two classes, as in GLUE."""
     return bool(card["pair"]) and len(card["labels"]) == 2
 
 
 def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
-    """The chosen row of each system at batch 1: accuracy, what it loses, its time, and what it executes.
+    """The chosen row of each system at batch 1: accuracy and its difference, time, and executed computation.
 
-    f1: whether the task is judged by F1 too (`judged_by_f1`).
+    f1: whether the task is also judged by F1 (`judged_by_f1`).
     """
     rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
     quality = (ACCURACY, DELTA, *((F1,) if f1 else ()))
     quantities = (*quality, P50, SPEEDUP, SPEEDUP_MEAN, PACKED, DEPTH, RETENTION, WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
-        "intervals. Differences are against the dense reference, speed-ups against its stock export, and beside them "
-        "against the reference in the same packed engine. Retention is the share of a text's tokens alive when it is "
-        "answered. FLOPs are the reference's over the system's own, so that above 1 is less work."
+        "intervals. Differences are from the dense reference. Speed-ups are over its stock export, and next to them "
+        "over "
+        "the reference in the same packed engine. Retention is the share of tokens alive at the prediction. FLOPs are "
+        "the "
+        "reference's divided by the system's: above 1 is less work."
     )
     return _summary_table(rows, quantities, caption, f"results:{task}")
 
 
 def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
-    """The same systems at the largest batch that was timed; `None` where only batch 1 was."""
+    """The same systems at the largest timed batch size; `None` if only batch 1 was timed."""
     rows = rows_of(summary, task)
     batch = int(rows["batch_size"].max())
     if batch == 1:
@@ -68,7 +70,7 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
     quantities = (ACCURACY, RATE, SPEEDUP, SPEEDUP_MEAN, PACKED, WORK)
     caption = (
         f"Throughput on {task} at batch size {rounding.count(batch)}: each system at its chosen threshold. Speed-ups "
-        "are against the stock model with padding, in the order of arrival."
+        "are over the stock model with padding, in the order of arrival."
     )
     return _summary_table(chosen_rows(rows_of_batch(rows, task, batch)), quantities, caption, f"throughput:{task}")
 
@@ -82,13 +84,13 @@ def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
 
 
 ABLATIONS = {
-    "switched_off": "the trained system with parts switched off, nothing retrained",
-    "retrained": "each variant trained by itself",
+    "switched_off": "parts of the trained system are switched off, nothing is retrained",
+    "retrained": "each variant is trained separately",
 }
 
 
 def ablation_table(rows: pd.DataFrame, task: str) -> Table:
-    """The reference, a system with all its parts, and its variants; rows: summary_ablation_{task}.csv."""
+    """The reference, a system with all its parts, and its variants. rows: summary_ablation_{task}.csv."""
     quantities = (ACCURACY, DELTA, MCNEMAR, COMPUTE, P50, SPEEDUP, DEPTH, RETENTION)
     titles = ("System", "Reducer", "Attention", "Exits")
     lines = []
@@ -97,8 +99,8 @@ def ablation_table(rows: pd.DataFrame, task: str) -> Table:
         cells = (quantity.cell(row) for quantity in quantities)
         lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
     caption = (
-        f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row stands at its chosen threshold, batch "
-        "size 1; differences and FLOPs are to the dense reference, speed-ups against its stock export."
+        f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row is at its chosen threshold, batch "
+        "size 1. Differences and FLOPs are relative to the dense reference, speed-ups are over its stock export."
     )
     heads = (*(Column(title, align="left") for title in titles), Column("Threshold"))
     columns = (*heads, *(quantity.column() for quantity in quantities))
@@ -106,9 +108,9 @@ def ablation_table(rows: pd.DataFrame, task: str) -> Table:
 
 
 def calibration_table(summary: pd.DataFrame, task: str) -> Table:
-    """Calibration of each system at its chosen threshold: ECE before and after scaling, debiased, Brier score, NLL.
+    """Calibration of each system at its chosen threshold: ECE before and after scaling, debiased ECE, Brier score, NLL.
 
-    Where the systems are calibrated in more than one way, the caption tells which is in which.
+    If the systems are calibrated in different modes, the caption lists the mode of each.
     """
     rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
     rows = rows[rows["ece_raw"].notna() & ~rows["system"].isin([STOCK])]
@@ -128,7 +130,7 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
     )
     caption = (
         f"Calibration on {task}: expected calibration error before and after temperature scaling, of the deepest exit "
-        "from which texts may leave early (the last head where there is none)."
+        "at which texts may exit early (the last head if there is none)."
     )
     modes = {str(mode): own["system"] for mode, own in rows.groupby("calibration", sort=False)}
     if len(modes) > 1:
@@ -139,12 +141,12 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
 def rows_of_batch(rows: pd.DataFrame, task: str, batch: int) -> pd.DataFrame:
     """The rows of summary.csv of one batch size, without the stock model's second run.
 
-    Raises `EatError` if there is no row of this size.
+    Raises `EatError` if there is no row of this batch size.
     """
     found = rows[rows["batch_size"] == batch]
     if found.empty:
         sizes = sorted(int(size) for size in rows["batch_size"].unique())
-        raise EatError(f"task {task!r}: no row of batch size {batch}; the summary holds {listed(sizes)}")
+        raise EatError(f"task {task!r}: no row of batch size {batch}; the summary has {listed(sizes)}")
     return found[found["system"] != STOCK_AGAIN]
 
 
@@ -156,9 +158,9 @@ def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def _summary_table(
     rows: pd.DataFrame, quantities: Sequence[Quantity], caption: str, label: str, mark: bool = True
 ) -> Table:
-    """The study's systems, and below them the stock models, those without an accuracy last."""
+    """The study's systems, then the stock models, with those without an accuracy last."""
     best = {
-        # rows that are there for their latency alone, whose answers nobody knows, do not compete
+        # rows that are measured for latency only have no answers and are not compared
         quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
         for quantity in quantities
     }
@@ -184,9 +186,9 @@ def _summary_table(
 
 
 def best_row(rows: pd.DataFrame, source: str, bounds: tuple[str, str] | None) -> Hashable | None:
-    """The index of the row whose interval lies wholly above those of all others; `None` if there is no such row.
+    """The index of the row whose interval lies entirely above those of all others; `None` if there is no such row.
 
-    Rows without an interval of their own (the reference against itself) count with their value.
+    For rows without an interval (the reference against itself) the value is used.
     """
     if bounds is None:
         return None

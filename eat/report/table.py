@@ -1,6 +1,6 @@
 """A table of rounded text, written as LaTeX (`eat.report.latex`), as Markdown, and as HTML by the report.
 
-A `Table` holds text that is already rounded.
+A `Table` contains text that is already rounded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eat import rounding
 class Column:
     """A column's title, the unit below it, and whether each cell also holds an interval.
 
-    width: of a column of sentences, as a part of the page; 0 for one as wide as its longest cell.
+    width: the width of a column of sentences as a share of the page; 0 for one as wide as its longest cell.
     """
 
     title: str
@@ -29,7 +29,7 @@ class Column:
 class Cell:
     """Rounded text, with its interval if it has one; `best` marks the best of a column.
 
-    tone: a word by which a page may colour the cell.
+    tone: a keyword that a page may use to colour the cell.
     """
 
     text: str
@@ -56,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A whole table: its caption, a label unique in the report, columns, and groups of rows with a cell a column."""
+    """A table: caption, a label that is unique in the report, columns, and groups of rows with one cell per column."""
 
     caption: str
     label: str
@@ -71,7 +71,7 @@ class Table:
 
 
 def aligned(table: Table) -> Table:
-    """The table with the numbers of each right-hand column padded, so that their decimal points stand in one line."""
+    """The table with the numbers of each right-aligned column padded, so that their decimal points are aligned."""
     padded = []
     for place, column in enumerate(table.columns):
         texts = [row.cells[place].text for group in table.groups for row in group.rows]
@@ -94,7 +94,7 @@ def aligned(table: Table) -> Table:
 
 
 def to_markdown(table: Table) -> str:
-    """The table for a Markdown page: intervals in brackets behind their values, the best of a column in bold."""
+    """The table for a Markdown page: intervals in brackets after their values, the best of a column in bold."""
 
     def text(cell: Cell) -> str:
         value = f"**{cell.text}**" if cell.best else cell.text

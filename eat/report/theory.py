@@ -24,10 +24,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reach:
-    """How far the texts reach, and how much of them, at an operating point.
+    """The share of texts and tokens that reach each layer at an operating point.
 
-    reached: the part of the texts that layer l computes (L,), P(L' >= l). entering: the part of a text's tokens that
-    enters layer l, over all texts run to full depth (L,), r_l. running: the same over the texts that reach it (L,).
+    reached: the share of texts that execute layer l, P(L' >= l); (L,). entering: the share of tokens that enter layer
+    l, over all texts run to full depth, r_l; (L,). running: the same over the texts that reach it; (L,).
     """
 
     reached: Floats
@@ -36,22 +36,23 @@ class Reach:
 
     @property
     def product(self) -> float:
-        """r times p, each a mean over the layers, as Proposition 1 has it."""
+        """r times p, each a mean over the layers, as in Proposition 1."""
         return float(self.entering.mean() * self.reached.mean())
 
     @property
     def executed(self) -> float:
-        """The part of all layers' tokens that is computed: the mean over the layers of what they compute together."""
+        """The share of tokens that are computed, as a mean over the layers."""
         return float((self.reached * self.running).mean())
 
 
 def reach_of(task: TaskFiles, system: str, tau: float) -> Reach:
-    """The reach of an operating point, from the curves. tau: NaN where the system has no threshold."""
+    """The reach of an operating point, read from the curves. tau: NaN if the system has no threshold."""
     kept = task.retention[task.retention["system"] == system].sort_values("layer")
     everyone, still = (kept[kept["over"] == over] for over in ("all", "running"))
     here = still[still["tau"].isna() if pd.isna(tau) else still["tau"] == tau]
-    here = everyone if here.empty else here  # where nobody may leave
-    # what enters a layer is what was alive after the one before; a layer that nobody reaches computes nothing
+    here = everyone if here.empty else here  # no text may exit early
+    # the tokens that enter a layer are those alive after the previous one; a layer that no text reaches computes
+    # nothing
     entering = np.concatenate([[1.0], everyone["observed"].to_numpy(float)[:-1]])
     running = np.concatenate([[1.0], here["observed"].fillna(0.0).to_numpy(float)[:-1]])
     left = task.exits[task.exits["system"] == system]
@@ -62,9 +63,9 @@ def reach_of(task: TaskFiles, system: str, tau: float) -> Reach:
 
 
 def theory_table(task: TaskFiles) -> Table | None:
-    """Each operating point chosen, in the reference's precision: what the theory multiplies, and what was measured.
+    """The chosen operating points in the reference's precision: the factors of the theory, and the measurements.
 
-    `None` where no cost could be fitted.
+    `None` if no cost model could be fitted.
     """
     if task.cost.empty:
         return None
@@ -99,19 +100,22 @@ def theory_table(task: TaskFiles) -> Table | None:
         rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts), grown, flops)))
     caption = (
         f"Theory and measurement on {task.name}, batch size 1, for the chosen operating points in the precision of the "
-        "reference. r: the part of the tokens that enters a layer, and p: the part of the texts that reaches it, both "
-        "as means over the layers. Executed: the part of the system's token layers that is computed. Time: the inverse "
-        "of the median paired ratio to the reference in the same engine. Error: of the mean time that the cost model "
-        "predicts. Exponent: the power of a text's length by which its time and its FLOPs grow over the timed texts."
+        "reference. r: the share of tokens that enter a layer. p: the share of texts that reach it. Both are means "
+        "over "
+        "the layers. Executed: the share of the system's token layers that are computed. Time: the inverse of the "
+        "median "
+        "paired ratio to the reference in the same engine. Error: the error of the mean time predicted by the cost "
+        "model. "
+        "Exponent: the power of the length with which time and FLOPs grow over the timed texts."
     )
     return Table(caption, f"theory:{task.name}", columns, (Group("", tuple(rows)),))
 
 
 def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
-    """What the measured numbers say about Proposition 1 and equation (5)."""
+    """The measured numbers compared with Proposition 1 and equation (5)."""
     if task.cost.empty:
         return [
-            f"The timed texts have fewer than {rounding.count(LENGTHS_NEEDED)} different lengths: no cost by length "
+            f"The timed texts have fewer than {rounding.count(LENGTHS_NEEDED)} different lengths, so no cost model "
             "can be fitted to their times."
         ]
     points = [point for point in _chosen(task) if point["system"] != reference]
@@ -121,10 +125,10 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
         most = min(below, key=lambda point: reach_of(task, point["system"], point["tau"]).executed)
         reach = reach_of(task, most["system"], most["tau"])
         sentences.append(
-            f"Proposition 1 scales the cost by the mean retention r and the mean reach p, each taken by itself. For "
+            f"Proposition 1 multiplies the cost by the mean retention r and the mean reach p. For "
             f"{most['system']} they are {rounding.retention(reach.entering.mean())} and "
-            f"{rounding.retention(reach.reached.mean())}, with the product {rounding.retention(reach.product)}; of all "
-            f"token layers {rounding.retention(reach.executed)} are computed."
+            f"{rounding.retention(reach.reached.mean())}, with the product {rounding.retention(reach.product)}; the "
+            f"share of token layers computed is {rounding.retention(reach.executed)}."
         )
     grown = [point for point in _chosen(task) if point["system"] == reference] + below
     if grown:
@@ -134,16 +138,18 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
             for point in grown
         )
         sentences.append(
-            "For long texts Proposition 1 has the cost of a dense model grow with the square of the length, that of "
-            f"EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs are: {each}."
+            "For long texts, Proposition 1 predicts that the cost of a dense model grows with the square of the "
+            "length, "
+            f"and that of EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs are: {each}."
         )
     for name in COST_MODELS:
         errors = [float(point[name]) for point in points]
         if errors:
             span = rounding.span(errors, rounding.signed_percent, " %")
-            how = "with a constant for each executed layer" if COST_MODELS[name] else "as the paper has it"
+            how = "with a constant for each executed layer" if COST_MODELS[name] else "as in the paper"
             sentences.append(
-                f"Fitted to dense times alone, equation (5) {how} errs by {span} of the observed mean times."
+                f"Fitted only to dense times, equation (5) {how} has errors of {span} relative to the observed mean "
+                "times."
             )
     return sentences
 
@@ -153,9 +159,10 @@ def _of_exponent(point: Record) -> str:
 
 
 def _chosen(task: TaskFiles) -> Sequence[Record]:
-    """The chosen rows at batch 1 of all systems that the cost model predicts, with its error under the model's name.
+    """The chosen rows at batch 1 of all systems that the cost model predicts, with the error in a field named after the
+    model.
 
-    Beside it stand the exponents, which are the same for both models.
+    The exponents, which are the same for both models, are also included.
     """
     rows = task.summary[(task.summary["batch_size"] == 1) & is_true(task.summary["chosen"])]
     errors = task.cost.pivot(index=["system", "tau"], columns="model", values="error").reset_index()

@@ -1,7 +1,7 @@
-"""What may be said about a measured difference: judged by its interval and by the noise floor of the clock.
+"""Verdicts on a measured difference, from its interval and the noise floor of the clock.
 
-A claim is made only where the interval supports it; where it does not, no difference is shown, which is not the same as
-saying that there is none. `eat.report.sentences` puts the verdicts into words.
+A difference is claimed only if the interval supports it. Otherwise no difference is shown, which does not mean that
+there is none. `eat.report.sentences` turns the verdicts into sentences.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Finding = Literal[
 ]
 
 LOSS_BOUND = 0.01
-"""A loss of this size must be excluded before a text may speak of no loss: one point."""
+"""The loss that must be excluded before the text may state that there is no loss: one point."""
 
 SEEDS_FOR_NO_LOSS = 3
 EXAMPLES_FOR_NO_LOSS = 2500
@@ -34,7 +34,7 @@ EXAMPLES_FOR_NO_LOSS = 2500
 class NoiseFloor:
     """The ratio of a system's time to its own, measured as if it were two systems (A/A), with its 95 % interval.
 
-    mean: the same ratio of mean times, which a few stalls can move.
+    mean: the ratio of mean times, which is sensitive to a few stalls.
     """
 
     ratio: float
@@ -44,12 +44,12 @@ class NoiseFloor:
 
     @property
     def band(self) -> tuple[float, float]:
-        """Ratios that the clock alone can produce: the interval with its mirror image, and always 1."""
+        """Ratios that the clock alone can produce: the interval and its mirror image, and always 1."""
         return min(1.0, self.low, 1 / self.high), max(1.0, self.high, 1 / self.low)
 
 
 def speed_verdict(low: float, high: float, noise: NoiseFloor) -> Speed:
-    """Whether a speed-up with the interval [low, high] is told apart from 1 and from the noise floor."""
+    """Whether a speed-up with the interval [low, high] differs from 1 and from the noise floor."""
     floor, ceiling = noise.band
     if low > ceiling:
         return "faster"
@@ -61,13 +61,13 @@ def speed_verdict(low: float, high: float, noise: NoiseFloor) -> Speed:
 def excludes_a_loss(low: float) -> bool:
     """Whether an interval of differences (fractions) that begins at `low` excludes a loss of a point.
 
-    `low` counts as it is printed, in tenths of a point, so that no text excludes what its own numbers show.
+    `low` is first rounded to tenths of a point, as it is printed, so that the text agrees with its numbers.
     """
     return round(low, 3) > -LOSS_BOUND
 
 
 def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) -> Accuracy:
-    """What a paired difference of accuracies (fractions) with its 95 % interval shows.
+    """The verdict on a paired difference of accuracies (fractions) with its 95 % interval.
 
     `no loss` needs a difference of at least 0, a lower bound above -1 point, three seeds and 2,500 examples; with fewer
     seeds or examples the same is only `no loss shown`. `undecided`: neither a loss nor its absence is shown.
@@ -83,9 +83,9 @@ def accuracy_verdict(delta: float, low: float, high: float, seeds: int, n: int) 
 
 
 def comparison(value: tuple[float, float], other: tuple[float, float]) -> Comparison:
-    """Whether a value is told apart from another, each given as its 95 % interval: where the two do not meet.
+    """Compare two values by their 95 % intervals: they differ if the intervals do not overlap.
 
-    Of values of the same texts this is careful, since it does not use that they are paired.
+    For values on the same texts this is conservative, since it does not use the pairing.
     """
     if value[0] > other[1]:
         return "higher"
@@ -95,9 +95,9 @@ def comparison(value: tuple[float, float], other: tuple[float, float]) -> Compar
 
 
 def finding(comparisons: Sequence[Comparison], claimed: Comparison) -> Finding:
-    """What several comparisons say together of a finding, which claims that each of them comes out as `claimed`.
+    """Combine several comparisons into a verdict on a finding that claims the result `claimed` for each of them.
 
-    Those in which no difference is shown neither support nor contradict it, and are told.
+    Comparisons that show no difference neither support nor contradict it; the verdict mentions them.
     """
     told_apart = {one for one in comparisons if one != "no difference shown"}
     if len(told_apart) == 2:
@@ -117,9 +117,9 @@ def promise_verdict(epsilon: float, low: float, high: float) -> Kept:
 
 
 def competitive(rivals: Sequence[Comparison], controls: Sequence[Comparison]) -> Competitive:
-    """Whether a score holds its own: no rival is shown to be better, and it is shown to be better than all controls.
+    """Whether a score is competitive: no rival is shown to be better, and it is shown to be better than all controls.
 
-    rivals, controls: how the score compares with each. Without a control nothing shows that it is better than chance.
+    rivals, controls: how the score compares with each. At least one control is needed to show that it beats chance.
     """
     if "lower" in (*rivals, *controls):
         return "not competitive"

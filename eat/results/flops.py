@@ -30,7 +30,7 @@ def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool =
 
     depth: executed depth of each text (N,), from 1 to L. heads: the layers whose head the operating point evaluates;
     a text pays for those it reaches. pattern: count the pairs of the attention pattern instead of those computed.
-    Raises `EatError` where a depth is outside 1..L.
+    Raises `EatError` if a depth is outside 1..L.
     """
     layers, hidden, intermediate = trace.shape["layers"], trace.shape["hidden"], trace.shape["intermediate"]
     if depth.size and not (depth.min() >= 1 and depth.max() <= layers):

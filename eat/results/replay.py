@@ -1,6 +1,6 @@
 """What an operating point does with every text of a trace, without running the model again.
 
-A trace knows what each exit would have said to each text. `replay` lets a text exit where the rule of the
+A trace knows what each exit would have said to each text. `replay` lets a text exit if the rule of the
 engine would have fired.
 """
 
@@ -42,7 +42,7 @@ class Replay:
 def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     """Let each text exit at the first head whose rule holds, and at the last layer if none does.
 
-    name: how an error calls the trace. Raises `EatError` where a logit is NaN or infinite: it must not become an exit.
+    name: how an error calls the trace. Raises `EatError` if a logit is NaN or infinite: it must not become an exit.
     """
     require_finite_logits(trace, name)
     last = trace.shape["layers"]

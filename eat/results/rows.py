@@ -21,7 +21,7 @@ def read_rows(
 ) -> pd.DataFrame:
     """Read a table of results with its names as text: a task may be called `NA`, `007`, `1e3` or `true`.
 
-    Raises `DamagedFile` as `read_table` does, and where a row has no name.
+    Raises `DamagedFile` as `read_table` does, and if a row has no name.
     """
     table = read_table(path, required, [column for column in complete if column not in NAMES], may_be_empty)
     if Path(path).suffix != ".parquet":
@@ -41,20 +41,20 @@ def read_rows(
 def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
     """The rows of one task, each system with the calibration of its own.
 
-    Raises `EatError` where they were not all measured in one setting, or a system's not all calibrated in one way.
+    Raises `EatError` if they were not all measured in one setting, or a system's not all calibrated in one way.
     """
     rows = of_task(summary, task)
     for column in ("device", "threads"):
         found = sorted(str(value) for value in rows[column].dropna().unique())
         if len(found) > 1:
-            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each by itself")
+            raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each separately")
     for system, own in rows.groupby("system", sort=False):
         # systems may differ in this; what one system's thresholds mean may not
         calibrations = sorted(str(mode) for mode in own["calibration"].dropna().unique())
         if len(calibrations) > 1:
             raise EatError(
                 f"task {task!r}: rows of {system} with calibration {listed(calibrations)} in one summary; "
-                "run the workflow again, or report each by itself"
+                "run the workflow again, or report each separately"
             )
     return rows
 
@@ -62,7 +62,7 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
 def of_task(table: pd.DataFrame, task: str, may_be_empty: bool = False) -> pd.DataFrame:
     """The rows of one task of any table with columns `task` and `system`.
 
-    Raises `EatError` where there are none, unless there may be none.
+    Raises `EatError` if there are none, unless there may be none.
     """
     rows = table[table["task"].astype(str) == task]
     if rows.empty and not may_be_empty:

@@ -36,10 +36,10 @@ def by_unit(rows: pd.DataFrame) -> pd.DataFrame:
 def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
     """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
 
-    Raises `EatError` where a unit was not timed for both: a median over what is left would compare other texts.
+    Raises `EatError` if a unit was not timed for both: a median over what is left would compare other texts.
     """
     both = own.columns.intersection(times[other].columns)
     mine, others = own[both], times[other].reindex(index=own.index, columns=both)
     if mine.empty or mine.isna().any(axis=None) or others.isna().any(axis=None):
-        raise EatError(f"task {task}: not every timed text was timed with {other[0]} as well; time again")
+        raise EatError(f"task {task}: not every timed text was also timed with {other[0]}; time again")
     return mine.to_numpy(dtype=np.float64), others.to_numpy(dtype=np.float64)

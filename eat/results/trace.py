@@ -27,7 +27,7 @@ class Trace:
     ids: str (N,). labels: int64 (N,). lengths: tokens at the input, int32 (N,). logits: layer of the exit -> float32
     (N, C), ascending; the last is L. attended, fed: tokens that enter attention and the feed-forward part.
     alive: tokens passed on. pairs, pattern_pairs: attention pairs computed, and those of the pattern. cut_margin: the
-    relative gap between kept and removed tokens at the removal that this layer is the first to feel, inf where there
+    relative gap between kept and removed tokens at the removal that this layer is the first to feel, inf if there
     was none, float64. shape: the model's dimensions and parts.
     """
 
@@ -53,7 +53,7 @@ class Trace:
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
-        """Read what `write` wrote. Raises `DamagedFile` where it is not whole, or logits are NaN or infinite."""
+        """Read what `write` wrote. Raises `DamagedFile` if it is not whole, or logits are NaN or infinite."""
         shape = read_json(Path(path).with_suffix(".json"))
         exits = [int(depth) for depth in shape["exits"]]
         required = ("id", "label", "length", *(f"logits_{depth}" for depth in exits), *PER_LAYER)

@@ -10,10 +10,11 @@ from eat.validation import Distinct, Name, Strict
 
 
 class Ablation(Strict):
-    """Systems that differ by a part from one that has them all; in a table and a figure of their own, and no other."""
+    """Systems that lack a part of a complete system. They are only in the table and the figure of the ablation."""
 
     kind: Literal["switched_off", "retrained"] = Field(
-        description="switched_off: the trained system with parts off, and no retraining; retrained: each is trained."
+        description="switched_off: parts of the trained system are disabled, without retraining; retrained: each "
+        "variant is trained."
     )
     base: Name = Field(description="The system with all its parts.")
-    variants: Distinct[Name] = Field(min_length=1, description="The systems that differ from it by a part.")
+    variants: Distinct[Name] = Field(min_length=1, description="The systems that lack one of its parts.")

@@ -16,7 +16,7 @@ class Calibration(Strict):
 
     mode: CalibrationMode = Field(
         "fitted",
-        description="fitted: a temperature for each exit; raw: none; paper: a temperature only where the ECE on the "
+        description="fitted: a temperature for each exit; raw: none; paper: a temperature only if the ECE on the "
         "calibration split is above 2 %.",
     )
     bins: int = Field(15, ge=2, description="Bins of the expected calibration error.")

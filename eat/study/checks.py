@@ -30,7 +30,7 @@ def check_sections(study: Study) -> None:
     _check_tasks(study)
     for name, system in study.systems.items():
         if name in ("backbone", SELF) or name.startswith(STOCK_PREFIX):
-            raise ValueError(f"systems.{name}: the name means something else here; choose another")
+            raise ValueError(f"systems.{name}: the name is reserved; choose another")
         if system.backbone not in study.backbones:
             raise ValueError(
                 f"systems.{name}.backbone: {system.backbone!r} is not a backbone; known: {listed(study.backbones)}"
@@ -65,7 +65,7 @@ def _check_tasks(study: Study) -> None:
     titles = study.titles()
     for name, task in study.tasks.items():
         if task.title is not None and list(titles.values()).count(task.title) > 1:
-            raise ValueError(f"tasks.{name}.title: {task.title!r} is what another task is called; choose another")
+            raise ValueError(f"tasks.{name}.title: {task.title!r} is the title of another task; choose another")
         if task.models_of is not None and task.models_of not in trained:
             raise ValueError(
                 f"tasks.{name}.models_of: {task.models_of!r} trains no models here; known: {listed(trained)}"
@@ -95,7 +95,7 @@ def _check_inherited(study: Study, name: str, system: System) -> None:
     if untrained or (system.exits.read, system.exits.head) != (base.exits.read, base.exits.head):
         raise ValueError(
             f"systems.{name}.exits: after {listed(system.exits.after)}, read {system.exits.read}; the heads of "
-            f"{system.weights_of} stand after {listed(base.exits.after)} and read {base.exits.read}"
+            f"{system.weights_of} are after {listed(base.exits.after)} and read {base.exits.read}"
         )
 
 
@@ -108,9 +108,11 @@ def _check_cascade(study: Study, name: str, system: System) -> None:
             f"systems.{name}.cascade: {listed(unknown)} trains no weights here, or is not dense; known: {listed(dense)}"
         )
     if not system.exits.rule:
-        raise ValueError(f"systems.{name}.exits.rule: a cascade without a rule would ask its last system alone")
+        raise ValueError(
+            f"systems.{name}.exits.rule: a cascade without a rule would use only its last system; give a rule"
+        )
     if system.reducer.kind != "none" or system.attention.kind != "dense":
-        raise ValueError(f"systems.{name}: a cascade runs dense systems; leave reducer and attention out")
+        raise ValueError(f"systems.{name}: a cascade runs dense systems; omit reducer and attention")
 
 
 def _check_promise(study: Study, name: str, system: System) -> None:
@@ -143,9 +145,11 @@ def _check_ablation(study: Study) -> None:
     for key, name in named[1:]:
         row = study.systems[name]
         if name in (study.reference, ablation.base):
-            raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which stand there anyway")
+            raise ValueError(f"ablation.{key}: {name!r} is the reference or the base, which are always included")
         if ablation.kind == "switched_off" and row.weights_of != ablation.base:
-            raise ValueError(f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, for nothing is retrained")
+            raise ValueError(
+                f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, since nothing is retrained"
+            )
         # a temperature is no weight: the same training under another calibration is the retrained system
         same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
         if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
@@ -155,7 +159,7 @@ def _check_ablation(study: Study) -> None:
 def _refuse_cycles(study: Study) -> None:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
-            raise ValueError(f"systems train from each other in a circle: {' -> '.join((*path, name))}")
+            raise ValueError(f"systems depend on each other in a cycle: {' -> '.join((*path, name))}")
         for parent in study.parents(name):
             visit(parent, (*path, name))
 

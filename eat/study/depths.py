@@ -23,16 +23,16 @@ def chosen_layers(layers: Layers, depth: int) -> list[int]:
         numbers = layers.numbers or list(range(1, depth + 1))
     if not numbers or max(numbers) > depth:
         given = ", ".join(f"{key} {value}" for key, value in layers.plain().items() if value)
-        raise EatError(f"layers: {given} of a model that has {depth}; take at most {depth}")
+        raise EatError(f"layers: {given} of a model that has {depth}; use at most {depth}")
     return numbers
 
 
 def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
-    """The layers of each system, which takes them of its parent; `None` where the first parent is not known yet.
+    """The layers of each system, which takes them of its parent; `None` if the first parent is not known yet.
 
     A cascade has those of all its systems together.
 
-    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key where a system
+    backbones: the depth of each backbone that is known already. Raises `EatError` that names the key if a system
     takes layers that its parent does not have.
     """
 
@@ -76,8 +76,8 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
                 absent = [layer for layer in layers if layer not in heads]
                 if absent:
                     raise EatError(
-                        f"systems.{name}.recipe.{index}.{key}: found layer {listed(absent)}, after which there is no "
-                        f"head; heads: {listed(heads)}"
+                        f"systems.{name}.recipe.{index}.{key}: found layer {listed(absent)}, which has no "
+                        f"head; heads are after: {listed(heads)}"
                     )
 
 
@@ -87,5 +87,5 @@ def _check_cascade(name: str, exits: list[int], members: list[int]) -> None:
     if exits != ends:
         raise EatError(
             f"systems.{name}.exits.after: found [{listed(exits)}]; the systems of the cascade have "
-            f"{listed(members)} layers, so it is [{listed(ends)}]"
+            f"{listed(members)} layers, so it must be [{listed(ends)}]"
         )

@@ -21,14 +21,14 @@ else:
 
 
 class Promise(Strict):
-    """What a risk-controlled exit promises: with probability 1 - delta its risk is at most epsilon."""
+    """The promise of a risk-controlled exit: with probability 1 - delta its risk is at most epsilon."""
 
-    epsilon: Fraction = Field(description="The largest risk.")
-    delta: Fraction = Field(0.1, description="The probability with which the promise may be broken.")
+    epsilon: Fraction = Field(description="The upper bound of the risk.")
+    delta: Fraction = Field(0.1, description="The probability that the promise is broken.")
     risk: Literal["disagreement", "accuracy"] = Field(
         "disagreement",
-        description="disagreement: the part of the texts answered otherwise than by the same system without early "
-        "exits; accuracy: the part that it answers right and the early exit wrong.",
+        description="disagreement: the share of texts answered differently from the same system without early exits; "
+        "accuracy: the share that it answers correctly and the early exit incorrectly.",
     )
 
 
@@ -37,17 +37,19 @@ class Exits(Heads):
 
     rule: Distinct[RuleName] = Field(
         default=[],
-        description="All must hold to leave. Empty: nobody leaves early. risk_controlled is confidence with the "
+        description="A text exits early if all rules hold. Empty: no early exits. risk_controlled is confidence with "
+        "the "
         "fastest threshold of `tau` that keeps `promise`.",
     )
     patience: int = Field(
         1,
         ge=1,
-        description="Rule agreement: how many exits in a row must agree with the one before (PABEE's patience).",
+        description="Rule agreement: the number of consecutive exits that must agree with the previous one (PABEE's "
+        "patience).",
     )
-    promise: Promise | None = Field(None, description="What the rule risk_controlled holds to.")
+    promise: Promise | None = Field(None, description="The promise that the rule risk_controlled keeps.")
     tau: Distinct[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
-        default=[], description="Thresholds on certainty; each is an operating point. 1 never leaves early."
+        default=[], description="Thresholds on certainty; each is an operating point. At 1 no text exits early."
     )
 
     @model_validator(mode="after")
@@ -56,23 +58,24 @@ class Exits(Heads):
         if needs_tau != bool(self.tau):
             raise ValueError(
                 f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
-                "need tau, and no other rule has it"
+                "need tau, and no other rule uses it"
             )
         if (RISK_CONTROLLED in self.rule) != (self.promise is not None):
             raise ValueError(
                 f"rule [{listed(self.rule)}] {'without' if self.promise is None else 'with'} a promise; "
-                "risk_controlled needs `promise`, and no other rule has it"
+                "risk_controlled needs `promise`, and no other rule uses it"
             )
         if self.promise is not None and {"confidence", "entropy"} & set(self.rule):
             raise ValueError(
-                f"rule [{listed(self.rule)}]: risk_controlled chooses the only threshold; leave the others out"
+                f"rule [{listed(self.rule)}]: risk_controlled determines the threshold itself; omit the other rules"
             )
         if self.rule and not self.after:
-            raise ValueError("a rule without `after`; name the layers after which a text may leave")
+            raise ValueError("a rule without `after`; name the layers after which a text may exit")
         needed = max((RULES[name].exits_needed(self.patience) for name in self.rule if name in RULES), default=0)
         if len(self.after) < needed:
             raise ValueError(
-                f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the one before, so "
+                f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the previous one, "
+                "so "
                 f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"
             )
         return self

@@ -24,7 +24,7 @@ class _PlainLoader(yaml.SafeLoader):
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} appears twice", key.start_mark)
             seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
         return super().construct_mapping(node, deep)
 
@@ -47,19 +47,19 @@ def study_of_json(text: str) -> Study:
 def read_mapping(path: Path | str) -> dict[str, Any]:
     """The keys of a YAML file, not yet validated.
 
-    Raises `EatError` where it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
+    Raises `EatError` if it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
     key twice), or holds no mapping.
     """
     try:
         value = _PlainLoader(Path(path).read_text(encoding="utf-8")).get_single_data()
     except OSError as error:
-        raise EatError(f"{path}: no configuration file that can be read: {error.strerror}") from None
+        raise EatError(f"{path}: the configuration file cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise EatError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # the last two: `!!int x`, and [[[[ without end
         raise EatError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
-        raise EatError(f"{path}: holds {type(value).__name__}, not a mapping of keys; see config/config.yaml")
+        raise EatError(f"{path}: contains {type(value).__name__}, not a mapping of keys; see config/config.yaml")
     return value
 
 
@@ -71,7 +71,7 @@ def _validated(value: dict[str, Any], origin: str) -> Study:
         raise EatError("\n".join(f"{origin}: {line}" for line in lines)) from None
     for key, truth in _truth_values(value, ()):
         # Python would count it as 0 or 1
-        raise EatError(f"{origin}: {joined(key)}: found {truth}; no key takes a truth value (in YAML yes, no, on, off)")
+        raise EatError(f"{origin}: {joined(key)}: found {truth}; no key has a truth value (in YAML yes, no, on, off)")
     return study
 
 

@@ -12,7 +12,7 @@ from eat.errors import listed
 
 Schema = Mapping[str, Any]
 
-_UNQUOTED = "without them YAML takes yes, no, on and off for truth values, and a number, a date or null for itself"
+_UNQUOTED = "without quotes YAML reads yes, no, on and off as truth values, and numbers, dates and null as themselves"
 
 
 def lines_of(error: ValidationError, schema: Schema, within: Sequence[str] = ()) -> Iterator[str]:

@@ -134,7 +134,7 @@ class StudyPaths:
         place = getattr(self, method, None)
         path = place(argument or task) if callable(place) else place
         if not isinstance(path, Path) or not path.suffix:
-            raise EatError(f"no table {name!r} among the results; take a name from StudyPaths, such as summary")
+            raise EatError(f"no table {name!r} in the results; use a name from StudyPaths, such as summary")
         return path
 
     def figure(self, figure: str, task: str, ending: str) -> Path:

@@ -16,21 +16,21 @@ class Distillation(Strict):
     """Equation 2 of the paper: mu T^2 KL(teacher || student)."""
 
     teacher: Name = Field(
-        description="A system of this study, whose logits are read from its trace; or `self`: the last head teaches "
-        "the others (FastBERT)."
+        description="A system of this study, whose logits are read from its trace; or `self`: the last head is the "
+        "teacher of the others (FastBERT)."
     )
     mu: Positive = Field(0.5, description="Weight of the term.")
-    temperature: Positive = Field(2.0, description="T, which softens both distributions.")
+    temperature: Positive = Field(2.0, description="T, the temperature of both distributions.")
     onto: Literal["last", "all"] = Field(
         "last",
         description="The exits that learn from the teacher: the last, as in the paper, or all, each weighted by its "
         "lambda of equation 1.",
     )
-    labels: NonNegative = Field(1.0, description="Weight of equation 1 beside it; 0 learns from the teacher alone.")
+    labels: NonNegative = Field(1.0, description="Weight of equation 1; 0 learns only from the teacher.")
     divergence: Literal["forward", "reverse"] = Field(
         "forward",
         description="forward: KL(teacher || student), as in the paper and in FastBERT's code; reverse: "
-        "KL(student || teacher), as FastBERT and Magic Pyramid print it.",
+        "KL(student || teacher), as printed by FastBERT and Magic Pyramid.",
     )
 
     @model_validator(mode="after")
@@ -41,7 +41,7 @@ class Distillation(Strict):
 
 
 class Annealing(Strict):
-    """When the pruning ratio rises from 0 to the reducer's, linearly, step by step."""
+    """The epochs during which the pruning ratio rises linearly, step by step, from 0 to the reducer's."""
 
     start_epoch: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     end_epoch: Positive = 3.0
@@ -58,19 +58,20 @@ class Stage(Strict):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    name: Name = Field("finetune", description="Names the stage's folder.")
+    name: Name = Field("finetune", description="The name of the stage's folder.")
     start_from: Name | None = Field(
         None,
         alias="from",
-        description="`backbone`, an earlier stage of this recipe, or another system. Default: the stage before, or the "
-        "backbone for the first.",
+        description="`backbone`, an earlier stage of this recipe, or another system. Default: the previous stage; for "
+        "the "
+        "first stage, the backbone.",
     )
     epochs: Positive = 3.0
-    learning_rate: Positive | None = Field(None, description="Peak rate, in place of the task's or the study's.")
+    learning_rate: Positive | None = Field(None, description="Peak rate; overrides the task's and the study's.")
     exit_weights: dict[Layer, Annotated[float, Field(ge=0.0, allow_inf_nan=False)]] = Field(
         default={},
-        description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for every other. Put layers "
-        "in quotes: `dvc params diff` reads no other keys.",
+        description="lambda of equation 1 for each exit. Default: 1.0 for the last, 0.3 for the others. Put layers "
+        "in quotes: `dvc params diff` only reads quoted keys.",
     )
     distill: Distillation | None = None
     anneal: Annealing | None = Field(None, description="Default: the full pruning ratio from the first step.")
@@ -81,8 +82,9 @@ class Stage(Strict):
     )
     removal: Literal["hard", "soft"] = Field(
         "hard",
-        description="soft: a reducer that learns weakens tokens and learns which; hard: it removes them by what it has "
-        "learned, and stays as it is.",
+        description="soft: a learned reducer is trained while it only weakens tokens; hard: it removes tokens and is "
+        "not "
+        "trained.",
     )
     reducer_learning_rate: Positive | None = Field(
         None, description="Peak rate of the reducer's own parameters. Default: that of the stage."
@@ -93,7 +95,7 @@ class Stage(Strict):
         if self.anneal is not None and self.anneal.end_epoch > self.epochs:
             raise ValueError(
                 f"anneal.end_epoch is {self.anneal.end_epoch:g}, but the stage has {self.epochs:g} epochs: the full "
-                "pruning ratio would never be reached; end it by then"
+                "pruning ratio would never be reached; use a smaller end_epoch"
             )
         return self
 

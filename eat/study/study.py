@@ -39,16 +39,18 @@ class Study(Strict):
     """Everything that one run of the workflow rebuilds."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
-        description="Names data/{study}/ and results/{study}/."
+        description="The study's name, part of data/{study}/ and results/{study}/."
     )
     seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
-    reference: Name = Field(description="The dense system that plays BERT; speed-ups are against its stock export.")
+    reference: Name = Field(description="The dense system in the role of BERT; speed-ups are over its stock export.")
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
-        0.01, description="What a chosen threshold may lose against the reference, on the calibration split."
+        0.01,
+        description="The largest loss of accuracy of a chosen threshold against the reference, on the calibration "
+        "split.",
     )
     glue_dir: OutsidePath | None = Field(
         None,
-        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` gives another.",
+        description="The folder of GLUE files, for sources of kind glue_dir; `--config glue_dir=FOLDER` overrides it.",
     )
     backbones: dict[Name, Backbone] = Field(min_length=1)
     tasks: dict[Name, Task] = Field(min_length=1)
@@ -58,7 +60,9 @@ class Study(Strict):
     trace: Tracing = Tracing()
     timing: Timing = Timing()
     importance_texts: int | None = Field(
-        None, ge=8, description="Compare scores of tokens with gradient saliency on so many dev texts. Default: do not."
+        None,
+        ge=8,
+        description="Compare token scores with gradient saliency on this number of dev texts. Default: no comparison.",
     )
     ablation: Ablation | None = None
 
@@ -95,7 +99,7 @@ class Study(Strict):
         raise EatError(f"system {system!r} has no stage {stage!r}; its stages: {listed(self.stage_names(system))}")
 
     def stage_names(self, system: str) -> list[str]:
-        """The stages of a system in the order they are trained; none where it runs another's weights."""
+        """The stages of a system in the order they are trained; none if it runs another's weights."""
         return [stage.name for stage in self.systems[system].recipe]
 
     def models_of(self, system: str) -> list[tuple[str, str]]:
@@ -214,7 +218,7 @@ def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
 
     A cascade takes backbone, layers and last head from its first system.
 
-    Raises `ValueError` where that row trains no weights: without it, other keys would seem to be missing.
+    Raises `ValueError` if that row trains no weights: without it, other keys would seem to be missing.
     """
     if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
         first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None

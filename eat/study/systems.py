@@ -28,14 +28,15 @@ class System(Strict):
 
     weights_of: Name | None = Field(
         None,
-        description="Run the weights of this system, which trains nothing. Whatever is not given is taken from it; "
+        description="Run the weights of this system without training. Keys that are not given are taken from it; "
         "reducer, attention, the exits used, their rule and the precision may differ.",
     )
     cascade: Distinct[Name] | None = Field(
         None,
         min_length=2,
-        description="Ask these dense systems one after another, each for what those before were unsure of, by the rule "
-        "of `exits`; trains nothing. Layers count through: after a first system of 3 layers, `after: [3]`.",
+        description="Run these dense systems one after another, each on the texts that did not exit before, by the "
+        "rule of "
+        "`exits`; without training. Layers are numbered through: after a first system of 3 layers, `after: [3]`.",
     )
     backbone: Name
     layers: Layers = Layers()
@@ -47,13 +48,13 @@ class System(Strict):
     )
     precision: Precision = Field(
         "float32",
-        description="What it runs in, when traced and timed; int8 for the CPU. It is refused on a machine where it "
-        "takes more than twice as long as float32, or is computed wrongly.",
+        description="The precision in which it is traced and timed; int8 is for the CPU. It is refused on a machine on "
+        "which it takes more than twice as long as float32, or gives wrong results.",
     )
     engine: EngineName = Field(
-        "torch", description="What runs it, when traced and timed: torch, the packed forward pass."
+        "torch", description="The engine with which it is traced and timed: torch, the packed forward pass."
     )
-    calibration: CalibrationMode | None = Field(None, description="In place of the study's `calibration.mode`.")
+    calibration: CalibrationMode | None = Field(None, description="Overrides the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
 
     @property
@@ -66,7 +67,7 @@ class System(Strict):
     def _stages_differ(cls, recipe: list[Stage]) -> list[Stage]:
         names = [stage.name for stage in recipe]
         if len(set(names)) != len(names):
-            raise ValueError(f"two stages of one name: {listed(names)}; give each its own `name`")
+            raise ValueError(f"two stages have the same name: {listed(names)}; give each its own `name`")
         return recipe
 
     @property
@@ -77,12 +78,16 @@ class System(Strict):
     @model_validator(mode="after")
     def _trained_once(self) -> Self:
         if self.weights_of is not None and self.cascade is not None:
-            raise ValueError("weights_of and cascade; a system runs one other system's weights, or several in turn")
+            raise ValueError(
+                "both weights_of and cascade are given; a system runs one other system's weights, or several in turn"
+            )
         if self.trains and not self.recipe:
-            raise ValueError("an empty recipe; give at least one stage, or `weights_of` another system")
+            raise ValueError("the recipe is empty; give at least one stage, or `weights_of` another system")
         if not self.trains and self.recipe:
             key = "weights_of" if self.cascade is None else "cascade"
-            raise ValueError(f"{key} and a recipe; a system either takes another's weights or trains its own")
+            raise ValueError(
+                f"both {key} and a recipe are given; a system either runs another's weights or trains its own"
+            )
         return self
 
     @model_validator(mode="after")
@@ -97,5 +102,5 @@ class System(Strict):
                     f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"
                 )
             if stage.anneal is not None and learns:
-                raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio to raise; leave it out")
+                raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio; omit it")
         return self

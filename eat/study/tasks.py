@@ -17,14 +17,14 @@ class PackagedSource(Strict):
 
 
 class FileSource(Strict):
-    """A user's own table: CSV, Parquet or JSONL with one or two text columns and a label column."""
+    """A file of the user: CSV, Parquet or JSONL with one or two text columns and a label column."""
 
     kind: Literal["file"]
     path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
     text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
     label: str = Field(description="The label column.")
     labels: Distinct[str] | None = Field(
-        default=None, min_length=2, description="The labels in order. Default: those found, sorted."
+        default=None, min_length=2, description="The labels in order. Default: all labels of the file, sorted."
     )
 
 
@@ -35,19 +35,19 @@ GlueTaskName = Annotated[
 
 
 class GlueDirSource(Strict):
-    """A task of GLUE, read from a folder of its files (`glue_dir`); they bring dev text of their own."""
+    """A task of GLUE, read from a folder of its files (`glue_dir`), which include dev text."""
 
     kind: Literal["glue_dir"]
     task: GlueTaskName
 
 
 Revision = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits: a branch could move.")
+    str, Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hexadecimal digits; a branch could change.")
 ]
 
 
 class HubSource(Strict):
-    """A task of GLUE from the Hugging Face hub or its cache; it brings dev text of its own."""
+    """A task of GLUE from the Hugging Face hub or its cache, which includes dev text."""
 
     kind: Literal["hub"]
     task: GlueTaskName
@@ -59,17 +59,23 @@ Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Fiel
 
 
 class Splits(Strict):
-    """How text is divided, by a stable hash of the normalised text."""
+    """The splits of the text, by a stable hash of the normalised text."""
 
-    calibration: Fraction = Field(0.15, description="The part that fits temperatures and picks thresholds.")
+    calibration: Fraction = Field(
+        0.15, description="The share of the text on which temperatures are fitted and thresholds chosen."
+    )
     dev: Fraction = Field(
-        0.20, description="The part that accuracy is reported on. A source that brings dev text of its own takes none."
+        0.20,
+        description="The share of the text on which accuracy is reported. Not used for a source with its own dev text.",
     )
 
     @model_validator(mode="after")
     def _leaves_training_text(self) -> Self:
         if self.calibration + self.dev >= 1.0:
-            raise ValueError(f"calibration + dev is {self.calibration + self.dev:g}; they must leave text to train on")
+            raise ValueError(
+                f"calibration + dev is {self.calibration + self.dev:g}; the sum must be below 1, so that training "
+                "text remains"
+            )
         return self
 
 
@@ -77,30 +83,37 @@ class Task(Strict):
     """A classification task: where its text comes from and how much of it is used."""
 
     source: Source
-    title: Title | None = Field(None, description="What the report calls the task, in any signs. Default: its name.")
+    title: Title | None = Field(
+        None, description="The name of the task in the report, with any characters. Default: its key."
+    )
     splits: Splits = Splits()
-    max_length: int = Field(128, ge=8, description="Tokens of a text at most, with [CLS] and [SEP]; longer is cut.")
-    train_examples: int | None = Field(None, ge=8, description="At most so many training texts. Default: all.")
-    calibration_examples: int | None = Field(None, ge=8, description="At most so many calibration texts.")
-    dev_examples: int | None = Field(None, ge=8, description="At most so many dev texts.")
-    learning_rate: Positive | None = Field(None, description="For this task, in place of the study's.")
-    batch_size: int | None = Field(None, ge=1, description="For this task, in place of the study's.")
+    max_length: int = Field(
+        128, ge=8, description="The most tokens of a text, with [CLS] and [SEP]; longer texts are truncated."
+    )
+    train_examples: int | None = Field(None, ge=8, description="The most training texts. Default: all.")
+    calibration_examples: int | None = Field(None, ge=8, description="The most calibration texts. Default: all.")
+    dev_examples: int | None = Field(None, ge=8, description="The most dev texts. Default: all.")
+    learning_rate: Positive | None = Field(None, description="For this task; overrides the study's.")
+    batch_size: int | None = Field(None, ge=1, description="For this task; overrides the study's.")
     epochs: dict[Name, Positive] = Field(
         default={},
-        description="Epochs of the stages of these names, of all systems, in place of the stages' own; annealing "
-        "stretches with them.",
+        description="Epochs of the stages with these names, in all systems; they override the stages' own. Annealing "
+        "is scaled with them.",
     )
     epochs_scale: Positive = Field(
-        1.0, description="Train so many times as long on this task as recipes say; annealing stretches with it."
+        1.0, description="A factor on the epochs of the recipes for this task; annealing is scaled with it."
     )
     models_of: Name | None = Field(
         None,
-        description="Run the models trained for this task, and train nothing. So MNLI's mismatched dev text stands "
-        "beside the matched one.",
+        description="Run the models trained for this task, without training. Used for MNLI's mismatched dev text, "
+        "next to "
+        "the matched one.",
     )
 
     @model_validator(mode="after")
     def _divides_what_is_whole(self) -> Self:
         if isinstance(self.source, GlueDirSource | HubSource) and self.splits.dev != Splits().dev:
-            raise ValueError(f"splits.dev is {self.splits.dev:g}, but {self.source.kind} brings dev text; take it off")
+            raise ValueError(
+                f"splits.dev is {self.splits.dev:g}, but {self.source.kind} has its own dev text; omit splits.dev"
+            )
         return self

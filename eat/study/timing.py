@@ -18,23 +18,27 @@ class Tracing(Strict):
 
 
 class Timing(Strict):
-    """How the clock is read (see docs/measuring.md)."""
+    """How time is measured (see docs/measuring.md)."""
 
     texts: int = Field(200, ge=8, description="Dev texts timed, stratified by length.")
     batch_sizes: Distinct[Annotated[int, Field(ge=1)]] = Field(default=[1, 32], min_length=1)
-    block_texts: int = Field(16, ge=1, description="Batch 1: texts of a block, within which every system runs in turn.")
-    repeats: int = Field(2, ge=1, description="Batch 1: times the whole is repeated, in another order.")
+    block_texts: int = Field(
+        16, ge=1, description="Batch 1: number of texts in a block, within which every system runs in turn."
+    )
+    repeats: int = Field(2, ge=1, description="Batch 1: number of repeats, each in another order.")
     passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
-    warmup: int = Field(50, ge=1, description="Calls of each system before the first that counts.")
+    warmup: int = Field(50, ge=1, description="Untimed calls of each system before the first timed one.")
     threads: int = Field(2, ge=1)
     device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
     stock: Distinct[Precision] = Field(
         default=[],
-        description="Also time the stock dense model in these precisions (latency only), but for those that would be "
-        "refused in a system.",
+        description="Also time the stock dense model in these precisions (latency only), except those that would be "
+        "refused for a system.",
     )
     deep_layers: int | None = Field(
-        12, ge=1, description="Also time a stock dense model of so many layers with random weights (latency only)."
+        12,
+        ge=1,
+        description="Also time a stock dense model of this number of layers with random weights (latency only).",
     )
 
     @field_validator("batch_sizes")

@@ -11,24 +11,25 @@ from eat.validation import Positive, Strict
 
 
 class Optimization(Strict):
-    """What all stages of the study share and their weights depend on (AdamW, linear warm-up and decay)."""
+    """The options of all stages that determine their weights (AdamW, linear warm-up and decay)."""
 
     batch_size: int = Field(32, ge=1)
     learning_rate: Positive = 1e-4
     weight_decay: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.01
     warmup: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
-        0.1, description="The part of the steps over which the learning rate rises."
+        0.1, description="The share of the steps during which the learning rate rises."
     )
     max_grad_norm: Positive = 1.0
     attention_dropout: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] | None = Field(
         None,
         description="Dropout of attention weights. Default: the backbone's. Above 0 no fused attention kernel can be "
-        "used in training, which on a CPU makes 256 tokens several times slower.",
+        "used in training, which makes a batch of 256 tokens several times slower on a CPU.",
     )
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32",
-        description="Mixed precision if not float32. On a machine where it takes more than twice as long as float32, "
-        "models are trained in float32; each records what it was trained in.",
+        description="Mixed precision if not float32. On a machine on which it takes more than twice as long as "
+        "float32, "
+        "models are trained in float32; each model records its precision.",
     )
     device: Device = Field(
         "auto",
@@ -38,6 +39,8 @@ class Optimization(Strict):
 
 
 class Training(Optimization):
-    """How stages are trained. More threads are no reason to train again."""
+    """How stages are trained. A change of the number of threads does not retrain models."""
 
-    threads: int = Field(1, ge=1, description="Threads of a training job; more jobs run side by side with fewer.")
+    threads: int = Field(
+        1, ge=1, description="Threads per training job; with fewer threads, more jobs run in parallel."
+    )

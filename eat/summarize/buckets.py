@@ -31,8 +31,8 @@ def bucket_rows(results: Results) -> pd.DataFrame:
     n counts the dev texts of the bucket, n_timed those that were timed. delta_accuracy is the paired difference to the
     reference over the bucket, with its interval. flops_ratio is the reference's mean FLOPs over the system's, both over
     the bucket. speedup_vs_dense, against the stock model, and speedup_vs_packed_dense, against the reference in the
-    same engine, are medians of paired ratios at batch 1, empty where no text of the bucket was timed; their intervals
-    are empty where only one was. Only the second tells what the method does: what the engine gains depends on the
+    same engine, are medians of paired ratios at batch 1, empty if no text of the bucket was timed; their intervals
+    are empty if only one was. Only the second tells what the method does: what the engine gains depends on the
     length, too.
     """
     lengths = results.traces[results.study.reference][0].lengths

@@ -87,8 +87,8 @@ def cost_curve(results: Results) -> pd.DataFrame:
 
     One row a point and model (`equation 5`, and `with overhead`); values are means over seeds, each with coefficients
     of its own. error = predicted / observed - 1. A text's time is the median of its repeats. The exponents are those
-    of the length by which a text's time and its FLOPs grow. Empty where the timed texts have fewer than three different
-    lengths, as where all are cut to one.
+    of the length by which a text's time and its FLOPs grow. Empty if the timed texts have fewer than three different
+    lengths, for example because all are cut to one length.
     """
     precision = results.precisions[results.study.reference]
     calls = results.timing[results.timing["batch_size"] == 1]

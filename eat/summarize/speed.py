@@ -72,7 +72,7 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
 
 
 def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point | None, own: pd.DataFrame, task: str) -> float:
-    """The median of paired ratios other / own; NaN where there is no other or it was not timed."""
+    """The median of paired ratios other / own; NaN if there is no other or it was not timed."""
     if other is None or other not in times:
         return float("nan")
     mine, others = paired(times, other, own, task)

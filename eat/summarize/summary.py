@@ -48,7 +48,7 @@ def summarize(
     """Write all tables of a study into `out_folder` and return the summary.
 
     inputs: task -> its files. tables: further ones, name -> what makes its rows of a task, with a column `system`. The
-    variants of an ablation stand in its table and in no other. Raises `EatError` where files are damaged, do not belong
+    variants of an ablation stand in its table and in no other. Raises `EatError` if files are damaged, do not belong
     together, or mix devices.
     """
     out = Path(out_folder)
@@ -76,7 +76,7 @@ def task_summary(results: Results) -> pd.DataFrame:
     quality = accuracy_rows(results).merge(work_rows(results)).merge(calibration_rows(results))
     quality = pd.concat([quality, reference_rows(results, quality)], ignore_index=True)
     speed = speed_rows(results)
-    # a system without timed calls is a row still; a reference only exists where it was timed
+    # a system without timed calls still has a row; a reference exists only if it was timed
     every = quality.merge(speed[["batch_size"]].drop_duplicates(), how="cross")
     table = every.merge(speed, on=["system", "tau", "batch_size"], how="left")
     table = table[table["n_timed"].notna() | table["system"].isin(list(results.study.systems))]

@@ -115,7 +115,7 @@ class Results:
 def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     """Read one task's files.
 
-    Raises `EatError` where a run is missing, the traces are not of the same texts, the operating points are not those
+    Raises `EatError` if a run is missing, the traces are not of the same texts, the operating points are not those
     of the traces, or the timing mixes settings or lacks its reference.
     """
     runs = [(system, seed) for system in study.systems for seed in study.seeds]
@@ -155,7 +155,7 @@ def _replays(
 def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str]]:
     """The timed calls, the device and threads that they share, and each system's precision.
 
-    Raises `EatError` where rows differ from the facts in device or threads, and `DamagedFile` where a time is not
+    Raises `EatError` if rows differ from the facts in device or threads, and `DamagedFile` if a time is not
     above 0 or a system's precision is missing.
     """
     table = read_table(timing, TIMING_COLUMNS).astype({"tau": "float64"})
@@ -166,11 +166,11 @@ def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, di
         if found != {value}:
             raise EatError(
                 f"{timing}: {key} is {listed(sorted(found, key=str))} in the rows and {value} in {facts}; "
-                "a table holds one setting: time all systems in one job"
+                "a table must have one setting: time all systems in one job"
             )
     unknown = sorted(set(table["system"]) - set(described["precisions"]))
     if unknown:
-        raise DamagedFile(f"{facts}: does not say in which precision {listed(unknown)} ran; time again")
+        raise DamagedFile(f"{facts}: has no precision for {listed(unknown)}; time again")
     if not (np.isfinite(table["ms"]) & (table["ms"] > 0)).all():
         raise DamagedFile(f"{timing}: a time that is not above 0; delete it and time again")
     return table, setting, described["precisions"]
@@ -191,7 +191,7 @@ def _require_same_points(path: Path | str, results: Results) -> None:
         rows = results.rows_of(point).set_index("seed").reindex(results.study.seeds)
         replayed = np.array([[one.depth.mean(), np.mean(one.predictions == results.labels)] for one in found])
         if not np.allclose(rows[["avg_depth", "accuracy"]], replayed):
-            raise EatError(f"{path}: {_named(point)} is not what the traces give; calibrate again")
+            raise EatError(f"{path}: {_named(point)} differs from the traces; calibrate again")
 
 
 def _require_known_points(path: Path | str, timing: pd.DataFrame, replays: Mapping[Point, list[Replay]]) -> None:

@@ -74,7 +74,7 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
     """Compare what was answered while timed with the trace, text by text.
 
     answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
-    Raises `EatError` where a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.
+    Raises `EatError` if a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.
     """
     expected = entry.expected
     assert expected is not None
@@ -91,9 +91,10 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
     point = f"{entry.system}{'' if entry.tau is None else f' at tau {entry.tau:g}'}, batch {batch_size}"
     if unexplained or len(different) > allowed:
         raise EatError(
-            f"{point}: {len(different)} of {len(answers)} texts were answered otherwise while timed than in the trace "
-            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may be, and only at a "
-            "tie; the model or the trace is not the one the other was made from: make both again"
+            f"{point}: {len(different)} of {len(answers)} texts were answered differently in timing and in the trace "
+            f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may differ, and only "
+            "at a "
+            "tie; the trace was not made with this model: make both again"
         )
     return {
         "system": entry.system,

@@ -40,8 +40,8 @@ class TimingResult:
 def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path) -> TimingResult:
     """Time all systems of a task at all their thresholds, and the reference rows, over the same dev texts.
 
-    Raises `EatError` where an answer differs from the trace by more than rounding can explain, and, before anything is
-    timed, where the device is not there or a system's precision is of no use on it.
+    Raises `EatError` if an answer differs from the trace by more than rounding can explain, and, before anything is
+    timed, if the device is not there or a system's precision is of no use on it.
     """
     options = study.timing
     device = resolve_device(options.device, "timing.device")
@@ -49,7 +49,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         require_usable(study.systems[timed.system].precision, device)
     left_out = left_out_stock(study, device)
     for name, reason in left_out.items():
-        print(f"{task}: {name} is left out: {reason}", file=sys.stderr, flush=True)
+        print(f"{task}: {name} is not timed: {reason}", file=sys.stderr, flush=True)
     torch.set_num_threads(options.threads)
     reference = next(timed for timed in systems if timed.system == study.reference)
     texts = TimedTexts(dev, reference.models[0], study.tasks[task].max_length, options.texts)

@@ -30,7 +30,7 @@ from eat.timing.timed_texts import TimedTexts
 class TimedSystem:
     """A trained system: its model folder (of a cascade one a member), its dev trace and what was calibrated.
 
-    temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, where it has one.
+    temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, if it has one.
     """
 
     system: str

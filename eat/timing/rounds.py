@@ -1,6 +1,6 @@
 """The protocol: every entry runs in turn over small blocks of texts, in an order drawn anew each time.
 
-A speed-up is a ratio of two times taken moments apart on the same text, so that it holds on a shared machine where
+A speed-up is a ratio of two times taken moments apart on the same text, so that it holds on a shared machine if
 absolute times do not. At batch 1 the texts are cut into small blocks; within a block every system runs in turn. At
 larger batches a block is a pass over all texts.
 """

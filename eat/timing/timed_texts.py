@@ -44,7 +44,7 @@ class TimedTexts:
 
 
 def stratified(lengths: Sequence[int], count: int, seed: int = 0) -> list[int]:
-    """`count` rows (all, where there are fewer) whose lengths are distributed as those of all, in a shuffled order."""
+    """`count` rows (all, if there are fewer) whose lengths are distributed as those of all, in a shuffled order."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     count = min(count, len(order))
     middle = (np.arange(count) + 0.5) / count * len(order)

@@ -64,7 +64,7 @@ def scores_by_layer(model: EatForSequenceClassification, text: Encoded) -> dict[
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rho, ties by their mean rank; 0 where all values of one are equal."""
+    """Spearman's rho, ties by their mean rank; 0 if all values of one are equal."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
@@ -92,7 +92,7 @@ def compare_importance(
     """The table of a task: a row for each system that scores tokens, seed and layer.
 
     models: (system, seed) -> folder, of the reference too. texts: so many dev texts, the first. rho is a mean over n
-    texts, with a 95 % interval (see `_mean_of`); both are NaN where n is below 2.
+    texts, with a 95 % interval (see `_mean_of`); both are NaN if n is below 2.
     """
     table = read_split(dev).iloc[:texts]
     labels = [int(label) for label in table["label"]]

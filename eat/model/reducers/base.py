@@ -1,4 +1,4 @@
-"""What a reducer sees, what it answers, and what every reducer has in common."""
+"""The input and the result of a reducer, and the base class of all reducers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place = Literal["layer_input", "after_attention", "layer_output"]
 
 @dataclass(frozen=True)
 class Dimensions:
-    """What a reducer with parameters must know of its model: d, L, and the number of attention heads."""
+    """The dimensions of a model that a reducer with parameters needs: d, L, and the number of attention heads."""
 
     hidden: int = 1
     layers: int = 1
@@ -25,18 +25,18 @@ class Dimensions:
 
 
 UNKNOWN = Dimensions()
-"""For a reducer that does not ask."""
+"""For a reducer without parameters."""
 
 
 @dataclass(frozen=True)
 class TokenView:
-    """What a reducer may look at: the live tokens at its place in the layer after which it stands.
+    """The input of a reducer: the live tokens at its place in a layer.
 
-    hidden: (n, d). received: attention received in this layer (n,), and keys: this layer's (n, d), where the reducer
-    asked for them. origin: the index of each live token in the packed batch (n,), whose token ids are `batch_ids`,
-    whose rows lie as in `batch_layout`, and whose tokens are worth `batch_saliency`, where the reducer learns that;
-    `None` while all are live. separator: the id of [SEP]. wants_margin: whether anyone will read the margin of the
-    reduction, which costs time. key_bias: what is added to a token's attention logits as a key (n,), if anything.
+    hidden: (n, d). received: attention received in this layer (n,), and keys: this layer's (n, d), if the reducer
+    needs them. origin: the index of each live token in the packed batch (n,); `None` while all are live. batch_ids,
+    batch_layout, batch_saliency: token ids, layout and, if the reducer learns from it, saliency of that batch.
+    separator: the id of [SEP]. wants_margin: whether the margin of the reduction is used; it costs time. key_bias:
+    added to a token's attention logits as a key (n,), if any.
     """
 
     depth: int
@@ -64,7 +64,7 @@ class TokenView:
 
     @property
     def saliency(self) -> Tensor:
-        """What each live token is worth to the answer; (n,). Raises `TypeError` where the batch does not say it."""
+        """The saliency of each live token; (n,). Raises `TypeError` if the batch has none."""
         if self.batch_saliency is None:
             raise TypeError("this reducer learns from the saliency of tokens, and the batch holds none")
         return self._of_live(self.batch_saliency)
@@ -75,13 +75,12 @@ class TokenView:
 
 @dataclass(frozen=True)
 class Reduction:
-    """A reducer's answer.
+    """The result of a reducer.
 
-    layout: the tokens' after it. kept: ascending indices (m,) of the tokens that stay; `None` where all do. hidden:
-    hidden states (m, d) of those in place of what they were: weighted by a gate, or merged. key_bias: what is added to
-    their attention logits as keys (m,) from now on. margin: for each row how near its choice of tokens is to another
-    one, as a part of the score at the cut (B,), where the view wants it; only a tie-like gap lets rounding change the
-    choice. loss: a term for the training loss.
+    layout: of the kept tokens. kept: ascending indices (m,) of the kept tokens; `None` if all are kept. hidden: their
+    new hidden states (m, d): weighted by a gate, or merged. key_bias: added to their attention logits as keys (m,) from
+    now on. margin: the distance of each row's choice from another one, relative to the score at the cut (B,), if
+    `wants_margin`; rounding can change the choice only if it is tiny. loss: a term of the training loss.
     """
 
     layout: Layout
@@ -93,17 +92,17 @@ class Reduction:
 
 
 class Reducer(nn.Module):
-    """Keeps every token; the base of those that do not.
+    """Keeps every token; the base class of all reducers.
 
-    `after` names its layers: those it removes tokens in, or after, by its place. `ratio` is the part it removes, where
-    that is fixed, and `scale` in [0, 1] multiplies it: annealing moves it while training. A reducer that `learns` has
-    parameters, which it learns while `soft`: then it weakens tokens instead of removing them.
+    after: the layers in which, or after which, it removes tokens, depending on its place. ratio: the share it removes,
+    if that is fixed. scale: a factor in [0, 1] on the ratio, which annealing changes during training. A reducer that
+    `learns` has parameters. They are trained while `soft`: then it weakens tokens instead of removing them.
     """
 
     place: Place = "layer_output"
     needs_received = False
     counts_own_query = True
-    """Whether the attention that a token gives to itself is part of what it receives."""
+    """Whether a token's attention to itself is part of the attention it receives."""
     needs_keys = False
     needs_saliency = False
     learns = False
@@ -123,7 +122,7 @@ class Reducer(nn.Module):
         self.soft = False
 
     def acts(self, place: Place, depth: int) -> bool:
-        """Whether it works at this place of this layer."""
+        """Whether it acts at this place of this layer."""
         return place == self.place and depth in self.after
 
     def reduce(self, view: TokenView) -> Reduction | None:
@@ -131,25 +130,25 @@ class Reducer(nn.Module):
         return None
 
     def importance(self, view: TokenView) -> Tensor:
-        """The score by which it chooses tokens, higher for those that stay; (n,). Raises `TypeError` without one."""
+        """The score by which it chooses tokens, higher for kept ones; (n,). Raises `TypeError` without a score."""
         raise TypeError(f"{type(self).__name__} has no importance score")
 
     def soften(self, soft: bool) -> None:
-        """Weaken tokens and learn (True), or remove them by what was learned (False)."""
+        """Weaken tokens and learn (True), or remove tokens with the learned parameters (False)."""
         self.soft = soft
 
     def begin_step(self, epoch: float) -> None:
-        """What changes with the epoch while soft; called before every step."""
+        """Update values that depend on the epoch while soft; called before every step."""
 
     def end_step(self) -> None:
         """Bring learned parameters back into their range; called after every step."""
 
     def operations(self) -> Operations:
-        """What scoring the tokens of a text costs in each of its layers."""
+        """The operations of scoring the tokens of a text in each of its layers."""
         return NO_OPERATIONS
 
     def index_of(self, depth: int) -> int:
-        """The place of a layer's parameters among those of all its layers."""
+        """The index of a layer's parameters among those of all its layers."""
         return sorted(self.after).index(depth)
 
     def protected(self, view: TokenView) -> Tensor:

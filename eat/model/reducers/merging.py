@@ -1,10 +1,10 @@
-"""Token merging (ToMe, arXiv:2210.09461), built from the paper, for text: tokens are merged instead of removed.
+"""Token merging (ToMe, arXiv:2210.09461), implemented from the paper, for text: tokens are merged instead of removed.
 
-Between attention and feed-forward part: the live tokens that are not protected are split alternately into A and B. Each
-of A chooses the token of B whose key is most like its own (cosine of the keys averaged over heads); the pairs that are
-most alike become one token each, the mean of the two weighted by the number of tokens they already stand for. In later
-layers a token that stands for k counts k times in attention: log k is added to its logits as a key (the paper's
-proportional attention).
+Between attention and feed-forward part, the unprotected live tokens are split alternately into A and B. Each token of A
+chooses the token of B with the most similar key (cosine of the keys averaged over heads). The most similar pairs become
+one token each: the mean of the two, weighted by the number of tokens they represent. In later layers a token that
+represents k tokens counts k times in attention: log k is added to its logits as a key (the paper's proportional
+attention).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from eat.model.reducers.selection import keep_most_important, rows_of
 
 
 class MergingReducer(Reducer):
-    """Merges the part `ratio` of the unprotected tokens, at most half, into others, each time.
+    """Merges the share `ratio` of the unprotected tokens, at most half, into others.
 
-    As many tokens are left as a removal of the same ratio leaves.
+    The number of remaining tokens is that of a removal with the same ratio.
     """
 
     place: Place = "after_attention"
@@ -41,7 +41,7 @@ class MergingReducer(Reducer):
         self.ratio = ratio
 
     def reduce(self, view: TokenView) -> Reduction | None:
-        """The tokens that are left, with the means of what they stand for."""
+        """The remaining tokens, with the means of the tokens they represent."""
         layout = view.layout
         protected = rows_of(self.protected(view), layout, True)  # (B, T), and so are all tables here
         counts = protected.logical_and(layout.live).sum(dim=1).tolist()
@@ -52,7 +52,7 @@ class MergingReducer(Reducer):
         in_a, in_b = ~protected & (place % 2 == 0), ~protected & (place % 2 == 1)
         alike = self._similarity(view).masked_fill(~in_b[:, None, :], -torch.inf)  # (B, T, T)
         best, choice = alike.max(dim=2)
-        # the distance 1 - cosine is the importance of a token of A; all others stay
+        # the distance 1 - cosine is the importance of a token of A; all others are kept
         distance = (1.0 - best).clamp_min(0.0).masked_fill(~in_a, torch.inf)
         selected = keep_most_important(layout.unpad(distance), layout, kept, view.wants_margin)
         assert selected.kept is not None
@@ -60,7 +60,7 @@ class MergingReducer(Reducer):
         target = layout.unpad(choice + layout.starts[:, None])
         hidden, sizes = _merged(view, selected.kept, stays, target)
         margin = selected.margin
-        if margin is not None:  # another choice of B is another answer, too
+        if margin is not None:  # another choice of B also changes the answer
             second = alike.scatter(2, choice[:, :, None], -torch.inf).amax(dim=2)
             gap = (best - second).masked_fill(rows_of(stays, layout, True), torch.inf)
             margin = torch.minimum(margin, gap.amin(dim=1))
@@ -74,14 +74,14 @@ class MergingReducer(Reducer):
         return padded @ padded.transpose(1, 2)
 
     def operations(self) -> Operations:
-        """The similarity of all pairs, as it is computed: 2 d / h a pair."""
+        """The similarity of all pairs: 2 d / h per pair."""
         return Operations(per_pair=2.0 * self.dimensions.hidden / self.dimensions.heads)
 
 
 def _merged(view: TokenView, kept: Tensor, stays: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The hidden states of the kept tokens (m, d), with what joined them, and how many tokens each stands for (m,).
+    """The hidden states of the kept tokens (m, d) after merging, and the number of tokens each represents (m,).
 
-    stays: which tokens are kept, bool (n,). target: the token that each would join (n,), always one that is kept.
+    stays: which tokens are kept, bool (n,). target: the kept token that each token would be merged into (n,).
     """
     own = torch.arange(len(stays), device=stays.device)
     place = torch.empty_like(own).index_put((kept,), torch.arange(len(kept), device=kept.device))

@@ -1,18 +1,18 @@
-"""AdapLeR (arXiv:2203.08991): a small network before each layer predicts what every token contributes to the answer.
+"""AdapLeR (arXiv:2203.08991): a small network before each layer predicts the contribution of every token to the answer.
 
 The predictor of layer l gives each live token a share, s = softmax(linear(GELU(linear(h)))). With n live tokens and a
-learned eta, token i goes before the layer iff s_i < delta = eta / n. In training tokens are removed softly: with
+learned eta, token i is removed before the layer iff s_i < delta = eta / n. In training tokens are removed softly: with
 
     m(s) = max(-10^4, min(0, (k / delta)(s - delta) - b / k, (s - 1)(b / k) / (1 - delta)))
 
-added to the attention logits of the token as a key, from this layer on. k is the sharpness, which grows by the epoch;
-as it goes to infinity this becomes the removal. The shares are taught by the saliency of the tokens
+added to the attention logits of the token as a key, from this layer on. k is the sharpness, which grows each epoch; in
+the limit this becomes the removal. The targets of the shares are the saliency of the tokens
 (`eat.model.saliency`):
 
     encoder, predictors:   CE + gamma sum_l (L - l) KL(saliency || s_l)      l from 0
     eta, factor of [CLS]:  CE + phi mean(sum_l n_l)
 
-n_l in training is the sum of exp of what was added so far: the number of tokens that are still attended to.
+In training, n_l is the sum of exp of the biases so far: the number of tokens that are still attended to.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from eat.model.reducers.selection import keep_above, log_softmax_of_rows, sum_of
 REMOVED = -1e4
 LOWEST_ETA = 0.01
 SMALLEST = 1e-9
-"""Shares below this do not count in a divergence, of which they are 0 x log 0."""
+"""Shares below this are ignored in a divergence, where they would be 0 x log 0."""
 
 
 class PredictorReducer(Reducer):
     """Removes tokens by the contribution that a small network predicts for them.
 
-    size: width of the predictors. eta: its start. saliency_weight, penalty: gamma and phi above. softness: b.
-    sharpness, growth: k is sharpness x growth^e in epoch e, from 0. [CLS] stays; its share is multiplied by a learned
-    factor, and the shares are normalised again, since it would take most of what there is.
+    size: width of the predictors. eta: its initial value. saliency_weight, penalty: gamma and phi above. softness: b.
+    sharpness, growth: k is sharpness x growth^e in epoch e, from 0. [CLS] is kept; its share is multiplied by a learned
+    factor, and the shares are normalised again, since it would dominate them.
     """
 
     place: Place = "layer_input"
@@ -74,11 +74,11 @@ class PredictorReducer(Reducer):
         self.cls_factor = nn.Parameter(torch.ones(len(self.after)))
 
     def begin_step(self, epoch: float) -> None:
-        """k of this epoch."""
+        """Set k for this epoch."""
         self.sharpness = self.first_sharpness * self.growth ** int(epoch)
 
     def end_step(self) -> None:
-        """eta and the factor of [CLS] stay in [0.01, 1]."""
+        """Clamp eta and the factor of [CLS] to [0.01, 1]."""
         with torch.no_grad():
             self.eta.clamp_(LOWEST_ETA, 1.0)
             self.cls_factor.clamp_(LOWEST_ETA, 1.0)
@@ -92,9 +92,9 @@ class PredictorReducer(Reducer):
             return keep_above(shares, self._of_tokens(threshold, view), protected, layout, view.wants_margin)
         logits = self._logits(view)
         before = torch.zeros_like(logits) if view.key_bias is None else view.key_bias
-        shares = log_softmax_of_rows(logits + before, layout).exp()  # what is removed softly has no share
+        shares = log_softmax_of_rows(logits + before, layout).exp()  # softly removed tokens have no share
         bias = self._weakened(shares, before, protected, view)
-        # eta alone is to shorten the texts: the encoder and the predictors must not learn from this term
+        # only eta learns from this term, not the encoder or the predictors
         attended = sum_of_rows(self._weakened(shares.detach(), before.detach(), protected, view).exp(), layout)
         divergence = _divergence(view.saliency, log_softmax_of_rows(logits, layout), view)
         layers_left = self.dimensions.layers - (view.depth - 1)
@@ -127,7 +127,7 @@ class PredictorReducer(Reducer):
         return (before + removal).clamp_min(REMOVED)
 
     def _of_tokens(self, of_rows: Tensor, view: TokenView) -> Tensor:
-        """A value a row (B,) as one a token (n,)."""
+        """Expand one value per row (B,) to one per token (n,)."""
         return of_rows.index_select(0, view.layout.row_of_token)
 
     def operations(self) -> Operations:

@@ -1,4 +1,4 @@
-"""Removal of a fixed part of the tokens: those of the lowest score.
+"""Removal of a fixed share of the tokens: those with the lowest scores.
 
 EAT removes after the layer, by the L2 norm of the hidden state (its algorithm 1); `received` is its alternative score,
 `random` a control.
@@ -33,7 +33,7 @@ class TopKReducer(Reducer):
     def reduce(self, view: TokenView) -> Reduction | None:
         """The most important tokens of each row, in their order.
 
-        Importance is at least 0 here, in a tensor that may be written to.
+        Importance must be at least 0, in a tensor that may be modified.
         """
         ratio = self.ratio * self.scale
         if ratio == 0.0:
@@ -44,18 +44,18 @@ class TopKReducer(Reducer):
         return keep_most_important(scores, view.layout, kept, view.wants_margin)
 
     def _protect(self, scores: Tensor, view: TokenView) -> list[int]:
-        """Set the scores of the protected tokens to infinity; how many each row has."""
+        """Set the scores of the protected tokens to infinity; returns their number in each row."""
         layout = view.layout
         if "cls" in self.protect:
             scores.index_fill_(0, layout.starts, torch.inf)
         if "sep" in self.protect and view.separator is not None:
             scores.masked_fill_(view.ids.eq(view.separator), torch.inf)
             return [int(count) for count in layout.pad(scores.isposinf()).logical_and(layout.live).sum(dim=1).tolist()]
-        return [int("cls" in self.protect)] * layout.rows  # known on the host: no need to wait for the device
+        return [int("cls" in self.protect)] * layout.rows  # known on the host, without waiting for the device
 
 
 def kept_of(length: int, protected: int, ratio: float) -> int:
-    """How many of a row's tokens stay: the protected ones and ceil((1 - p) x the others), in exact arithmetic."""
+    """The number of kept tokens of a row: the protected ones and ceil((1 - p) x the others), in exact arithmetic."""
     return protected + math.ceil((1.0 - ratio) * (length - protected) - 1e-9)
 
 
@@ -79,14 +79,14 @@ class ReceivedReducer(TopKReducer):
         return view.received.detach().clone()
 
     def operations(self) -> Operations:
-        """The attention logits are computed once more: 2 d a pair."""
+        """The attention logits are computed once more: 2 d per pair."""
         return Operations(per_pair=2.0 * self.dimensions.hidden)
 
 
 class RandomReducer(TopKReducer):
     """A control: importance is a fixed pseudo-random number of the token, its position and the layer.
 
-    It depends on nothing else, so that a text loses the same tokens in every batch and on every device.
+    It depends on nothing else, so that the same tokens of a text are removed in every batch and on every device.
     """
 
     def importance(self, view: TokenView) -> Tensor:

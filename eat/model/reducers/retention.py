@@ -1,12 +1,12 @@
 """PoWER-BERT (arXiv:2001.08950): a learned number of tokens in each layer, those that receive the most attention.
 
-With the tokens of a text in the order of their significance, which is the attention received from the *other* tokens,
+The tokens of a text are sorted by significance, which is the attention received from the *other* tokens.
 
     soft:  the k-th is multiplied by r_l[k] in [0, 1] between attention and feed-forward part
            loss + penalty sum_l l sum_k r_l[k]
-    hard:  [CLS] and the n_l - 1 most significant others stay, n_l = floor(sum_k r_l[k]), never more than before
+    hard:  [CLS] and the n_l - 1 most significant others are kept, n_l = floor(sum_k r_l[k]), never more than before
 
-Of other protected tokens all stay, even where they are more than n_l.
+All other protected tokens are also kept, even if they are more than n_l.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from eat.model.reducers.selection import keep_most_important, ranks, sum_of_rows
 
 
 class RetentionReducer(Reducer):
-    """Keeps the most significant tokens of each text, as many as the layer's learned retention r says.
+    """Keeps the most significant tokens of each text; their number follows from the layer's learned retention r.
 
-    longest: N, the places that r has; all of a text's places beyond it share the last. penalty: of the L1 term above.
+    longest: N, the length of r; later positions share the last entry. penalty: the weight of the L1 term above.
     Protected tokens come first, are weighted by 1, and are not penalised; r_l[0] belongs to [CLS] and stays 1.
     """
 
@@ -46,7 +46,7 @@ class RetentionReducer(Reducer):
         self.retention = nn.Parameter(torch.ones(len(self.after), longest))
 
     def kept(self, depth: int) -> int:
-        """n_l: how many tokens a text keeps in a layer, at most; at least 1."""
+        """n_l, the most tokens that a text keeps in a layer; at least 1."""
         sums = self.retention.detach().float().sum(dim=1).add(1e-4).floor().tolist()  # 5.99999 is 6
         return max(1, int(min(sums[: self.index_of(depth) + 1])))
 
@@ -76,16 +76,16 @@ class RetentionReducer(Reducer):
         )
 
     def _fewest(self, protected: Tensor, view: TokenView) -> list[int]:
-        """How many tokens of each row must stay; of [CLS] alone that is known without waiting for the device."""
+        """The number of tokens that each row must keep; for [CLS] it is known without waiting for the device."""
         if "sep" not in self.protect:
             return [1] * view.layout.rows
         return [int(count) for count in sum_of_rows(protected.float(), view.layout).tolist()]
 
     def end_step(self) -> None:
-        """r stays in [0, 1]."""
+        """Clamp r to [0, 1]."""
         with torch.no_grad():
             self.retention.clamp_(0.0, 1.0)
 
     def operations(self) -> Operations:
-        """The attention logits are computed once more: 2 d a pair."""
+        """The attention logits are computed once more: 2 d per pair."""
         return Operations(per_pair=2.0 * self.dimensions.hidden)

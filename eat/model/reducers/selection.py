@@ -1,4 +1,4 @@
-"""Which tokens stay, from a score and a number, or from a flag a token; and sums and softmax over rows."""
+"""Selection of tokens by scores and counts, or by a flag per token; sums and softmax over rows."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eat.model.reducers.base import Reduction
 def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int], wants_margin: bool = True) -> Reduction:
     """Keep the `counts[b]` tokens of row b with the highest scores, in their order; ties go to the earlier token.
 
-    scores: (n,), at least 0, inf where a token must stay. The numbers kept are known on the host, so that no result has
-    to come back from the device.
+    scores: (n,), at least 0, inf for tokens that must be kept. The counts are known on the host, so that no result is
+    transferred from the device.
     """
     new_layout = Layout(counts, layout.device)
     if layout.rows == 1:
@@ -31,7 +31,7 @@ def keep_most_important(scores: Tensor, layout: Layout, counts: Sequence[int], w
 
 
 def _cut_margin(ordered: Tensor, kept: Layout) -> Tensor:
-    """The relative gap at the cut in each row of descending scores (B, T), inf where nothing goes; (B,)."""
+    """The relative gap at the cut in each row of descending scores (B, T), inf if nothing is removed; (B,)."""
     last = kept.lengths_tensor[:, None]
     least = ordered.gather(1, last - 1)[:, 0]
     nothing = torch.full_like(ordered[:, :1], -torch.inf)
@@ -45,8 +45,8 @@ def keep_above(
 ) -> Reduction:
     """Keep the protected tokens and those with a score of at least the threshold; scores (n,), threshold (n,) or ().
 
-    The margin of a row is the smallest distance of an unprotected token's score to its threshold, as a part of that.
-    How many stay is known only to the device: the host waits for it once.
+    The margin of a row is the smallest relative distance of an unprotected token's score to its threshold. The host
+    waits once for the number of kept tokens, which is known only on the device.
     """
     flags = (scores >= threshold) | protected
     if layout.rows == 1:
@@ -66,7 +66,7 @@ def keep_above(
 
 
 def ranks(scores: Tensor, layout: Layout) -> Tensor:
-    """The place of each token in its row by descending score, from 0; ties go to the earlier token; int64 (n,)."""
+    """The rank of each token in its row by descending score, from 0; ties go to the earlier token; int64 (n,)."""
     order = rows_of(scores, layout, -torch.inf).sort(dim=1, descending=True, stable=True).indices
     places = torch.arange(layout.longest, device=scores.device).expand_as(order)
     found: Tensor = torch.empty_like(order).scatter_(1, order, places).view(-1)[layout.cells]

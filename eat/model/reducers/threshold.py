@@ -1,10 +1,10 @@
-"""Learned token pruning (LTP, arXiv:2107.00910): a token goes where the attention it receives is below a threshold.
+"""Learned token pruning (LTP, arXiv:2107.00910): a token is removed if it receives too little attention.
 
 With s_i the mean over heads and queries of the attention given to token i, and l counted from 0,
 
     Delta_l = final l / L + theta_l                  theta learned, from 0
     soft:  M_i = sigmoid((s_i - Delta_l) / T),  h_i <- M_i h_i at the layer's output,  loss + penalty sum_l mean_i(M_i)
-    hard:  token i goes between attention and feed-forward part iff s_i < max(1e-5, Delta_l)
+    hard:  token i is removed between attention and feed-forward part iff s_i < max(1e-5, Delta_l)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from eat.model.reducers.selection import keep_above, sum_of_rows
 
 LOWEST_THRESHOLD = 1e-5
 PADDED_LENGTH = 128
-"""The length to which the public code pads, and by which it divides the attention that a token receives."""
+"""The length to which the public code pads, and by which it divides the received attention."""
 
 
 class ThresholdReducer(Reducer):
@@ -54,7 +54,7 @@ class ThresholdReducer(Reducer):
         self.theta = nn.Parameter(torch.zeros(len(self.after)))
 
     def soften(self, soft: bool) -> None:
-        """The soft mask weighs the layer's output; the removal comes before the feed-forward part, which it spares."""
+        """The soft mask scales the layer's output; the removal comes before the feed-forward part, which it saves."""
         super().soften(soft)
         self.place = "layer_output" if soft else "after_attention"
 
@@ -86,5 +86,5 @@ class ThresholdReducer(Reducer):
         )
 
     def operations(self) -> Operations:
-        """The attention logits are computed once more: 2 d a pair."""
+        """The attention logits are computed once more: 2 d per pair."""
         return Operations(per_pair=2.0 * self.dimensions.hidden)

@@ -23,7 +23,9 @@ def read_file(source: FileSource) -> Texts:
     path = Path(source.path)
     columns = [*source.text, source.label]
     if len(set(columns)) != len(columns):
-        raise EatError(f"{path}: columns {listed(columns)} name one twice; give each text and the label its own")
+        raise EatError(
+            f"{path}: columns {listed(columns)} contain duplicates; give each text and the label its own column"
+        )
     raw = _parsed(path)
     missing = [column for column in columns if column not in raw.columns]
     if missing:
@@ -67,7 +69,7 @@ def _parsed(path: Path) -> pd.DataFrame:
         raise DamagedFile(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except Exception as error:  # each parser has exceptions of its own; to the reader they mean the same
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedFile(f"{path}: not a whole {path.suffix[1:].upper()} file ({reason}); mend it") from None
+        raise DamagedFile(f"{path}: not a whole {path.suffix[1:].upper()} file ({reason}); correct the file") from None
 
 
 def _parsed_csv(path: Path) -> pd.DataFrame:
@@ -103,7 +105,7 @@ def _parsed_jsonl(path: Path) -> pd.DataFrame:
 
 
 def _strings(path: Path, column: str, values: pd.Series[Any]) -> list[str]:
-    """The cells of a column as strings; the empty string where one is missing."""
+    """The cells of a column as strings; the empty string if one is missing."""
     strings = []
     for value in values:
         if isinstance(value, (bytes, dict)) or pd.api.types.is_list_like(value):
@@ -116,13 +118,15 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
     """Each row's label as a number, and the labels in order."""
     counts = pd.Series(found).value_counts()
     if blank := sum(count for value, count in counts.items() if is_empty(str(value))):
-        raise EatError(f"{path}: {blank} of {len(found)} rows lack a label in {source.label!r}; fill or remove them")
+        raise EatError(
+            f"{path}: {blank} of {len(found)} rows have no label in {source.label!r}; add labels or remove the rows"
+        )
     if len(counts) == 1:
         raise EatError(f"{path}: the only label in {source.label!r} is {found[0]!r}; a task needs at least two")
     labels = source.labels or _sorted_labels(counts.index)
     forms = set(map(_label_form, labels))
     foreign = [
-        # in ASCII where it could not be told from an allowed one by looking at it
+        # in ASCII if it could not be told from an allowed one by looking at it
         f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
         for value, count in counts.items()
         if value not in labels
@@ -137,7 +141,7 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
 
 
 def _sorted_labels(found: Iterable[str]) -> list[str]:
-    """Labels in alphabetical order; in numerical order where all are whole numbers (9 before 10)."""
+    """Labels in alphabetical order; in numerical order if all are whole numbers (9 before 10)."""
     labels = sorted(found)
     return sorted(labels, key=int) if all(label.isdecimal() for label in labels) else labels
 
@@ -162,12 +166,15 @@ def _doubtful_labels(path: Path, source: FileSource, found: Sequence[str]) -> It
     groups = [" and ".join(values) for values in alike.values() if len(values) > 1]
     if groups:
         yield (
-            f"{path}: labels in {source.label!r} that differ only in blanks, case or how they are written count as "
-            f"classes of their own: {_first(groups)}; {settle}"
+            f"{path}: labels in {source.label!r} that differ only in blanks, case or spelling count as "
+            f"different classes: {_first(groups)}; {settle}"
         )
     absent = [f"{value!r} ({counts[value]} rows)" for value in NO_VALUE if value in counts.index]
     if absent:
-        yield f"{path}: labels in {source.label!r} that may stand for none count as classes: {_first(absent)}; {settle}"
+        yield (
+            f"{path}: labels in {source.label!r} that may mean a missing label count as classes: {_first(absent)}; "
+            f"{settle}"
+        )
 
 
 def _label_form(label: str) -> str:
@@ -209,13 +216,13 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
             read += f" from {sum(1 for _ in file)} lines"
     longest = int(texts.apply(lambda column: column.str.len()).to_numpy().max())
     yield (
-        f"{path}: {taken} lines within texts look like rows, as a stray quotation mark leaves them ({read}, longest "
-        f"text {longest} characters); in a CSV file write a quotation mark twice within quotes, or give a JSONL file"
+        f"{path}: {taken} lines within texts look like rows, which a stray quotation mark can cause ({read}, longest "
+        f"text {longest} characters); in a CSV file, double each quotation mark within quotes, or give a JSONL file"
     )
 
 
 def _other_delimiter(raw: pd.DataFrame) -> str:
-    """A hint where the only column's name looks like a header that is divided by something other than commas."""
+    """A hint if the only column's name looks like a header that is divided by something other than commas."""
     name = str(raw.columns[0])
     found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
-    return f"; cells are divided by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""
+    return f"; cells are separated by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""

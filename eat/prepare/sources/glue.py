@@ -30,7 +30,7 @@ MOST_BROKEN = 0.001
 class GlueTask:
     """What a task of GLUE is.
 
-    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, where
+    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, if
     the label column is `label`. labels: its classes in the order of their numbers, as on the hub. numbered: whether
     its files write the number of a class, not its name. header: the columns of files that have no header line.
     dev: what its dev file and dev split are called besides `dev` and `validation`. dev_rows: the rows of the official
@@ -121,11 +121,12 @@ GLUE: dict[str, GlueTask] = {
 def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     """The training and the dev file of a task within a folder of GLUE files.
 
-    Raises `EatError` where no folder is given, and where it or a file is not there.
+    Raises `EatError` if no folder is given, and if it or a file is not there.
     """
     if folder is None:
         raise EatError(
-            f"task {source.task!r} of GLUE is read from a folder of files, and none is given; set `glue_dir`, or pass "
+            f"task {source.task!r} of GLUE is read from a folder of files, but no folder is given; set `glue_dir`, or "
+            "pass "
             "--config glue_dir=FOLDER"
         )
     task = GLUE[source.task]
@@ -136,7 +137,7 @@ def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     if missing:
         found = sorted(f"{path.parent.name}/{path.name}" for path in Path(folder).glob("*/*.tsv"))
         raise EatError(
-            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that has it"
+            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that contains it"
         )
     return [Path(folder, name) for name in names]
 
@@ -195,8 +196,8 @@ def _read(path: Path, task: GlueTask) -> _Rows:
     broken = [number for number, row in enumerate(cells, start=first) if len(row) != len(header)]
     if len(broken) > MOST_BROKEN * len(cells):
         raise DamagedFile(
-            f"{path}: {len(broken)} of {len(cells)} rows, the first in line {broken[0]}, have another number of cells "
-            f"than the {len(header)} of {'CoLA' if task.header else 'the header'}; copy it again"
+            f"{path}: {len(broken)} of {len(cells)} rows, the first in line {broken[0]}, do not have "
+            f"the {len(header)} cells of {'CoLA' if task.header else 'the header'}; copy it again"
         )
     table = pd.DataFrame([row for row in cells if len(row) == len(header)], columns=header)
     labelled = table[table[task.label] != UNLABELLED]
@@ -225,14 +226,14 @@ def _as_texts(path: Path, task: GlueTask, rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame()
     for name, column in zip(("text", "text_b"), task.text, strict=False):
         if rows[column].str.fullmatch(r"[\d.]+").all():
-            raise EatError(f"{path}: column {column!r} holds numbers alone, not text; {remedy}")
+            raise EatError(f"{path}: column {column!r} contains only numbers, not text; {remedy}")
         table[name] = unquoted(rows[column].tolist()) if task.csv_quoted else rows[column]
     table["label"] = rows[task.label].map({code: number for number, code in enumerate(codes)}).astype("int64")
     return table.reset_index(drop=True)
 
 
 def unquoted(cells: Sequence[str]) -> list[str]:
-    """Cells without the quoting of a CSV file, where they bear it: `"a ""b"" c"` is `a "b" c`."""
+    """Cells without the quoting of a CSV file, if they bear it: `"a ""b"" c"` is `a "b" c`."""
     return [
         cell[1:-1].replace('""', '"')
         if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")

@@ -15,8 +15,8 @@ from eat.study.tasks import FileSource, GlueDirSource, HubSource, Source
 def read_source(source: Source, glue_dir: str | None = None) -> Texts:
     """Read the labelled text of a task.
 
-    glue_dir: the folder of GLUE files, for a task that is read from there. Raises `EatError` where a package, a folder
-    or a file is missing or its columns and labels are not those asked for, and `DamagedFile` where content cannot be
+    glue_dir: the folder of GLUE files, for a task that is read from there. Raises `EatError` if a package, a folder
+    or a file is missing or its columns and labels are not those asked for, and `DamagedFile` if content cannot be
     parsed or is not the content that was pinned.
     """
     if isinstance(source, FileSource):
@@ -38,7 +38,7 @@ def has_pairs(source: Source) -> bool:
 def source_files(source: Source, glue_dir: str | None = None) -> list[Path]:
     """The files of the user's own that a source reads, which can change; what is pinned by a digest is left out.
 
-    Raises `EatError` where the files of GLUE are not in their folder.
+    Raises `EatError` if the files of GLUE are not in their folder.
     """
     if isinstance(source, FileSource):
         return [Path(source.path)]

@@ -12,9 +12,9 @@ import pandas as pd
 class Texts:
     """Labelled text as its source has it: nothing dropped, nothing reordered.
 
-    `table` has the columns `text` (str), `text_b` (str, only where `pair`) and `label` (int64, an index into `labels`).
+    `table` has the columns `text` (str), `text_b` (str, only if `pair`) and `label` (int64, an index into `labels`).
     A missing text is the empty string. `description` says where the text is from: kind, name or path, sha256.
-    `dev` is the dev text, of the same columns, where the source has one apart; `table` is then for training alone.
+    `dev` is the dev text, of the same columns, if the source has one apart; `table` is then for training alone.
     `phrases`: whether parts of a text of `table` stand there too, as texts of their own. `left_out` counts rows that
     are no labelled text, by reason. `warnings` are lines on what may be a mistake in the source.
     """
