@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 from synthetic_results import Made, write_study
+from synthetic_traces import make_trace
 
 pytestmark = [
     pytest.mark.slow,
@@ -105,3 +108,147 @@ def test_the_caption_of_a_figure_is_its_own(with_figure: Copy) -> None:
     finally:
         caption.write_text(text, encoding="utf-8")
     assert drawn(plan) == {"depth_rotten_tomatoes"}
+
+
+# --- a reducer, an exit rule, an engine ---------------------------------------------------------------------------
+
+
+def insert(file: Path, text: str, before: str) -> None:
+    """Put a text into a file, in front of the first place that reads so."""
+    start, mark, rest = file.read_text(encoding="utf-8").partition(before)
+    assert mark, f"{file}: no {before!r}"
+    file.write_text(f"{start}{text}{mark}{rest}", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def with_parts(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy to which the recipes added a reducer, an exit rule and an engine."""
+    copy = copy_project(tmp_path_factory.mktemp("parts") / FOLDER)
+    for name in ("tiny.py", "test_reducers.py"):
+        shutil.copy(ROOT / "tests" / name, copy.folder)
+
+    reducer = recipe("Add a token reducer")
+    (copy.folder / "eat/model/reducers/beginning.py").write_text(reducer.pop("eat/model/reducers/beginning.py"))
+    registry = copy.folder / "eat/model/reducers/registry.py"
+    insert(registry, reducer.pop("eat/model/reducers/registry.py") + "\n\n", before="AnyReducer = ")
+    insert(registry, " | KeepBeginning", before=",\n    Field(discriminator")
+
+    rules = copy.folder / "eat/model/exit_rules.py"
+    insert(rules, recipe("Add an exit rule").pop("eat/model/exit_rules.py") + "\n\n", before="RULES: ")
+    insert(rules, ", Gap()", before=')}\n"""The rules by their names')
+
+    engine = recipe("Add an inference engine")
+    (copy.folder / "eat/engines/eager.py").write_text(engine.pop("eat/engines/eager.py"))
+    engines = copy.folder / "eat/engines/registry.py"
+    insert(engines, textwrap.indent(engine.pop("eat/engines/registry.py"), "    "), before="    raise EatError")
+    insert(engines, ', "eager"', before=")\n\n\ndef engine_of")
+    assert reducer == engine == {}
+    return copy
+
+
+USE = """
+import sys
+from pathlib import Path
+
+import torch
+from test_reducers import reduced, view_of
+
+import tiny
+from eat.engines.registry import NAMES, engine_of
+from eat.model.exit_policy import ExitPolicy
+from eat.model.options import Parts
+from eat.model.reducers.registry import build_reducer
+from eat.study.loading import load_study
+
+study = load_study(Path("config/study.yaml"))
+assert study.systems["eat-6"].exits.rule == ["gap"]
+
+# of the five tokens after [CLS] the first three stay
+reducer = build_reducer({"kind": "beginning", "after": [2], "ratio": 0.4})
+assert reduced(reducer, view_of(tiny.texts([6, 3]))).kept.tolist() == [0, 1, 2, 3, 6, 7, 8]
+
+said = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [torch.nan, torch.nan, torch.nan]])
+policy = ExitPolicy(("gap",), 0.4)
+assert policy.fires({2: said}).tolist() == [True, False, False]
+assert torch.allclose(policy.margin(said)[:2], torch.tensor([0.1, 0.35]))
+
+tiny.model(last_head="bert").save_pretrained("model")
+tiny.save_tokenizer(Path("model"))
+texts, cpu = tiny.texts([5, 9, 7]), torch.device("cpu")
+assert "eager" in NAMES
+with torch.inference_mode():
+    plain, eager = (
+        engine_of(name).load([Path("model")], Parts(), cpu).runner(ExitPolicy())(texts).logits()
+        for name in ("stock", "eager")
+    )
+assert torch.allclose(plain, eager, atol=1e-4)
+print("all used")
+"""
+
+
+def test_an_added_reducer_rule_and_engine_are_used_by_name(with_parts: Copy) -> None:
+    study = yaml.safe_load((with_parts.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["systems"] = {name: study["systems"][name] for name in ("dense-6", "eat-6")}
+    study["systems"]["eat-6"]["reducer"] = {"kind": "beginning", "after": [2, 4], "ratio": 0.3}
+    study["systems"]["eat-6"]["exits"]["rule"] = ["gap"]
+    (with_parts.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (with_parts.folder / "use.py").write_text(USE, encoding="utf-8")
+    done = with_parts.command("use")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("all used\n")
+
+
+def test_the_schema_gets_what_was_added(with_parts: Copy) -> None:
+    done = with_parts.command("eat.study.schema")
+    assert '"const": "beginning"' in done.stdout and '"gap"' in done.stdout
+
+
+# --- a phase ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_phase(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy to which the recipe added a phase."""
+    copy = copy_project(tmp_path_factory.mktemp("phase") / FOLDER)
+    added = recipe("Add a phase")
+    for path in ("eat/mistakes/table.py", "workflow_scripts/mistakes.py", "rules/mistakes.smk"):
+        file = copy.folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(added.pop(path), encoding="utf-8")
+    (copy.folder / "eat/mistakes/__init__.py").touch()
+    insert(copy.folder / "Snakefile", added.pop("Snakefile"), before='include: "rules/timing.smk"')
+    line = textwrap.indent(added.pop("rules/common.smk"), " " * 8)
+    insert(copy.folder / "rules/common.smk", line, before="        *report_files(wildcards)")
+    insert(copy.folder / "eat/study/keys.py", added.pop("eat/study/keys.py"), before="RECORD = ")
+    line = textwrap.indent(added.pop("workflow_scripts/_phases.py"), " " * 8)
+    insert(copy.folder / "workflow_scripts/_phases.py", line, before='        Phase("timing"')
+    assert added == {}
+    return copy
+
+
+def test_an_added_phase_is_planned_and_has_a_stage(with_phase: Copy) -> None:
+    results = "results/tiny/mistakes/rotten_tomatoes.csv"
+    assert ("list_mistakes", results) in with_phase.pending("tiny.yaml")
+    assert with_phase.snakemake("--lint", "--configfile", "config/tiny.yaml").returncode == 0
+    done = with_phase.command("workflow_scripts.write_dvc_yaml", "--config", "config/tiny.yaml")
+    assert done.returncode == 0, done.stderr
+    stage = yaml.safe_load((with_phase.folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["mistakes"]
+    assert stage["params"] == [{"config/tiny.yaml": ["reference", "seeds", "study"]}]
+    assert stage["outs"] == [{results: {"persist": True}}]
+    assert {"rules/mistakes.smk", "eat/mistakes/table.py", "workflow_scripts/mistakes.py"} <= {*stage["deps"]}
+    assert "results/tiny/traces/rotten_tomatoes/dense-6/seed1/dev.parquet" in stage["deps"]
+
+
+def test_the_command_of_an_added_phase_runs_alone(with_phase: Copy, tmp_path: Path) -> None:
+    trace = make_trace(rows=50, noise=3.0)
+    trace.write(tmp_path / "dev.parquet")
+    done = with_phase.command(
+        *("workflow_scripts.mistakes", "--seeds", "3", "--traces", tmp_path / "dev.parquet"),
+        *("--out", tmp_path / "mistakes.csv"),
+    )
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "mistakes.csv", dtype={"id": str})
+    wrong = trace.logits[6].argmax(axis=1) != trace.labels
+    assert wrong.sum() > 3
+    assert table["id"].tolist() == trace.ids[wrong].tolist()
+    assert set(table["seed"]) == {3} and (table["label"] != table["answer"]).all()
