@@ -11,7 +11,8 @@ ifneq ($(CACHE),)
 export XDG_CACHE_HOME := $(CACHE)
 endif
 
-.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report record sync repair lint tiny schema bench gpu-bundle gpu
+.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-install coverage record sync \
+	repair lint docs tiny schema bench gpu-bundle gpu
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -43,6 +44,14 @@ test-cluster: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[cluster]"
 	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
 
+# the wheel in a new environment, with its dependencies and without this checkout (some minutes)
+test-install:
+	PYTHON=$(PYTHON) .ci/test_install
+
+# which lines `make test` runs: a table, and pages in .coverage-html
+coverage: .venv/installed
+	$(ACTIVATE) && python -m pytest --cov --cov-report=term --cov-report=html:.coverage-html
+
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed
 	$(ACTIVATE) && python -m workflow_scripts.versioning $@
@@ -53,6 +62,10 @@ lint: .venv/installed
 	$(ACTIVATE) && snakemake --lint
 	$(ACTIVATE) && mypy
 	$(ACTIVATE) && lint-imports
+
+# the site of the documentation, into docs/_site; a warning is an error
+docs: .venv/docs-installed
+	$(ACTIVATE) && sphinx-build --builder html --fail-on-warning --keep-going docs docs/_site
 
 # the embedded study made tiny: the whole workflow on real text and weights, in about two minutes
 tiny: .venv/installed
@@ -83,3 +96,7 @@ schema: .venv/installed
 .venv/bench-installed: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[bench]"
 	touch .venv/bench-installed
+
+.venv/docs-installed: .venv/installed
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch .venv/docs-installed

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from snakemake.utils import min_version
+
+min_version("9.27.1")
+
 # Snakemake merges a config file into an earlier one key by key, which would mix the systems of two studies
 if "study" not in config:
     # that of the working folder, or else that of the project

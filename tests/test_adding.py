@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
+import shutil
 import textwrap
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 from synthetic_results import Made, write_study
+from synthetic_traces import make_trace
 
 pytestmark = [
     pytest.mark.slow,
@@ -111,133 +110,145 @@ def test_the_caption_of_a_figure_is_its_own(with_figure: Copy) -> None:
     assert drawn(plan) == {"depth_rotten_tomatoes"}
 
 
-# --- exit rules, reducers, engines, phases ------------------------------------------------------------------------
+# --- a reducer, an exit rule, an engine ---------------------------------------------------------------------------
 
 
-def followed(title: str, folder: Path, places: dict[str, tuple[str, str]]) -> Copy:
-    """A copy in which a recipe was followed: new files are written; in others text goes before a mark.
+def insert(file: Path, text: str, before: str) -> None:
+    """Put a text into a file, in front of the first place that reads so."""
+    start, mark, rest = file.read_text(encoding="utf-8").partition(before)
+    assert mark, f"{file}: no {before!r}"
+    file.write_text(f"{start}{text}{mark}{rest}", encoding="utf-8")
 
-    places: file -> the mark before which the recipe's text stands, and what is put in the place of the mark itself.
-    """
-    copy = copy_project(folder / FOLDER)
-    for path, text in recipe(title).items():
-        file = copy.folder / path
-        if path in places:
-            mark, instead = places[path]
-            before, last, after = file.read_text(encoding="utf-8").partition(mark)
-            assert last, (path, mark)
-            file.write_text(before + text + instead + after, encoding="utf-8")
-        else:
-            assert not file.exists(), path
-            file.write_text(text, encoding="utf-8")
+
+@pytest.fixture(scope="module")
+def with_parts(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy to which the recipes added a reducer, an exit rule and an engine."""
+    copy = copy_project(tmp_path_factory.mktemp("parts") / FOLDER)
+    for name in ("tiny.py", "test_reducers.py"):
+        shutil.copy(ROOT / "tests" / name, copy.folder)
+
+    reducer = recipe("Add a token reducer")
+    (copy.folder / "eat/model/reducers/beginning.py").write_text(reducer.pop("eat/model/reducers/beginning.py"))
+    registry = copy.folder / "eat/model/reducers/registry.py"
+    insert(registry, reducer.pop("eat/model/reducers/registry.py") + "\n\n", before="AnyReducer = ")
+    insert(registry, " | KeepBeginning", before=",\n    Field(discriminator")
+
+    rules = copy.folder / "eat/model/exit_rules.py"
+    insert(rules, recipe("Add an exit rule").pop("eat/model/exit_rules.py") + "\n\n", before="RULES: ")
+    insert(rules, ", Gap()", before=')}\n"""The rules by their names')
+
+    engine = recipe("Add an inference engine")
+    (copy.folder / "eat/engines/eager.py").write_text(engine.pop("eat/engines/eager.py"))
+    engines = copy.folder / "eat/engines/registry.py"
+    insert(engines, textwrap.indent(engine.pop("eat/engines/registry.py"), "    "), before="    raise EatError")
+    insert(engines, ', "eager"', before=")\n\n\ndef engine_of")
+    assert reducer == engine == {}
     return copy
 
 
-def printed(copy: Copy, code: str) -> str:
-    """What a program prints in the copy."""
-    program = [sys.executable, "-c", textwrap.dedent(code)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run(program, cwd=copy.folder, env=environment, capture_output=True, text=True, check=False)
+USE = """
+import sys
+from pathlib import Path
+
+import torch
+from test_reducers import reduced, view_of
+
+import tiny
+from eat.engines.registry import NAMES, engine_of
+from eat.model.exit_policy import ExitPolicy
+from eat.model.options import Parts
+from eat.model.reducers.registry import build_reducer
+from eat.study.loading import load_study
+
+study = load_study(Path("config/study.yaml"))
+assert study.systems["eat-6"].exits.rule == ["gap"]
+
+# of the five tokens after [CLS] the first three stay
+reducer = build_reducer({"kind": "beginning", "after": [2], "ratio": 0.4})
+assert reduced(reducer, view_of(tiny.texts([6, 3]))).kept.tolist() == [0, 1, 2, 3, 6, 7, 8]
+
+said = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [torch.nan, torch.nan, torch.nan]])
+policy = ExitPolicy(("gap",), 0.4)
+assert policy.fires({2: said}).tolist() == [True, False, False]
+assert torch.allclose(policy.margin(said)[:2], torch.tensor([0.1, 0.35]))
+
+tiny.model(last_head="bert").save_pretrained("model")
+tiny.save_tokenizer(Path("model"))
+texts, cpu = tiny.texts([5, 9, 7]), torch.device("cpu")
+assert "eager" in NAMES
+with torch.inference_mode():
+    plain, eager = (
+        engine_of(name).load([Path("model")], Parts(), cpu).runner(ExitPolicy())(texts).logits()
+        for name in ("stock", "eager")
+    )
+assert torch.allclose(plain, eager, atol=1e-4)
+print("all used")
+"""
+
+
+def test_an_added_reducer_rule_and_engine_are_used_by_name(with_parts: Copy) -> None:
+    study = yaml.safe_load((with_parts.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["systems"] = {name: study["systems"][name] for name in ("dense-6", "eat-6")}
+    study["systems"]["eat-6"]["reducer"] = {"kind": "beginning", "after": [2, 4], "ratio": 0.3}
+    study["systems"]["eat-6"]["exits"]["rule"] = ["gap"]
+    (with_parts.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    (with_parts.folder / "use.py").write_text(USE, encoding="utf-8")
+    done = with_parts.command("use")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("all used\n")
+
+
+def test_the_schema_gets_what_was_added(with_parts: Copy) -> None:
+    done = with_parts.command("eat.study.schema")
+    assert '"const": "beginning"' in done.stdout and '"gap"' in done.stdout
+
+
+# --- a phase ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_phase(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy to which the recipe added a phase."""
+    copy = copy_project(tmp_path_factory.mktemp("phase") / FOLDER)
+    added = recipe("Add a phase")
+    for path in ("eat/mistakes/table.py", "workflow_scripts/mistakes.py", "rules/mistakes.smk"):
+        file = copy.folder / path
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(added.pop(path), encoding="utf-8")
+    (copy.folder / "eat/mistakes/__init__.py").touch()
+    insert(copy.folder / "Snakefile", added.pop("Snakefile"), before='include: "rules/timing.smk"')
+    line = textwrap.indent(added.pop("rules/common.smk"), " " * 8)
+    insert(copy.folder / "rules/common.smk", line, before="        *report_files(wildcards)")
+    insert(copy.folder / "eat/study/keys.py", added.pop("eat/study/keys.py"), before="RECORD = ")
+    line = textwrap.indent(added.pop("workflow_scripts/_phases.py"), " " * 8)
+    insert(copy.folder / "workflow_scripts/_phases.py", line, before='        Phase("timing"')
+    assert added == {}
+    return copy
+
+
+def test_an_added_phase_is_planned_and_has_a_stage(with_phase: Copy) -> None:
+    results = "results/tiny/mistakes/rotten_tomatoes.csv"
+    assert ("list_mistakes", results) in with_phase.pending("tiny.yaml")
+    assert with_phase.snakemake("--lint", "--configfile", "config/tiny.yaml").returncode == 0
+    done = with_phase.command("workflow_scripts.write_dvc_yaml", "--config", "config/tiny.yaml")
     assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    stage = yaml.safe_load((with_phase.folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["mistakes"]
+    assert stage["params"] == [{"config/tiny.yaml": ["reference", "seeds", "study"]}]
+    assert stage["outs"] == [{results: {"persist": True}}]
+    assert {"rules/mistakes.smk", "eat/mistakes/table.py", "workflow_scripts/mistakes.py"} <= {*stage["deps"]}
+    assert "results/tiny/traces/rotten_tomatoes/dense-6/seed1/dev.parquet" in stage["deps"]
 
 
-def test_an_added_rule_is_found_by_its_name_everywhere(tmp_path: Path) -> None:
-    rules = "eat/model/exit_rules.py"
-    assert recipe("Add an exit rule").keys() == {rules}
-    mark = "RULES: Mapping[str, ExitRule] = {rule.name: rule for rule in (Confidence(), Entropy(), Agreement())}"
-    instead = "\n\n" + mark.replace("Agreement()", "Agreement(), Gap()")
-    copy = followed("Add an exit rule", tmp_path, {rules: (mark, instead)})
-    found = printed(
-        copy,
-        """
-        import json, tiny, torch
-        from eat.model.exit_policy import ExitPolicy
-        from eat.study.loading import load_study, read_mapping
-        from eat.study.schema import schema_text
-        policy = ExitPolicy.of({"rule": ["gap"], "tau": 0.5}, [2, 4])
-        probabilities = torch.tensor([[0.8, 0.2], [0.7, 0.3]])
-        study = read_mapping("config/tiny.yaml")
-        study["systems"]["eat-6"]["exits"] |= {"rule": ["gap"], "tau": [0.5]}
-        model = tiny.model(exits=[2])
-        model.set_operating_point(["gap"], 1e-6)
-        print(json.dumps([
-            policy.fires({2: probabilities}).tolist(),
-            [round(value, 3) for value in policy.margin(probabilities).tolist()],
-            load_study(study).systems["eat-6"].exits.rule,
-            '"gap"' in schema_text(),
-            model.run(tiny.batch([7, 9])).depth,
-        ]))
-        """,
+def test_the_command_of_an_added_phase_runs_alone(with_phase: Copy, tmp_path: Path) -> None:
+    trace = make_trace(rows=50, noise=3.0)
+    trace.write(tmp_path / "dev.parquet")
+    done = with_phase.command(
+        *("workflow_scripts.mistakes", "--seeds", "3", "--traces", tmp_path / "dev.parquet"),
+        *("--out", tmp_path / "mistakes.csv"),
     )
-    assert json.loads(found) == [[True, False], [0.1, 0.1], ["gap"], True, [2, 2]]
-
-
-def test_an_added_reducer_runs_and_an_edit_of_it_trains_again(tmp_path: Path) -> None:
-    registry = "eat/model/reducers/registry.py"
-    assert recipe("Add a reducer").keys() == {"eat/model/reducers/first.py", registry}
-    copy = followed("Add a reducer", tmp_path, {registry: ("AnyReducer = Annotated[", "\n\nAnyReducer = Annotated[")})
-    file = copy.folder / registry
-    file.write_text(file.read_text().replace("| TokenMerging,", "| TokenMerging | FirstTokens,"), encoding="utf-8")
-    found = printed(
-        copy,
-        """
-        import json, tiny
-        from eat.study.loading import load_study, read_mapping
-        from workflow_scripts._sources import sources_of
-        study = read_mapping("config/tiny.yaml")
-        study["systems"]["eat-6"]["reducer"] = {"kind": "first", "after": [2]}
-        options = load_study(study).systems["eat-6"].reducer.plain()
-        model = tiny.model(reducer=options)
-        work = model.encoder(tiny.batch([11])).work
-        # ceil(0.7 x 10) of the 10 tokens beside [CLS] stay
-        part = "eat/model/reducers/first.py"
-        commands = [part in sources_of(f"workflow_scripts.{name}") for name in ("finetune", "trace", "prepare_text")]
-        print(json.dumps([options["ratio"], [layer.fed[0] for layer in work], commands]))
-        """,
-    )
-    assert json.loads(found) == [0.3, [11, 11, 8, 8], [True, True, False]]
-
-
-def test_an_added_engine_traces_and_is_timed(tmp_path: Path) -> None:
-    registry = "eat/engines/registry.py"
-    assert recipe("Add an engine").keys() == {"eat/engines/echo.py", registry}
-    mark = '    raise EatError(f"engine'
-    copy = followed("Add an engine", tmp_path, {registry: (mark, mark)})
-    options = copy.folder / "eat" / "model" / "options.py"
-    options.write_text(options.read_text().replace('Literal["torch"]', 'Literal["torch", "echo"]'), encoding="utf-8")
-    found = printed(
-        copy,
-        """
-        import json, tempfile, pathlib, tiny
-        from eat.model.options import Attention, Parts
-        from eat.trace.recording import record_trace
-        folder = pathlib.Path(tempfile.mkdtemp())
-        tiny.model().save_pretrained(folder / "model")
-        tiny.save_tokenizer(folder / "model")
-        tiny.split(folder / "dev.parquet", rows=8)
-        traces = [
-            record_trace([folder / "model"], Parts(attention=Attention(), engine=name), folder / "dev.parquet",
-                         tiny.UNNAMED, 32, "tiny")
-            for name in ("torch", "echo")
-        ]
-        print(json.dumps(bool((traces[0].logits[4] == traces[1].logits[4]).all())))
-        """,
-    )
-    assert json.loads(found) is True
-
-
-def test_an_added_phase_is_planned_and_becomes_a_stage(tmp_path: Path) -> None:
-    steps = {"rules/counting.smk", "Snakefile", "workflow_scripts/counting.py", "workflow_scripts/_phases.py"}
-    assert recipe("Add a phase").keys() == steps
-    places = {
-        "Snakefile": ('include: "rules/record.smk"', 'include: "rules/record.smk"'),
-        "workflow_scripts/_phases.py": ('        Phase("record"', '        Phase("record"'),
-    }
-    copy = followed("Add a phase", tmp_path, places)
-    target = "results/tiny/counting/rotten_tomatoes.json"
-    done = copy.snakemake("-n", "--cores", "1", "--configfile", "config/tiny.yaml", "--", target)
     assert done.returncode == 0, done.stderr
-    assert "rule count_calls:" in done.stdout
-    found = printed(copy, "from workflow_scripts._phases import PHASES; print(PHASES['counting'].rules)")
-    assert found == "('count_calls',)"
+    table = pd.read_csv(tmp_path / "mistakes.csv", dtype={"id": str})
+    wrong = trace.logits[6].argmax(axis=1) != trace.labels
+    assert wrong.sum() > 3
+    assert table["id"].tolist() == trace.ids[wrong].tolist()
+    assert set(table["seed"]) == {3} and (table["label"] != table["answer"]).all()

@@ -103,7 +103,7 @@ def train_stock(config: Path, task: str) -> dict[str, Any]:
         data_collator=DataCollatorWithPadding(tokenizer),
     )
     began = time.perf_counter()
-    with Progress("step", steps, name=task) as progress:
+    with Progress("step", int(steps), name=task) as progress:
         trainer.add_callback(CountedSteps(progress))
         trainer.train()
     seconds = time.perf_counter() - began

@@ -57,9 +57,9 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     study = read_mapping(config)
     outputs: dict[str, set[str]] = defaultdict(set)
     for row in plan(["--configfile", str(config)], records_are_lost):
-        phase = phase_of(row["rule"])
-        if phase is not None:
-            outputs[phase].add(row["output_file"])
+        made_in = phase_of(row["rule"])
+        if made_in is not None:
+            outputs[made_in].add(row["output_file"])
     earlier = phases_read(["--configfile", str(config)], records_are_lost)
     stages = {}
     for name, phase in PHASES.items():
