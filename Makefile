@@ -29,7 +29,7 @@ test-fast: .venv/installed
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
-	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py tests/test_paper.py
+	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py tests/test_paper.py tests/test_adding.py tests/test_workflow_plan.py
 
 # real runs of a small study, killed at every point and recovered (some six minutes)
 test-interruption: .venv/installed

@@ -17,15 +17,12 @@ if "study" not in config:
 
 
 include: "rules/common.smk"
-include: "rules/prepare.smk"
-include: "rules/finetune.smk"
-include: "rules/trace.smk"
-include: "rules/calibrate.smk"
-include: "rules/timing.smk"
-include: "rules/summarize.smk"
-include: "rules/figures.smk"
-include: "rules/report.smk"
-include: "rules/record.smk"
+
+
+# prepare, finetune, trace, calibrate, timing, summarize, figures, report, record
+for phase in PHASES:
+
+    include: f"rules/{phase}.smk"
 
 
 rule all:

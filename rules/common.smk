@@ -38,6 +38,7 @@ from eat.prepare.suitability import check_lengths, needs_of
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
+from workflow_scripts._phases import PHASES
 from workflow_scripts._records import (
     distrust_damaged_records,
     files_of,
@@ -316,6 +317,10 @@ def report_files(wildcards):
     return [PATHS.report / "results.tex", PATHS.report / "report.html", *table_files(wildcards)]
 
 
+# results that no other phase reads; the file of their rules adds them
+MORE_RESULTS = []
+
+
 def everything_else(wildcards):
     """All results but the records of them."""
     return [
@@ -324,6 +329,7 @@ def everything_else(wildcards):
         *report_files(wildcards),
         *figure_files(wildcards),
         *ablation_tables(wildcards),
+        *MORE_RESULTS,
     ]
 
 

@@ -15,7 +15,7 @@ from synthetic_results import Made, write_study
 from synthetic_traces import make_trace
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.workflow,
     pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python"),
 ]
 
@@ -216,10 +216,6 @@ def with_phase(tmp_path_factory: pytest.TempPathFactory) -> Copy:
         file.parent.mkdir(exist_ok=True)
         file.write_text(added.pop(path), encoding="utf-8")
     (copy.folder / "eat/mistakes/__init__.py").touch()
-    insert(copy.folder / "Snakefile", added.pop("Snakefile"), before='include: "rules/timing.smk"')
-    line = textwrap.indent(added.pop("rules/common.smk"), " " * 8)
-    insert(copy.folder / "rules/common.smk", line, before="        *report_files(wildcards)")
-    insert(copy.folder / "eat/study/keys.py", added.pop("eat/study/keys.py"), before="RECORD = ")
     line = textwrap.indent(added.pop("workflow_scripts/_phases.py"), " " * 8)
     insert(copy.folder / "workflow_scripts/_phases.py", line, before='        Phase("timing"')
     assert added == {}

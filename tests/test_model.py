@@ -281,9 +281,7 @@ def test_a_stock_checkpoint_is_no_model_of_a_study(tmp_path: Path):
     "imports",
     [
         "import eat.model; from transformers import AutoConfig, pipeline",
-        "from transformers import AutoConfig; import eat.model",
         "import eat.model.layout; from transformers import BertModel, AutoConfig",
-        "from eat.model import EatConfig; from transformers import AutoConfig",
         "import eat.model; from transformers import Trainer, AutoConfig",
     ],
 )

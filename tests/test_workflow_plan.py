@@ -312,6 +312,7 @@ rule own:
 """
 
 
+@pytest.mark.workflow
 @pytest.mark.parametrize("how", ["directory", "snakefile", "module"])
 def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str) -> None:
     """With its sources exact, with its modules found, and with nothing written into the project."""
