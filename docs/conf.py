@@ -64,6 +64,8 @@ html_theme_options = {
     "pygments_light_style": "default",
     "pygments_dark_style": "github-dark",
 }
+# pages without others beside them
+html_sidebars = {"index": [], "tutorial": []}
 html_copy_source = False
 html_show_sourcelink = False
 
