@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from eat.results.replay import require_finite_logits
 from eat.statistics import proportion_interval
@@ -45,15 +46,14 @@ class Answers:
 
 def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:
     """Probabilities of logits / temperature along the last axis, float64."""
-    return np.exp(log_softmax(logits, temperature))
+    probabilities: Floats = special.softmax(logits.astype(np.float64) / temperature, axis=-1)
+    return probabilities
 
 
 def log_softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> Floats:
     """Log-probabilities of logits / temperature along the last axis, float64."""
-    scaled = logits.astype(np.float64) / temperature
-    shifted = scaled - scaled.max(axis=-1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
+    logarithms: Floats = special.log_softmax(logits.astype(np.float64) / temperature, axis=-1)
+    return logarithms
 
 
 # --- measures -----------------------------------------------------------------------------------------------------

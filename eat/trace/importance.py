@@ -65,11 +65,11 @@ def scores_by_layer(model: EatForSequenceClassification, text: Encoded) -> dict[
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     """Spearman's rho, ties by their mean rank; 0 if all values of one are equal."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    ranks = [rankdata(values) - (len(values) + 1) / 2 for values in (first, second)]
-    scale = np.sqrt(np.sum(ranks[0] ** 2) * np.sum(ranks[1] ** 2))
-    return float(ranks[0] @ ranks[1] / scale) if scale > 0 else 0.0
+    if np.ptp(first) == 0.0 or np.ptp(second) == 0.0:
+        return 0.0
+    return float(spearmanr(first, second).statistic)
 
 
 def correlations(
