@@ -17,8 +17,8 @@ from torch import Tensor
 
 from eat.model.operations import Operations
 from eat.model.reducers.base import UNKNOWN, Dimensions, Place, Reducer, Reduction, TokenView
-from eat.model.reducers.ratio import kept_of
 from eat.model.reducers.selection import keep_most_important, rows_of
+from eat.model.reducers.top_k import kept_of
 
 
 class MergingReducer(Reducer):

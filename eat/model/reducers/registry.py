@@ -77,7 +77,7 @@ class FixedRatio(ReducerOptions):
     def implementation(cls, kind: str) -> type[Reducer]:
         """As `ReducerOptions`."""
         from eat.model.reducers.base import Reducer
-        from eat.model.reducers.ratio import NormReducer, RandomReducer, ReceivedReducer
+        from eat.model.reducers.top_k import NormReducer, RandomReducer, ReceivedReducer
 
         kinds = {"none": Reducer, "norm": NormReducer, "received": ReceivedReducer, "random": RandomReducer}
         return kinds[kind]
