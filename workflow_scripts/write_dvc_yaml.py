@@ -80,7 +80,7 @@ def _given_files(study: Study) -> set[str]:
 
 
 def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Outputs by what DVC does with them. None is removed before its stage, since Snakemake decides what is made again."""
+    """Outputs by DVC's treatment of them. None is removed before its stage, since Snakemake decides what is remade."""
     kept = {"persist": True}
     metrics = [path for path in paths if Path(path).name == "metrics.json"]
     plots = [path for path in paths if Path(path).parent.name == "curves"]
