@@ -378,7 +378,7 @@ def test_a_damaged_record_is_not_trusted(repository: Repository) -> None:
     name = base64.urlsafe_b64encode(operating_points.encode()).decode()
     os.truncate(repository.folder / ".snakemake" / "metadata" / name, 0)
     said = repository.snakemake("--dry-run")
-    assert f"{operating_points}: the record of how it was made is damaged; it is made again" in said.stderr
+    assert f"{operating_points}: its record is damaged; it is made again" in said.stderr
     assert "find_operating_points" in said.stdout + said.stderr
     assert "find_operating_points" in repository.versioning("record", check=False).stderr
     full_run(repository)
