@@ -1,5 +1,5 @@
 """
-Calibration and operating points, from the traces alone.
+Calibration and operating points, from the traces.
 
 REQUIRED INPUTS: the traces of the calibration and dev splits.
 OUTPUTS: results/{study}/calibration/{task}/{system}/seed{seed}.json; results/{study}/operating_points/{task}.parquet.

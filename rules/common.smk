@@ -1,5 +1,5 @@
 """
-The validated study, where its files lie, and what more than one phase asks of them.
+The validated study, its paths, and functions that several phases share.
 
 REQUIRED: `config`, as Snakemake read it.
 GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, from_here, sources_of, code_of, and the
@@ -21,7 +21,7 @@ from snakemake.exceptions import WorkflowError
 if not workflow.current_basedir.is_local:
     raise WorkflowError("this workflow imports its own library: clone the repository, and name the clone's Snakefile")
 
-# not workflow.basedir, which is another folder if this project is a module of another workflow
+# not workflow.basedir, which differs if this project is a module of another workflow
 sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
 from eat.validation import canonical_json
@@ -63,12 +63,12 @@ except EatError as error:
     raise WorkflowError(str(error)) from None
 
 if set("{}") & set(workflow.basedir):
-    # Snakemake fills in wildcards in the path of an environment, and escapes none
+    # Snakemake expands wildcards in the path of an environment and has no escape
     raise WorkflowError(f"{workflow.basedir}: a brace in the project's path; rename the folder, or go there by a link")
 
 PATHS = StudyPaths(STUDY.study)
 
-# what the texts ask of a backbone, as `fetch_backbone` takes it
+# the texts' requirements on a backbone, as options of `fetch_backbone`
 longest, pairs = needs_of(STUDY)
 NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
@@ -79,7 +79,7 @@ if not ROOT.samefile(sys.path[0]):
 for package in () if ROOT.samefile(".") else ("eat", "workflow_scripts"):
     for file in (f"{package}.py", f"{package}/__init__.py"):
         if Path(file).exists():
-            raise WorkflowError(f"{Path(file).resolve()} would be imported in the place of {ROOT / package}; rename it")
+            raise WorkflowError(f"{Path(file).resolve()} would be imported instead of {ROOT / package}; rename it")
 
 # a job ends by itself once this Snakemake has died: bash is the job's parent, and Snakemake that of bash. Its
 # command is a module of this project, whichever folder it works in. A prefix replaces the one before, which may be that
@@ -90,14 +90,14 @@ if EXPORTS not in before:
     shell.prefix((before + EXPORTS).replace("{", "{{").replace("}", "}}"))
 
 if workflow.is_main_process and not records_may_be_lost():
-    # as a power loss leaves them
+    # for example after a power loss
     for result in distrust_damaged_records():
-        print(f"{result}: the record of how it was made is damaged; it is made again", file=sys.stderr)
+        print(f"{result}: its record is damaged; it is made again", file=sys.stderr)
 
 
 def require_records():
-    """Refuse to run if a result has no record: Snakemake would then miss a changed parameter in silence."""
-    # a lock that is left behind would keep the repair from its work
+    """Refuse to run if a result has no record, since Snakemake would then not notice a changed parameter."""
+    # a remaining lock would block the repair
     if not workflow.is_main_process or records_may_be_lost() or "--unlock" in sys.argv:
         return
     outputs = [output for rule in workflow.rules for output in rule.output]
@@ -108,7 +108,7 @@ def require_records():
 
 
 def given_configuration():
-    """The options that configure this study, for a command that makes or repairs the same."""
+    """The options that configure this study, for a command that makes or repairs it."""
     # those of the command line, or else that of the Snakefile, which may be another one than ours
     files = [os.path.relpath(file) for file in workflow.config_settings.configfiles or workflow.configfiles]
     overrides = workflow.config_settings.config_args or []
@@ -126,7 +126,7 @@ if workflow.is_main_process and threading.current_thread() is threading.main_thr
 
 
 def from_here(file):
-    """A file of the project as seen from the working folder; in the project's own folder a path that can travel."""
+    """The path of a project file from the working folder; in the project's folder it is independent of the machine."""
     return os.path.relpath(ROOT / file)
 
 
@@ -152,7 +152,7 @@ onstart:
 
 
 def one_of(names):
-    """A wildcard constraint that lets through just these names."""
+    """A wildcard constraint that matches only these names."""
     return "|".join(re.escape(str(name)) for name in sorted(set(names)))
 
 
@@ -170,7 +170,7 @@ def runs():
 
 
 def model_folders(wildcards):
-    """The model whose weights a system runs; of a cascade one for each system that it asks."""
+    """The models whose weights a system runs: one, or for a cascade one per member."""
     return [
         PATHS.model(STUDY.trained_task(wildcards.task), trained, wildcards.seed, stage)
         for trained, stage in STUDY.models_of(wildcards.system)
@@ -193,7 +193,7 @@ def calibrations(wildcards):
 
 
 def all_cores(wildcards):
-    """Every core of this machine, so that nothing else runs beside the clock; on a cluster the profile sees to that."""
+    """All cores of this machine, so that no other job runs during timing; on a cluster the profile ensures this."""
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
@@ -211,13 +211,13 @@ def parent_files(wildcards):
 
 
 def teacher_trace(wildcards):
-    """What the teacher says of the training texts, where a stage learns from another system."""
+    """The teacher's trace of the training texts, if a stage learns from another system."""
     teacher = STUDY.stage(wildcards.system, wildcards.stage).teacher
     return PATHS.trace(wildcards.task, teacher, wildcards.seed, "train") if teacher else []
 
 
 def rebuild_command():
-    """The command that rebuilds this study, as the report prints it."""
+    """The command that rebuilds this study, for the report."""
     return shlex.join(["snakemake", "--cores", "all", *given_snakefile(), *given_configuration()])
 
 
@@ -229,7 +229,7 @@ def given_snakefile():
 
 if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PATHS):
     print(
-        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine is at work here. "
+        f"a run of {PATHS.results} was killed and left Snakemake's lock; no Snakemake of this machine runs here. "
         f"Remove the lock with {shlex.join(['snakemake', '--unlock', *given_snakefile(), *given_configuration()])}, "
         "then run the same command again",
         file=sys.stderr,
@@ -237,7 +237,7 @@ if workflow.is_main_process and "--unlock" not in sys.argv and is_left_locked(PA
 
 
 def first_task():
-    """The task whose traces tell what the systems are built of, which is the same for all."""
+    """The task from whose traces the shapes of systems are read, which are the same for all tasks."""
     return next(iter(STUDY.tasks))
 
 
@@ -246,7 +246,7 @@ def is_drawn(figure):
     return figure.needs is None or bool(getattr(STUDY, figure.needs))
 
 
-# name -> figure: what is drawn of each task, and of the study as a whole
+# name -> figure: those of each task, and those of the whole study
 TASK_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "task" and is_drawn(figure)}
 STUDY_FIGURES = {name: figure for name, figure in FIGURES.items() if figure.of == "study" and is_drawn(figure)}
 
@@ -266,7 +266,7 @@ def figure_files(wildcards):
 
 
 def figure_results_by_name(wildcards):
-    """The files that a figure reads, by the names that it declares."""
+    """The files that a figure reads, by their declared names."""
     task = wildcards.get("task", first_task())
     shapes = [PATHS.trace(task, system, STUDY.seeds[0], "dev").with_suffix(".json") for system in STUDY.systems]
     return {
@@ -280,7 +280,7 @@ def figure_results(wildcards):
 
 
 def figure_options(wildcards):
-    """The options by which the command gets what a figure is drawn from."""
+    """The command-line options with the inputs of a figure."""
     exits = {name: {"rule": row.exits.rule, "tau": row.exits.tau} for name, row in STUDY.systems.items()}
     values = {
         "task": wildcards.get("task"),
@@ -292,7 +292,7 @@ def figure_options(wildcards):
 
 
 def figure_part(wildcards):
-    """What leaves the other figures out of the sources of this one."""
+    """The arguments that exclude the other figures from the sources of this one."""
     return {"part": FIGURES[wildcards.figure].module, "within": "eat.figures"}
 
 
@@ -303,12 +303,12 @@ def figure_caption(wildcards):
 
 
 def ablation_tables(wildcards):
-    """The study's ablation for each task, where it has one."""
+    """The study's ablation for each task, if it has one."""
     return [PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation]
 
 
 def importance_tables(wildcards):
-    """How scores of tokens compare with saliency in each task, where the study asks."""
+    """The comparison of token scores with saliency for each task, if the study has one."""
     return [PATHS.importance(task) for task in STUDY.tasks if STUDY.importance_texts]
 
 
@@ -322,7 +322,7 @@ MORE_RESULTS = []
 
 
 def everything_else(wildcards):
-    """All results but the records of them."""
+    """All results except the records."""
     return [
         PATHS.summary,
         PATHS.metrics,

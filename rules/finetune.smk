@@ -1,16 +1,16 @@
 """
-Fine-tuning: one job a stage of a system's recipe, for each task and seed.
+Fine-tuning: one job per stage of a system's recipe, task and seed.
 
 REQUIRED INPUTS: data/{study}/{task}/train.parquet and card.json; the backbone or the parent's model; the teacher's
 trace on the training split, where the stage distils.
 OUTPUTS: results/{study}/models/{task}/{system}/seed{seed}/{stage}/.
 
-Thresholds and exit rules are not among the parameters: changing them trains nothing.
+Thresholds and exit rules are not among the parameters: changing them does not repeat the training.
 """
 
 
 rule finetune:
-    """Train one stage; an interrupted job resumes from its newest whole checkpoint."""
+    """Train one stage; an interrupted job resumes from its newest complete checkpoint."""
     input:
         train=PATHS.split("{task}", "train"),
         card=PATHS.card("{task}"),
@@ -49,7 +49,7 @@ rule finetune:
 
 
 rule trace_teacher:
-    """Run a teacher once over the training texts; all its students read this."""
+    """Run a teacher once over the training texts, for all its students."""
     input:
         model=model_files,
         split=PATHS.split("{task}", "train"),

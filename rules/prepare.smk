@@ -20,7 +20,7 @@ rule prepare_text:
         PATHS.log("prepare_text", "{task}"),
     benchmark:
         PATHS.benchmark("prepare_text", "{task}")
-    # bad text stops the run before any training has begun
+    # invalid text stops the run before any training starts
     priority: 100
     conda:
         "../envs/study.yaml"
@@ -54,7 +54,7 @@ rule fetch_backbone:
     conda:
         "../envs/study.yaml"
     resources:
-        # no parameter: the copy does not depend on it, and a copy made again would train every model again
+        # not a parameter: the copy does not depend on it, and a new copy would retrain every model
         texts=NEEDS,
     params:
         code=code_of("workflow_scripts.prepare_backbone"),

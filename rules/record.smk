@@ -1,5 +1,5 @@
 """
-Records: how Snakemake knows what is current, as a file that can travel with the results.
+Snakemake's records, which determine what is current, as a file that is stored with the results.
 
 REQUIRED INPUTS: every other output of the study.
 OUTPUTS: results/{study}/records.json, which `make sync` puts back after a checkout.
@@ -7,7 +7,7 @@ OUTPUTS: results/{study}/records.json, which `make sync` puts back after a check
 
 
 rule record:
-    """Gather Snakemake's records of all outputs; they are read when every other job has ended."""
+    """Collect Snakemake's records of all outputs, after every other job has ended."""
     input:
         results=everything_else,
         sources=sources_of("workflow_scripts.record"),
@@ -29,7 +29,7 @@ rule record:
         "python -m workflow_scripts.record --study {params.study:q} --out {output.records:q} 2>&1 | tee {log:q}"
 
 
-# here, where every rule is known
+# here, since every rule is defined
 require_records()
 
 

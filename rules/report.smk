@@ -38,7 +38,7 @@ rule render_tables:
 
 
 rule render_report:
-    """Render the results section and the page from the results alone."""
+    """Render the results section and the page from the results."""
     input:
         summary=PATHS.summary,
         metrics=PATHS.metrics,

@@ -1,5 +1,5 @@
 """
-The clock: one job a task, in which all systems run in turn over the same texts.
+Timing: one job per task, in which all systems run in turn on the same texts.
 
 REQUIRED INPUTS: all models of the task, their dev traces and temperatures; the dev split.
 OUTPUTS: results/{study}/timing/{task}.parquet (every call) and .json (machine, noise, comparison with the trace).
@@ -7,7 +7,7 @@ OUTPUTS: results/{study}/timing/{task}.parquet (every call) and .json (machine, 
 
 
 rule measure_time:
-    """Time every operating point; fails where an answer differs from the trace by more than rounding explains."""
+    """Time every operating point; fails if an answer differs from the trace by more than rounding explains."""
     input:
         models=lambda wildcards: [
             PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"
@@ -27,7 +27,7 @@ rule measure_time:
         PATHS.benchmark("measure_time", "{task}")
     conda:
         "../envs/study.yaml"
-    # nothing else may run beside the clock
+    # no other job may run during timing
     threads: all_cores
     params:
         code=code_of("workflow_scripts.timing"),

@@ -1,5 +1,5 @@
 """
-Traces: what every exit says of every text, and how many tokens live after every layer.
+Traces: the output of every exit for every text, and the number of live tokens after every layer.
 
 REQUIRED INPUTS: a trained model; the calibration and dev splits (for a teacher, the training split) and their card.
 OUTPUTS: results/{study}/traces/{task}/{system}/seed{seed}/{split}.parquet and .json.
@@ -41,7 +41,7 @@ rule trace:
 
 
 rule compare_importance:
-    """Correlate what each reducer thinks of tokens with gradient saliency; only where `importance_texts` is given."""
+    """Correlate each reducer's token scores with gradient saliency; only if `importance_texts` is set."""
     input:
         models=lambda wildcards: [
             PATHS.model(STUDY.trained_task(wildcards.task), trained, seed, stage) / "model.safetensors"

@@ -569,7 +569,7 @@ BAD = [
         r"packed-float16-6: it computes in float16, which is for a GPU; use",
     ),
     ("engine --shape bert-large", r"'bert-large' is not a shape; known: minilm-6, bert-base"),
-    ("engine --device gpu", r"--device: 'gpu' is no device; known: auto, cuda, mps, cpu"),
+    ("engine --device gpu", r"--device: 'gpu' is not a device; known: auto, cuda, mps, cpu"),
     ("engine --threads 0", r"0 threads; give at least 1"),
     ("engine --rounds 0", r"0 rounds; give at least 1"),
     ("engine --model nowhere", r"nowhere: no config\.json"),

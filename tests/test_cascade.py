@@ -115,5 +115,5 @@ def test_exits_that_are_not_the_members_ends_are_refused(tmp_path: Path):
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         saved(folder, 2)
-    with pytest.raises(EatError, match=r"of 4, 4 layers with exits after \[2\]; its systems end after \[4, 8\]"):
+    with pytest.raises(EatError, match=r"of 4, 4 layers has exits after \[2\], but its systems end after \[4, 8\]"):
         load_system(folders, PARTS)

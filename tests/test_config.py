@@ -587,10 +587,10 @@ FILES: dict[str, tuple[bytes, str]] = {
         b"study: !run true\n",
         "not plain YAML: could not determine a constructor for the tag '!run'",
     ),
-    "a list": (b"- study\n", "holds list, not a mapping of keys; see config/config.yaml"),
-    "a word": (b"study\n", "holds str, not a mapping of keys; see config/config.yaml"),
-    "nothing": (b"", "holds NoneType, not a mapping of keys; see config/config.yaml"),
-    "a comment": (b"# study: small\n", "holds NoneType, not a mapping of keys; see config/config.yaml"),
+    "a list": (b"- study\n", "contains list, not a mapping of keys; see config/config.yaml"),
+    "a word": (b"study\n", "contains str, not a mapping of keys; see config/config.yaml"),
+    "nothing": (b"", "contains NoneType, not a mapping of keys; see config/config.yaml"),
+    "a comment": (b"# study: small\n", "contains NoneType, not a mapping of keys; see config/config.yaml"),
     "Latin-1": ("study: caf\xe9\n".encode("latin-1"), "not UTF-8 text; save it as UTF-8"),
     "a pickle": (b"\x80\x04K\x01.", "not UTF-8 text; save it as UTF-8"),
     "a control character": (b"study: \x00\n", "not plain YAML: unacceptable character #x0000"),
@@ -759,7 +759,7 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
         ({"weights_of": "eat", "exits": {"promise": {"epsilon": 0.1}}}, ".exits: rule [confidence] with a promise; "),
         (
             {"weights_of": "eat", "exits": PROMISE | {"rule": ["risk_controlled", "entropy"]}},
-            ".exits: rule [risk_controlled, entropy]: risk_controlled chooses",
+            ".exits: rule [risk_controlled, entropy]: risk_controlled determines",
         ),
         (
             {"weights_of": "eat", "exits": {"rule": ["agreement"], "tau": [], "patience": 2}},

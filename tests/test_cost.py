@@ -125,7 +125,7 @@ def test_what_is_missing_is_named(tiny: Study) -> None:
         Finished(larger(tiny, study="other"))
     unknown = yaml.safe_load((ROOT / "config" / "long.yaml").read_text(encoding="utf-8"))
     del unknown["tasks"]["imdb"]["train_examples"]
-    with pytest.raises(EatError, match="how many texts it has is not known"):
+    with pytest.raises(EatError, match="its number of texts is unknown"):
         [*jobs_of(Study.model_validate(unknown), Finished(tiny))]
 
 

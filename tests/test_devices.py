@@ -52,7 +52,7 @@ def test_a_device_that_is_not_there_is_refused(machine: Any, name: str, what: st
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(EatError, match=r"^device: 'cuda:1' is no device; known: auto, cuda, mps, cpu$"):
+    with pytest.raises(EatError, match=r"^device: 'cuda:1' is not a device; known: auto, cuda, mps, cpu$"):
         resolve_device("cuda:1")
 
 

@@ -223,7 +223,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "patience of 0": ({"rule": ["agreement"], "patience": 0}, "^patience: found 0; give a whole number from 1 on"),
     "patience in part": ({"rule": ["agreement"], "patience": 1.5}, "^patience: found 1.5"),
     "patience as a bool": ({"rule": ["agreement"], "patience": True}, "^patience: found True"),
-    "too much patience": ({"rule": ["agreement"], "patience": 2}, "takes 3 exits before the last .* after 2, 4, 6$"),
+    "too much patience": ({"rule": ["agreement"], "patience": 2}, "needs 3 exits before the last .* after 2, 4, 6$"),
     "a layer without a head": ({"temperatures": {3: 1.5}}, "^temperatures: found layer 3; .* once: 2, 4, 6$"),
     "a layer that is none": ({"temperatures": {"two": 1.5}}, "^temperatures: found layer 'two'"),
     "a layer twice": ({"temperatures": {2: 1.5, "2": 1.0}}, "^temperatures: found layer '2'"),
@@ -246,7 +246,7 @@ def test_an_operating_point_that_means_nothing_is_refused_in_one_line(what: str)
 
 @pytest.mark.parametrize("exits", [[6], [2, 6]], ids=str)
 def test_a_rule_that_can_never_hold_is_refused(exits: list[int]):
-    with pytest.raises(EatError, match=r"^rule: found .*, which takes \d exits before the last layer"):
+    with pytest.raises(EatError, match=r"^rule: found .*, which needs \d exits before the last layer"):
         ExitPolicy.of({"rule": ["agreement"]}, exits)
     assert ExitPolicy.of({}, exits) == ExitPolicy()
 

@@ -347,7 +347,7 @@ def test_a_precision_of_no_use_is_refused_in_one_line(
     assert reason is not None
     here = re.escape(cpu_name())
     assert re.fullmatch(
-        rf"precision {precision} {fault} on this processor \({here}\); take float32, leave it out, or use a .+", reason
+        rf"precision {precision} {fault} on this processor \({here}\); use float32, omit it, or use a .+", reason
     )
     with pytest.raises(EatError, match=f"^{re.escape(reason)}$"):
         require_usable(precision)

@@ -116,7 +116,7 @@ def test_the_remedy_fits_the_folder_and_the_configuration(tmp_path: Path, monkey
     own = ["--configfile", "my study.yaml", "--config", "glue_dir=my glue"]
     pasted = "python -m workflow_scripts.versioning repair --configfile 'my study.yaml' --config 'glue_dir=my glue'"
     lost = [*RESULTS, "results/one/summary.csv"]
-    assert "nothing here can restore them; delete data/one and results/one" in refusal(PATHS, lost, own)
+    assert "they cannot be restored here; delete data/one and results/one" in refusal(PATHS, lost, own)
     assert "delete results/one, or" in refusal(PATHS, [RESULTS[2]], [])
     assert f"{', '.join(lost[:3])} and 1 more; " in refusal(PATHS, lost, [])
     finished(RESULTS[0])
@@ -125,5 +125,5 @@ def test_the_remedy_fits_the_folder_and_the_configuration(tmp_path: Path, monkey
     assert f"{pasted} restores them from results/one/records.json; or delete" in refusal(PATHS, lost, own)
     assert "; make repair restores them from" in refusal(PATHS, lost, [])
     Path("dvc.lock").write_text("- path: results/one/metrics.json\n", encoding="utf-8")
-    assert "make sync; where .snakemake was lost, make repair; or delete" in refusal(PATHS, lost, [])
+    assert "make sync; if .snakemake was lost, make repair; or delete" in refusal(PATHS, lost, [])
     assert pasted in refusal(PATHS, lost, own)  # DVC versions another configuration

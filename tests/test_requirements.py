@@ -52,7 +52,7 @@ def test_each_refused_system_has_a_line(slow: Any):
         f"systems.half: precision bfloat16 {SLOW} on this processor ({cpu_name()})",
         f"systems.eight: precision int8 {SLOW} on this processor ({cpu_name()})",
     ]
-    assert all("; take float32, leave it out, or use " in line for line in lines)
+    assert all("; use float32, omit it, or use " in line for line in lines)
 
 
 def test_what_is_done_otherwise_is_said(slow: Any):
@@ -62,7 +62,7 @@ def test_what_is_done_otherwise_is_said(slow: Any):
     slow(("int8", True), training=True)
     training, left_out = require_machine(study)
     assert training == f"training in float32, since bfloat16 {SLOW} on this processor ({cpu_name()})"
-    assert left_out.startswith(f"hf-dense-int8 is left out: precision int8 {SLOW} on this processor")
+    assert left_out.startswith(f"hf-dense-int8 is not timed: precision int8 {SLOW} on this processor")
 
 
 def test_a_reference_is_tried_as_a_stock_model_too(slow: Any):
@@ -138,7 +138,7 @@ def test_the_machine_of_a_study_is_checked_by_a_command_of_its_own(
     study = tiny.study(timing={"stock": ["int8"]})
     given(monkeypatch, "--study", json.dumps(study.model_dump(mode="json", by_alias=True)))
     check_machine.main()
-    assert capsys.readouterr().err.startswith("hf-dense-int8 is left out: precision int8 ")
+    assert capsys.readouterr().err.startswith("hf-dense-int8 is not timed: precision int8 ")
 
 
 STAND_IN = """#!/bin/sh

@@ -321,7 +321,7 @@ def test_a_text_of_several_lines_is_none_of_it(tmp_path: Path, content: str, tol
 def test_another_delimiter_is_told(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "own.csv"
     path.write_text(f"text{delimiter}label\nx{delimiter}a\n", encoding="utf-8")
-    assert refusal(path).endswith(f"cells are divided by commas, not {delimiter!r}")
+    assert refusal(path).endswith(f"cells are separated by commas, not {delimiter!r}")
 
 
 def test_texts_of_unseen_characters_alone_are_refused(tmp_path: Path) -> None:

@@ -581,7 +581,7 @@ def test_a_stock_row_in_a_refused_precision_is_left_out_and_named(
     (reason,) = result.state["left_out"].values()
     assert list(result.state["left_out"]) == ["hf-dense-int8"]
     assert reason.startswith(f"precision int8 takes 7 times as long as float32 on this processor ({cpu_name()}); take")
-    assert f"tiny: hf-dense-int8 is left out: {reason}\n" in capsys.readouterr().err
+    assert f"tiny: hf-dense-int8 is not timed: {reason}\n" in capsys.readouterr().err
 
 
 def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
@@ -590,7 +590,7 @@ def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
     refuse(monkeypatch, ("int8", False))
     monkeypatch.setattr(clock, "TimedTexts", None)  # nothing is read
     with pytest.raises(
-        EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; take float32, leave it out, or use "
+        EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; use float32, omit it, or use "
     ):
         time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
 

@@ -365,7 +365,7 @@ def test_another_study_is_repaired_by_its_own_file(repository: Repository) -> No
 def test_where_nothing_can_restore_the_records(repository: Repository) -> None:
     without_versions(repository)
     (repository.folder / "results" / "small" / "records.json").unlink()
-    assert "nothing here can restore them; delete data/small and results/small, or move" in refusal(repository)
+    assert "they cannot be restored here; delete data/small and results/small, or move" in refusal(repository)
     refused = repository.versioning("repair", check=False)
     assert refused.returncode == 1
     assert "there is neither a dvc.lock nor results/small/records.json" in refused.stderr
@@ -378,7 +378,7 @@ def test_a_damaged_record_is_not_trusted(repository: Repository) -> None:
     name = base64.urlsafe_b64encode(operating_points.encode()).decode()
     os.truncate(repository.folder / ".snakemake" / "metadata" / name, 0)
     said = repository.snakemake("--dry-run")
-    assert f"{operating_points}: the record of how it was made is damaged; it is made again" in said.stderr
+    assert f"{operating_points}: its record is damaged; it is made again" in said.stderr
     assert "find_operating_points" in said.stdout + said.stderr
     assert "find_operating_points" in repository.versioning("record", check=False).stderr
     full_run(repository)

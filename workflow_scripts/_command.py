@@ -1,8 +1,8 @@
-"""What every command shares: progress lines, one line on stderr for an error meant for a person, and a prompt end.
+"""Shared by all commands: progress lines, one line on stderr for an `EatError`, and a prompt end on signals.
 
-SIGTERM (of `kill`, `scancel`, a shutdown), Ctrl-C and a closed terminal end a command as an error does, so that
-temporary files are removed on the way. A rule's command also ends when the Snakemake that started it has died: left
-alone it would go on writing for hours while the same run, or one of another configuration, works in the same folder.
+SIGTERM (of `kill`, `scancel`, a shutdown), Ctrl-C and a closed terminal end a command like an error, so that temporary
+files are removed. A rule's command also ends if the Snakemake that started it has died. Otherwise it could write for
+hours while the same run, or one of another configuration, uses the same folder.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 
 WORKFLOW = "EAT_WORKFLOW_PROCESS"
-"""The variable in which `rules/common.smk` tells a command the process of its Snakemake."""
+"""The variable with the process of Snakemake, which `rules/common.smk` sets."""
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run a command's `main`; print the line of an `EatError` and exit with 1, let any other exception show itself.
+    """Run a command's `main`; print the line of an `EatError` and exit with 1. Other exceptions are raised.
 
-    Ended by a signal it exits with 128 and the signal's number, as a shell would say it.
+    After a signal it exits with 128 plus the signal's number, as in a shell.
     """
     from eat.errors import EatError
     from eat.interrupts import Ended, ended_by_signals
@@ -42,7 +42,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _workflow() -> int | None:
-    """The process of the Snakemake that this command shall not outlive, if it was started by one."""
+    """The process of the Snakemake that started this command, if any."""
     number = os.environ.get(WORKFLOW, "")
-    # in a container of its own a parent may be 0 or 1
+    # in a container the parent may be 0 or 1
     return int(number) if number.isdecimal() and int(number) > 1 else None

@@ -1,7 +1,7 @@
 """The content of files from outside the workflow, as a parameter of the rules that read them.
 
 Snakemake compares an input by content only if the input is newer than the outputs. A file that is replaced by one with
-an older date (copied or unpacked with its date, swapped, a link set anew) would leave stale results behind.
+an older date (copied or unpacked with its date, swapped, a changed link) would cause stale results.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ CACHE = Path(".snakemake/eat/digests.json")
 """Path -> its identity and sha256, of large files."""
 
 LARGE = 32 * 2**20
-"""The number of bytes from which on a digest is cached; smaller files are read each time, in less than 0.1 s."""
+"""The size in bytes from which a digest is cached; smaller files are read each time, in less than 0.1 s."""
 
 SETTLED_SECONDS = 2.0
-"""The age from which on a file is cached. A file system may give two changes in a row the same time."""
+"""The age from which a file is cached, since a file system may give two successive changes the same time."""
 
 
 def content_of(files: Iterable[Path | str]) -> str:
@@ -50,7 +50,7 @@ def cached_sha256(
     """The sha256 of a file's bytes; that of a large file is computed again only if the file may have changed.
 
     A cached digest is used for the same path, device, inode, size, time of writing and time of change (`ctime`, which
-    nobody can set). So the file system must keep a time of change, as all local ones of Linux and macOS do.
+    cannot be set). The file system must record it, as all local ones of Linux and macOS do.
     """
     with open(path, "rb") as file:
         before = os.fstat(file.fileno())

@@ -1,7 +1,7 @@
 """The phases of the workflow as DVC sees them: a phase is a file of `rules/` and a stage of `dvc.yaml`.
 
-What a stage depends on follows from what is declared elsewhere: its rules and their commands from its file, the phases
-that it reads from Snakemake's graph of rules, its keys of the configuration from `eat.study.keys`.
+The dependencies of a stage follow from other declarations: its rules and commands from its file, the phases that it
+reads from Snakemake's graph of rules, its keys of the configuration from `eat.study.keys`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ CAPTIONS = tuple(f"report/captions/{name}.rst" for name in FIGURES)
 class Phase:
     """A stage of `dvc.yaml`.
 
-    name: of its file in `rules/`. keys: patterns of the configuration keys that its jobs depend on. files: what else of
-    the project they read.
+    name: of its file in `rules/`. keys: patterns of the configuration keys that its jobs depend on. files: other files
+    of the project that they read.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Phase:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """Its rules."""
+        """The rules of the phase."""
         return tuple(_commands_of(self.name))
 
     def sources(self) -> set[str]:
@@ -55,7 +55,7 @@ PHASES: Mapping[str, Phase] = {
         Phase("record", keys.RECORD),
     )
 }
-"""In the order data takes."""
+"""The phases in the order of the data."""
 
 APART = ("render_pdf",)
 """Rules whose output is not versioned."""

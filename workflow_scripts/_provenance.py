@@ -1,4 +1,4 @@
-"""Which commit the code of a run is, and which files that it could read are not those of the commit."""
+"""The commit of a run's code, and the files it could read that differ from the commit."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 from workflow_scripts._sources import ROOT
 
 READ = ("Snakefile", "rules", "workflow_scripts", "eat", "config", "profiles", "report", "envs")
-"""What a run reads of the project; besides these, modules at the top level, which Python finds first."""
+"""The folders of the project that a run reads, besides modules at the top level, which Python finds first."""
 
 NOT_VERSIONED = "not under version control"
 
 
 def commit_state(others: Iterable[Path | str] = (), root: Path = ROOT) -> tuple[str, list[str]]:
-    """The commit that is checked out in `root`, and the files that a run could read and that are not as it has them.
+    """The commit that is checked out in `root`, and the files that a run could read and that differ from it.
 
     These are changed, deleted or untracked, even if git ignores them. A path is relative to `root` if it lies there.
-    others: files that the run read besides the project's own, such as a user's text. If there is no commit, a few words
-    say why, and the list is empty.
+    others: files that the run read besides the project's own, such as a user's text. If there is no commit, a
+    description is returned instead, and the list is empty.
     """
     root = root.resolve()
     if not (root / ".git").exists():
@@ -32,7 +32,7 @@ def commit_state(others: Iterable[Path | str] = (), root: Path = ROOT) -> tuple[
     except FileNotFoundError:
         return "unknown, because git is not installed", []
     except subprocess.CalledProcessError:  # as of a repository that belongs to another user
-        return "unknown, because git does not read this repository; git status says why", []
+        return "unknown, because git does not read this repository; git status shows why", []
     try:
         commit = _git(root, "rev-parse", "--verify", "HEAD").strip()
     except subprocess.CalledProcessError:
@@ -43,7 +43,7 @@ def commit_state(others: Iterable[Path | str] = (), root: Path = ROOT) -> tuple[
 
 
 def _changed(root: Path) -> set[str]:
-    """The files of the commit that are changed or deleted: compared with an index of its own, which hides none."""
+    """The files of the commit that are changed or deleted: compared with a separate index, which hides none."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
         _git(root, "read-tree", "HEAD", **index)
@@ -67,7 +67,7 @@ def _relative(file: Path, root: Path) -> str:
 
 
 def _git(root: Path, *arguments: str, **variables: str) -> str:
-    # variables such as GIT_DIR, which a hook sets, would name another repository
+    # variables such as GIT_DIR, which a hook sets, could refer to another repository
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
         ["git", "-C", str(root), *arguments],

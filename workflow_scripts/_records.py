@@ -1,7 +1,7 @@
 """Snakemake's records (`.snakemake/metadata/`): one for each output, with the parameters and inputs it was made from.
 
-Without them Snakemake would miss a changed parameter in silence, so they travel with the results in one JSON file.
-Beside them lie marks (`.snakemake/incomplete/`): a job has begun to make this output, and has not ended. With
+Without them Snakemake would not notice a changed parameter, so they are stored with the results in one JSON file. There
+are also marks (`.snakemake/incomplete/`): a job has started to make this output and has not ended. With
 `rerun-incomplete`, as in our profile, Snakemake makes marked outputs again.
 """
 
@@ -34,13 +34,13 @@ RECORDS_ARE_LOST = {"EAT_RECORDS_ARE_LOST": "1"}
 MOST_NAMED = 3
 
 DATE_SECONDS = 2.0
-"""How far the date of a result may lie from that of its record: archives keep dates to one or two seconds."""
+"""The largest difference of the dates of a result and its record: archives round dates to one or two seconds."""
 
 
 def read_records(study: str) -> dict[str, dict[str, Any]]:
-    """The records of a study's outputs that Snakemake has now: output -> record.
+    """The current Snakemake records of a study's outputs: output -> record.
 
-    A damaged record is none, as to Snakemake: the output that it speaks of is made again (`distrust_damaged_records`).
+    A damaged record is ignored, as by Snakemake: its output is made again (`distrust_damaged_records`).
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
@@ -49,7 +49,7 @@ def read_records(study: str) -> dict[str, dict[str, Any]]:
 
 
 def gather_records(study: str) -> dict[str, dict[str, Any]]:
-    """The same with the content each record speaks of: output -> record and sha256; for outputs that exist."""
+    """The same with the content of each output: output -> record and sha256; for outputs that exist."""
     records = [(output, record) for output, record in read_records(study).items() if Path(output).is_file()]
     return {
         output: {"sha256": sha256_of(output), "record": record}
@@ -58,14 +58,14 @@ def gather_records(study: str) -> dict[str, dict[str, Any]]:
 
 
 def restore_records(records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put records back where Snakemake looks for them: output -> record."""
+    """Restore records to Snakemake's folder: output -> record."""
     for output, record in records.items():
         write_text(_place(METADATA, output), json.dumps(record))
         _place(MARKS, output).unlink(missing_ok=True)
 
 
 def mark_incomplete(outputs: Iterable[str]) -> None:
-    """Let Snakemake make these outputs again, as if the job that made them had been cut short."""
+    """Mark these outputs, so that Snakemake makes them again like those of an interrupted job."""
     for output in outputs:
         write_text(_place(MARKS, output), json.dumps({"external_jobid": None}))
 
@@ -78,14 +78,14 @@ def marked_incomplete() -> set[str]:
 def distrust_damaged_records() -> list[str]:
     """Mark the outputs whose records are damaged, and return them.
 
-    Snakemake does not wait for its records to be on the disk, as we do for results: after a power loss a whole result
-    may have an empty record. Snakemake would skip that record, and then miss a changed parameter in silence.
+    Snakemake does not flush its records to disk, unlike our results: after a power loss a complete result may have an
+    empty record. Snakemake would skip that record, and then not notice a changed parameter.
     """
     damaged = []
     for path in METADATA.rglob("*"):
         if path.is_file() and _whole(path) is None:
             output = _output_of(path)
-            # a Snakemake at work in this folder may be writing it: then there is a mark, or the record is whole by now
+            # another Snakemake in this folder may be writing it: then there is a mark, or the record is complete by now
             if Path(output).exists() and not _place(MARKS, output).exists() and _whole(path) is None:
                 damaged.append(output)
     mark_incomplete(damaged)
@@ -111,11 +111,11 @@ def files_of(paths: StudyPaths) -> list[str]:
 
 
 def without_record(paths: StudyPaths, results: Iterable[str]) -> list[str]:
-    """Those of `results`, which exist, that have neither a record of how they were made nor a mark.
+    """The existing `results` that have neither a record nor a mark.
 
-    A record is one of the file in place if the file has the record's date; a file of another date (touched, copied, put
-    in its place) must have the content that the job is known to have made. Marks are read before records, because
-    another Snakemake at work in this folder writes a record before it removes the mark.
+    A record belongs to the current file if the file has the record's date. A file with another date (touched, copied,
+    replaced) must have the content that the job is known to have made. Marks are read before records, because another
+    Snakemake in this folder writes a record before it removes the mark.
     """
     marked = marked_incomplete()
     unmarked = [result for result in results if result not in marked]
@@ -138,7 +138,7 @@ def without_record(paths: StudyPaths, results: Iterable[str]) -> list[str]:
 def note_contents(paths: StudyPaths) -> None:
     """Note, at the end of a run, the content of the results that still have the date of their record.
 
-    DVC gives the results of a stage another date when it takes them up, and so does whoever copies them.
+    DVC changes the dates of results when it adds them, and so does copying.
     """
     notes = _noted()
     new = [
@@ -162,7 +162,7 @@ def _has_date(file: str, date: float) -> bool:
 
 
 def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
-    """The sha256 that the recorded job gave to each result: by the last full run, and by what later runs noted."""
+    """The known sha256 of each result: from the last full run, and from the notes of later runs."""
     known: dict[str, set[str]] = {result: set() for result in records}
     gathered = {
         result: {"starttime": entry["record"]["starttime"], "sha256": entry["sha256"]}
@@ -176,7 +176,7 @@ def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]])
 
 
 def _noted() -> dict[str, Any]:
-    """What `note_contents` has noted: output -> starttime of the record, sha256."""
+    """The notes of `note_contents`: output -> starttime of the record, sha256."""
     try:
         return dict(read_json(NOTES))
     except DamagedFile:
@@ -184,7 +184,7 @@ def _noted() -> dict[str, Any]:
 
 
 def _gathered(paths: StudyPaths) -> dict[str, Any]:
-    """The records that the last full run left beside the results; none if they are damaged or not there."""
+    """The records that the last full run stored with the results; empty if they are damaged or missing."""
     try:
         return dict(read_json(paths.records))
     except DamagedFile:
@@ -192,9 +192,9 @@ def _gathered(paths: StudyPaths) -> dict[str, Any]:
 
 
 def is_left_locked(paths: StudyPaths) -> bool:
-    """Whether Snakemake's lock keeps a study from running, and no other Snakemake of this machine is at work here.
+    """Whether a study is locked although no other Snakemake of this machine runs here.
 
-    The lock lists the files of the run that took it, and not its process.
+    The lock lists the files of its run, but not its process.
     """
     below = (f"{paths.data.as_posix()}/", f"{paths.results.as_posix()}/")
     locked: list[str] = []
@@ -205,7 +205,7 @@ def is_left_locked(paths: StudyPaths) -> bool:
 
 
 def _works_here() -> bool:
-    """Whether a Snakemake of this machine, other than this one and its parents, works in the current folder."""
+    """Whether a Snakemake of this machine, other than this one and its parents, runs in the current folder."""
     import psutil
 
     own = psutil.Process()
@@ -221,13 +221,13 @@ def _works_here() -> bool:
 
 
 def is_versioned(paths: StudyPaths) -> bool:
-    """Whether the `dvc.lock` of this commit knows the study's results."""
+    """Whether the `dvc.lock` of this commit contains the study's results."""
     lock = Path("dvc.lock")
     return lock.is_file() and f" {paths.results.as_posix()}/" in lock.read_text(encoding="utf-8")
 
 
 def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str:
-    """What is wrong if results have no record, and what to do about it in this folder.
+    """The message for results without records, with the remedy for this folder.
 
     lost: the results. given: the options that configure the study, as `snakemake` and `versioning repair` take them.
     """
@@ -235,7 +235,7 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
     found = f"there are no records of how these results were made: {named}; "
     again = "or delete these results to make them again"
     if is_versioned(paths) and not given:
-        return f"{found}after a checkout or dvc pull run make sync; where .snakemake was lost, make repair; {again}"
+        return f"{found}after a checkout or dvc pull run make sync; if .snakemake was lost, make repair; {again}"
     at_home = ROOT.samefile(".") and not given
     repair = "make repair" if at_home else command_line("versioning", "repair", *given)
     if paths.records.is_file():
@@ -243,11 +243,11 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
     if read_records(paths.study):
         return f"{found}{repair} lets Snakemake make these results again"
     roots = [str(root) for root in (paths.data, paths.results) if any(Path(one).is_relative_to(root) for one in lost)]
-    return f"{found}nothing here can restore them; delete {' and '.join(roots)}, or move them away, and run again"
+    return f"{found}they cannot be restored here; delete {' and '.join(roots)}, or move them away, and run again"
 
 
 def _whole(path: Path) -> dict[str, Any] | None:
-    """The record in a file, or nothing if it is damaged."""
+    """The record in a file, or `None` if it is damaged."""
     try:
         record = read_json(path)
     except DamagedFile:

@@ -1,8 +1,8 @@
-"""The local modules a command can import, from the import graph: what its rule declares as input.
+"""The local modules that a command can import, from the import graph; its rule declares them as input.
 
-Snakemake does not see what a command imports, so an edited library module would leave stale results behind. Each rule
-therefore lists `sources_of("workflow_scripts.<command>")`, computed by reading the code and never by running it.
-An import by a computed name, such as `importlib.import_module(name)`, cannot be seen: do without.
+Snakemake does not see what a command imports, so an edited library module would cause stale results. Therefore each
+rule lists `sources_of("workflow_scripts.<command>")`, computed by reading the code and never by running it.
+An import by a computed name, such as `importlib.import_module(name)`, is not found: do not use it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def sources_of(module: str, part: str | None = None, within: str | None = None) -> list[str]:
     """The files of `module` and of every local module it can import, directly or through others.
 
-    Paths are relative to the project, sorted. Imports within functions count; those for type checkers alone do not.
+    Paths are relative to the project, sorted. Imports within functions count; those only for type checkers do not.
 
     part, within: for a command that runs one of several modules of the package `within`, all of which it imports. Of
     that package the sources are then `part`, what `part` can import, and what is imported from outside the package.
@@ -70,7 +70,7 @@ def _sha256(file: str) -> str:
 
 
 def command_line(command: str, *arguments: str) -> str:
-    """What a person types to run a command of the project from the working folder, which may be another one."""
+    """The shell command that runs a command of the project from the current folder, which may be another one."""
     words = shlex.join(["python", "-m", f"workflow_scripts.{command}", *arguments])
     return words if ROOT.samefile(".") else f"PYTHONPATH={shlex.quote(os.path.relpath(ROOT))} {words}"
 
@@ -102,7 +102,7 @@ def _imports(module: str) -> tuple[str, ...]:
 
 
 def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
-    """The module that `from ... import` names, if it says so relative to the module it stands in."""
+    """The absolute name of the module in a relative `from ... import`."""
     if not node.level:
         return str(node.module)
     package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
@@ -110,7 +110,7 @@ def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
 
 
 def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`, which no program runs; those below its `else:` are run."""
+    """All nodes except those below `if TYPE_CHECKING:`, which are never run; those below its `else:` are."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for below in node.orelse:

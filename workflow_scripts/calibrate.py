@@ -10,7 +10,7 @@ from workflow_scripts._command import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="mode and bins, and what keeps a promise, as JSON")
+    parser.add_argument("--spec", required=True, help="mode, bins and promise, as JSON")
     parser.add_argument("--calibration", required=True, type=Path, help="the trace of the calibration split")
     parser.add_argument("--dev", required=True, type=Path, help="the trace of the dev split")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")

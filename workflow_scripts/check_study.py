@@ -1,6 +1,6 @@
-"""Read a study's configuration and files of one's own, and say what is wrong with them, or what they are.
+"""Check a study's configuration and the user's files, and print a summary or the mistakes.
 
-The precisions and devices that the study asks for are tried on this machine.
+The precisions and devices of the study are tried on this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path, help="a YAML file, such as config/config.yaml")
     parser.add_argument(
-        "--elsewhere", action="store_true", help="it runs on other machines, such as a cluster's: try nothing here"
+        "--elsewhere",
+        action="store_true",
+        help="the study runs on other machines, such as a cluster's: do not try precisions here",
     )
     arguments = parser.parse_args()
     study = load_study(arguments.config)

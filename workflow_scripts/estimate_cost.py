@@ -42,7 +42,7 @@ def main() -> None:
     total = totals(rows)
     print(
         f"{study.study}: {len(study.tasks)} tasks x {len(study.systems)} systems x {len(study.seeds)} seeds, "
-        f"by the pace of {finished.study.study}; the dry run took {seconds:.1f} s\n"
+        f"at the pace of {finished.study.study}; the dry run took {seconds:.1f} s\n"
     )
     print(f"{'rule':<22}{'jobs':>6}{'hours':>9}{'core hours':>12}{'longest job (h)':>17}")
     for row in [*rows, total]:
@@ -51,9 +51,9 @@ def main() -> None:
     kept = sizes(study, finished, total.jobs)
     for size in kept:
         print(f"{size.what:<32}{size.size / 1e9:>8.2f} GB")
-    print(f"{'disk in all':<32}{sum(size.size for size in kept) / 1e9:>8.2f} GB")
-    print(f"{'and while it runs, a training':<32}{checkpoint_bytes(study, finished) / 1e9:>8.2f} GB at most")
-    print(f"{'weights in memory, a timing job':<32}{timing_memory_bytes(study, finished) / 1e9:>8.2f} GB")
+    print(f"{'disk in total':<32}{sum(size.size for size in kept) / 1e9:>8.2f} GB")
+    print(f"{'more during a training':<32}{checkpoint_bytes(study, finished) / 1e9:>8.2f} GB at most")
+    print(f"{'weights of a timing job, in memory':<32}{timing_memory_bytes(study, finished) / 1e9:>8.2f} GB")
     print("\nAssumed:")
     for sentence in (*ASSUMPTIONS, OVERHEAD.format(seconds=arguments.overhead)):
         print(f"- {sentence}")

@@ -1,6 +1,6 @@
-"""Put results that DVC keeps for a revision into a folder, without touching the results that are in place.
+"""Put results that DVC keeps for a revision into a folder, without changing the current results.
 
-A revision is what git knows (a commit, branch or tag) or the name of an experiment.
+A revision is a commit, branch or tag, or the name of an experiment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("revision")
     parser.add_argument("--results", required=True, type=Path, help="the folder of the study's results")
-    parser.add_argument("--files", required=True, nargs="+", help="which of them, as patterns below that folder")
+    parser.add_argument("--files", required=True, nargs="+", help="the files, as patterns below that folder")
     parser.add_argument("--out", required=True, type=Path)
     arguments = parser.parse_args()
 
@@ -30,7 +30,10 @@ def main() -> None:
     names = [Path(path).relative_to(root).as_posix() for path in below]
     wanted = [name for name in names if any(fnmatchcase(name, pattern) for pattern in arguments.files)]
     if not wanted:
-        raise EatError(f"{arguments.revision}: dvc.lock of this revision knows no results in {root}; was it recorded?")
+        raise EatError(
+            f"{arguments.revision}: dvc.lock of this revision has no results in {root}; the results of this revision "
+            "may not have been recorded"
+        )
     for name in counted("fetched", wanted, "files"):
         target = arguments.out / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def main() -> None:
 
 
 def kept_files(revision: str) -> Any:
-    """The files of a revision as DVC and git know them. Raises `EatError` if there is no such revision."""
+    """The files of a revision, from DVC and git. Raises `EatError` if there is no such revision."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
 

@@ -1,4 +1,4 @@
-"""Pack what an offline CUDA image lacks, to travel beside the checkout: weights in half precision, and wheels."""
+"""Pack the files that an offline CUDA image lacks: weights in half precision, and wheels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="the bundle's folder; left out: .gpu-bundle, which git ignores")
+    parser.add_argument("--out", type=Path, help="the bundle's folder; default: .gpu-bundle, which git ignores")
     parser.add_argument("--requirements", type=Path, default=ROOT / "envs" / "gpu-wheels.txt", help="the wheels")
     arguments = parser.parse_args()
 
@@ -24,18 +24,18 @@ def main() -> None:
     sizes = {**pack(out, arguments.requirements, checkout), "checkout": checkout}
     for part, size in {**sizes, "together": sum(sizes.values())}.items():
         print(f"{megabytes(size):>9}  {part}")
-    print(f"Packed into {out}; at most {megabytes(LIMIT)} may travel.")
+    print(f"Packed into {out}; at most {megabytes(LIMIT)} is allowed.")
 
 
 def checkout_bytes(root: Path) -> int:
-    """Bytes of the files that travel: those that git has or does not ignore. Raises `EatError` without git."""
+    """Bytes of the files to copy: those that git tracks or does not ignore. Raises `EatError` without git."""
     from eat.errors import EatError
 
     command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        raise EatError(f"{root}: not under git, which tells the files that travel; pack in a clone") from None
+        raise EatError(f"{root}: not a git repository, which lists the files to copy; pack in a clone") from None
     paths = [root / name for name in done.stdout.split("\0") if name]
     return sum(path.stat().st_size for path in paths if path.is_file())
 

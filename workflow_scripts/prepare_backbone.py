@@ -13,8 +13,8 @@ from workflow_scripts._command import run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", required=True, help="the backbone's entry of the configuration, as JSON")
-    parser.add_argument("--max-length", type=int, default=0, help="tokens of the longest text that it must take")
-    parser.add_argument("--pairs", action="store_true", help="it must take pairs of texts")
+    parser.add_argument("--max-length", type=int, default=0, help="tokens of the longest text that it must support")
+    parser.add_argument("--pairs", action="store_true", help="it must support pairs of texts")
     parser.add_argument("--out", required=True, type=Path, help="the folder to make")
     arguments = parser.parse_args()
     backbone = backbone_of_json(arguments.out.name, arguments.spec)

@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--task", required=True, help="the task's name")
     parser.add_argument("--spec", required=True, help="the task's entry of the configuration, as JSON")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the task's splits")
-    parser.add_argument("--glue-dir", help="the folder of GLUE files, where the task is read from there")
+    parser.add_argument("--glue-dir", help="the folder of GLUE files, if the task is read from it")
     arguments = parser.parse_args()
     task = task_of_json(arguments.task, arguments.spec)
     with Progress("dividing the text", name=arguments.task):

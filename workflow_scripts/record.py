@@ -1,4 +1,4 @@
-"""Gather Snakemake's records of a study's outputs into one file that travels with the results."""
+"""Collect Snakemake's records of a study's outputs in one file of the results."""
 
 from __future__ import annotations
 

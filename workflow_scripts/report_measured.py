@@ -1,8 +1,8 @@
-"""Put what was measured of each system into the page that describes the systems, from a published table.
+"""Insert the results of each system into the page that describes the systems, from a published table.
 
 Below a heading such as ``### PABEE: `pabee-2`, `pabee-3` `` the lines that begin with `* Measured` are replaced by one
 for each system that the heading names: the difference in accuracy to the reference in points, and the median speed-up
-against the stock model at batch 1, each task for itself, with intervals.
+against the stock model at batch 1, for each task, with intervals.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def with_measured(page: str, rows: pd.DataFrame) -> str:
 def measured_line(rows: pd.DataFrame, system: str, named: bool) -> str:
     """One system's results at its chosen threshold at batch 1.
 
-    named: whether the line says whose it is.
+    named: whether the line contains the system's name.
     """
     from eat.errors import EatError
     from eat.report.quantities import DELTA, SPEEDUP

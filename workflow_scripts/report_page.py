@@ -17,7 +17,7 @@ from workflow_scripts._records import read_records
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pandas", "snakemake")
 
 SHORTEST_SECONDS = 0.01
-"""A record of less was made anew for a result that was there (`make repair`), and knows no duration."""
+"""A record of a shorter job was recreated for an existing result (`make repair`) and has no duration."""
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def durations(study: str) -> list[dict[str, Any]]:
-    """How long the jobs of each rule took by Snakemake's records, in the order the rules began."""
+    """The duration of the jobs of each rule from Snakemake's records, in the order the rules began."""
     jobs: dict[str, dict[str, tuple[float, float]]] = {}
     for record in read_records(study).values():
         begin, end = record["starttime"], record["endtime"]
@@ -85,13 +85,13 @@ def durations(study: str) -> list[dict[str, Any]]:
 
 
 def inputs_from_outside(study: str) -> list[str]:
-    """The files that the jobs have read by Snakemake's records, and that are no results themselves."""
+    """The input files of jobs in Snakemake's records that are not results themselves."""
     records = read_records(study)
     return sorted({path for record in records.values() for path in record["input"] or []} - records.keys())
 
 
 def environment() -> str:
-    """Which of the documented environments this command runs in (see docs/environments.md)."""
+    """The documented environment in which this command runs (see docs/environments.md)."""
     if os.environ.get("APPTAINER_CONTAINER") or Path("/.dockerenv").exists() or Path("/run/.containerenv").exists():
         return "a container"
     if (Path(sys.prefix) / "conda-meta").is_dir():

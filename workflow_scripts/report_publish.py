@@ -1,8 +1,8 @@
 """Put the results of a study's finished tasks into a Markdown page, and all their rows into a CSV file.
 
-The page must hold `<!-- results:STUDY -->` and, further down, `<!-- /results:STUDY -->`; what stands between them is
-replaced: the tables, with command, date and versions. So the tables of the README and of `docs/` are copied by a
-program, not by hand. Of a study that still runs, the tasks that are traced and timed are taken.
+The page must contain `<!-- results:STUDY -->` and, further down, `<!-- /results:STUDY -->`; the text between them is
+replaced by the tables, with command, date and versions. So the tables of the README and of `docs/` are never copied by
+hand. For a study that still runs, only the tasks that are traced and timed are included.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def main() -> None:
     try:
         page = arguments.into.read_text(encoding="utf-8")
     except OSError as error:
-        raise EatError(f"{arguments.into}: {error.strerror}; make the page, with {start} and {end} in it") from None
+        raise EatError(f"{arguments.into}: {error.strerror}; make a page that contains {start} and {end}") from None
     if page.count(start) != 1 or page.count(end) != 1 or page.index(start) > page.index(end):
-        raise EatError(f"{arguments.into}: must hold the lines {start} and {end} once each, in this order")
+        raise EatError(f"{arguments.into}: must contain the lines {start} and {end} once each, in this order")
     every = finished_rows(study)
     summary = without_variants(study, every)
     before, after = page.split(start)[0], page.split(end)[1]
@@ -69,7 +69,7 @@ def finished_rows(study: Study) -> pd.DataFrame:
 
 
 def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: pd.DataFrame | None) -> str:
-    """The tables of all tasks of a summary, that of an ablation's rows under them, and how they were made."""
+    """The tables of all tasks of a summary, followed by that of an ablation, and their provenance."""
     from eat.errors import listed
     from eat.files import read_json
     from eat.report.prose import best_sentences, left_out_sentences, noise_of_batch
@@ -91,7 +91,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         parts.append(
             f"**{task}**, {dev} dev texts{given}, {state['n_timed']} of them timed on {state['date']} "
             f"({state['machine']['cpu']}, {state['threads']} threads, {precisions}; {versions}; other processes "
-            f"took {with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
+            f"used {with_percent(state['foreign_load'])} of the machine's time). Batch 1, one text at a time:\n"
         )
         parts.append(to_markdown(main_table(summary, task)))
         throughput = throughput_table(summary, task)

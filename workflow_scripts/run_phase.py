@@ -1,8 +1,8 @@
 """Run one phase of a study: the command of its DVC stage.
 
-Snakemake decides what within the phase is made again. A workspace that DVC has just made for an experiment (`dvc exp
-run --temp` or `--queue`) holds results, but no records of Snakemake: they are restored first. A profile is taken from
-SNAKEMAKE_PROFILE, as always, so that `SNAKEMAKE_PROFILE=PROFILE dvc repro` sends every phase through that profile.
+Snakemake decides which outputs of the phase are made again. A workspace that DVC has just made for an experiment
+(`dvc exp run --temp` or `--queue`) has results, but no records of Snakemake: they are restored first. The profile is
+that of SNAKEMAKE_PROFILE, so that `SNAKEMAKE_PROFILE=PROFILE dvc repro` runs every phase with that profile.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def main() -> None:
         raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
     paths = StudyPaths(load_study(arguments.config).study)
     if paths.records.is_file() and not read_records(paths.study):
-        # records of results that are byte for byte those the records speak of; any other result is made again
+        # restores records of unchanged results; any other result is made again
         print(restore(paths, ["--configfile", str(arguments.config)]))
     rules = PHASES[arguments.phase].rules
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
     sys.stdout.flush()
-    # in the place of this process, so that each signal reaches Snakemake itself, which then removes its lock
+    # replaces this process, so that signals reach Snakemake itself, which then removes its lock
     os.execv(command[0], [*command, "--allowed-rules", *rules, "--", *outputs_of(arguments.phase)])
 
 
 def outputs_of(phase: str) -> list[str]:
-    """What the phase's stage of `dvc.yaml` says that it makes: DVC takes up just these when the stage has ended."""
+    """The outputs of the phase's stage in `dvc.yaml`, which DVC adds when the stage has ended."""
     stage = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"][phase]
     return [path for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, []) for path in entry]
 

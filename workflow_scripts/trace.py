@@ -1,4 +1,4 @@
-"""Record what every exit says of every text of some splits, and how many tokens live after every layer."""
+"""Record the output of every exit for every text of some splits, and the number of live tokens after every layer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from workflow_scripts._command import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--name", required=True, help="what the progress lines call this run")
+    parser.add_argument("--name", required=True, help="the name of this run in progress lines")
     parser.add_argument(
-        "--models", required=True, type=Path, nargs="+", help="the folder of the trained model; of a cascade several"
+        "--models", required=True, type=Path, nargs="+", help="the folder of the trained model; for a cascade, several"
     )
-    parser.add_argument("--parts", required=True, help="how its weights are run, as JSON")
+    parser.add_argument("--parts", required=True, help="the parts with which its weights are run, as JSON")
     parser.add_argument("--max-length", required=True, type=int)
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or mps")
     parser.add_argument("--threads", required=True, type=int)

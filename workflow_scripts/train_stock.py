@@ -1,7 +1,8 @@
-"""Train the stock `transformers` classifier on a study's text: what the reference system has to stand beside.
+"""Train the stock `transformers` classifier on a study's text, for comparison with the reference system.
 
-Outside the study: nothing else reads its result. The same pretrained weights, texts, batch size, learning rate, epochs
-and seed as the reference system, but the stock model on padded batches with the stock `Trainer` and its loss.
+It is not part of the study: nothing else reads its result. The same pretrained weights, texts, batch size, learning
+rate, epochs and seed as the reference system, but the stock model on padded batches with the stock `Trainer` and its
+loss.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--task", required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="a JSON file for the result, which is printed too")
+    parser.add_argument("--out", type=Path, help="a JSON file for the result, which is also printed")
     arguments = parser.parse_args()
 
     import torch
@@ -34,7 +35,7 @@ def main() -> None:
 
 
 def train_stock(config: Path, task: str) -> dict[str, Any]:
-    """Train and evaluate; returns accuracy on dev, its count, and training tokens a second (padding not counted)."""
+    """Train and evaluate; returns accuracy on dev, its count, and training tokens per second (without padding)."""
     from transformers import (
         AutoModelForSequenceClassification,
         AutoTokenizer,

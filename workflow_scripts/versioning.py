@@ -1,10 +1,10 @@
-"""Keep DVC and Snakemake of one mind: `record` after a run, `sync` after a checkout or pull, `repair` lost records.
+"""Keep DVC and Snakemake consistent: `record` after a run, `sync` after a checkout or pull, `repair` lost records.
 
 record: put the results into DVC's cache and `dvc.lock`, if and only if every one is current.
-sync: put the results of the commit that is checked out in place, with Snakemake's records of how they were made.
-repair: make records anew if they were lost: from `results/{study}/records.json`, for results that are as they were
-when it was written; or, if `dvc.lock` knows the results, if and only if DVC says that every one is current. It
-takes Snakemake's `--configfile` and `--config`, for the study that they make.
+sync: restore the results of the commit that is checked out, with Snakemake's records.
+repair: recreate lost records: from `results/{study}/records.json`, for results that are unchanged since it was
+written; or, if `dvc.lock` contains the results, if and only if DVC reports that all are current. It takes Snakemake's
+`--configfile` and `--config`, which define the study.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("action", choices=actions)
     for option, value in {"--configfile": "FILE", "--config": "KEY=VALUE"}.items():
         parser.add_argument(
-            option, nargs="+", action="extend", default=[], metavar=value, help="with repair: as given to snakemake"
+            option, nargs="+", action="extend", default=[], metavar=value, help="for repair: as given to snakemake"
         )
     arguments = parser.parse_args()
     files, overrides = arguments.configfile, arguments.config
@@ -65,13 +65,13 @@ def main() -> None:
             print(restore(paths, given))
             return
     if given:
-        raise EatError(f"DVC versions the study of {CONFIG} alone; leave out {shlex.join(given)}")
+        raise EatError(f"DVC versions only the study of {CONFIG}; omit {shlex.join(given)}")
     _require_repository()
     print(actions[arguments.action]())
 
 
 def record() -> str:
-    """Commit the results to DVC. Raises `EatError` if one is stale or was changed after its job."""
+    """Commit the results to DVC. Raises `EatError` if a result is stale or was changed after its job."""
     _require_current_dvc_yaml()
     rows = plan([])
     planned = _planned_rules(rows)
@@ -86,29 +86,31 @@ def record() -> str:
     if replaced:
         raise EatError(f"not recorded: {replaced[0]}; delete the result and run snakemake --cores all again")
     _dvc("commit", "--force", "--no-relink")
-    return "recorded: dvc.lock holds the results; keep it with git add dvc.lock && git commit, send data with dvc push"
+    return (
+        "recorded: dvc.lock has the results; keep it with git add dvc.lock && git commit, upload the data with dvc push"
+    )
 
 
 def sync() -> str:
-    """Check the results out and restore their records. Raises `EatError` if DVC has no results of this commit."""
+    """Check out the results and restore their records. Raises `EatError` if DVC has no results of this commit."""
     outputs = _locked_outputs()
     _dvc("checkout", "--force")
     missing = [path for path in outputs if not Path(path).exists()]
     if missing:
         raise EatError(f"{len(missing)} results are not in DVC's cache, such as {missing[0]}; run dvc pull first")
     records = _paths().records
-    _paths().pdf.unlink(missing_ok=True)  # that of another commit's report
+    _paths().pdf.unlink(missing_ok=True)  # from another commit's report
     for path in outputs:
         os.utime(path, (OLD_DATE, OLD_DATE))
     restore_records({output: entry["record"] for output, entry in read_json(records).items()})
     _record_the_records(records)
-    # what DVC does not version was made from other results than those now in place
+    # files that DVC does not version were made from other results
     mark_incomplete(set(files_of(_paths())) - set(outputs))
-    return f"in place: {len(outputs)} results of this commit and their records; snakemake -n says what is stale"
+    return f"in place: {len(outputs)} results of this commit and their records; snakemake -n shows what is stale"
 
 
 def repair() -> str:
-    """Make Snakemake's records anew. Raises `EatError` if DVC reports that a result is not current."""
+    """Recreate Snakemake's records. Raises `EatError` if DVC reports that a result is not current."""
     _require_current_dvc_yaml(records_are_lost=True)
     outputs = _locked_outputs()
     if not without_record(_paths(), outputs):
@@ -116,7 +118,7 @@ def repair() -> str:
     dirty = _dirty_stages()
     if dirty:
         raise EatError(
-            f"not repaired: DVC says that {listed(dirty)} is not current, and new records would hide it; undo the "
+            f"not repaired: DVC reports that {listed(dirty)} is not current, and new records would hide it; undo the "
             "change and repair, or delete the results and run again"
         )
     _snakemake("--cores", "1", "--touch", "--forceall", records_are_lost=True)
@@ -126,24 +128,24 @@ def repair() -> str:
 
 
 def restore(paths: StudyPaths, given: Sequence[str]) -> str:
-    """Restore Snakemake's records from the file that the last full run left, without DVC.
+    """Restore Snakemake's records from the file of the last full run, without DVC.
 
-    A record is restored if the result is, byte for byte, the one it speaks of. Any other result without a record is
-    marked, and Snakemake makes it again. given: Snakemake's options that configure the study. Raises `EatError` if no
+    A record is restored if its result is unchanged. Any other result without a record is marked, and Snakemake makes it
+    again. given: Snakemake's options that configure the study. Raises `EatError` if no
     result has a record and there is no such file.
     """
     outputs = {row["output_file"] for row in plan(given, records_are_lost=True)}
     files = files_of(paths)
     lost = without_record(paths, files)
     known = read_json(paths.records) if paths.records.is_file() else {}
-    # a file that is neither is no result, or one that was made on demand
+    # other files are not results, or were made on demand
     named = [file for file in lost if file in outputs or file in known]
     if not named:
         mark_incomplete(lost)
         return "nothing to repair: Snakemake has its records"
     if not known and not read_records(paths.study):
         raise EatError(
-            f"not repaired: there is neither a dvc.lock nor {paths.records}, so nobody knows how {len(named)} results "
+            f"not repaired: there is neither a dvc.lock nor {paths.records}, so it is unknown how {len(named)} results "
             f"were made; delete {paths.data} and {paths.results}, or move them away, and run again"
         )
     compared = counted("compared", named, "results")
@@ -156,15 +158,15 @@ def restore(paths: StudyPaths, given: Sequence[str]) -> str:
     if others:
         mark_incomplete([str(paths.records)])
         return (
-            f"repaired: records of {len(whole)} results; {len(others)} are not as they were recorded and are made "
+            f"repaired: records of {len(whole)} results; {len(others)} differ from their records and are made "
             f"again, such as {others[0]}, by {shlex.join(['snakemake', '--cores', 'all', *given])}"
         )
     _record_the_records(paths.records, given)
-    return f"repaired: records of {len(whole)} results; {shlex.join(['snakemake', '-n', *given])} says what is stale"
+    return f"repaired: records of {len(whole)} results; {shlex.join(['snakemake', '-n', *given])} shows what is stale"
 
 
 def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
-    """Let Snakemake record the file of the records, which cannot hold the record of itself."""
+    """Let Snakemake record the file of the records, which cannot contain its own record."""
     os.utime(records, (OLD_DATE, OLD_DATE))  # older than its inputs, or there would be nothing to touch
     _snakemake(
         "--cores", "1", *given, "--touch", "--allowed-rules", "record", "--", str(records), records_are_lost=True
@@ -173,7 +175,7 @@ def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
 
 
 def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
-    """The study that Snakemake makes of `--configfile FILES --config OVERRIDES`, merged as Snakemake does.
+    """The study of `--configfile FILES --config OVERRIDES`, merged as by Snakemake.
 
     Raises `EatError` if a file or an override cannot be read, or the study is not valid.
     """
@@ -189,7 +191,7 @@ def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
         raise EatError(f"--config {shlex.join(overrides)}: {error}; a file is given by --configfile FILE") from None
     if "study" in config:
         return load_study(config)
-    # as the Snakefile does: the default is that of the working folder, or else that of the project
+    # as in the Snakefile: the default is that of the working folder, else that of the project
     whole = dict(read_mapping(CONFIG if CONFIG.is_file() else ROOT / CONFIG))
     update_config(whole, config)
     return load_study(whole)
@@ -201,19 +203,19 @@ def _paths() -> StudyPaths:
 
 def _require_repository() -> None:
     if not Path(".git").exists():
-        raise EatError("not under git, so there is nothing to version; the workflow itself runs without")
+        raise EatError("not a git repository, so there is nothing to version; the workflow itself needs no git")
     if not Path(".dvc").is_dir():
-        raise EatError("not a DVC repository; run dvc init, and dvc remote add where results are to be shared")
+        raise EatError("not a DVC repository; run dvc init, and dvc remote add if results are to be shared")
 
 
 def _require_current_dvc_yaml(records_are_lost: bool = False) -> None:
     current = dvc_yaml(CONFIG, records_are_lost)
     if not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != current:
-        raise EatError("dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml first")
+        raise EatError("dvc.yaml does not match the rules; run python -m workflow_scripts.write_dvc_yaml first")
 
 
 def _planned_rules(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """The rules that Snakemake would run now, in the order of its plan, which leaves out what is marked."""
+    """The rules that Snakemake would run now, in the order of its plan, which does not include marked outputs."""
     marked = marked_incomplete()
     return list(
         dict.fromkeys(row["rule"] for row in rows if row["plan"] != "no update" or row["output_file"] in marked)
@@ -221,16 +223,16 @@ def _planned_rules(rows: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def _changed_by_hand() -> list[str]:
-    """Results that are not what the last full run gathered the records of."""
+    """Results that changed after the last full run collected their records."""
     gathered = read_json(_paths().records)
     compared = counted("compared", list(gathered.items()), "results")
     return [path for path, entry in compared if Path(path).is_file() and sha256_of(path) != entry["sha256"]]
 
 
 def _replaced_inputs(outputs: Set[str]) -> list[str]:
-    """Those of the outputs that were made from other content than their inputs have now, by Snakemake's own records.
+    """The outputs that were made from other content than their inputs have now, from Snakemake's records.
 
-    The plan shows such a result as current if nothing but the content of an input tells.
+    The plan shows such a result as current if only the content of an input changed.
     """
     sha256 = cache(sha256_of)
     return [

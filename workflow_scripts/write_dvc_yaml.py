@@ -1,6 +1,6 @@
 """Write `dvc.yaml` from Snakemake's own plan: a stage for each phase, with its inputs, outputs and parameters.
 
-The outputs are those the rules make, and a phase reads what its rules read. `--check` tells whether the file is
+The outputs are those of the rules, and a phase reads the inputs of its rules. `--check` tests whether the file is
 current.
 """
 
@@ -40,20 +40,18 @@ HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp r
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study DVC versions")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where dvc.yaml is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if dvc.yaml is not current")
     arguments = parser.parse_args()
     text = dvc_yaml(arguments.config)
     if not arguments.check:
         write_text("dvc.yaml", text)
     elif not Path("dvc.yaml").is_file() or Path("dvc.yaml").read_text(encoding="utf-8") != text:
-        raise EatError(
-            "dvc.yaml is not what the rules say; run python -m workflow_scripts.write_dvc_yaml and commit it"
-        )
+        raise EatError("dvc.yaml does not match the rules; run python -m workflow_scripts.write_dvc_yaml and commit it")
 
 
 def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     """The text of `dvc.yaml` for a study. records_are_lost: see `plan`."""
-    config = Path(os.path.relpath(config))  # dvc.yaml travels, so that it names no folder of this machine
+    config = Path(os.path.relpath(config))  # dvc.yaml is versioned, so it must not contain folders of this machine
     study = read_mapping(config)
     outputs: dict[str, set[str]] = defaultdict(set)
     for row in plan(["--configfile", str(config)], records_are_lost):
@@ -76,13 +74,13 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
 
 
 def _given_files(study: Study) -> set[str]:
-    """A user's own files, which can change."""
+    """The user's files, which can change."""
     texts = {str(file) for task in study.tasks.values() for file in source_files(task.source, study.glue_dir)}
     return texts | {str(file) for backbone in study.backbones.values() for file in given_files(backbone)}
 
 
 def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Outputs by what DVC does with them. None is removed before its stage: Snakemake decides what is made again."""
+    """Outputs by DVC's treatment of them. None is removed before its stage, since Snakemake decides what is remade."""
     kept = {"persist": True}
     metrics = [path for path in paths if Path(path).name == "metrics.json"]
     plots = [path for path in paths if Path(path).parent.name == "curves"]
@@ -96,7 +94,7 @@ def _outs(paths: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _axes(curve: str) -> dict[str, str]:
-    """What `dvc plots` draws of a curve."""
+    """The axes of a curve for `dvc plots`."""
     x, y = {
         "exits": ("exit", "fraction"),
         "retention": ("layer", "observed"),
@@ -108,10 +106,10 @@ def _axes(curve: str) -> dict[str, str]:
 
 
 def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str, str]]:
-    """Snakemake's own list of every output with its rule, its inputs, and whether it would be made again.
+    """Snakemake's list of every output with its rule, its inputs, and whether it would be made again.
 
-    given: Snakemake's options that configure the study. records_are_lost: go on if results have no records; nothing
-    then tells a stale result from a current one.
+    given: Snakemake's options that configure the study. records_are_lost: continue if results have no records; stale
+    results are then not detected.
     """
     return list(csv.DictReader(io.StringIO(_asked("--detailed-summary", given, records_are_lost)), delimiter="\t"))
 
@@ -129,8 +127,8 @@ def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[st
 
 
 def _asked(question: str, given: Sequence[str], records_are_lost: bool) -> str:
-    """What Snakemake prints of the study."""
-    # results may lie in another folder than the project (`snakemake --directory`)
+    """The output of Snakemake for the study."""
+    # results may be in another folder than the project (`snakemake --directory`)
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]
     command = [sys.executable, "-m", "snakemake", question, *snakefile, *given]
     environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})

@@ -1,10 +1,10 @@
-"""Whether an exit's probabilities mean what they say, and the temperature that mends them.
+"""The calibration of an exit's probabilities, and temperature scaling.
 
 A threshold on confidence is only as good as the confidence. Each exit gets a temperature T: P = softmax(logits / T),
-fitted by the likelihood of the calibration split, which neither training nor the reported accuracy has seen.
+fitted by the likelihood of the calibration split, which is used neither for training nor for the reported accuracy.
 
-With two classes and one adaptive exit, T is monotone in max P: it gives every threshold another name and moves no
-point of the frontier. With several exits, each with its own T, or with more classes, it can move them.
+With two classes and one adaptive exit, scaling is monotone in max P: it renames the thresholds and moves no point of
+the frontier. With several exits, each with its own T, or with more classes, it can move points.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Answers:
-    """What a head said: its confidence max_c P(c), float64 (N,), and whether the argmax is the label, bool (N,)."""
+    """A head's answers: its confidence max_c P(c), float64 (N,), and whether the argmax is the label, bool (N,)."""
 
     confidence: Floats
     correct: npt.NDArray[np.bool_]
@@ -111,18 +111,18 @@ class DebiasedError:
 
 
 def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DRAWS, seed: int = 0) -> DebiasedError:
-    """The true ECE at which the ECE that was observed is what one would expect to observe.
+    """The true ECE for which the expected ECE equals the observed one.
 
     ECE sums absolute values, so it is above 0 even if every probability is true. Let g_b be the observed gap of bin
-    b, acc - conf, and suppose that the true gap is k g_b. What is observed is then k g_b plus noise, whose variance is
+    b, acc - conf, and suppose that the true gap is k g_b. The observed gap is then k g_b plus noise, whose variance is
     that of drawing the bin's labels from its probabilities, and the observed ECE has a distribution that grows with k.
     The value is sum_b |S_b| / n |k g_b| for the k whose mean ECE is the observed one (0 if chance alone expects
     more). The ends of the interval are those of the k for which the observed ECE is the 97.5th and 2.5th percentile.
 
     The upper end is never below the observed ECE, which chance can make too small to be the latter for any k. Nor is it
-    below the distance of the mean confidence from either end of Wilson's interval of the accuracy: an accuracy there is
-    not excluded, and no ECE is smaller than that distance. Otherwise a head that is always right and always sure, on
-    however few texts, would be calibrated without a doubt.
+    below the distance of the mean confidence from either end of Wilson's interval of the accuracy: such an accuracy is
+    not excluded, and no ECE is smaller than that distance. Otherwise a head that is always correct and always certain
+    would have an interval of zero width, even on few texts.
     """
     member = _membership(answers.confidence, bins)
     member = member[:, member.any(axis=0)]
@@ -131,8 +131,8 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
     gap = (answers.correct - answers.confidence) @ member / counts
     observed = float(share @ np.abs(gap))
     accuracy = answers.correct @ member / counts
-    # an almost empty bin may be all right or all wrong, so the variance by its probabilities is a lower bound; half a
-    # text is added to either side, so that not even a head that is sure of all texts has a bin known for certain
+    # the answers of an almost empty bin may all be correct or all be wrong, so the variance from its probabilities is a
+    # lower bound; half a text is added to either side, so that no bin has zero variance
     shrunk = (accuracy * counts + 0.5) / (counts + 1)
     variance = np.maximum((answers.confidence * (1 - answers.confidence)) @ member / counts, shrunk * (1 - shrunk))
     noise = np.random.default_rng(seed).standard_normal((draws, len(counts))) * np.sqrt(variance / counts)
@@ -155,7 +155,7 @@ def debiased_calibration_error(answers: Answers, bins: int = 15, draws: int = DR
 
 
 def _membership(confidence: Floats, bins: int) -> Floats:
-    """In which bin each text falls, as (N, bins) of 0 and 1. Bins are [low, high); the last one holds 1 as well."""
+    """The bin of each text, as (N, bins) of 0 and 1. Bins are [low, high); the last one includes 1."""
     index = np.searchsorted(np.linspace(0.0, 1.0, bins + 1), confidence, side="right") - 1
     return np.eye(bins)[np.clip(index, 0, bins - 1)]
 
@@ -203,8 +203,8 @@ def temperatures(trace: Trace, mode: CalibrationMode, bins: int = 15) -> dict[in
 def calibrate(calibration_trace: Trace, dev_trace: Trace, mode: CalibrationMode, bins: int = 15) -> dict[str, Any]:
     """Fit the temperatures on the calibration split and measure every exit on both splits, before and after.
 
-    Returns what the calibration JSON holds: `mode`, `temperatures` (layer as text -> T), and in `exits` one entry an
-    exit, split (`calibration`, `dev`) and stage (`raw`, `calibrated`). Raises `EatError` if a logit is not finite.
+    Returns the content of the calibration JSON: `mode`, `temperatures` (layer as text -> T), and in `exits` one entry
+    per exit, split (`calibration`, `dev`) and stage (`raw`, `calibrated`). Raises `EatError` if a logit is not finite.
     """
     splits = {"calibration": calibration_trace, "dev": dev_trace}
     for split, trace in splits.items():

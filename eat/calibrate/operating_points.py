@@ -1,7 +1,7 @@
 """Every threshold's accuracy, depth, retention and FLOPs, from the trace alone.
 
-A trace knows what each exit would have said to each text. `replay` lets a text exit if the rule of the
-engine would have fired, and no model runs again: a new list of thresholds trains nothing.
+A trace contains the output of every exit for every text. `replay` lets a text exit at the first exit at which the rule
+of the engine would have fired. No model runs again, so a new list of thresholds requires no training.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COLUMNS = (
     "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
 )  # fmt: skip
 
-_SAME = 1e-9  # accuracies are counts over n: what differs by less is rounding
+_SAME = 1e-9  # accuracies are counts over n: smaller differences are rounding
 
 
 def operating_points(
@@ -43,13 +43,13 @@ def operating_points(
     temperatures: Mapping[int, float],
     threshold: float | None = None,
 ) -> list[dict[str, Any]]:
-    """A row for each threshold and split of one trained system.
+    """One row per threshold and split of a trained system.
 
     traces: split -> trace. temperatures: layer -> T. threshold: as in `policies`.
     Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN),
-    avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer: what the last head
-    is computed from, and what the paper expects to be 0.49), gflops and gflops_pattern (mean a text), exit_fractions
-    (JSON, layer -> part of the texts).
+    avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer, which the last
+    head reads; 0.49 in the paper), gflops and gflops_pattern (mean per text), exit_fractions (JSON, layer -> share of
+    the texts).
     """
     return [
         {"split": split, "tau": tau, "calibration": spec.calibration, **_measured(trace, policy, split)}
@@ -75,10 +75,10 @@ def _measured(trace: Trace, policy: ExitPolicy, split: str) -> dict[str, Any]:
 
 
 def choose(rows: pd.DataFrame, reference_accuracy: float, budget: float) -> float | None:
-    """The threshold a system is quoted at: the cheapest that stays within the budget, else the most accurate.
+    """The chosen threshold of a system: the cheapest within the budget, else the most accurate.
 
     rows: operating points of one system on the calibration split, of all seeds; accuracy and FLOPs are averaged over
-    seeds first, so that a system has one threshold. budget: how far below `reference_accuracy` it may lie.
+    seeds first, so that a system has one threshold. budget: the largest allowed distance below `reference_accuracy`.
     Returns tau, or None for a system without thresholds.
     """
     points = rows.groupby("tau", dropna=False)[["accuracy", "gflops"]].mean().reset_index()
@@ -121,7 +121,7 @@ def task_operating_points(
 
 
 def chosen_rows(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
-    """Which rows of a task's operating points lie at the threshold chosen for their system; bool, one a row."""
+    """Which rows of a task's operating points are at the threshold chosen for their system; bool, one per row."""
     calibration = table[table["split"] == "calibration"]
     reference_accuracy = _reference_accuracy(calibration, reference)
     taus = {
@@ -133,9 +133,9 @@ def chosen_rows(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArr
 
 
 def within_budget(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
-    """Which rows lie at a threshold that stayed within the budget on the calibration split; bool, one a row.
+    """Which rows are at a threshold within the budget on the calibration split; bool, one per row.
 
-    A chosen threshold that did not is only the most accurate of its system.
+    A chosen threshold that is not within the budget is the most accurate of its system.
     """
     calibration = table[table["split"] == "calibration"]
     means = calibration.groupby(["system", "tau"], dropna=False)["accuracy"].mean().rename("kept").reset_index()

@@ -1,13 +1,13 @@
-"""Thresholds with a promise: with probability 1 - delta over the calibration texts, the risk is at most epsilon.
+"""Risk control: with probability 1 - delta over the calibration texts, the risk of a threshold is at most epsilon.
 
 Learn-then-Test (arXiv:2110.01052) with one fixed sequence, as for Confident Adaptive Transformers (arXiv:2104.08803).
-The thresholds are ordered from the safest to the fastest before any text is looked at. For each the null hypothesis
+The thresholds are ordered from the safest to the fastest before the texts are used. For each the null hypothesis
 'its risk is above epsilon' is tested: of n calibration texts k are bad, and p = P(Bin(n, epsilon) <= k) is exact. The
-first that is not rejected at delta ends the sequence, and the one before it is taken: the probability that any rejected
-null is true is at most delta, however many thresholds there are.
+first that is not rejected at delta ends the sequence, and the one before it is chosen: the probability that any
+rejected null is true is at most delta, for any number of thresholds.
 
-It holds for texts drawn as the calibration texts were, for the system as it was traced, pruning included. Temperatures
-are left out (raw probabilities): fitted on the same texts, they would make the sequence depend on them.
+It holds for texts from the distribution of the calibration texts, and for the traced system, including pruning. Raw
+probabilities are used: temperatures fitted on the same texts would make the sequence depend on them.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     pass
 
 NEVER = 1.0
-"""The threshold at which no text exits early: its risk is 0, so any promise is kept."""
+"""The threshold at which no text exits early: its risk is 0, so every promise is kept."""
 
 
 def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     """The fastest threshold that keeps the promise, and how it was found.
 
     trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0
-    if no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` if so
-    few texts could not show it even if none were bad.
+    if no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` if there are
+    too few texts, even if none is bad.
     """
     promise, n = spec.promise, len(trace.labels)
     assert promise is not None
@@ -56,7 +56,7 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
 
 
 def p_value(bad: int, n: int, epsilon: float) -> float:
-    """P(Bin(n, epsilon) <= bad): how likely so few bad texts are if the risk is epsilon."""
+    """P(Bin(n, epsilon) <= bad): the probability of at most `bad` bad texts if the risk is epsilon."""
     from scipy.stats import binom
 
     return float(binom.cdf(bad, n, epsilon))

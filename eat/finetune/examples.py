@@ -17,7 +17,7 @@ from eat.results.trace import Trace
 
 
 def add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device: str) -> None:
-    """Give every training text the saliency of its tokens in the model that the stage starts from."""
+    """Add to every training text the saliency of its tokens in the model that the stage starts from."""
     model = load_model(parent, Parts()).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
     for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
@@ -37,7 +37,7 @@ def teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:
 
 
 def training_examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | None) -> list[dict[str, Any]]:
-    """One dictionary a training text, as the collator takes it."""
+    """One dictionary per training text, for the collator."""
     return [
         {
             "text": text,

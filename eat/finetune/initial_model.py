@@ -1,4 +1,4 @@
-"""The model of a stage as its training begins: which weights it starts from, and which of them learn."""
+"""The initial model of a stage: its weights, and which of them are trained."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def build_model(
 ) -> EatForSequenceClassification:
     """The model of a stage, with the weights of `parent` wherever they fit and a seeded random start elsewhere.
 
-    pairs: whether it is to read pairs of texts. Raises `EatError` if the parent cannot take such texts, or has not
-    the layers that the stage takes.
+    pairs: whether it must support pairs of texts. Raises `EatError` if the parent does not support such texts, or does
+    not have the layers that the stage uses.
     """
     checkpoint = read_checkpoint(parent)
     layers = chosen_layers(spec.layers, checkpoint.shape.layers)
@@ -56,7 +56,7 @@ def build_model(
 
 
 def set_trainable(model: EatForSequenceClassification, heads: list[int] | None, soft: bool) -> None:
-    """Freeze all but these heads, if some are named; a reducer learns only while it removes softly."""
+    """Freeze everything except these heads, if any are given; a reducer is trained only while it removes softly."""
     if heads is not None:
         model.requires_grad_(False)
         for depth in heads:

@@ -1,10 +1,10 @@
-"""The training loss: equations 1 to 3 of the paper, of which every recipe here is a case.
+"""The training loss: equations 1 to 3 of the paper, which cover every recipe here.
 
     L = labels x sum over exits l of lambda_l CE(P_l, y)  +  mu T^2 KL(P_teacher^(T) || P_L^(T))
 
 Plain fine-tuning has one exit; distillation adds the second term, at the last exit as in the paper or, weighted by its
-lambda, at every exit; heads fitted on a frozen encoder keep the terms of those heads alone. The teacher is another
-system, or the last exit itself, which then learns nothing from the second term: with `labels` 0, mu and T 1, and every
+lambda, at every exit; heads trained on a frozen encoder have only the terms of these heads. The teacher is another
+system, or the last exit itself, which is then not trained by the second term: with `labels` 0, mu and T 1, and every
 lambda 1 that is FastBERT's loss, the sum of the divergences of all other exits from the last.
 """
 
@@ -40,7 +40,7 @@ class JointLoss:
 
     @property
     def teaches(self) -> bool:
-        """Whether anything is learned from it."""
+        """Whether any term has a weight above 0."""
         return bool(self.labels and any(self.weights.values())) or bool(self.mu)
 
     def __call__(self, exits: Mapping[int, Tensor], labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
@@ -79,7 +79,7 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
     """lambda for each exit that is trained: as given, else 1.0 for the last and 0.3 for every other (the paper).
 
     exits: all layers with a head, ascending. trained: the only heads to train, or `None` for all; each of these has
-    weight 1.0 unless given, for no other term competes with it on a frozen encoder.
+    weight 1.0 unless given, since no other term competes on a frozen encoder.
     """
     if trained is not None:
         return {depth: given.get(depth, 1.0) for depth in trained}
@@ -89,7 +89,7 @@ def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int
 def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
     """The loss of a stage of a model with these exits.
 
-    Raises `EatError` if a key names a layer without a head, and if nothing would be learned.
+    Raises `EatError` if a key names a layer without a head, and if all weights are 0.
     """
     trained = stage.train_heads
     given = stage.exit_weights

@@ -1,4 +1,4 @@
-"""Which checkpoint a run is resumed from: the newest that was written to its end and is undamaged."""
+"""Selection of the checkpoint from which a run resumes: the newest complete and undamaged one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from eat.errors import DamagedFile
 from eat.files import read_json, sha256_of
 
 COMPLETE = "complete"
-"""A file that stands in a checkpoint's folder once all else is written, with the sha256 of each other file."""
+"""A file that is written last into a checkpoint's folder, with the sha256 of each other file."""
 
 KEPT = 2
-"""Checkpoints that are kept: the newest, and one in case the newest is damaged."""
+"""The number of checkpoints kept: the newest, and one in case the newest is damaged."""
 
 
 class MarkComplete(TrainerCallback):  # type: ignore[misc]
-    """Marks a checkpoint as whole once all of it is written, and then removes old ones.
+    """Marks a checkpoint as complete when it is written, and then removes old ones.
 
-    Nothing waits for the disk, which would cost seconds a gigabyte: what a power loss damages is found by the digests
-    in the mark, and costs the steps since the checkpoint before.
+    Files are not flushed to disk, which would take seconds per gigabyte: damage by a power loss is detected by the
+    digests in the mark, and costs the steps since the previous checkpoint.
     """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -39,9 +39,9 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint below `folder`, or `None`.
+    """The newest complete checkpoint below `folder`, or `None`.
 
-    Each that was cut short or is damaged is named on stderr, with the reason, and skipped.
+    Incomplete and damaged ones are skipped, with a line on stderr that gives the reason.
     """
     for checkpoint in _checkpoints(folder):
         reason = _damage(checkpoint)
@@ -61,7 +61,7 @@ def _step_of(checkpoint: Path) -> int:
 
 
 def _damage(checkpoint: Path) -> str | None:
-    """What a checkpoint lacks, or `None` if it is whole."""
+    """The fault of a checkpoint, or `None` if it is complete."""
     mark = checkpoint / COMPLETE
     if not mark.exists():
         return "it is incomplete"
@@ -78,7 +78,7 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def remove_newer(folder: Path, whole: Path | None) -> None:
-    """Remove the checkpoints that were skipped: the run will write their steps again, into folders of the same name."""
+    """Remove the checkpoints that were skipped: the run repeats their steps and writes folders of the same names."""
     for checkpoint in _checkpoints(folder):
         if whole is None or _step_of(checkpoint) > _step_of(whole):
             shutil.rmtree(checkpoint)

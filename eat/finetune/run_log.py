@@ -1,4 +1,4 @@
-"""What a training run reports: the JSONL log, and the progress lines."""
+"""The JSONL log and the progress lines of a training run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RUN_LOG = "run_log.json"
 
 
 class CountedSteps(TrainerCallback):  # type: ignore[misc]
-    """Counts the steps for the progress lines, and shows the last one."""
+    """Counts steps for the progress lines, and prints the last one."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -35,17 +35,17 @@ class CountedSteps(TrainerCallback):  # type: ignore[misc]
         self.progress.advance()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Show the last one."""
+        """Print the last line."""
         self.progress.show()
 
 
 class RunLog(TrainerCallback):  # type: ignore[misc]
-    """Writes a line of the JSONL log every `logging_steps` steps and after the last; tells the progress lines of it.
+    """Writes a line of the JSONL log every `logging_steps` steps and after the last; updates the progress line.
 
-    A line holds step, epoch, loss and its parts (means over the steps since the line before), the pruning ratio, the
-    learning rate, and tokens a second. All of the log up to a checkpoint lies in the checkpoint, with the sums that the
-    next line is made of: the log of a resumed run is that of an undisturbed one, but for `tokens_per_s`, which counts
-    the seconds of both runs and not those between.
+    A line holds step, epoch, loss and its parts (means over the steps since the previous line), the pruning ratio, the
+    learning rate, and tokens per second. A checkpoint contains the log so far and the sums for the next line, so the
+    log of a resumed run equals that of an uninterrupted one, except for `tokens_per_s`, which counts the seconds of
+    both runs without the time between them.
     """
 
     def __init__(self, trainer: StageTrainer, path: Path, progress: Progress, checkpoint: Path | None = None) -> None:
@@ -61,7 +61,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         return "".join(json.dumps(line) + "\n" for line in self.lines)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Continue the log of the checkpoint that is resumed from."""
+        """Continue the log of the checkpoint from which the run resumes."""
         self.since = time.perf_counter()
         if self.checkpoint is not None:
             saved = read_json(self.checkpoint / RUN_LOG)
@@ -74,12 +74,12 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         write_text(self.path, self.text())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Ask for a line after the last step too, whatever is left since the line before."""
+        """Request a line after the last step as well."""
         if state.global_step >= state.max_steps:
             control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any) -> None:
-        """Write the averages since the line before."""
+        """Write the averages since the previous line."""
         if "loss" not in logs:
             return
         trainer = self.trainer

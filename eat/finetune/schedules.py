@@ -1,6 +1,6 @@
-"""What changes from step to step during training: the pruning ratio, and the epoch of a soft reducer.
+"""Values that change with each training step: the pruning ratio, and the epoch of a soft reducer.
 
-Both are functions of the global step alone, so that a resumed run continues where it was.
+Both depend only on the global step, so that a resumed run continues where it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eat.study.recipes import Annealing
 class RisingRatio(TrainerCallback):  # type: ignore[misc]
     """Raises the reducer's pruning ratio from 0 to its full value, a little each step (algorithm 2).
 
-    The ratio is a function of the global step alone, so that a resumed run continues where it was.
+    The ratio depends only on the global step, so that a resumed run continues correctly.
     """
 
     def __init__(self, model: EatForSequenceClassification, schedule: Annealing | None, steps_an_epoch: int) -> None:
@@ -30,9 +30,9 @@ class RisingRatio(TrainerCallback):  # type: ignore[misc]
 
 
 class Softening(TrainerCallback):  # type: ignore[misc]
-    """Tells a soft reducer the epoch before each step, and lets it bring its parameters into their range after it.
+    """Sets the epoch of a soft reducer before each step, and clamps its parameters after it.
 
-    The epoch is a function of the global step alone, so that a resumed run continues where it was.
+    The epoch depends only on the global step, so that a resumed run continues correctly.
     """
 
     def __init__(self, model: EatForSequenceClassification, steps_an_epoch: int) -> None:
@@ -40,18 +40,18 @@ class Softening(TrainerCallback):  # type: ignore[misc]
         self.steps_an_epoch = steps_an_epoch
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Say which epoch the step belongs to."""
+        """Set the epoch of the step."""
         if self.reducer.soft:
             self.reducer.begin_step(state.global_step / self.steps_an_epoch)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Let the parameters be brought into their range, before a checkpoint holds them."""
+        """Clamp the parameters, before a checkpoint is written."""
         if self.reducer.soft:
             self.reducer.end_step()
 
 
 def annealing(schedule: Annealing | None, steps_an_epoch: int) -> Callable[[int], float]:
-    """The part of the full pruning ratio in force at each global step, in [0, 1]."""
+    """The share of the full pruning ratio at each global step, in [0, 1]."""
     if schedule is None:
         return lambda step: 1.0
     start, end = schedule.start_epoch * steps_an_epoch, schedule.end_epoch * steps_an_epoch

@@ -1,10 +1,10 @@
 """Fine-tuning of one stage on the Hugging Face `Trainer`, through the packed forward pass.
 
 `train_stage` builds the model from its parent's weights, trains it with the loss of `eat.finetune.losses` while the
-pruning ratio anneals step by step, and saves it with its tokenizer and a JSONL log. Its checkpoints lie outside its
-outputs, in a folder named by the hash of everything that determines the result, so that a run of something else is
-never resumed. A run that was cut short at any moment, and run again, ends with the weights and the log of one that was
-not; only `tokens_per_s` in the log is read off the clock.
+pruning ratio anneals step by step, and saves it with its tokenizer and a JSONL log. Its checkpoints are outside its
+outputs, in a folder named by the hash of everything that determines the result, so that only the same run is resumed.
+A run that was interrupted at any moment and run again ends with the weights and the log of an uninterrupted one; only
+`tokens_per_s` in the log differs.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from eat.study.specs.finetune import TrainingSpec
 
 @dataclass(frozen=True)
 class StageInputs:
-    """What a stage is trained from.
+    """The inputs of a stage.
 
-    spec: all that determines it besides data and seed. parent: the folder of the backbone or of
+    spec: everything that determines it besides data and seed. parent: the folder of the backbone or of
     the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
-    the training split, if the stage distils. code: a digest of the code that trains, as the caller knows it, so that
-    edited code does not resume what older code began.
+    the training split, if the stage distils. code: a digest of the training code, so that edited code does not
+    resume a run of older code.
     """
 
     spec: TrainingSpec
@@ -70,9 +70,9 @@ class StageInputs:
 def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) -> None:
     """Train one stage and write its model folder: weights, configuration, tokenizer and `train_log.jsonl`.
 
-    checkpoints: the root under which checkpoints of this model are kept, and removed at the end with all that earlier
-    recipes left. name: says in the progress lines what is being trained. One process at a time trains the model of
-    `out`: another, such as the orphan of a workflow that was killed, is waited for. Raises `EatError` if the recipe
+    checkpoints: the root of this model's checkpoints, which are removed at the end, including those of earlier recipes.
+    name: printed in progress lines. Only one process at a time trains the model of `out`; others wait, for example for
+    a job of a workflow that was killed. Raises `EatError` if the recipe
     does not fit the model, and if the loss is not finite.
     """
     spec = inputs.spec
@@ -119,7 +119,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         trainer.add_callback(log)
         trainer.add_callback(CountedSteps(progress))
         trainer.add_callback(MarkComplete())
-        trainer.remove_callback(PrinterCallback)  # RunLog says it in fewer words
+        trainer.remove_callback(PrinterCallback)  # RunLog prints a shorter line
         with progress:
             trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
         with replacing_folder(out) as temporary:

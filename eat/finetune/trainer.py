@@ -23,7 +23,7 @@ def trainer_arguments(
 ) -> TrainingArguments:
     """The arguments of the `Trainer` of a stage.
 
-    folder: the folder of its checkpoints. examples: how many texts it is trained on, from which the warm-up follows.
+    folder: the folder of its checkpoints. examples: the number of training texts, which determines the warm-up.
     """
     training = spec.training
     steps = math.ceil(examples / training.batch_size) * spec.stage.epochs
@@ -46,13 +46,13 @@ def trainer_arguments(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=100,
-        save_total_limit=None,  # MarkComplete removes old ones, by number and not by date
+        save_total_limit=None,  # MarkComplete removes old ones, by step instead of date
         report_to=[],
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",
     )
-    # of several GPUs the Trainer would take all, and split a packed batch, which has no rows to split
+    # the Trainer would use all GPUs and split a packed batch, which has no rows to split
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -61,7 +61,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     """A `Trainer` whose loss is the sum of named parts of the packed forward pass."""
 
     loss_is_scaled_for_ga = False
-    """The loss is a mean over the batch, which the `Trainer` divides by the batches that make a step."""
+    """The loss is a mean over the batch, which the `Trainer` divides by the number of batches per step."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.tokens = self.steps = 0
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """As the `Trainer` makes it, but with a rate of their own and no decay for a reducer's parameters."""
+        """The optimizer of `Trainer`, with a separate rate and no decay for a reducer's parameters."""
         optimizer = super().create_optimizer(model)
         own = {id(parameter) for parameter in self.model.encoder.reducer.parameters() if parameter.requires_grad}
         if own:
@@ -98,10 +98,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """The loss of one packed batch. Raises `EatError` with step and texts if it is not finite."""
         if self.frozen:
-            model.eval()  # a frozen encoder without dropout: its heads see what they will read at inference
+            model.eval()  # a frozen encoder without dropout: its heads get the same input as at inference
         layout = Layout(inputs["lengths"], inputs["ids"].device)
         batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
-        with self.accelerator.autocast():  # mixed precision wraps the model's own forward, which is not called here
+        with self.accelerator.autocast():  # mixed precision wraps the model's forward, which is not called here
             output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
         parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
         if output.loss is not None:

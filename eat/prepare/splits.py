@@ -1,9 +1,9 @@
-"""Text to train, calibration and dev, by a hash of the text itself.
+"""Splitting text into train, calibration and dev by a hash of the text.
 
-A text's place depends on nothing but its own words: not on its row, its label, or the other texts. So texts can be
-added and none moves to another split, a text that stands in two tasks falls on the same side in both (if the parts
-are equal), and no seed has to be kept. Texts that differ only in case, width or white space count as one. Where a
-source brings dev text of its own, that is taken as it is, and calibration is held out of the rest.
+The split of a text depends only on its words: not on its row, its label, or other texts. So adding texts moves no other
+text to another split, a text in two tasks is in the same split of both (if the shares are equal), and no seed is
+needed. Texts that differ only in case, width or white space count as one. If a source has its own dev text, it is used
+unchanged, and calibration is held out of the rest.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from eat.study.tasks import Splits, Task
 SPLITS = ("train", "calibration", "dev")
 
 FEWEST = 10
-"""Texts of a class in a split; of fewer, what is measured of the class says little."""
+"""The fewest texts of a class in a split without a warning; with fewer, measurements of the class are unreliable."""
 
 
 def normalise(text: str) -> str:
-    """What two texts must share to count as one: NFKC, case folded, every run of white space a single space."""
+    """Normalise a text to find duplicates: NFKC, case folded, every run of white space a single space."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return " ".join(folded.split())
 
@@ -39,12 +39,12 @@ def normalise(text: str) -> str:
 def text_digest(text: str, text_b: str | None = None) -> str:
     """The sha256 of a normalised text, or of a pair in its order, as 64 hexadecimal digits."""
     parts = [normalise(text)] if text_b is None else [normalise(text), normalise(text_b)]
-    # a normalised text holds no line break, so ("a", "b c") and ("a b", "c") cannot meet
+    # a normalised text has no line break, so ("a", "b c") and ("a b", "c") have different digests
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
 
 
 def split_of(digest: str, parts: Splits) -> str:
-    """The split of a text: its digest, read as a number u in [0, 1), falls in dev, calibration or train.
+    """The split of a text, from its digest as a number u in [0, 1).
 
     dev is [0, dev), calibration [dev, dev + calibration), train the rest.
     """
@@ -68,13 +68,12 @@ def divide(texts: pd.DataFrame, parts: Splits, most: Caps) -> tuple[dict[str, pd
 
     `texts` has the columns text, [text_b], label.
 
-    Left out are texts that are empty (of a pair: either one), further copies of a text, and *every* copy of a text
-    whose copies bear different labels: nothing tells which is right, and to keep the first would let the order of the
-    file decide what is learnt.
+    Empty texts (of a pair: either one) and duplicates of a text are dropped, and *all* copies of a text if their labels
+    differ: it is unknown which is correct, and with the first one the training would depend on the order of the file.
 
     Returns the splits by name, with the columns id, text, [text_b], label, and the counts of rows: read, empty,
-    contradicting, duplicates. The rows of a split stand in the order of a second hash, independent of the first, and a
-    cap takes the first so many: a sample that is the same in every run and in no order of class.
+    contradicting, duplicates. The rows of a split are in the order of a second, independent hash, and a cap keeps
+    the first ones: a sample that is the same in every run and independent of the classes.
     """
     kept, rows = _distinct(texts)
     split = kept["digest"].map(lambda digest: split_of(digest, parts))
@@ -82,14 +81,14 @@ def divide(texts: pd.DataFrame, parts: Splits, most: Caps) -> tuple[dict[str, pd
 
 
 def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
-    """The three splits if the dev text is given: calibration is held out of the training text.
+    """The three splits of a source with dev text: calibration is held out of the training text.
 
-    The dev text is taken whole: every row counts, copies of a text too, whose ids are told apart by a number. The
-    training text is treated as in `divide`; what also stands in dev is left out of it.
+    The dev text is used completely, including duplicates, whose ids get a number. The training text is treated as in
+    `divide`; texts that are also in dev are dropped.
 
-    Where `texts.phrases`, calibration texts are drawn from those that are no part of another, and a training text that
-    is a part of a calibration text is left out. Otherwise a threshold would be picked on fragments of what the model
-    was trained on, half as long as the sentences it will meet.
+    With `texts.phrases`, calibration texts are drawn from those that are not part of another, and a training text that
+    is part of a calibration text is dropped. Otherwise thresholds would be chosen on fragments of the training text,
+    half as long as the sentences of dev.
 
     Returns what `divide` does; the counts are of training rows, with in_dev and in_calibration among them.
     """
@@ -118,9 +117,9 @@ def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.Data
 
 
 def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
-    """Whether each text is a part of one of `wholes`: its words stand there in a row, and others beside them.
+    """Whether each text is a part of one of `wholes`: its words occur there consecutively, with other words around.
 
-    Words are what a space divides.
+    Words are separated by spaces.
     """
     holders: dict[str, list[str]] = defaultdict(list)
     for whole in wholes:
@@ -136,7 +135,7 @@ def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
 
 
 def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The rows that can be learnt from, with a digest, an id and a place in the order; and the counts of the others."""
+    """The usable rows, with a digest, an id and a position in the order, and the counts of the others."""
     blank = texts[_text_columns(texts)].map(is_empty).any(axis=1)
     rows = {"read": len(texts), "empty": int(blank.sum())}
     kept = _with_digests(texts[~blank])
@@ -184,13 +183,13 @@ def divided_text(
     """The splits of a task by name, and its card, with every warning printed as well.
 
     glue_dir: see `read_source`. The card: labels, rows read and left out, rows of each split and of each label in it,
-    the source, warnings, and a sha256 of all that the splits hold, which does not depend on how Parquet was written.
+    the source, warnings, and a sha256 of the content of the splits, independent of the Parquet encoding.
     Raises `EatError` if the source cannot be read (see `read_source`), or a split lacks texts of a label.
     """
     with Progress("reading the text"):
         texts = read_source(task.source, glue_dir)
     for line in texts.warnings:
-        warn(line)  # now: what follows may be refused for the same reason
+        warn(line)  # now, since an error with the same cause may follow
     most = {"train": task.train_examples, "calibration": task.calibration_examples, "dev": task.dev_examples}
     if texts.dev is None:
         splits, rows = divide(texts.table, task.splits, most)
@@ -232,7 +231,7 @@ def _few_of_a_label(
             )
 
     def told(below: int) -> tuple[str, str]:
-        """The labels with fewer texts than `below` in a split, with all their counts; and what gives more of them."""
+        """The labels with fewer texts than `below` in a split, with their counts, and the remedy."""
         splits = [name for name in SPLITS if min(counts[name]) < below]
         numbers = [
             number for number in range(len(texts.labels)) if any(counts[name][number] < below for name in splits)
@@ -258,7 +257,7 @@ def _few_of_a_label(
 
 
 def _key_of_size(split: str, task: Task, texts: Texts, size: int) -> str:
-    """The key that makes a split larger; empty if only more text does."""
+    """The key that makes a split larger; empty if only more text helps."""
     if getattr(task, f"{split}_examples") == size:
         return f"{split}_examples"
     given = split == "train" or (split == "dev" and texts.dev is not None)

@@ -1,4 +1,4 @@
-"""Whether a study's backbones serve its texts, as far as that is known before anything is fetched or trained."""
+"""Checks whether a study's backbones support its texts, before anything is fetched or trained."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_lengths(study: Study) -> None:
 
 
 def check_folders(study: Study) -> None:
-    """Refuse a folder that is no backbone for the study's texts, by its files.
+    """Refuse a folder whose files are not a backbone for the study's texts.
 
     Other backbones are checked in the same way when they are fetched. Raises as `fetch_backbone` does.
     """

@@ -217,7 +217,7 @@ def write_tables(
 ) -> list[Path]:
     """Write every table of a task as `{kind}_{task}.tex`; returns the files.
 
-    summary: summary.csv. title: what the tables call the task. paper_columns: summary_{task}.csv. published:
+    summary: summary.csv. title: the task's name in the tables. paper_columns: summary_{task}.csv. published:
     report/published.yaml. f1: see `main_table`. If a study timed only batch 1, the file of the throughput table
     contains just a comment, so that the set of files is always the same.
     """

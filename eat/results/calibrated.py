@@ -1,4 +1,4 @@
-"""What a calibration file says: the temperature of each exit, and the threshold that keeps a promise."""
+"""The content of a calibration file: the temperature of each exit, and the threshold that keeps a promise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eat.errors import EatError
 
 
 def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
-    """Layer -> temperature, as a calibration file holds them. Raises `EatError` if one is not above 0."""
+    """Layer -> temperature, from a calibration file. Raises `EatError` if one is not above 0."""
     found = {int(depth): float(value) for depth, value in calibration["temperatures"].items()}
     for depth, value in found.items():
         if not 0.0 < value < math.inf:
@@ -19,5 +19,5 @@ def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
 
 
 def threshold_of(calibration: Mapping[str, Any]) -> float | None:
-    """The threshold that keeps a system's promise, as a calibration file holds it; `None` if none was made."""
+    """The threshold that keeps a system's promise, from a calibration file; `None` without a promise."""
     return float(calibration["promise"]["tau"]) if "promise" in calibration else None

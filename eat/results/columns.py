@@ -1,12 +1,12 @@
-"""The names that tables of results share with those who read them: their columns, and the values of some."""
+"""Names of columns and values in tables of results, shared by writers and readers."""
 
 from __future__ import annotations
 
 BUCKETS = ((1, 35), (36, 70), (71, None))
-"""Tokens of a text, [CLS] and [SEP] counted, from and to; `None` has no end."""
+"""The buckets of lengths in tokens, including [CLS] and [SEP], from and to; `None` has no end."""
 
 PRUNING, EXITS, BOTH, NEITHER = "pruning", "exits", "both", "neither"
-"""What makes a system faster (column `adapts_by`): fewer tokens, fewer layers, or both of them."""
+"""The way in which a system is faster (column `adapts_by`): fewer tokens, fewer layers, or both."""
 
 BUCKET_COLUMNS = (
     "task", "system", "tau", "chosen", "adapts_by", "bucket", "n", "n_timed", "accuracy", "delta_accuracy",
@@ -20,10 +20,10 @@ COST_COLUMNS = (
 )  # fmt: skip
 
 COST_MODELS = {"equation 5": False, "with overhead": True}
-"""The fitted models by name, and whether a layer costs time by itself."""
+"""The fitted models by name, and whether they have a constant per layer."""
 
 LENGTHS_NEEDED = 3
-"""Texts of so many different lengths are needed to tell the coefficients apart."""
+"""The number of different lengths that are needed to determine the coefficients."""
 
 
 def bucket_name(low: int, high: int | None) -> str:

@@ -2,7 +2,7 @@
 
 A multiply-add is two operations. Only matrix products count: the projections, attention, the feed-forward part, the
 heads, and what a reducer needs to score tokens. Norms, activations, additions, embeddings and the pooling of a head are
-left out, as `torch.utils.flop_counter` leaves them out; they are below a hundredth of the whole. Nothing is padded.
+not counted, as in `torch.utils.flop_counter`; they are less than one per cent of the total. Padding does not exist.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Integers = npt.NDArray[np.integer]
 def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool = False) -> Floats:
     """Operations of each text that runs its first `depth` layers; float64 (N,).
 
-    A layer costs its products (`layer_operations`) and what its reducer's scoring of the tokens costs.
+    A layer costs its products (`layer_operations`) and its reducer's scoring of tokens.
 
     depth: executed depth of each text (N,), from 1 to L. heads: the layers whose head the operating point evaluates;
-    a text pays for those it reaches. pattern: count the pairs of the attention pattern instead of those computed.
+    those that a text reaches are counted. pattern: count the pairs of the attention pattern instead of those computed.
     Raises `EatError` if a depth is outside 1..L.
     """
     layers, hidden, intermediate = trace.shape["layers"], trace.shape["hidden"], trace.shape["intermediate"]
@@ -53,7 +53,7 @@ def head_flops(trace: Trace, depth: int) -> Floats:
 
 
 def _scored(trace: Trace, layer: int) -> Integers:
-    """The tokens that the reducer sees in a layer: those before a removal at the layer's input, else those attended."""
+    """The tokens that the reducer scores in a layer: those before a removal at its input, else those attended."""
     if trace.shape["scoring_place"] != "layer_input":
         return trace.attended[:, layer - 1]
     return trace.lengths if layer == 1 else trace.alive[:, layer - 2]

@@ -1,7 +1,7 @@
-"""What an operating point does with every text of a trace, without running the model again.
+"""The result of an operating point for every text of a trace, without running the model again.
 
-A trace knows what each exit would have said to each text. `replay` lets a text exit if the rule of the
-engine would have fired.
+A trace contains the output of every exit for every text. `replay` lets a text exit at the first exit at which the rule
+of the engine would have fired.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from eat.study.specs.calibrate import ExitSpec
 
 @dataclass(frozen=True)
 class Replay:
-    """What one operating point does with each text of a trace.
+    """The result of an operating point for each text of a trace.
 
     predictions: class answered, int64 (N,). depth: executed layers, int64 (N,). retention: tokens that the answering
     head was computed from, which are those fed to the layer of the exit, over tokens at input, float64 (N,). flops and
@@ -42,7 +42,7 @@ class Replay:
 def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     """Let each text exit at the first head whose rule holds, and at the last layer if none does.
 
-    name: how an error calls the trace. Raises `EatError` if a logit is NaN or infinite: it must not become an exit.
+    name: the trace's name in messages. Raises `EatError` if a logit is NaN or infinite.
     """
     require_finite_logits(trace, name)
     last = trace.shape["layers"]
@@ -53,7 +53,8 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
     running = np.ones(len(trace.labels), dtype=bool)
     seen: dict[int, torch.Tensor] = {}
     for head in heads:
-        # the engine asks the live rows only; asking all gives the same, since a rule looks at each row by itself
+        # the engine evaluates only live rows; evaluating all gives the same, since a rule decides for each row
+        # separately
         seen[head] = policy.probabilities(head, torch.tensor(trace.logits[head]))
         exiting = running & (policy.fires(seen).numpy() | (head == last))
         depth[exiting] = head
@@ -75,8 +76,8 @@ def policies(
 ) -> dict[float | None, ExitPolicy]:
     """The operating points of a specification: threshold -> policy, ascending.
 
-    A system without thresholds has one point, `None`; so has one that keeps a promise, which is confidence at the
-    `threshold` that calibration found, another one for each seed.
+    A system without thresholds has one point, `None`. A system with a promise also has one: confidence at the
+    `threshold` that calibration found, which differs between seeds.
     """
     taus: Sequence[float | None] = sorted(spec.tau) or [None]
     if spec.promise is not None:
@@ -88,8 +89,8 @@ def policies(
 def bad_texts(trace: Trace, spec: ExitSpec, tau: float) -> npt.NDArray[np.bool_]:
     """Which texts the promise counts as bad at a threshold; bool (N,).
 
-    disagreement: answered otherwise than by the last exit. accuracy: answered right by the last exit and wrong before;
-    the loss of accuracy is never more than that.
+    disagreement: answered differently from the last exit. accuracy: answered correctly by the last exit and
+    incorrectly before; the loss of accuracy is at most this share.
     """
     assert spec.promise is not None
     (policy,) = policies(spec, {}, tau).values()

@@ -1,4 +1,4 @@
-"""Which rows of the results a figure, a table or the report reads: those of one task, measured in one setting."""
+"""Selection of rows of the results for figures, tables and the report: those of one task, measured in one setting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAMES = ("task", "system", "model")
-"""The columns of a table of results that hold names which a study gives; `model` is a system's, or a cost model's."""
+"""The columns of tables of results with names from a study; `model` is a system's, or a cost model's."""
 
 
 def read_rows(
@@ -27,7 +27,7 @@ def read_rows(
     if Path(path).suffix != ".parquet":
         import pandas as pd
 
-        # in a CSV file nothing tells a name from a gap, a number or a truth value, so the columns are read once more
+        # in a CSV file a name may look like a gap, a number or a truth value, so these columns are read again as text
         names = pd.read_csv(
             path, usecols=lambda column: column in NAMES, dtype=str, keep_default_na=False, na_values=[""]
         )
@@ -39,9 +39,9 @@ def read_rows(
 
 
 def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
-    """The rows of one task, each system with the calibration of its own.
+    """The rows of one task, each system with its own calibration.
 
-    Raises `EatError` if they were not all measured in one setting, or a system's not all calibrated in one way.
+    Raises `EatError` if they were measured in different settings, or the rows of a system have different calibrations.
     """
     rows = of_task(summary, task)
     for column in ("device", "threads"):
@@ -49,7 +49,7 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
         if len(found) > 1:
             raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each separately")
     for system, own in rows.groupby("system", sort=False):
-        # systems may differ in this; what one system's thresholds mean may not
+        # systems may differ in this, but not the rows of one system
         calibrations = sorted(str(mode) for mode in own["calibration"].dropna().unique())
         if len(calibrations) > 1:
             raise EatError(
@@ -62,7 +62,7 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
 def of_task(table: pd.DataFrame, task: str, may_be_empty: bool = False) -> pd.DataFrame:
     """The rows of one task of any table with columns `task` and `system`.
 
-    Raises `EatError` if there are none, unless there may be none.
+    Raises `EatError` if there are none, unless `may_be_empty`.
     """
     rows = table[table["task"].astype(str) == task]
     if rows.empty and not may_be_empty:
@@ -72,14 +72,14 @@ def of_task(table: pd.DataFrame, task: str, may_be_empty: bool = False) -> pd.Da
 
 
 def is_true(column: pd.Series) -> pd.Series:
-    """A column of flags as bool, whether the CSV reader made them bool, text or left some empty."""
+    """A column of flags as bool; the CSV reader may have read them as bool, text or empty."""
     return column.astype(str).str.lower() == "true"
 
 
 def in_precision_of(rows: pd.DataFrame, reference: str) -> set[str]:
-    """The systems that run in the reference's precision; the others run the same kind of weights in fewer bits.
+    """The systems that run in the reference's precision.
 
-    rows: rows of summary.csv of one task. Figures of what a system does, and not of how long it takes, show these.
+    rows: rows of summary.csv of one task. Figures that do not show times are restricted to these.
     """
     precisions = set(rows.loc[rows["system"] == reference, "dtype"])
     return set(rows.loc[rows["dtype"].isin(precisions), "system"])

@@ -1,4 +1,4 @@
-"""Operating points, and the timed calls that belong to them: systems are compared call by call."""
+"""The timed calls of operating points, paired call by call."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def points_of(table: pd.DataFrame) -> list[Point]:
 
 
 def by_unit(rows: pd.DataFrame) -> pd.DataFrame:
-    """Times in ms: one row a block and unit, one column a repeat and seed."""
+    """Times in ms: one row per block and unit, one column per repeat and seed."""
     return rows.pivot(index=["block", "unit"], columns=["repeat", "seed"], values="ms")
 
 
 def paired(times: Mapping[Point, pd.DataFrame], other: Point, own: pd.DataFrame, task: str) -> tuple[Floats, Floats]:
     """Times of a system and of another on the same units, repeats and seeds, (U, S) each.
 
-    Raises `EatError` if a unit was not timed for both: a median over what is left would compare other texts.
+    Raises `EatError` if a unit was not timed for both, since the medians would then be over different texts.
     """
     both = own.columns.intersection(times[other].columns)
     mine, others = own[both], times[other].reindex(index=own.index, columns=both)

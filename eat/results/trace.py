@@ -1,7 +1,7 @@
-"""The trace: what every exit said of every text, and how many tokens lived after every layer.
+"""The trace: the output of every exit for every text, and the number of live tokens after every layer.
 
 One pass at full depth over a split records it (`eat.trace.recording`). From it follow, without running the model again,
-the accuracy, executed depth, retention and FLOPs of every threshold, and the calibration of every exit. Only the clock
+the accuracy, executed depth, retention and FLOPs of every threshold, and the calibration of every exit. Only timing
 needs the model again.
 """
 
@@ -22,12 +22,12 @@ PER_LAYER = ("attended", "fed", "alive", "pairs", "pattern_pairs", "cut_margin")
 
 @dataclass(frozen=True)
 class Trace:
-    """Per example (N rows) and layer (L columns), from one pass in which nobody left.
+    """Per example (N rows) and layer (L columns), from one pass in which no text exits early.
 
     ids: str (N,). labels: int64 (N,). lengths: tokens at the input, int32 (N,). logits: layer of the exit -> float32
     (N, C), ascending; the last is L. attended, fed: tokens that enter attention and the feed-forward part.
     alive: tokens passed on. pairs, pattern_pairs: attention pairs computed, and those of the pattern. cut_margin: the
-    relative gap between kept and removed tokens at the removal that this layer is the first to feel, inf if there
+    relative gap between kept and removed tokens at the removal that first affects this layer, inf if there
     was none, float64. shape: the model's dimensions and parts.
     """
 
@@ -44,7 +44,7 @@ class Trace:
     shape: dict[str, Any]
 
     def write(self, path: Path | str) -> None:
-        """Write the rows to `path` (Parquet) and the shape beside it (JSON)."""
+        """Write the rows to `path` (Parquet) and the shape next to it (JSON)."""
         columns: dict[str, Any] = {"id": self.ids, "label": self.labels, "length": self.lengths}
         columns |= {f"logits_{depth}": list(values) for depth, values in self.logits.items()}
         columns |= {name: list(getattr(self, name)) for name in PER_LAYER}
@@ -53,7 +53,7 @@ class Trace:
 
     @classmethod
     def read(cls, path: Path | str) -> Self:
-        """Read what `write` wrote. Raises `DamagedFile` if it is not whole, or logits are NaN or infinite."""
+        """Read what `write` wrote. Raises `DamagedFile` if it is incomplete, or logits are NaN or infinite."""
         shape = read_json(Path(path).with_suffix(".json"))
         exits = [int(depth) for depth in shape["exits"]]
         required = ("id", "label", "length", *(f"logits_{depth}" for depth in exits), *PER_LAYER)

@@ -1,4 +1,4 @@
-"""Whether the sections of a study go together: what one names, another must have."""
+"""Checks that the sections of a study are consistent: names in one section must exist in another."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def check_sections(study: Study) -> None:
-    """Refuse a study whose sections do not go together. Raises `ValueError` that names the key and what is allowed."""
+    """Refuse a study with inconsistent sections. Raises `ValueError` that names the key and what is allowed."""
     if study.reference not in study.systems:
         raise ValueError(f"reference {study.reference!r} is not a system; known: {listed(study.systems)}")
     if not study.systems[study.reference].is_dense:
@@ -60,7 +60,7 @@ def check_sections(study: Study) -> None:
 
 
 def _check_tasks(study: Study) -> None:
-    """Refuse a task that runs models which no task trains, or on longer text, or that names no stage's epochs."""
+    """Refuse a task that runs models of a task without training, or with longer text, or sets epochs of no stage."""
     trained = [name for name, task in study.tasks.items() if task.models_of is None]
     titles = study.titles()
     for name, task in study.tasks.items():
@@ -80,7 +80,7 @@ def _check_tasks(study: Study) -> None:
 
 
 def _check_inherited(study: Study, name: str, system: System) -> None:
-    """Refuse what the weights of the other system cannot do."""
+    """Refuse parts that do not fit the weights of the other system."""
     base = study.systems[str(system.weights_of)]
     for key in ("backbone", "layers", "last_head"):
         if getattr(system, key) != getattr(base, key):
@@ -100,7 +100,7 @@ def _check_inherited(study: Study, name: str, system: System) -> None:
 
 
 def _check_cascade(study: Study, name: str, system: System) -> None:
-    """Refuse a cascade of what is not trained or not dense, without a rule, or with parts of its own."""
+    """Refuse a cascade of systems that are not trained or not dense, without a rule, or with its own parts."""
     dense = [other for other, row in study.systems.items() if row.trains and row.is_dense]
     unknown = [member for member in system.cascade or [] if member not in dense]
     if unknown:
@@ -116,7 +116,7 @@ def _check_cascade(study: Study, name: str, system: System) -> None:
 
 
 def _check_promise(study: Study, name: str, system: System) -> None:
-    """Refuse a promise that no result on so few calibration texts could keep."""
+    """Refuse a promise that cannot be shown with the given number of calibration texts."""
     promise = system.exits.promise
     if promise is None:
         return
@@ -133,7 +133,7 @@ def _check_promise(study: Study, name: str, system: System) -> None:
 
 
 def _check_ablation(study: Study) -> None:
-    """Refuse variants that are not what the ablation's kind says of them."""
+    """Refuse variants that do not match the ablation's kind."""
     ablation = study.ablation
     if ablation is None:
         return
@@ -150,7 +150,7 @@ def _check_ablation(study: Study) -> None:
             raise ValueError(
                 f"ablation.{key}: {name!r} needs `weights_of: {ablation.base}`, since nothing is retrained"
             )
-        # a temperature is no weight: the same training under another calibration is the retrained system
+        # temperatures are not weights: the same training with another calibration counts as the retrained system
         same = {"weights_of": None, "recipe": base.recipe, "calibration": base.calibration}
         if ablation.kind == "retrained" and row.weights_of is not None and row.model_copy(update=same) != base:
             raise ValueError(f"ablation.{key}: {name!r} runs the weights of {row.weights_of}; give it a recipe")

@@ -1,4 +1,4 @@
-"""Which layers a model has: those it takes of its parent, and whether its exits and removals lie within them."""
+"""The layers that a model takes from its parent, and checks that its exits and removals are within them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def chosen_layers(layers: Layers, depth: int) -> list[int]:
-    """The layer numbers taken from a model of `depth` layers. Raises `EatError` if it has not so many."""
+    """The layer numbers taken from a model of `depth` layers. Raises `EatError` if it has fewer layers."""
     if layers.first:
         numbers = list(range(1, layers.first + 1))
     elif layers.every:
@@ -28,9 +28,9 @@ def chosen_layers(layers: Layers, depth: int) -> list[int]:
 
 
 def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
-    """The layers of each system, which takes them of its parent; `None` if the first parent is not known yet.
+    """The number of layers of each system, from its parent; `None` if the backbone's depth is not known yet.
 
-    A cascade has those of all its systems together.
+    A cascade has the layers of all its systems.
 
     backbones: the depth of each backbone that is known already. Raises `EatError` that names the key if a system
     takes layers that its parent does not have.
@@ -82,7 +82,7 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
 
 
 def _check_cascade(name: str, exits: list[int], members: list[int]) -> None:
-    """The exits of a cascade are the ends of all its systems but the last; members: the layers of each."""
+    """Check that the exits of a cascade are the ends of all systems but the last; members: the layers of each."""
     ends = [sum(members[: index + 1]) for index in range(len(members) - 1)]
     if exits != ends:
         raise EatError(

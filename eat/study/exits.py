@@ -1,4 +1,4 @@
-"""Where a system may exit early, and by which rule."""
+"""The layers after which a system may exit early, and the rule."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eat.model.options import Heads
 from eat.validation import Distinct, Fraction, Strict
 
 RISK_CONTROLLED = "risk_controlled"
-"""Confidence at the fastest threshold that keeps a promise: a rule of a study, not of a model."""
+"""Confidence with the fastest threshold that keeps a promise: a rule of a study, not of a model."""
 
 if TYPE_CHECKING:
     RuleName = str
@@ -33,7 +33,7 @@ class Promise(Strict):
 
 
 class Exits(Heads):
-    """Where the model may answer before its last layer, and by which rule it does."""
+    """The heads after which a text may exit early, and the rule."""
 
     rule: Distinct[RuleName] = Field(
         default=[],

@@ -1,8 +1,8 @@
-"""Which keys of a configuration each job depends on: the one place that says so.
+"""The configuration keys on which each job depends; they are listed only here.
 
-A key is a path with dots in which `*` stands for any name or number. `Study.view` keeps these keys and sets all others
-to their defaults, so a change of another key leaves a job's parameters as they were. Whoever compares parameters key by
-key asks `matching` for those that a configuration holds.
+A key is a path with dots in which `*` matches any name or number. `Study.view` keeps these keys and sets all others to
+their defaults, so that a change of another key does not change a job's parameters. `matching` lists the keys that are
+in a configuration.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ STAGES = ("systems.*.recipe.*.name",)
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
 CALIBRATION = ("calibration", "systems.*.calibration")
 REQUIRED = ("reference", "backbones", "tasks.*.source")
-"""Keys without which a study is none."""
+"""The required keys of a study."""
 POINTS = (*STUDY, *TASK, *SYSTEM, *PARTS, *STAGES, *RULE, *REQUIRED)
-"""What operating points are made of."""
+"""The keys that determine operating points."""
 
 PREPARE = ("study", "tasks", "backbones", "glue_dir")
 FINETUNE = (
@@ -52,7 +52,7 @@ RECORD = ("study",)
 
 
 def matching(value: Any, patterns: Sequence[str], path: tuple[str, ...] = ()) -> Iterator[str]:
-    """The keys of a configuration that match a pattern, each as high in the tree as a pattern names it."""
+    """The keys of a configuration that match a pattern, each at the level of its pattern."""
     if path and _matches(path, patterns):
         yield ".".join(path)
     elif isinstance(value, Mapping):
@@ -61,7 +61,7 @@ def matching(value: Any, patterns: Sequence[str], path: tuple[str, ...] = ()) ->
 
 
 def kept(value: Any, patterns: Sequence[str], path: tuple[str, ...] = ()) -> Any:
-    """A configuration without the keys that no pattern matches; `None` if nothing is left of it."""
+    """A configuration with only the keys that match a pattern; `None` if it is empty."""
     if path and _matches(path, patterns):
         return value
     if isinstance(value, Mapping):

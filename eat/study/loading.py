@@ -1,4 +1,4 @@
-"""Reading a study: from YAML, from what Snakemake made of it, or from the JSON that a rule hands to its command."""
+"""Reading a study: from YAML, from Snakemake's configuration, or from the JSON that a rule passes to its command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Item = TypeVar("_Item")
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain values alone, and no key twice: of two, YAML would take the last in silence."""
+    """A loader of plain values without duplicate keys, of which YAML would silently use the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -32,7 +32,7 @@ class _PlainLoader(yaml.SafeLoader):
 def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     """Read a study from a YAML file or a dictionary.
 
-    Raises `EatError` that names each wrong key, what was found and what is allowed, a line each.
+    Raises `EatError` with one line per wrong key: what was found and what is allowed.
     """
     if isinstance(source, Mapping):
         return _validated(dict(source), "configuration")
@@ -40,7 +40,7 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
 
 
 def study_of_json(text: str) -> Study:
-    """The study that a rule hands to its command. Raises `EatError` as `load_study` does."""
+    """The study that a rule passes to its command. Raises `EatError` as `load_study` does."""
     return parsed(TypeAdapter(Study), text, "--study", context=A_VIEW)
 
 
@@ -48,7 +48,7 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     """The keys of a YAML file, not yet validated.
 
     Raises `EatError` if it cannot be read, is not UTF-8, is not plain YAML (no tags but those of plain values, no
-    key twice), or holds no mapping.
+    key twice), or contains no mapping.
     """
     try:
         value = _PlainLoader(Path(path).read_text(encoding="utf-8")).get_single_data()
@@ -70,7 +70,7 @@ def _validated(value: dict[str, Any], origin: str) -> Study:
         lines = lines_of(error, Study.model_json_schema(by_alias=True))
         raise EatError("\n".join(f"{origin}: {line}" for line in lines)) from None
     for key, truth in _truth_values(value, ()):
-        # Python would count it as 0 or 1
+        # Python would treat it as 0 or 1
         raise EatError(f"{origin}: {joined(key)}: found {truth}; no key has a truth value (in YAML yes, no, on, off)")
     return study
 

@@ -1,4 +1,4 @@
-"""What a person reads about a configuration that is refused: the key, what was found, what is allowed."""
+"""Messages about a refused configuration: the key, what was found, what is allowed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNQUOTED = "without quotes YAML reads yes, no, on and off as truth values, and 
 def lines_of(error: ValidationError, schema: Schema, within: Sequence[str] = ()) -> Iterator[str]:
     """A line for each mistake in a value that a model refused.
 
-    schema: the model's JSON schema. within: the key at which the value stands in a study.
+    schema: the model's JSON schema. within: the key of the value in a study.
     """
     for fault in error.errors(include_url=False):
         location, known = _followed(schema, fault["loc"])
@@ -40,16 +40,16 @@ def lines_of(error: ValidationError, schema: Schema, within: Sequence[str] = ())
 
 
 def joined(location: Iterable[Any]) -> str:
-    """A key as it stands in a message, in one line whatever it is made of."""
+    """A key as text for a message, always in one line."""
     parts = (str(part) for part in location if part != "[key]")
     return ".".join(part if part.isprintable() else repr(part) for part in parts)
 
 
 def _followed(schema: Schema, location: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    """A location without the kinds of unions that pydantic puts into it, and the keys known beside its last part."""
+    """A location without pydantic's tags of unions, and the known keys at the level of its last part."""
 
     def resolved(node: Schema) -> Schema:
-        """The node that is meant by a reference, or by a choice between one and null."""
+        """Resolve a reference, or a choice between a node and null."""
         while "$ref" in node or "anyOf" in node:
             choices = [choice for choice in node.get("anyOf", []) if choice.get("type") != "null"]
             node = choices[0] if choices else schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]

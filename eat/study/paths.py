@@ -1,7 +1,7 @@
-"""Where every file of a study lies: the one place that knows, for the rules and for the commands alike.
+"""The paths of all files of a study, for the rules and for the commands.
 
-Each name may also be a wildcard such as `{task}`, so that a rule's pattern and a job's path come from one line. All
-paths are relative to the folder the workflow runs in.
+Each name may also be a wildcard such as `{task}`, so that a rule's pattern and a job's path are defined once. All paths
+are relative to the folder in which the workflow runs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class StudyPaths:
         return self.data / task / f"{split}.parquet"
 
     def card(self, task: str) -> Path:
-        """What a task's text is: labels, counts, digests."""
+        """The card of a task's text: labels, counts, digests."""
         return self.data / task / "card.json"
 
     def backbone(self, backbone: str) -> Path:
@@ -77,20 +77,20 @@ class StudyPaths:
         return self.results / "operating_points" / f"{task}.parquet"
 
     def timing(self, task: str) -> Path:
-        """Every timed call; beside it the machine's state (`timing_state`)."""
+        """Every timed call; the machine's state is in `timing_state`."""
         return self.results / "timing" / f"{task}.parquet"
 
     def timing_state(self, task: str) -> Path:
-        """What was timed, on which machine, and how it compares with the trace."""
+        """Facts about the timing: systems, machine, and agreement with the trace."""
         return self.results / "timing" / f"{task}.json"
 
     def clock(self, machine: str) -> Path:
-        """The lock that one clock at a time holds on a machine, whatever its study."""
+        """The lock of timing on a machine, which is shared by all studies."""
         return Path("results") / f".clock-{machine}"
 
     @property
     def summary(self) -> Path:
-        """One row a task, system and threshold."""
+        """One row per task, system and threshold."""
         return self.results / "summary.csv"
 
     def paper_summary(self, task: str) -> Path:
@@ -108,11 +108,11 @@ class StudyPaths:
 
     @property
     def promises(self) -> Path:
-        """The risk that thresholds promise, and what dev shows."""
+        """The promised risk of thresholds, and the risk on dev."""
         return self.results / "promises.csv"
 
     def importance(self, task: str) -> Path:
-        """How each score of importance ranks tokens, against gradient saliency."""
+        """The rank correlation of each score of importance with gradient saliency."""
         return self.results / "importance" / f"{task}.csv"
 
     @property
@@ -125,7 +125,7 @@ class StudyPaths:
         return self.results / "curves" / f"{curve}.csv"
 
     def result(self, name: str, task: str) -> Path:
-        """The table that a name stands for, as figures name what they read.
+        """The path of a table by its name, as in the `reads` of figures.
 
         name: that of a property (`summary`), of a method that takes a task (`timing`), or of a method with its own
         argument (`curve:exits`). Raises `EatError` if there is none.
@@ -147,15 +147,15 @@ class StudyPaths:
 
     @property
     def records(self) -> Path:
-        """Snakemake's records of all outputs, gathered so that they can travel with them."""
+        """Snakemake's records of all outputs, collected in one file."""
         return self.results / "records.json"
 
     def log(self, *parts: str) -> Path:
-        """What a job printed."""
+        """The log of a job."""
         return self.results.joinpath("logs", *parts[:-1], f"{parts[-1]}.log")
 
     def benchmark(self, *parts: str) -> Path:
-        """How long a job took and how much memory it used, as Snakemake measured."""
+        """Duration and memory of a job, measured by Snakemake."""
         return self.results.joinpath("benchmarks", *parts[:-1], f"{parts[-1]}.tsv")
 
     @property
@@ -174,5 +174,5 @@ class StudyPaths:
 
     @property
     def pdf(self) -> Path:
-        """The report as a PDF. It is made on demand (`render_pdf`) and lies outside the versioned results."""
+        """The report as a PDF. It is made on demand (`render_pdf`) and is not among the versioned results."""
         return Path("results") / f"{self.study}.pdf"

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from eat.validation import Distinct, Layer, Name, NonNegative, Positive, Strict
 
 SELF = "self"
-"""The teacher of a model that distils its last head into the others."""
+"""The teacher of a model whose last head is distilled into the others."""
 
 
 class Distillation(Strict):
@@ -101,5 +101,5 @@ class Stage(Strict):
 
     @property
     def teacher(self) -> str | None:
-        """The system whose logits it learns from, if any other."""
+        """The other system from whose logits it learns, if any."""
         return self.distill.teacher if self.distill is not None and self.distill.teacher != SELF else None

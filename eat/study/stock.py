@@ -1,21 +1,21 @@
-"""The stock rows beside a study's systems: the reference's weights as `transformers` runs them."""
+"""The stock rows of a study: the reference's weights in `transformers`."""
 
 from __future__ import annotations
 
 STOCK = "hf-dense"
-"""What every speed-up is against."""
+"""The baseline of every speed-up."""
 
 STOCK_AGAIN = f"{STOCK}-again"
-"""The same, timed as if it were another system (A/A): what the clock shows of a system against itself."""
+"""The same, timed a second time (A/A): the noise floor of the clock."""
 
 STOCK_SORTED = f"{STOCK}-sorted"
-"""The same with batches of like lengths."""
+"""The same with batches of similar lengths."""
 
 SAME_MODEL = (STOCK, STOCK_AGAIN, STOCK_SORTED)
 """The rows that time the stock export of the reference: they share its accuracy and its FLOPs."""
 
 STOCK_PREFIX = STOCK
-"""How every stock row's name begins, those of other precisions (hf-dense-int8) and depths (hf-dense-12) too."""
+"""The prefix of all stock rows, including other precisions (hf-dense-int8) and depths (hf-dense-12)."""
 
 
 def stock_variant(kind: str | int) -> str:

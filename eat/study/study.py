@@ -1,9 +1,8 @@
-"""What a study consists of: its tasks, its systems, how it trains and measures.
+"""The configuration of a study: its tasks, its systems, training and measurement.
 
 A *system* is a row: a backbone, its layers, a token reducer, an attention pattern, exits, a last head and a recipe. It
-is never a class: every system is the one packed encoder with these parts put in. The models refuse unknown keys, so a
-misspelt option cannot be ignored in silence. `eat.study.loading` reads a study; `eat.study.checks` refuses one whose
-sections do not go together.
+is never a class: every system is the packed encoder with these parts. The models refuse unknown keys, so that misspelt
+options are errors. `eat.study.loading` reads a study; `eat.study.checks` refuses one with inconsistent sections.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ A_VIEW = "a view"
 
 
 class Study(Strict):
-    """Everything that one run of the workflow rebuilds."""
+    """The configuration of one run of the workflow."""
 
     study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
         description="The study's name, part of data/{study}/ and results/{study}/."
@@ -69,7 +68,7 @@ class Study(Strict):
     @model_validator(mode="before")
     @classmethod
     def _inherit(cls, value: Any) -> Any:
-        """Fill the rows that run another system's weights from that system's row."""
+        """Complete the rows that run another system's weights from that system's row."""
         systems = value.get("systems") if isinstance(value, Mapping) else None
         if not isinstance(systems, Mapping):
             return value
@@ -103,28 +102,28 @@ class Study(Strict):
         return [stage.name for stage in self.systems[system].recipe]
 
     def models_of(self, system: str) -> list[tuple[str, str]]:
-        """The (system, stage) whose weights a system runs: the last stage of its own recipe, or of the other's.
+        """The (system, stage) pairs whose weights a system runs: the last stage of its own recipe, or of the other's.
 
-        One, but for a cascade, which has one for each system that it asks.
+        A cascade has one for each of its systems, any other system exactly one.
         """
         row = self.systems[system]
         return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
 
     def titles(self) -> dict[str, str]:
-        """What the report calls each task."""
+        """The title of each task in the report."""
         return {name: task.title or name for name, task in self.tasks.items()}
 
     def trained_task(self, task: str) -> str:
-        """The task whose models a task runs: itself, unless it names another."""
+        """The task whose models a task runs: itself, unless `models_of` is set."""
         return self.tasks[task].models_of or task
 
     @property
     def trace_device(self) -> Device:
-        """Where systems are traced: `trace.device`, or where they are timed."""
+        """The device on which systems are traced: `trace.device`, or that of the timing."""
         return self.trace.device or self.timing.device
 
     def parts(self, system: str) -> Parts:
-        """How a system's weights are run."""
+        """The parts with which a system's weights are run."""
         row = self.systems[system]
         return Parts(
             reducer=row.reducer,
@@ -148,7 +147,7 @@ class Study(Strict):
         return source, self.stage_names(source)[-1]
 
     def stretched(self, task: str, stage: Stage) -> Stage:
-        """A stage as it is trained on a task: with the task's epochs, and its annealing over the same part of them."""
+        """A stage for a task: with the task's epochs, and annealing over the same share of them."""
         options = self.tasks[task]
         epochs = options.epochs.get(stage.name, options.epochs_scale * stage.epochs)
         scale = epochs / stage.epochs
@@ -158,12 +157,12 @@ class Study(Strict):
         return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
 
     def training_spec(self, task: str, system: str, stage: str) -> TrainingSpec:
-        """All that determines a stage's weights besides its data, its parent and its seed."""
+        """Everything that determines a stage's weights besides data, parent and seed."""
         row = self.systems[system]
         chosen = self.stage(system, stage)
         rate = chosen.learning_rate or self.tasks[task].learning_rate or self.training.learning_rate
         batch_size = self.tasks[task].batch_size or self.training.batch_size
-        # a later stage starts from this system's own layers, which are chosen already
+        # a later stage starts from this system's own layers, which were already selected
         is_first = self.stage_names(system)[0] == stage
         training = {name: getattr(self.training, name) for name in Optimization.model_fields}
         return TrainingSpec(
@@ -178,10 +177,10 @@ class Study(Strict):
         )
 
     def view(self, keys: Sequence[str], tasks: Sequence[str] | None = None) -> str:
-        """This study without what a job does not depend on, as canonical JSON that is itself a valid study.
+        """The part of this study on which a job depends, as canonical JSON that is itself a valid study.
 
-        keys: those that the job depends on (`eat.study.keys`); all others have their defaults. tasks: the only ones
-        that stay, with those whose models they run. Default: all.
+        keys: those that the job depends on (`eat.study.keys`); all others have their defaults. tasks: the tasks
+        to keep, with those whose models they run. Default: all.
         """
         whole = self.plain()
         if tasks is not None:
@@ -190,35 +189,35 @@ class Study(Strict):
         return canonical_json(Study.model_validate(kept(whole, keys), context=A_VIEW).plain())
 
     def calibration_of(self, system: str) -> Calibration:
-        """How a system's exits are calibrated."""
+        """The calibration of a system's exits."""
         return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
 
     def operating_spec(self, system: str) -> OperatingSpec:
-        """What turns a system's trace into operating points: rule, thresholds, patience, promise, calibration."""
+        """The specification of a system's operating points: rule, thresholds, patience, promise, calibration."""
         exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return OperatingSpec(
             rule=exits.rule,
             tau=exits.tau,
             patience=exits.patience,
             promise=exits.promise,
-            # the texts that a promise is tested on must not have fitted what is tested
+            # temperatures must not be fitted on the texts on which the promise is tested
             calibration=calibration.mode if exits.promise is None else "raw",
             bins=calibration.bins,
         )
 
     def calibration_spec(self, system: str) -> CalibrationSpec:
-        """What is fitted on the calibration split: the temperatures, and the threshold that keeps a promise."""
+        """The specification of the calibration: the temperatures, and the threshold that keeps a promise."""
         spec = self.operating_spec(system)
         promised = {} if spec.promise is None else {name: getattr(spec, name) for name in ExitSpec.model_fields}
         return CalibrationSpec(mode=spec.calibration, bins=spec.bins, **promised)
 
 
 def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
-    """A row with `weights_of`, filled from the row it names; what else is wrong is said when the rows are validated.
+    """Complete a row with `weights_of` from the row it names; other mistakes are reported by the validation.
 
     A cascade takes backbone, layers and last head from its first system.
 
-    Raises `ValueError` if that row trains no weights: without it, other keys would seem to be missing.
+    Raises `ValueError` if that row trains no weights: otherwise other keys would be reported as missing.
     """
     if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
         first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None

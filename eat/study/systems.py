@@ -16,13 +16,13 @@ from eat.validation import Distinct, Name, Strict
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
-    """A row names a backbone, or takes it over with another system's weights."""
+    """A row names a backbone, or inherits it with another system's weights."""
     schema["allOf"] = [{"anyOf": [{"required": [key]} for key in ("backbone", "weights_of", "cascade")]}]
     schema["required"] = [key for key in schema["required"] if key != "backbone"]
 
 
 class System(Strict):
-    """A row: a backbone with its parts and the recipe that trains it, or another system's weights run otherwise."""
+    """A row: a backbone with its parts and the recipe that trains it, or another system's weights with other parts."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_backbone_or_weights_of)
 
@@ -59,7 +59,7 @@ class System(Strict):
 
     @property
     def is_dense(self) -> bool:
-        """Whether it always does the same work: every layer, every token, every pair."""
+        """Whether it computes every layer, every token and every pair."""
         return self.reducer.kind == "none" and self.attention.kind == "dense" and not self.exits.rule
 
     @field_validator("recipe")

@@ -12,9 +12,9 @@ from eat.validation import Distinct, Strict
 
 
 class Tracing(Strict):
-    """Where systems are traced."""
+    """The device on which systems are traced."""
 
-    device: Device | None = Field(None, description="Default: `timing.device`, where the traced answers are timed.")
+    device: Device | None = Field(None, description="Default: `timing.device`, on which the traced answers are timed.")
 
 
 class Timing(Strict):

@@ -1,7 +1,7 @@
-"""The ablation of a study: a system, and what becomes of it without a part.
+"""The ablation of a study: a system, and its variants without a part.
 
-A study has one ablation of one kind. *Switched off*: the trained system runs with parts off, and nothing is retrained.
-*Retrained*: each variant is a training of its own. The two answer different questions and never stand in one table.
+A study has one ablation of one kind. *Switched off*: the trained system runs without parts, and nothing is retrained.
+*Retrained*: each variant is trained separately. The two answer different questions and are never in one table.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = (
 
 
 def without_variants(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a table with a column `system`, but for the ablation's variants, which have a table of their own."""
+    """The rows of a table with a column `system`, except the ablation's variants, which have their own table."""
     variants = study.ablation.variants if study.ablation else []
     return table[~table["system"].isin(variants)].reset_index(drop=True)
 
@@ -30,9 +30,9 @@ def without_variants(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 def ablation_table(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     """The rows of an ablation at batch 1: the reference, the system with all its parts (`full`), and its variants.
 
-    summary: rows as in summary.csv, those of the variants among them. Each system stands at its chosen threshold.
-    reducer, attention, exits: what the system does in each place. compute: its FLOPs over those of the reference. The
-    differences of accuracy, with interval and test, are to the reference too.
+    summary: rows as in summary.csv, those of the variants among them. Each system is at its chosen threshold.
+    reducer, attention, exits: the parts of the system. compute: its FLOPs divided by those of the reference. The
+    differences of accuracy, with interval and test, are also from the reference.
     """
     ablation = study.ablation
     assert ablation is not None

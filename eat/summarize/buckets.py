@@ -1,7 +1,7 @@
 """Speed-up by the length of the text, in the buckets of Magic Pyramid's figure 1: short, middle and long.
 
-Its finding is that token pruning gains on long texts and early exits on short ones, counted in FLOPs. Here the clock is
-asked, at batch 1, with the FLOPs beside it. Which systems prune and which leave early is read off what they did.
+Its finding is that token pruning gains on long texts and early exits on short ones, counted in FLOPs. Here time is
+measured, at batch 1, in addition to FLOPs. Which systems prune and which exit early follows from the results.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Mask = npt.NDArray[np.bool_]
 
 
 def bucket_rows(results: Results) -> pd.DataFrame:
-    """A row for each operating point and bucket that holds a text, seeds pooled.
+    """One row per operating point and non-empty bucket, seeds pooled.
 
     n counts the dev texts of the bucket, n_timed those that were timed. delta_accuracy is the paired difference to the
-    reference over the bucket, with its interval. flops_ratio is the reference's mean FLOPs over the system's, both over
-    the bucket. speedup_vs_dense, against the stock model, and speedup_vs_packed_dense, against the reference in the
-    same engine, are medians of paired ratios at batch 1, empty if no text of the bucket was timed; their intervals
-    are empty if only one was. Only the second tells what the method does: what the engine gains depends on the
-    length, too.
+    reference over the bucket, with its interval. flops_ratio is the reference's mean FLOPs divided by the system's,
+    both over the bucket. speedup_vs_dense, against the stock model, and speedup_vs_packed_dense, against the reference
+    in the same engine, are medians of paired ratios at batch 1, empty if no text of the bucket was timed; their
+    intervals are empty if only one was. Only the second is the gain of the method: the gain of the engine also depends
+    on the length.
     """
     lengths = results.traces[results.study.reference][0].lengths
     timed = _Timed(results)
@@ -69,10 +69,10 @@ def bucket_rows(results: Results) -> pd.DataFrame:
 
 
 def adapts_by(results: Results, point: Point) -> str:
-    """What makes an operating point faster, as it shows in the dev texts.
+    """The way in which an operating point is faster, from the dev texts.
 
-    A system that attends to a part of the pairs gains on long texts by that, too: it is `both`, or `neither`, and never
-    told as pruning or exits alone. A cascade is `neither`: a text that goes on begins again with another model.
+    A system with window attention also gains on long texts by the window: it is `both` or `neither`, never only pruning
+    or exits. A cascade is `neither`: a text that continues starts again with another model.
     """
     if results.study.systems[point[0]].cascade:
         return NEITHER
@@ -87,7 +87,7 @@ def adapts_by(results: Results, point: Point) -> str:
 
 
 class _Timed:
-    """The timed calls at batch 1, and which of their units lie among some dev texts."""
+    """The timed calls at batch 1, and the selection of their units by dev texts."""
 
     def __init__(self, results: Results) -> None:
         calls = results.timing[results.timing["batch_size"] == 1]
@@ -100,7 +100,7 @@ class _Timed:
         }
 
     def speedups(self, point: Point, within: Mask) -> dict[str, float]:
-        """The speed-ups of an operating point over the timed ones of some texts."""
+        """The speed-ups of an operating point on the timed texts among these."""
         found = dict.fromkeys(BUCKET_COLUMNS[-6:], np.nan)
         if point not in self.times:
             return {"n_timed": 0, **found}

@@ -1,10 +1,9 @@
-"""The paper's cost model against the clock: equations (4) and (5) fitted to dense times, predicting the adaptive ones.
+"""The paper's cost model against measured time: equations (4) and (5), fitted to dense times, predict adaptive times.
 
-Equation (4) says that a layer costs alpha T^2 + beta T for T tokens, equation (5) that an adaptive model pays
-alpha' T_l k + beta T_l for each layer that a text reaches, with the tokens that are left there. The coefficients are
-fitted to the times of the dense model alone; what they say about removals and exits is then a prediction, which can
-fail. Neither equation knows that a layer costs time of its own, however few tokens enter it: `with_overhead` adds
-gamma for each executed layer, so that one sees what the omission is worth.
+In equation (4) a layer costs alpha T^2 + beta T for T tokens, in equation (5) an adaptive model costs
+alpha' T_l k + beta T_l for each layer that a text reaches, with the tokens alive there. The coefficients are fitted
+only to the times of the dense model, so the times with removals and exits are predictions. Neither equation has a
+constant cost per layer: `with_overhead` adds gamma for each executed layer, which shows the effect of the omission.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CostModel:
-    """What a layer costs: alpha ms a pair of tokens that attends, beta ms a token, and gamma ms by itself."""
+    """The cost of a layer: alpha ms per attended pair of tokens, beta ms per token, and gamma ms per layer."""
 
     alpha: float
     beta: float
@@ -39,8 +38,8 @@ class CostModel:
         """Milliseconds of each text; (N,).
 
         pairs, tokens: of each layer (N, L), attended pairs and tokens that enter it. depth: layers executed (N,).
-        Summed over texts this is equation (5), with the pattern's pairs in the place of T_l k and 1 for each layer that
-        a text reached in that of its probability.
+        Summed over texts this is equation (5), with the pattern's pairs instead of T_l k, and 1 for each layer that a
+        text reached instead of its probability.
         """
         executed = np.arange(1, pairs.shape[1] + 1) <= depth[:, None]
         layers = self.gamma + self.alpha * pairs + self.beta * tokens
@@ -49,7 +48,7 @@ class CostModel:
 
 
 def fit_dense(lengths: npt.NDArray[np.integer], ms: Floats, layers: int, with_overhead: bool) -> CostModel:
-    """The coefficients, none below 0, that bring equation (4) nearest to the dense model's times in relative terms.
+    """The non-negative coefficients of equation (4) with the smallest relative error on the dense model's times.
 
     lengths: tokens of each timed text (N,). ms: its time at batch 1 (N,). Raises `EatError` for texts of fewer
     different lengths than there are coefficients.
@@ -83,10 +82,10 @@ def exponent(lengths: npt.NDArray[np.integer], values: Floats) -> tuple[float, f
 
 
 def cost_curve(results: Results) -> pd.DataFrame:
-    """Predicted and observed mean time of a text at batch 1, for every packed operating point in the dense precision.
+    """Predicted and observed mean time per text at batch 1, for every packed operating point in the dense precision.
 
-    One row a point and model (`equation 5`, and `with overhead`); values are means over seeds, each with coefficients
-    of its own. error = predicted / observed - 1. A text's time is the median of its repeats. The exponents are those
+    One row per point and model (`equation 5`, and `with overhead`); values are means over seeds, each with its own
+    coefficients. error = predicted / observed - 1. A text's time is the median of its repeats. The exponents are those
     of the length by which a text's time and its FLOPs grow. Empty if the timed texts have fewer than three different
     lengths, for example because all are cut to one length.
     """

@@ -23,7 +23,7 @@ LENGTH_BINS = 8
 
 
 def exit_curve(results: Results) -> pd.DataFrame:
-    """The part of the texts that leaves at each exit, for every operating point."""
+    """The share of texts that exit at each exit, for every operating point."""
     rows = []
     for (system, tau), found in results.replays.items():
         depth = np.concatenate([one.depth for one in found])
@@ -43,11 +43,11 @@ def exit_curve(results: Results) -> pd.DataFrame:
 
 
 def retention_curve(results: Results) -> pd.DataFrame:
-    """Tokens alive after each layer over tokens at input, as the reducer schedules it and as it was observed.
+    """Tokens alive after each layer divided by tokens at the input, as scheduled and as observed.
 
-    over `all`: all texts at full depth, tau empty. over `running`, for each operating point at which texts may leave:
-    those still running, which at a layer that has an exit are those that did not leave there, since the exit comes
-    before the removal.
+    over `all`: all texts at full depth, tau empty. over `running`, for each operating point with early exits: those
+    still running; at a layer with an exit these are the texts that did not exit there, since the exit comes before the
+    removal.
     """
     rows = []
     for system, traces in results.traces.items():
@@ -80,7 +80,7 @@ def retention_curve(results: Results) -> pd.DataFrame:
 
 
 def scheduled_retention(shape: Mapping[str, Any]) -> Floats:
-    """What a fixed ratio p leaves after each layer, (L,): the product of 1 - p over the removals so far.
+    """The scheduled retention of a fixed ratio p after each layer, (L,): the product of 1 - p over the removals so far.
 
     NaN for a reducer that learns how many tokens to keep.
     """
@@ -94,7 +94,7 @@ def scheduled_retention(shape: Mapping[str, Any]) -> Floats:
 
 
 def length_curve(results: Results) -> pd.DataFrame:
-    """Retention at the answer against the length of the input, in bins [low, high) of about as many texts each."""
+    """Retention at the answer against the length of the input, in bins [low, high) of about equally many texts."""
     rows = []
     for (system, tau), found in results.replays.items():
         lengths = np.concatenate([trace.lengths for trace in results.traces[system]])
@@ -121,7 +121,7 @@ def length_curve(results: Results) -> pd.DataFrame:
 
 
 def length_edges(lengths: npt.NDArray[np.integer], bins: int = LENGTH_BINS) -> npt.NDArray[np.int64]:
-    """Edges of at most `bins` quantile bins; each begins at a length that occurs, so that none is empty."""
+    """Edges of at most `bins` quantile bins; each begins at an occurring length, so that none is empty."""
     begins = np.quantile(lengths, np.arange(bins) / bins, method="lower")
     return np.append(np.unique(begins), lengths.max() + 1).astype(np.int64)
 

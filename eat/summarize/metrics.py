@@ -1,4 +1,4 @@
-"""`metrics.json`: the chosen operating points of a study in few numbers, for comparing two runs."""
+"""`metrics.json`: key numbers of a study's chosen operating points, for comparing two runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def metrics(study: Study, summary: pd.DataFrame) -> dict[str, Any]:
-    """The chosen operating point of each system at batch 1, for comparing two runs. What is empty is null."""
+    """The chosen operating point of each system at batch 1, for comparing two runs. Empty values are null."""
     rows = summary[summary["chosen"] & (summary["batch_size"] == 1)]
     return {
         "study": study.study,

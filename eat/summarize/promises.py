@@ -1,4 +1,4 @@
-"""What thresholds promise, and what the dev split shows of it."""
+"""The promises of thresholds, and the observed risk on the dev split."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ COLUMNS = (
 
 
 def promise_rows(results: Results) -> pd.DataFrame:
-    """What was promised and what the dev split shows, a row for each system and seed that makes a promise.
+    """The promised and the observed risk, one row per system with a promise and seed.
 
-    n, bad: calibration texts, and the bad ones among them at the threshold taken (tau). n_dev, bad_dev, observed: the
-    same on dev, and the part, with its exact 95 % interval.
+    n, bad: calibration texts, and the bad ones among them at the chosen threshold (tau). n_dev, bad_dev, observed: the
+    same on dev, and the share, with its exact 95 % interval.
     """
     rows = []
     for system in results.study.systems:

@@ -1,6 +1,6 @@
-"""The columns of summary.csv that do not depend on the clock: accuracy, work and calibration.
+"""The columns of summary.csv that do not depend on timing: accuracy, work and calibration.
 
-They follow from the traces. `reference_rows` repeats them for the stock models that were timed beside the systems.
+They follow from the traces. `reference_rows` repeats them for the stock models that were timed with the systems.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def accuracy_rows(results: Results) -> pd.DataFrame:
-    """Accuracy of each operating point and its paired difference to the reference, with their intervals.
+    """Accuracy of each operating point and its paired difference from the reference, with intervals.
 
-    mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: that stays a
-    valid p-value however the seeds depend on each other, which pooling the same texts would not.
+    mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: this is a
+    valid p-value for any dependence between seeds, unlike pooling the same texts.
     """
     rows = []
     for point in results.replays:
@@ -65,7 +65,7 @@ def _mcnemar(own: npt.NDArray[np.bool_], reference: npt.NDArray[np.bool_]) -> fl
 def work_rows(results: Results) -> pd.DataFrame:
     """F1, depth, retention and FLOPs of each operating point, means over seeds.
 
-    flops_ratio is the reference's FLOPs over the system's: above 1 is cheaper.
+    flops_ratio is the reference's FLOPs divided by the system's: above 1 is cheaper.
     """
     columns = ["macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern"]
     table = results.points.groupby(["system", "tau"], dropna=False)[columns].mean().reset_index()
@@ -77,7 +77,7 @@ def calibration_rows(results: Results) -> pd.DataFrame:
     """Calibration of each system's quoted exit on the dev split, repeated for each of its thresholds.
 
     Values are means over seeds, as are the ends of the interval: it is as wide as that of one seed. The quoted exit is
-    the deepest from which texts leave early, the paper's P_4, and the last head for a system without a rule.
+    the deepest at which texts exit early, the paper's P_4, and the last head for a system without a rule.
     """
     columns = {
         "ece_raw": ("raw", "ece"),
@@ -99,7 +99,7 @@ def calibration_rows(results: Results) -> pd.DataFrame:
 
 
 def quoted_exit(results: Results, system: str) -> int:
-    """The exit whose calibration stands for the system's in the summary; curves/reliability.csv holds them all."""
+    """The exit whose calibration is in the summary; curves/reliability.csv has all exits."""
     *early, last = results.traces[system][0].logits
     return early[-1] if early and results.study.systems[system].exits.rule else last
 
@@ -110,10 +110,10 @@ def _dev_measures(calibration: Mapping[str, Any], depth: int) -> dict[str, dict[
 
 
 def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
-    """Rows of what was timed beside the study's systems.
+    """The rows of the stock models.
 
-    Exports of the reference system have its accuracy and FLOPs. The others have random weights and are there for their
-    latency alone: n is 0 and the rest is empty.
+    Exports of the reference system have its accuracy and FLOPs. The others have random weights and are measured for
+    latency only: n is 0 and the rest is empty.
     """
     dense = at_point(quality, results.reference)
     rows = []

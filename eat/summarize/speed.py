@@ -1,4 +1,4 @@
-"""The columns of summary.csv that come from the clock: latency, throughput and speed-ups."""
+"""The columns of summary.csv that come from timing: latency, throughput and speed-ups."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
     """Latency, throughput and speed-ups of each timed operating point at each batch size.
 
     A unit is a text, or a pass over all of them at larger batches. latency_ms is the time of one call: at larger
-    batches the mean call of a pass, so that p90 and p99 are left empty there. Speed-ups are medians of paired ratios
+    batches it is the mean call of a pass, so that p90 and p99 are empty. Speed-ups are medians of paired ratios
     over units, repeats and seeds, with the interval of `median_ratio` over blocks and texts; speedup_mean is the ratio
     of mean times.
     """
@@ -53,7 +53,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
 
 
 def _texts_timed(calls: pd.DataFrame) -> int:
-    """Distinct texts: every repeat and pass, under every seed, goes over the same ones."""
+    """The number of distinct texts, which are the same in every repeat and pass and for every seed."""
     one = calls[calls["seed"] == calls["seed"].iloc[0]]
     return int(one.groupby("unit")["n"].first().sum() if (one["n"] == 1).all() else one["n"].max())
 

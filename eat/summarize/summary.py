@@ -1,10 +1,10 @@
-"""The tables that people read: accuracy, time and work of every operating point, side by side.
+"""The summary tables: accuracy, time and work of every operating point.
 
-`summarize` joins what the traces say (accuracy, depth, retention, FLOPs, calibration) with what the clock says, and
-writes `summary.csv`, the paper's own `summary_{task}.csv`, the data behind the curves, and `metrics.json`.
+`summarize` joins the results of the traces (accuracy, depth, retention, FLOPs, calibration) with those of timing, and
+writes `summary.csv`, the paper's `summary_{task}.csv`, the data behind the curves, and `metrics.json`.
 
-How seeds are aggregated: values are means over seeds. Intervals of accuracy (Wilson's) and of its difference to the
-reference (Tango's) are of the seed-mean correctness of a text, so they hold for these trained models on other texts;
+Aggregation over seeds: values are means over seeds. Intervals of accuracy (Wilson's) and of its difference from the
+reference (Tango's) use the seed-mean correctness of a text, so they are for these trained models on other texts;
 `accuracy_sd` is the standard deviation over seeds.
 """
 
@@ -47,9 +47,9 @@ def summarize(
 ) -> pd.DataFrame:
     """Write all tables of a study into `out_folder` and return the summary.
 
-    inputs: task -> its files. tables: further ones, name -> what makes its rows of a task, with a column `system`. The
-    variants of an ablation stand in its table and in no other. Raises `EatError` if files are damaged, do not belong
-    together, or mix devices.
+    inputs: task -> its files. tables: further tables, name -> function of a task's results, with a column `system`. The
+    variants of an ablation are only in its own table. Raises `EatError` if files are damaged, do not match
+    each other, or mix devices.
     """
     out = Path(out_folder)
     tasks = [read_results(study, task, files) for task, files in counted("read", list(inputs.items()), "tasks")]
@@ -90,9 +90,9 @@ def task_summary(results: Results) -> pd.DataFrame:
 
 
 def paper_columns(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows at batch 1 with the columns of the paper's own CSV.
+    """The rows at batch 1 with the columns of the paper's CSV.
 
-    As there, latency is a mean and the speed-up a ratio of means; the median of paired ratios is in summary.csv.
+    As in the paper, latency is a mean and the speed-up a ratio of means; the median of paired ratios is in summary.csv.
     """
     rows = summary[summary["batch_size"] == 1]
     return pd.DataFrame(

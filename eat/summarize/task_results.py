@@ -48,7 +48,7 @@ class TaskInputs:
 
     @classmethod
     def of(cls, study: Study, task: str) -> Self:
-        """The files of a task where the workflow puts them."""
+        """The files of a task in the workflow's folders."""
         paths = StudyPaths(study.study)
         runs = [(system, seed) for system in study.systems for seed in study.seeds]
         return cls(
@@ -62,11 +62,11 @@ class TaskInputs:
 
 @dataclass(frozen=True)
 class Results:
-    """One task's files, read and checked against each other.
+    """The files of one task, read and checked against each other.
 
-    points: the dev rows of the operating points. traces, calibrations: system -> one a seed. replays: operating point
-    -> one a seed. timing: the timed calls. setting: device and threads of all of them.
-    precisions: system -> what it ran in, for all that were timed.
+    points: the dev rows of the operating points. traces, calibrations: system -> one per seed. replays: operating
+    point -> one per seed. timing: the timed calls. setting: their device and threads.
+    precisions: system -> its precision, for all timed systems.
     """
 
     study: Study
@@ -81,7 +81,7 @@ class Results:
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
-        """The labels of the dev split, int64 (N,); every trace has them in this order."""
+        """The labels of the dev split, int64 (N,); every trace has the same order."""
         return self.traces[self.study.reference][0].labels
 
     @property
@@ -90,13 +90,13 @@ class Results:
         return self.study.reference, None
 
     def correct(self, point: Point) -> npt.NDArray[np.bool_]:
-        """Whether each text is answered right under each seed, bool (N, seeds)."""
+        """Whether each text is answered correctly under each seed, bool (N, seeds)."""
         return np.stack([found.predictions == self.labels for found in self.replays[point]], axis=1)
 
     def difference(self, point: Point, within: npt.NDArray[np.bool_] | None = None) -> Estimate:
-        """The accuracy of an operating point less that of the reference, over all texts or those `within` (N,).
+        """The accuracy of an operating point minus that of the reference, over all texts or those `within` (N,).
 
-        The reference does not differ from itself: that is no estimate, and both ends are 0.
+        For the reference itself the value and both ends are 0.
         """
         if point == self.reference:
             return Estimate(0.0, 0.0, 0.0)
@@ -104,11 +104,11 @@ class Results:
         return difference_interval(self.correct(point)[texts], self.correct(self.reference)[texts])
 
     def is_chosen(self, point: Point) -> bool:
-        """Whether the point lies at the threshold its system is quoted at."""
+        """Whether the point is at its system's chosen threshold."""
         return bool(self.rows_of(point)["chosen"].iloc[0])
 
     def rows_of(self, point: Point) -> pd.DataFrame:
-        """The rows of an operating point, one a seed."""
+        """The rows of an operating point, one per seed."""
         return at_point(self.points, point)
 
 
@@ -153,7 +153,7 @@ def _replays(
 
 
 def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str]]:
-    """The timed calls, the device and threads that they share, and each system's precision.
+    """The timed calls, their common device and threads, and each system's precision.
 
     Raises `EatError` if rows differ from the facts in device or threads, and `DamagedFile` if a time is not
     above 0 or a system's precision is missing.
@@ -184,7 +184,7 @@ def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:
 
 
 def _require_same_points(path: Path | str, results: Results) -> None:
-    """The table must be of these traces and thresholds: it would otherwise be joined with the FLOPs of another run."""
+    """Refuse a table of other traces or thresholds, which would be joined with the FLOPs of another run."""
     if set(points_of(results.points)) != set(results.replays):
         raise EatError(f"{path}: its thresholds are not those of the configuration; calibrate again")
     for point, found in results.replays.items():

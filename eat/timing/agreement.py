@@ -1,4 +1,4 @@
-"""Whether what is answered while timed is what the trace says: the accuracy reported is of the model that is timed."""
+"""Check that timed answers agree with the trace, so that the reported accuracy is that of the timed model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from eat.timing.entries import Entry
 
 ALLOWED_SHARE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.02, "int8": 0.005}
-"""The part of the texts that may be answered otherwise than in the trace, each at a tie that rounding can turn.
+"""The share of texts that may be answered differently from the trace, each at a tie that rounding can change.
 
-bfloat16 has 8 bits of precision: of 1,000 texts of a tiny random model with removals 7 were answered otherwise in
-another batch.
+bfloat16 has 8 bits of precision: of 1,000 texts of a tiny random model with removals, 7 were answered differently
+in another batch.
 """
 
 ALLOWED_MARGIN = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2, "int8": 1e-2}
-"""How near to a tie (of threshold, classes, or a reducer's cut) a text must be to be answered otherwise.
+"""The largest distance from a tie (of threshold, classes, or a reducer's cut) at which answers may differ.
 
 In int8 a rounding error of float32 can move an activation by one step of 1/127.
 """
@@ -33,7 +33,7 @@ In int8 a rounding error of float32 can move an activation by one step of 1/127.
 
 @dataclass(frozen=True)
 class Expected:
-    """The trace's answers by text id, and how near to a tie each is."""
+    """The trace's answers by text id, and the distance of each from a tie."""
 
     replay: Replay
     tokens: np.ndarray
@@ -42,7 +42,7 @@ class Expected:
 
 
 def expected_of(trace: Trace, policy: ExitPolicy) -> Expected:
-    """What the trace says the policy answers, and how near to a tie each answer is."""
+    """The answers of the policy on the trace, and the distance of each from a tie."""
     played = replay(trace, policy)
     layers = np.arange(trace.fed.shape[1])
     tokens = np.where(layers < played.depth[:, None], trace.fed, 0).sum(axis=1)
@@ -52,10 +52,10 @@ def expected_of(trace: Trace, policy: ExitPolicy) -> Expected:
 
 
 def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
-    """How far each text is from another answer, at the nearest of: threshold, best two classes, a reducer's cut; (N,).
+    """The distance of each text from another answer, the smallest of: threshold, best two classes, reducer's cut; (N,).
 
     At the exits a text passed, the distance of the certainty to tau and of the two best probabilities counts; the
-    latter at its last exit too. Cuts count by their relative gap, up to the layer after which the text left.
+    latter at its last exit too. Cuts count by their relative gap, up to the layer after which the text exited.
     """
     layers = np.arange(trace.cut_margin.shape[1])
     margin: np.ndarray = np.where(layers < played.depth[:, None], trace.cut_margin, np.inf).min(axis=1)
@@ -71,7 +71,7 @@ def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
 
 
 def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batch_size: int) -> dict[str, Any]:
-    """Compare what was answered while timed with the trace, text by text.
+    """Compare the timed answers with the trace, text by text.
 
     answers: text id -> every answer given to it: class, executed depth, tokens that entered its feed-forward parts.
     Raises `EatError` if a text far from a tie differs, or more than one text and more than `ALLOWED_SHARE` do.

@@ -1,7 +1,6 @@
-"""The clock: all systems and operating points of a task, in turn, over the same texts, in one process.
+"""Timing of all systems and operating points of a task, in turn, on the same texts, in one process.
 
-What is answered while timed is compared with the trace, so that the accuracy that is reported and the model that is
-timed cannot differ.
+Timed answers are compared with the trace, so that the reported accuracy is that of the timed model.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from eat.timing.timed_texts import TimedTexts
 
 @dataclass
 class TimingResult:
-    """Every timed call, and what it was taken on."""
+    """Every timed call, and the facts of the machine."""
 
     calls: pd.DataFrame
     state: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +40,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     """Time all systems of a task at all their thresholds, and the reference rows, over the same dev texts.
 
     Raises `EatError` if an answer differs from the trace by more than rounding can explain, and, before anything is
-    timed, if the device is not there or a system's precision is of no use on it.
+    timed, if the device is not available or a system's precision is not useful on it.
     """
     options = study.timing
     device = resolve_device(options.device, "timing.device")

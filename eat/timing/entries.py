@@ -1,4 +1,4 @@
-"""What is timed: each system at each of its operating points, and the rows that it is compared with."""
+"""The timed entries: each system at each of its operating points, and the baselines."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from eat.timing.timed_texts import TimedTexts
 
 @dataclass(frozen=True)
 class TimedSystem:
-    """A trained system: its model folder (of a cascade one a member), its dev trace and what was calibrated.
+    """A trained system: its model folder (for a cascade, one per member), its dev trace and its calibration.
 
     temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, if it has one.
     """
@@ -45,9 +45,9 @@ class TimedSystem:
 class Entry:
     """One thing that is timed: a system at an operating point.
 
-    texts: the timed texts, as this system's tokenizer cuts them. run: answers texts; the classes are on the host when
+    texts: the timed texts as tokens of this system's tokenizer. run: classifies texts; the classes are on the host when
     it returns. expected: the trace's answers, if there are any. sort: whether a block's texts are sorted by length
-    first. only_batches: left out at batch 1.
+    first. only_batches: not timed at batch 1.
     """
 
     system: str
@@ -62,7 +62,7 @@ class Entry:
 
 
 def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
-    """In which precision and on which device the models of each system were trained, as they record it."""
+    """The precisions and devices in which the models of each system were trained, as recorded by the models."""
     found: dict[str, dict[str, None]] = {}
     for timed in systems:
         for folder in timed.models:
@@ -73,7 +73,7 @@ def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
 
 
 def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
-    """The entries of one trained system: one for each threshold."""
+    """The entries of a trained system: one per threshold."""
     parts = study.parts(timed.system)
     model = engine_of(parts.engine).load(timed.models, parts, device)
     trace = Trace.read(timed.trace)
@@ -90,8 +90,8 @@ def reference_entries(
 ) -> list[Entry]:
     """Stock `transformers` with the reference's weights, in several ways.
 
-    Plain, once more (A/A) and sorted by length, in the reference's precision; in other precisions, and with more layers
-    at random, for their latency alone. left_out: the stock rows whose precision this machine refuses.
+    In the reference's precision: plain, a second time (A/A), and sorted by length. For latency only: in other
+    precisions, and with more layers of random weights. left_out: the stock rows whose precision this machine refuses.
     """
     parts = study.parts(timed.system)
     encoded = texts.encoded_for(timed.models[0])
@@ -120,7 +120,7 @@ def reference_entries(
 
 
 def _deeper(model: EatForSequenceClassification, layers: int) -> EatForSequenceClassification:
-    """A dense model of the same width with so many layers, at random: for its latency alone."""
+    """A dense model of the same width with this number of layers and random weights, for latency only."""
     config = model.config.__class__(
         **{
             **model.config.to_dict(),

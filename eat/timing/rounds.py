@@ -1,8 +1,8 @@
-"""The protocol: every entry runs in turn over small blocks of texts, in an order drawn anew each time.
+"""The protocol: every entry runs in turn on small blocks of texts, in a new random order each time.
 
-A speed-up is a ratio of two times taken moments apart on the same text, so that it holds on a shared machine if
-absolute times do not. At batch 1 the texts are cut into small blocks; within a block every system runs in turn. At
-larger batches a block is a pass over all texts.
+A speed-up is a ratio of two times measured moments apart on the same text, so that it is valid on a shared machine even
+if absolute times are not. At batch 1 the texts are divided into small blocks; within a block every system runs in turn.
+At larger batches a block is a pass over all texts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def measure(
 ) -> tuple[pd.DataFrame, list[dict[str, Any]], float]:
     """Warm up, then time every entry block by block at every batch size.
 
-    Returns the calls, the comparison with the traces, and the largest share of the machine that others took in a block.
+    Returns the calls, the comparison with the traces, and the largest share of the machine that other processes used in
+    a block.
     """
     draw = random.Random(0)
     calls: list[dict[str, Any]] = []
@@ -66,7 +67,7 @@ def measure(
 
 @dataclass(frozen=True)
 class Round:
-    """What every entry runs in turn before the next: the rows (indices of texts) of a block in a repeat."""
+    """The unit that every entry runs in turn: the rows (indices of texts) of a block in a repeat."""
 
     batch_size: int
     repeat: int
@@ -77,7 +78,7 @@ class Round:
 def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -> list[tuple[int, int, list[int]]]:
     """(repeat, block, rows) in the order they are timed.
 
-    At batch 1 the texts lie in fixed blocks of `block_texts`, so that a block is a unit to draw again for an interval;
+    At batch 1 the texts are in fixed blocks of `block_texts`, so that a block is a unit of resampling;
     the blocks and the texts within them come in a new order each repeat. At larger batches each of `passes` rounds is
     a pass over all texts, which lets the baseline that sorts by length sort over all of them, as a user would.
     """
@@ -93,7 +94,7 @@ def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -
 
 
 def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Iterator[list[Encoded]]:
-    """At batch 1 one text of every length in use, at least so many calls; else every text once, in batches."""
+    """At batch 1 one text of every length, at least `at_least` calls; else every text once, in batches."""
     if batch_size > 1:
         yield from (texts[start : start + batch_size] for start in range(0, len(texts), batch_size))
         return
@@ -110,7 +111,7 @@ def _time_round(
     if entry.sort:
         rows = sorted(rows, key=lambda row: len(texts[row].ids))
     if size == 1:
-        entry.run([texts[rows[0]]])  # brings this model's weights back near the processor after the others ran
+        entry.run([texts[rows[0]]])  # loads this model's weights into the caches after the others ran
     key = {"seed": entry.seed, "system": entry.system, "tau": entry.tau, "batch_size": size}
     place = {"repeat": at.repeat, "block": at.block}
     calls = []

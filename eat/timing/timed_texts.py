@@ -14,9 +14,9 @@ from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_spli
 
 
 class TimedTexts:
-    """The dev texts that are timed, stratified by length and shuffled; cut by each system's own tokenizer.
+    """The dev texts that are timed, stratified by length and shuffled, for each system's tokenizer.
 
-    dev: the split. reference: the model folder whose tokenizer's lengths count. ids: the texts' ids, in order.
+    dev: the split. reference: the model folder whose tokenizer determines the lengths. ids: the texts' ids, in order.
     """
 
     def __init__(self, dev: Path, reference: Path, max_length: int, count: int) -> None:
@@ -28,14 +28,14 @@ class TimedTexts:
         self.ids = [str(text) for text in self._table["id"]]
 
     def encoded_for(self, model: Path) -> list[Encoded]:
-        """The texts as the tokenizer in a model's folder cuts them."""
+        """The texts as tokens of the tokenizer in a model's folder."""
         digest = sha256_of(model / "tokenizer.json")
         if digest not in self._encoded:
             self._encoded[digest] = encode_split(load_tokenizer(model), self._table, self._max_length)
         return self._encoded[digest]
 
     def tokenization_ms(self, model: Path) -> float:
-        """The mean time to cut one text, taken one by one."""
+        """The mean time to tokenize a text, one by one, in ms."""
         tokenizer = load_tokenizer(model)
         started = time.perf_counter()
         for row in range(len(self._table)):
@@ -44,7 +44,7 @@ class TimedTexts:
 
 
 def stratified(lengths: Sequence[int], count: int, seed: int = 0) -> list[int]:
-    """`count` rows (all, if there are fewer) whose lengths are distributed as those of all, in a shuffled order."""
+    """`count` rows (all, if there are fewer) with the distribution of lengths of all rows, in a shuffled order."""
     order = np.argsort(np.asarray(lengths), kind="stable")
     count = min(count, len(order))
     middle = (np.arange(count) + 0.5) / count * len(order)

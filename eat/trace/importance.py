@@ -1,8 +1,8 @@
 """Does a score of importance find the tokens that matter? Its rank correlation with gradient saliency.
 
-Each system that scores tokens runs at full depth with nothing removed, and says at each of its places how important
-every token is. Saliency is gradient x input of the dense reference for the true class (`eat.model.saliency`): one judge
-for all. Spearman's rho is taken within a text, over the tokens that may be removed, and averaged over texts.
+Each system that scores tokens runs at full depth with nothing removed, and its scores are recorded at each of its
+places. Saliency is gradient x input of the dense reference for the true class (`eat.model.saliency`), the same for all
+systems. Spearman's rho is computed within a text, over the tokens that may be removed, and averaged over texts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
 
 FEWEST = 4
-"""Tokens that a text must have beside the protected ones: of fewer, ranks say little."""
+"""The fewest unprotected tokens of a text; with fewer, ranks are unreliable."""
 
 
 class Listener(Reducer):
-    """Hears what a reducer thinks of the tokens, and removes none."""
+    """Records a reducer's scores, and removes no tokens."""
 
     def __init__(self, reducer: Reducer) -> None:
         super().__init__(sorted(reducer.after), reducer.protect, reducer.dimensions)
@@ -46,13 +46,13 @@ class Listener(Reducer):
         self.heard: dict[int, tuple[Tensor, Tensor]] = {}
 
     def reduce(self, view: TokenView) -> Reduction | None:
-        """Keep layer -> scores of all tokens (n,), and which of them may be removed."""
+        """Record the scores of all tokens (n,) of the layer, and which of them may be removed."""
         self.heard[view.depth] = self.listened.importance(view).float(), ~self.protected(view)
         return None
 
 
 def scores_by_layer(model: EatForSequenceClassification, text: Encoded) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """What the model's reducer thinks of the tokens of one text: layer -> scores (t,), and which may be removed."""
+    """The scores of the model's reducer for a text: layer -> scores (t,), and which tokens may be removed."""
     listener = Listener(model.encoder.reducer)
     model.encoder.reducer = listener
     try:
@@ -91,8 +91,8 @@ def compare_importance(
 ) -> pd.DataFrame:
     """The table of a task: a row for each system that scores tokens, seed and layer.
 
-    models: (system, seed) -> folder, of the reference too. texts: so many dev texts, the first. rho is a mean over n
-    texts, with a 95 % interval (see `_mean_of`); both are NaN if n is below 2.
+    models: (system, seed) -> folder, including the reference. texts: the number of dev texts, from the first on. rho is
+    a mean over n texts, with a 95 % interval (see `_mean_of`); both are NaN if n is below 2.
     """
     table = read_split(dev).iloc[:texts]
     labels = [int(label) for label in table["label"]]
@@ -115,8 +115,8 @@ def compare_importance(
 def _mean_of(values: Sequence[float]) -> Estimate:
     """The mean of correlations, with its 95 % interval by the normal approximation.
 
-    Values that are all the same show no spread. The interval is then Wilson's, as if -1 and 1 were the two outcomes of
-    a trial: the widest that a mean of so many values can have.
+    If all values are equal, they show no spread. The interval is then Wilson's, as if -1 and 1 were the two outcomes of
+    a trial, which is the widest possible for a mean of this many values.
     """
     if len(values) < 2:
         return Estimate(math.nan, math.nan, math.nan)
@@ -129,9 +129,9 @@ def _mean_of(values: Sequence[float]) -> Estimate:
 
 
 def scoring_systems(study: Study) -> list[str]:
-    """The systems whose reducer has a score of importance; of those that score alike, the one that was trained.
+    """The systems whose reducer has a score of importance; of several with equal scores, the trained one.
 
-    Alike score rows that run the same weights with the same reducer and attention, whatever their exits and precision.
+    Rows with the same weights, reducer and attention have equal scores, with any exits and precision.
     """
     found: dict[str, str] = {}
     for name, row in sorted(study.systems.items(), key=lambda item: item[1].weights_of is not None):

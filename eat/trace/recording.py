@@ -30,12 +30,12 @@ def record_trace(
     name: str,
     device: str = "cpu",
 ) -> Trace:
-    """Run a trained model over a split at full depth and record what it did.
+    """Run a trained model over a split at full depth and record its outputs.
 
-    models: its folder; those of a cascade, in their order. parts: how its weights are run. labels: the task's, in
-    order. name: what the progress lines call it. device: where it runs; the trace records it. Raises `EatError` if the
-    device is not there or refuses the precision, if the model was trained for other labels or in another order, which
-    would count right answers as wrong ones, and if a logit is NaN or infinite.
+    models: its folder; for a cascade, those of its systems in order. parts: those with which its weights are run.
+    labels: the task's, in order. name: printed in progress lines. device: on which it runs; the trace records it.
+    Raises `EatError` if the device is not available or does not support the precision, if the model was trained for
+    other labels or in another order, and if a logit is NaN or infinite.
     """
     where = resolve_device(device)
     require_usable(parts.precision, where)
@@ -50,7 +50,7 @@ def record_trace(
 def trace_texts(
     model: LoadedModel, texts: Sequence[Encoded], ids: Sequence[str], labels: np.ndarray, name: str = ""
 ) -> Trace:
-    """The trace of encoded texts. Rows keep their order; batches are made of texts of like length."""
+    """The trace of encoded texts. Rows keep their order; batches have texts of similar length."""
     count = len(texts)
     lengths = np.array([len(text.ids) for text in texts], dtype=np.int32)
     classes = len(model.labels)
@@ -84,7 +84,7 @@ def trace_texts(
 
 
 def _batches_of_like_length(lengths: np.ndarray, tokens: int = BATCH_TOKENS) -> list[np.ndarray]:
-    """Rows sorted by length, cut into batches of about so many tokens."""
+    """Rows sorted by length, divided into batches of about `tokens` tokens."""
     order = np.argsort(lengths, kind="stable")
     cuts = np.searchsorted(np.cumsum(lengths[order]), np.arange(tokens, int(lengths.sum()), tokens))
     return [rows for rows in np.split(order, cuts) if len(rows)]

@@ -1,4 +1,4 @@
-"""A user's own text: a CSV, Parquet or JSONL file, read as it is; its sha256 is noted in the task's card."""
+"""Text of the user: a CSV, Parquet or JSONL file; its sha256 is recorded in the task's card."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_file(source: FileSource) -> Texts:
 
 
 def _parsed(path: Path) -> pd.DataFrame:
-    """The table in a file, by its ending: every cell as the file has it, missing cells as null."""
+    """Parse a file by its ending: cells unchanged, missing cells as null."""
     readers = {".csv": _parsed_csv, ".parquet": _parsed_parquet, ".jsonl": _parsed_jsonl}
     if path.suffix.lower() not in readers:
         raise EatError(f"{path}: ending {path.suffix!r} is not one of {listed(readers)}; convert the file")
@@ -67,21 +67,21 @@ def _parsed(path: Path) -> pd.DataFrame:
         return readers[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
         raise DamagedFile(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except Exception as error:  # each parser has exceptions of its own; to the reader they mean the same
+    except Exception as error:  # each parser raises its own exceptions with the same meaning
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DamagedFile(f"{path}: not a whole {path.suffix[1:].upper()} file ({reason}); correct the file") from None
 
 
 def _parsed_csv(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
-        # a row with more cells than the header would be cut with no more than this warning
+        # a row with more cells than the header would be truncated with only this warning
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        # "NA" and "null" are words that text and labels may hold
+        # "NA" and "null" may be text or labels
         return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
 
 
 def _parsed_parquet(path: Path) -> pd.DataFrame:
-    # nullable types, so that whole numbers beside a null are not turned into 1.0
+    # nullable types, so that whole numbers in a column with a null do not become floats
     return pd.read_parquet(path, dtype_backend="numpy_nullable")
 
 
@@ -94,7 +94,7 @@ def _parsed_jsonl(path: Path) -> pd.DataFrame:
             try:
                 row = json.loads(line)
                 json.dumps(row, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError:  # an escape such as \ud800 is good JSON, but no text
+            except UnicodeEncodeError:  # an escape such as \ud800 is valid JSON, but not text
                 raise ValueError(f"line {number}: half of a surrogate pair") from None
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"line {number}: {error}") from None
@@ -126,7 +126,7 @@ def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tupl
     labels = source.labels or _sorted_labels(counts.index)
     forms = set(map(_label_form, labels))
     foreign = [
-        # in ASCII if it could not be told from an allowed one by looking at it
+        # in ASCII if it looks like an allowed label
         f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
         for value, count in counts.items()
         if value not in labels
@@ -150,14 +150,14 @@ def _first(names: Sequence[str], most: int = 5) -> str:
     return listed(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-# --- what may be a mistake ----------------------------------------------------------------------------------------
+# --- possible mistakes --------------------------------------------------------------------------------------------
 
 NO_VALUE = ("nan", "NaN", "NA", "N/A", "n/a", "<NA>", "#N/A", "null", "NULL", "None")
-"""How programs write that there is none; in a CSV file they are words like any others."""
+"""Words for missing values, which are ordinary text in a CSV file."""
 
 
 def _doubtful_labels(path: Path, source: FileSource, found: Sequence[str]) -> Iterable[str]:
-    """Lines on labels that count as classes of their own, and perhaps are none."""
+    """Warnings about labels that may not be separate classes."""
     counts = pd.Series(found).value_counts()
     alike = defaultdict(list)
     for value in sorted(counts.index):
@@ -178,7 +178,7 @@ def _doubtful_labels(path: Path, source: FileSource, found: Sequence[str]) -> It
 
 
 def _label_form(label: str) -> str:
-    """What labels share that somebody may have meant as one: no blanks or unseen characters, no case, one number."""
+    """A normal form of labels that may mean the same: no blanks, invisible characters or case; numbers unified."""
     plain = unicodedata.normalize("NFKC", label).casefold()
     plain = "".join(character for character in plain if not is_empty(character))
     try:
@@ -188,11 +188,12 @@ def _label_form(label: str) -> str:
 
 
 def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: Collection[str]) -> Iterable[str]:
-    """A line on rows that lie within a text of another row, as a stray quotation mark leaves them.
+    """A warning about rows within the text of another row, which a stray quotation mark can cause.
 
-    A quotation mark that opens a cell and is not closed takes all up to the next one, delimiters and line breaks too,
-    and what comes of it is a valid file with fewer rows. Written out again, such a row has several lines that each have
-    the header's number of cells, and a label where the label stands. A text of several lines has no more than one.
+    An unclosed quotation mark at the start of a cell includes everything up to the next one, with delimiters and line
+    breaks, and the result is a valid file with fewer rows. Such a row, written as text, has several lines with the
+    header's number of cells and with a label in the label's column. An ordinary text of several lines has at most one
+    such line.
     """
     columns, place = len(raw.columns), list(raw.columns).index(source.label)
     texts = raw[source.text].astype("string").fillna("")
@@ -200,7 +201,7 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
 
     def is_row(line: str) -> bool:
         cells = [cell.strip('\r"') for cell in line.split(",")]
-        # a text with commas has more cells, before or behind the label
+        # a text with commas has more cells, before or after the label
         return len(cells) >= columns and (cells[place] in labels or cells[place - columns] in labels)
 
     taken = 0
@@ -222,7 +223,7 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
 
 
 def _other_delimiter(raw: pd.DataFrame) -> str:
-    """A hint if the only column's name looks like a header that is divided by something other than commas."""
+    """A hint if the only column's name looks like a header with another separator than commas."""
     name = str(raw.columns[0])
     found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
     return f"; cells are separated by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""

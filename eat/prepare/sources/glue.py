@@ -1,9 +1,9 @@
-"""The classification tasks of GLUE: one table of what they are, and their files as people have them.
+"""The classification tasks of GLUE: a table of their properties, and readers of their files.
 
 A folder of GLUE files has a folder for each task with `train.tsv` and `dev.tsv`: tab-separated, a header line, no
-quoting, so that a quotation mark is a character of the text. Columns are found by name, whatever their order and
-whatever others stand there. CoLA has no header; the files of QQP were once CSV, and cells with quotation marks in them
-still bear its quoting; rows labelled `-` (no agreement among the annotators) have no label; a few rows of the official
+quoting, so that a quotation mark is a character of the text. Columns are found by name, in any order and
+with any other columns. CoLA has no header; the files of QQP were once CSV, and cells that contain quotation marks are
+still quoted; rows labelled `-` (no agreement among the annotators) have no label; a few rows of the official
 QQP were broken by a line break within a text.
 """
 
@@ -23,18 +23,18 @@ from eat.study.tasks import GlueDirSource
 UNLABELLED = "-"
 
 MOST_BROKEN = 0.001
-"""The part of the rows that may have another number of cells than the header; more, and the file is another."""
+"""The largest share of rows with a wrong number of cells; above it the file is refused."""
 
 
 @dataclass(frozen=True)
 class GlueTask:
-    """What a task of GLUE is.
+    """The properties of a task of GLUE.
 
-    folder: where its files lie. text, label: the columns of its files. hub_text: its text columns on the hub, if
+    folder: the folder of its files. text, label: the columns of its files. hub_text: its text columns on the hub, if
     the label column is `label`. labels: its classes in the order of their numbers, as on the hub. numbered: whether
     its files write the number of a class, not its name. header: the columns of files that have no header line.
-    dev: what its dev file and dev split are called besides `dev` and `validation`. dev_rows: the rows of the official
-    dev split. csv_quoted: whether cells bear the
+    dev: the suffix of its dev file and dev split after `dev` and `validation`. dev_rows: the rows of the official
+    dev split. csv_quoted: whether cells have the
     quoting of a CSV file. phrases: whether the training texts are sentences together with their own parts.
     """
 
@@ -51,7 +51,7 @@ class GlueTask:
     phrases: bool = False
 
     def dev_as_found(self, rows: int) -> str:
-        """Whether dev text is the official split or a sample: accuracy on a sample is not to be called GLUE's."""
+        """Whether dev text is the official split or a sample, whose accuracy is not that of GLUE."""
         official = f"{self.dev_rows} official rows"
         return f"the {official}" if rows == self.dev_rows else f"{rows} rows, not the {official}"
 
@@ -115,13 +115,13 @@ GLUE: dict[str, GlueTask] = {
         "WNLI", ("sentence1", "sentence2"), "label", ("not_entailment", "entailment"), dev_rows=71, numbered=True
     ),
 }
-"""By the names the hub gives them; `mnli-mm` is MNLI with its mismatched dev text."""
+"""By their names on the hub; `mnli-mm` is MNLI with its mismatched dev text."""
 
 
 def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     """The training and the dev file of a task within a folder of GLUE files.
 
-    Raises `EatError` if no folder is given, and if it or a file is not there.
+    Raises `EatError` if no folder is given, or if it or a file does not exist.
     """
     if folder is None:
         raise EatError(
@@ -174,7 +174,7 @@ def read_glue_dir(source: GlueDirSource, folder: str | None) -> Texts:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The labelled rows of a file, as `Texts.table` has them, and the others by why they were left out."""
+    """The labelled rows of a file, in the form of `Texts.table`, and counts of the others by reason."""
 
     table: pd.DataFrame
     left_out: dict[str, int]
@@ -206,7 +206,7 @@ def _read(path: Path, task: GlueTask) -> _Rows:
 
 
 def _lines(path: Path) -> list[str]:
-    """The lines of a file; only a line feed ends one, since a text may hold any other separator of Unicode."""
+    """The lines of a file; only a line feed ends a line, since a text may contain other separators of Unicode."""
     try:
         content = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -233,7 +233,7 @@ def _as_texts(path: Path, task: GlueTask, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def unquoted(cells: Sequence[str]) -> list[str]:
-    """Cells without the quoting of a CSV file, if they bear it: `"a ""b"" c"` is `a "b" c`."""
+    """Cells without the quoting of a CSV file, if they are quoted: `"a ""b"" c"` is `a "b" c`."""
     return [
         cell[1:-1].replace('""', '"')
         if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in cell[1:-1].replace('""', "")

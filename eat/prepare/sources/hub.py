@@ -29,7 +29,7 @@ def read_hub(source: HubSource) -> Texts:
     names = [f"{folder}/{split}-00000-of-00001.parquet" for split in ("train", f"validation{task.dev}")]
     files = [hub_file(source.dataset, name, source.revision, "dataset") for name in names]
     disable_progress_bar()
-    with TemporaryDirectory() as cache:  # the hub's own cache keeps the files
+    with TemporaryDirectory() as cache:  # the files are kept in the hub's cache
         read = [Dataset.from_parquet(str(file), cache_dir=cache) for file in files]
         tables = [_as_texts(file, task, data) for file, data in zip(files, read, strict=True)]
     unlabelled = sum(len(data) for data in read) - sum(len(table) for table in tables)

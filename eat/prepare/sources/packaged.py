@@ -1,4 +1,4 @@
-"""Labelled text that comes inside pinned PyPI packages; its sha256 must be the one written here."""
+"""Labelled text in pinned PyPI packages; its sha256 is pinned here."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _bbc_news() -> tuple[pd.DataFrame, list[str]]:
 
 
 def _decoded(content: bytes) -> str:
-    """Text of an article: all are UTF-8 but one, whose pound sign is a Latin-1 byte."""
+    """The text of an article: all are UTF-8 except one, whose pound sign is a Latin-1 byte."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Where text comes from: one function that reads every kind of source, each of which has a module."""
+"""Reading text from any kind of source; each kind has its own module."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def read_source(source: Source, glue_dir: str | None = None) -> Texts:
     """Read the labelled text of a task.
 
     glue_dir: the folder of GLUE files, for a task that is read from there. Raises `EatError` if a package, a folder
-    or a file is missing or its columns and labels are not those asked for, and `DamagedFile` if content cannot be
-    parsed or is not the content that was pinned.
+    or a file is missing or has other columns and labels than configured, and `DamagedFile` if content cannot be
+    parsed or differs from the pinned content.
     """
     if isinstance(source, FileSource):
         return read_file(source)
@@ -29,16 +29,16 @@ def read_source(source: Source, glue_dir: str | None = None) -> Texts:
 
 
 def has_pairs(source: Source) -> bool:
-    """Whether a source gives pairs of texts, not single ones."""
+    """Whether a source contains pairs of texts."""
     if isinstance(source, FileSource):
         return len(source.text) == 2
     return isinstance(source, GlueDirSource | HubSource) and len(GLUE[source.task].text) == 2
 
 
 def source_files(source: Source, glue_dir: str | None = None) -> list[Path]:
-    """The files of the user's own that a source reads, which can change; what is pinned by a digest is left out.
+    """The user's files that a source reads, which can change; files pinned by a digest are not included.
 
-    Raises `EatError` if the files of GLUE are not in their folder.
+    Raises `EatError` if files of GLUE are missing.
     """
     if isinstance(source, FileSource):
         return [Path(source.path)]

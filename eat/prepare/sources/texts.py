@@ -1,4 +1,4 @@
-"""What every source gives: labelled text as it stands there; and when a text says nothing."""
+"""The labelled text of a source, and a test for empty texts."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Texts:
-    """Labelled text as its source has it: nothing dropped, nothing reordered.
+    """The labelled text of a source, unfiltered and in its order.
 
     `table` has the columns `text` (str), `text_b` (str, only if `pair`) and `label` (int64, an index into `labels`).
-    A missing text is the empty string. `description` says where the text is from: kind, name or path, sha256.
-    `dev` is the dev text, of the same columns, if the source has one apart; `table` is then for training alone.
-    `phrases`: whether parts of a text of `table` stand there too, as texts of their own. `left_out` counts rows that
-    are no labelled text, by reason. `warnings` are lines on what may be a mistake in the source.
+    A missing text is the empty string. `description` is the origin of the text: kind, name or path, sha256.
+    `dev` is the dev text, of the same columns, if the source has a separate one; `table` is then only for training.
+    `phrases`: whether parts of a text in `table` are also texts in it. `left_out` counts rows without labelled text, by
+    reason. `warnings` describe possible mistakes in the source.
     """
 
     table: pd.DataFrame
@@ -30,10 +30,10 @@ class Texts:
 
 
 _UNSEEN = frozenset(("Cc", "Cf", "Co", "Mn", "Zl", "Zp", "Zs"))
-"""Unicode categories of which BERT's normaliser leaves nothing: control and format characters (zero-width ones, a byte
+"""Unicode categories that BERT's normaliser removes: control and format characters (zero-width ones, a byte
 order mark), private use, marks without a letter, and every kind of blank."""
 
 
 def is_empty(text: str) -> bool:
-    """Whether a text has no character that a tokenizer would make a token of."""
+    """Whether a text has no character that becomes a token."""
     return all(unicodedata.category(character) in _UNSEEN or character == "\ufffd" for character in text)

@@ -1,4 +1,4 @@
-"""What turns a trace into operating points, and what is fitted for them on the calibration split."""
+"""Specifications of operating points and of their calibration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from eat.study.specs.spec import Spec
 
 
 class ExitSpec(Spec):
-    """By which rule a system exits early, at which thresholds, and what it promises."""
+    """The exit rule of a system, its thresholds, and its promise."""
 
     rule: list[str] = []
     tau: list[float] = []
@@ -24,9 +24,9 @@ class OperatingSpec(ExitSpec):
 
 
 class CalibrationSpec(ExitSpec):
-    """What is fitted: temperatures and, if a promise is made, the threshold that keeps it.
+    """The specification of a calibration: temperatures and, with a promise, the threshold that keeps it.
 
-    Without a promise the rule and its thresholds are not in it, so changing them calibrates nothing again.
+    Without a promise the rule and its thresholds are not included, so changing them does not repeat the calibration.
     """
 
     mode: CalibrationMode

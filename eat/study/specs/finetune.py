@@ -1,4 +1,4 @@
-"""What determines the weights of a stage, besides its data, its parent and its seed."""
+"""The specification of a stage: everything that determines its weights besides data, parent and seed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from eat.study.training import Optimization
 
 
 class TrainingSpec(Spec):
-    """Thresholds and exit rules are not in it, so changing them trains nothing again.
+    """Thresholds and exit rules are not included, so changing them does not repeat the training.
 
-    max_length: tokens of a text at most. layers: those taken of the parent. stage: with the task's epochs.
+    max_length: the most tokens of a text. layers: those taken from the parent. stage: with the task's epochs.
     training: with the learning rate and the batch size of the task.
     """
 

@@ -1,4 +1,4 @@
-"""What the preparation of a task's text, or of a backbone, is given: its entry of the configuration."""
+"""The entries of the configuration from which texts and backbones are prepared."""
 
 from __future__ import annotations
 

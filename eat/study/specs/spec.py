@@ -1,4 +1,4 @@
-"""What a job is given: a small, typed part of a study, which is all that its result depends on."""
+"""The specification of a job: a small, typed part of a study that determines its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 class Spec(Strict):
-    """A part of a study as a rule hands it to its command: canonical JSON, which Snakemake compares as text."""
+    """A part of a study that a rule passes to its command as canonical JSON, which Snakemake compares as text."""
 
     def to_json(self) -> str:
         """In one line, with sorted keys: equal text for equal content."""
@@ -30,11 +30,11 @@ class Spec(Strict):
 def parsed(
     adapter: TypeAdapter[_Value], text: str, option: str, key: Sequence[str] = (), context: str | None = None
 ) -> _Value:
-    """What an option of a command holds as JSON; in a configuration it stands at `key`.
+    """Parse an option of a command that contains JSON.
 
-    context: in which it is validated, if its model asks.
+    key: its place in a configuration. context: in which it is validated, if its model asks.
 
-    Raises `EatError` with a line for each mistake, which names the option and the key.
+    Raises `EatError` with one line per mistake, which names the option and the key.
     """
     try:
         return adapter.validate_json(text, context=context)
