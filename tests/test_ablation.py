@@ -85,7 +85,7 @@ def test_the_figure_says_which_kind_it_is_and_refuses_to_mix_them(results: Path,
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     mixed = pd.concat([table, table.assign(ablation="retrained")])
-    with pytest.raises(EatError, match="an ablation of retrained, switched_off; a figure shows one of"):
+    with pytest.raises(EatError, match="the table has the ablations retrained, switched_off; a figure shows one of"):
         plot_ablation(mixed, "movies", out_pdf=tmp_path / "c.pdf", out_svg=tmp_path / "c.svg")
     assert not (tmp_path / "c.pdf").exists()
     assert set(TITLES) == {"switched_off", "retrained"}
@@ -96,8 +96,8 @@ def test_the_figure_says_which_kind_it_is_and_refuses_to_mix_them(results: Path,
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "base": ({"base": "bert"}, "ablation.base: 'bert' is not a system; known: dense, eat, eat-no-exit, eat-raw"),
     "variant": ({"variants": ["lean"]}, "ablation.variants.0: 'lean' is not a system; known: "),
-    "the base": ({"variants": ["eat"]}, "ablation.variants.0: 'eat' is the reference or the base, which stand there"),
-    "trained": ({"base": "dense"}, "ablation.variants.0: 'eat-no-exit' needs `weights_of: dense`, for nothing is"),
+    "the base": ({"variants": ["eat"]}, "ablation.variants.0: 'eat' is the reference or the base, which are always included"),
+    "trained": ({"base": "dense"}, "ablation.variants.0: 'eat-no-exit' needs `weights_of: dense`, since nothing is"),
     "not trained": ({"kind": "retrained"}, "ablation.variants.0: 'eat-no-exit' runs the weights of eat; give it a"),
     "kind": ({"kind": "both"}, "ablation.kind: found 'both'; input should be 'switched_off' or 'retrained'"),
 }
