@@ -110,7 +110,7 @@ def test_nothing_finished_and_no_page_or_one_without_marks_are_refused(
     ):
         publish(monkeypatch)
     Path("page.md").write_text("# A page\n", encoding="utf-8")
-    with pytest.raises(EatError, match=r"page\.md: must hold the lines <!-- results:made-up -->"):
+    with pytest.raises(EatError, match=r"page\.md: must contain the lines <!-- results:made-up -->"):
         publish(monkeypatch)
     Path("page.md").write_text(PAGE, encoding="utf-8")
     StudyPaths(half_done.study).operating_points("movies").unlink()
