@@ -27,7 +27,7 @@ def main(command: int, hears: int, grace: float, parent: int, signals: frozenset
     """
     needed = _process(parent) if parent else None
     kill_at: float | None = None
-    told = False
+    has_ended_command = False
     while os.getppid() == command:
         wait = LOOK_SECONDS if parent or kill_at is not None else None
         ready, _, _ = select.select([hears], [], [], wait)
@@ -37,9 +37,9 @@ def main(command: int, hears: int, grace: float, parent: int, signals: frozenset
                 return
             if kill_at is None and not signals.isdisjoint(numbers):
                 kill_at = time.monotonic() + grace
-        if parent and not told and not _lives(needed):
+        if parent and not has_ended_command and not _is_alive(needed):
             os.kill(command, signal.SIGTERM)
-            told = True
+            has_ended_command = True
             kill_at = kill_at or time.monotonic() + grace  # a stopped process does not report its signals
         if kill_at is not None and time.monotonic() >= kill_at:
             _kill(command, grace)
@@ -53,7 +53,7 @@ def _process(number: int) -> psutil.Process | None:
         return None
 
 
-def _lives(process: psutil.Process | None) -> bool:
+def _is_alive(process: psutil.Process | None) -> bool:
     try:
         # is_running also detects a later process with the same number
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE

@@ -101,7 +101,7 @@ def test_no_two_figures_have_one_name() -> None:
 
 @pytest.mark.parametrize("name", ["pie", "study", "results"])
 def test_a_result_that_is_none_is_refused(name: str) -> None:
-    with pytest.raises(EatError, match=f"no table '{name}' among the results"):
+    with pytest.raises(EatError, match=f"no table '{name}' in the results"):
         StudyPaths("tiny").result(name, "task")
 
 

@@ -107,7 +107,7 @@ def test_a_wrong_answer_costs_the_times_of_its_length_alone(tmp_path: Path, monk
         return measured(self, case, *rest)
 
     monkeypatch.setattr(gpu.Fleet, "measure", wrong_at_8)
-    with pytest.raises(EatError, match=r"^engine-minilm-6-batch-1, 8 tokens: packed-6 gives other logits"):
+    with pytest.raises(EatError, match=r"^engine-minilm-6-batch-1, 8 tokens: packed-6 has different logits"):
         run_check(replace(options(tmp_path), lengths=(8, 16), batch_sizes=(1,)))
     found = read_json(tmp_path / "out" / "engine-minilm-6-batch-1.json")
     assert found["left_out"] == []
@@ -281,7 +281,7 @@ def test_a_bundle_that_was_not_copied_whole_is_refused(sources: None, tmp_path: 
     pack(tmp_path / "bundle", Path("wheels.txt"), 0)
     weights = tmp_path / "bundle" / "minilm-6" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    with pytest.raises(DamagedFile, match=r"model\.safetensors: not as it was packed; copy it again"):
+    with pytest.raises(DamagedFile, match=r"model\.safetensors: differs from the packed file; copy it again"):
         run_check(options(tmp_path))
     weights.unlink()
     with pytest.raises(DamagedFile, match=r"model\.safetensors: no such file; copy it again"):
@@ -322,5 +322,5 @@ def test_what_travels_is_what_git_does_not_ignore(tmp_path: Path):
 
 def test_a_checkout_without_git_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(EatError, match="not under git, which tells the files that travel; pack in a clone"):
+    with pytest.raises(EatError, match="not a git repository, which lists the files to copy; pack in a clone"):
         checkout_bytes(tmp_path)

@@ -95,6 +95,6 @@ def test_a_random_head_under_the_clock_is_not_what_was_traced(mnli: Path, tmp_pa
     time_task(study, "tiny", [timed], mnli / "train.parquet")
     faulty = replace(timed, models=[with_head(mnli, tmp_path / "model", seed=0)])
     with pytest.raises(
-        EatError, match=r"dense, batch 1: \d+ of 24 texts were answered otherwise while timed than in the"
+        EatError, match=r"dense, batch 1: \d+ of 24 texts were answered differently in timing and in the"
     ):
         time_task(study, "tiny", [faulty], mnli / "train.parquet")

@@ -151,7 +151,7 @@ def start(copy: Copy) -> Run:
         refused = copy.snakemake("--cores", "2")
         assert refused.returncode != 0
         assert LOCKED in refused.stdout + refused.stderr
-        assert "left Snakemake's lock; no Snakemake of this machine is at work here" in refused.stderr
+        assert "left Snakemake's lock; no Snakemake of this machine runs here" in refused.stderr
         assert "snakemake --unlock, then run the same command again" in refused.stderr
         unlocked = copy.snakemake("--unlock")
         assert unlocked.returncode == 0, unlocked.stderr

@@ -106,7 +106,7 @@ def test_a_command_within_one_call_of_a_library_says_what_it_does(tmp_path: Path
     script = BLOCKS.format(root=str(ROOT), call=f"time.sleep(0.25 * {times})")
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     said = done.stderr.splitlines()
-    assert said[0] == "-c: at work, 0 s so far"
+    assert said[0] == "-c: working, 0 s so far"
     assert [line for line in said if re.fullmatch(r"movies: hashed 10 of 40 texts, \d+ s left", line)][times - 1 :]
 
 

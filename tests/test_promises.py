@@ -49,9 +49,7 @@ def test_as_many_bad_texts_as_published_tables_of_the_binomial_allow(n: int, eps
 def test_an_infeasible_promise_is_refused_with_the_n_it_needs():
     # 0.995^n <= 0.05: n >= ln 0.05 / ln 0.995 = 597.6
     assert examples_needed(0.005, 0.05) == 598
-    with pytest.raises(
-        EatError, match=r"needs at least 598 calibration texts, of which none may be bad; there are 597"
-    ):
+    with pytest.raises(EatError, match=r"needs at least 598 calibration texts, even if none is bad; there are 597"):
         keep_promise(make_trace(rows=597), spec(0.005, 0.05))
     keep_promise(make_trace(rows=598), spec(0.005, 0.05))
 

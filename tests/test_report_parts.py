@@ -138,7 +138,7 @@ SAME: Comparison = "no difference shown"
         ([SAME, "lower"], ["higher"], "not competitive"),
         ([SAME], ["lower"], "not competitive"),  # chance does better
         ([SAME], [SAME], "undecided"),  # chance does as well
-        ([SAME], [], "undecided"),  # nobody knows what chance does
+        ([SAME], [], "undecided"),  # without a control, chance is unknown
         ([], ["higher"], "undecided"),  # there is nobody to compete with
     ],
 )

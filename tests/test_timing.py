@@ -428,7 +428,7 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
     # it has no reducer: every token enters every layer that ran, which `eat` itself removes some of
     lengths = [len(text.ids) for text in entry.texts]
     assert run.tokens() == [length * depth for length, depth in zip(lengths, run.depth(), strict=True)]
-    with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered otherwise"):
+    with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered differently"):
         time_task(prepared.study, "tiny", [prepared.systems[0], replace(derived, trace=base.trace)], prepared.dev)
 
 
@@ -494,7 +494,9 @@ def test_the_state_tells_what_the_times_were_taken_on(timed: TimingResult, tmp_p
 def test_a_model_that_is_not_the_traced_one_is_refused(prepared: Prepared):
     first, second = (one for one in prepared.systems if one.system == "eat")
     mixed = [prepared.systems[0], replace(first, trace=second.trace)]
-    with pytest.raises(EatError, match=r"eat at tau .*, batch 1: .* texts were answered otherwise .* make both again"):
+    with pytest.raises(
+        EatError, match=r"eat at tau .*, batch 1: .* texts were answered differently .* make both again"
+    ):
         time_task(prepared.study, "tiny", mixed, prepared.dev)
 
 

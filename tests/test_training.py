@@ -395,7 +395,7 @@ def test_a_second_training_of_one_model_waits_for_the_first(
         orphan.join()
     printed = capfd.readouterr().err
     assert f"process {os.getpid()} on " in printed
-    assert f"still trains {tmp_path / 'model'}; waiting until it ends, or is ended" in printed
+    assert f"still trains {tmp_path / 'model'}; waiting until it ends" in printed
     assert "resuming at step 3" in printed
     require_same(resumed, weights(undisturbed))
 

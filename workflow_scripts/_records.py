@@ -44,7 +44,7 @@ def read_records(study: str) -> dict[str, dict[str, Any]]:
     """
     places = {_output_of(path): path for path in METADATA.rglob("*") if path.is_file()}
     roots = (f"data/{study}/", f"results/{study}/")
-    found = {output: _whole(places[output]) for output in sorted(places) if output.startswith(roots)}
+    found = {output: _read_record(places[output]) for output in sorted(places) if output.startswith(roots)}
     return {output: record for output, record in found.items() if record is not None}
 
 
@@ -83,10 +83,10 @@ def distrust_damaged_records() -> list[str]:
     """
     damaged = []
     for path in METADATA.rglob("*"):
-        if path.is_file() and _whole(path) is None:
+        if path.is_file() and _read_record(path) is None:
             output = _output_of(path)
             # another Snakemake in this folder may be writing it: then there is a mark, or the record is complete by now
-            if Path(output).exists() and not _place(MARKS, output).exists() and _whole(path) is None:
+            if Path(output).exists() and not _place(MARKS, output).exists() and _read_record(path) is None:
                 damaged.append(output)
     mark_incomplete(damaged)
     return sorted(damaged)
@@ -119,7 +119,7 @@ def without_record(paths: StudyPaths, results: Iterable[str]) -> list[str]:
     """
     marked = marked_incomplete()
     unmarked = [result for result in results if result not in marked]
-    found = {result: _whole(_place(METADATA, result)) for result in unmarked}
+    found = {result: _read_record(_place(METADATA, result)) for result in unmarked}
     records = {result: record for result, record in found.items() if record is not None}
     lost = [result for result in unmarked if result not in records]
     # no other file knows the content of that of the records; its entries are compared with Snakemake's one by one
@@ -144,7 +144,7 @@ def note_contents(paths: StudyPaths) -> None:
     new = [
         (result, record)
         for result in files_of(paths)
-        if (record := _whole(_place(METADATA, result))) is not None
+        if (record := _read_record(_place(METADATA, result))) is not None
         and notes.get(result, {}).get("starttime") != record["starttime"]
         and _has_date(result, record["endtime"])
     ]
@@ -201,10 +201,10 @@ def is_left_locked(paths: StudyPaths) -> bool:
     for lock in LOCKS.glob("*.lock"):
         with suppress(FileNotFoundError):  # a run that holds it may end now
             locked += lock.read_text(encoding="utf-8").splitlines()
-    return any(line.startswith(below) for line in locked) and not _works_here()
+    return any(line.startswith(below) for line in locked) and not _is_running_here()
 
 
-def _works_here() -> bool:
+def _is_running_here() -> bool:
     """Whether a Snakemake of this machine, other than this one and its parents, runs in the current folder."""
     import psutil
 
@@ -246,7 +246,7 @@ def refusal(paths: StudyPaths, lost: Sequence[str], given: Sequence[str]) -> str
     return f"{found}they cannot be restored here; delete {' and '.join(roots)}, or move them away, and run again"
 
 
-def _whole(path: Path) -> dict[str, Any] | None:
+def _read_record(path: Path) -> dict[str, Any] | None:
     """The record in a file, or `None` if it is damaged."""
     try:
         record = read_json(path)

@@ -111,12 +111,14 @@ def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str,
     given: Snakemake's options that configure the study. records_are_lost: continue if results have no records; stale
     results are then not detected.
     """
-    return list(csv.DictReader(io.StringIO(_asked("--detailed-summary", given, records_are_lost)), delimiter="\t"))
+    return list(
+        csv.DictReader(io.StringIO(_output_of_snakemake("--detailed-summary", given, records_are_lost)), delimiter="\t")
+    )
 
 
 def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[str, set[str]]:
     """Phase -> the other phases whose outputs its rules read, by Snakemake's graph of rules; arguments as `plan`."""
-    graph = _asked("--rulegraph", given, records_are_lost)
+    graph = _output_of_snakemake("--rulegraph", given, records_are_lost)
     rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
     found: dict[str, set[str]] = {name: set() for name in PHASES}
     for number, reader in re.findall(r"(\d+) -> (\d+)", graph):
@@ -126,7 +128,7 @@ def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[st
     return found
 
 
-def _asked(question: str, given: Sequence[str], records_are_lost: bool) -> str:
+def _output_of_snakemake(question: str, given: Sequence[str], records_are_lost: bool) -> str:
     """The output of Snakemake for the study."""
     # results may be in another folder than the project (`snakemake --directory`)
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]

@@ -131,7 +131,7 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
         if (options.bundle / MANIFEST).is_file():
             manifest = stack.enter_context(opened(options.bundle))
         else:
-            _say(f"{options.bundle}: no bundle, so real weights are skipped; {PACK}")
+            _report(f"{options.bundle}: no bundle, so real weights are skipped; {PACK}")
         parts = _parts(options, device, manifest, ends, stack)
         options.out.mkdir(parents=True, exist_ok=True)
         for pattern in ("packages.json", "equality.json", "engine-*-batch-*.json"):
@@ -142,10 +142,10 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
         try:
             with _alarm(ends):
                 for name, part in parts.items():
-                    _say(f"{name}: {len(part.left)} cases")
+                    _report(f"{name}: {len(part.left)} cases")
                     _run_part(name, part, options.out, facts, parts)
         except TimeIsUp:
-            _say("the time is up")
+            _report("the time is up")
         _write_summary(options.out, facts, parts)
     for name, part in parts.items():
         states = (["failed"] if part.failed else []) + ([f"left out: {listed(part.left)}"] if part.left else [])
@@ -167,14 +167,14 @@ def _run_part(name: str, part: Part, out: Path, facts: dict[str, Any], parts: Ma
             found = json.loads(pd.DataFrame(part.rows).to_json(orient="records", double_precision=15))
             write_json(out / f"{name}.json", {**facts, "part": name, "left_out": part.left, "rows": found})
             _write_summary(out, facts, parts)
-            _say(f"{name}, {case}: {_in_short(rows)}")
+            _report(f"{name}, {case}: {_in_short(rows)}")
     except EatError as error:
         part.failed.append(f"{listed(part.left[:1])}: {error}")
     except Exception:  # the other parts can still be measured
         part.failed.append(f"{listed(part.left[:1])}: {traceback.format_exc().strip()}")
 
 
-def _say(text: str) -> None:
+def _report(text: str) -> None:
     print(f"eat gpu check: {text}", file=sys.stderr, flush=True)
 
 

@@ -116,8 +116,8 @@ def _accuracy(task: str, system: str, old: Record, new: Record) -> Change:
         f"{rounding.interval(row['accuracy_low'], row['accuracy_high'], rounding.percent)}"
         for row in (old, new)
     )
-    told = f"{rounding.points(change)} points"
-    return Change(task, system, "accuracy (%)", before, after, told, _verdict(change, _room(*ends)))
+    change_text = f"{rounding.points(change)} points"
+    return Change(task, system, "accuracy (%)", before, after, change_text, _verdict(change, _room(*ends)))
 
 
 def _speed(task: str, system: str, batch: int, old: Record, new: Record, band: float) -> Change:
@@ -133,8 +133,8 @@ def _speed(task: str, system: str, batch: int, old: Record, new: Record, band: f
         for row in (old, new)
     )
     what = f"speed-up, batch {rounding.count(batch)}"
-    told = rounding.x_times(math.exp(change))
-    return Change(task, system, what, before, after, told, _verdict(change, max(_room(*ends), band)))
+    change_text = rounding.x_times(math.exp(change))
+    return Change(task, system, what, before, after, change_text, _verdict(change, max(_room(*ends), band)))
 
 
 def _room(old: Ends, new: Ends) -> float:

@@ -20,8 +20,8 @@ def add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device
     """Add to every training text the saliency of its tokens in the model that the stage starts from."""
     model = load_model(parent, Parts()).to(device)
     texts, labels = [example["text"] for example in examples], [example["label"] for example in examples]
-    for example, worth in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
-        example["saliency"] = worth
+    for example, saliency in zip(examples, saliency_of_texts(model, texts, labels, name), strict=True):
+        example["saliency"] = saliency
 
 
 def teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:

@@ -67,22 +67,22 @@ class CascadeEncoder(nn.Module):
             elif policy is not None:
                 seen[end] = policy.probabilities(end, found.logits)
                 fires = policy.fires(seen).tolist()
-                gone = [row for row, fired in enumerate(fires) if fired]
-                stays = [row for row, fired in enumerate(fires) if not fired]
-                if gone:
-                    answers.append(([rows[row] for row in gone], found.logits[gone]))
+                exited = [row for row, fired in enumerate(fires) if fired]
+                kept = [row for row, fired in enumerate(fires) if not fired]
+                if exited:
+                    answers.append(([rows[row] for row in exited], found.logits[exited]))
                     output.record_exit(answers[-1][0], end)
-                if not stays:
+                if not kept:
                     break
-                batch, rows = _rows_of(batch, stays), [rows[row] for row in stays]
-                seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
+                batch, rows = _rows_of(batch, kept), [rows[row] for row in kept]
+                seen = {passed: probabilities[kept] for passed, probabilities in seen.items()}
         output.logits = in_order(answers)
         return output
 
 
-def _rows_of(batch: PackedBatch, stays: list[int]) -> PackedBatch:
-    """Some rows of a batch, by the caller's numbers; their order in `stays` becomes the caller's order."""
-    number = {row: place for place, row in enumerate(stays)}
+def _rows_of(batch: PackedBatch, kept: list[int]) -> PackedBatch:
+    """Some rows of a batch, by the caller's numbers; their order in `kept` becomes the caller's order."""
+    number = {row: place for place, row in enumerate(kept)}
     packed = [place for place, row in enumerate(batch.rows) if row in number]
     layout, tokens = batch.layout.keep_rows(packed)
     ids, types = batch.ids.index_select(0, tokens), batch.types.index_select(0, tokens)

@@ -99,11 +99,11 @@ class State:
                 setattr(self, name, values.index_select(0, tokens))
         self.layout = layout
 
-    def keep_rows(self, stays: list[int]) -> None:
+    def keep_rows(self, kept: list[int]) -> None:
         """Keep only these rows, numbered among the live ones; the others have exited."""
-        layout, tokens = self.layout.keep_rows(stays)
+        layout, tokens = self.layout.keep_rows(kept)
         self.keep(tokens, layout)
-        self.rows = [self.rows[row] for row in stays]
+        self.rows = [self.rows[row] for row in kept]
 
 
 @dataclass
@@ -272,12 +272,12 @@ class PackedEncoder(nn.Module):
                         output.record_exit(state.rows, depth)
                         break
                     if any(fires):
-                        gone = [row for row, fired in enumerate(fires) if fired]
-                        stays = [row for row, fired in enumerate(fires) if not fired]
-                        answers.append(([state.rows[row] for row in gone], logits[gone]))
+                        exited = [row for row, fired in enumerate(fires) if fired]
+                        kept = [row for row, fired in enumerate(fires) if not fired]
+                        answers.append(([state.rows[row] for row in exited], logits[exited]))
                         output.record_exit(answers[-1][0], depth)
-                        state.keep_rows(stays)
-                        seen = {passed: probabilities[stays] for passed, probabilities in seen.items()}
+                        state.keep_rows(kept)
+                        seen = {passed: probabilities[kept] for passed, probabilities in seen.items()}
             if depth < last:
                 self._reduce("layer_output", depth, state, output)
             output.work[-1].alive = state.layout.lengths
@@ -293,12 +293,12 @@ class PackedEncoder(nn.Module):
         work.attended = state.layout.lengths
         state.hidden, qkv = layer.attend(state.hidden, state.layout, self.pattern, state.key_bias)
         if depth in self.reducer.after:
-            self._look_at_attention(qkv, layer.heads, state)
+            self._record_attention(qkv, layer.heads, state)
         self._reduce("after_attention", depth, state, output)
         work.fed = state.layout.lengths
         state.hidden = layer.feed(state.hidden)
 
-    def _look_at_attention(self, qkv: Tensor, heads: int, state: State) -> None:
+    def _record_attention(self, qkv: Tensor, heads: int, state: State) -> None:
         """Set the values of this layer's attention that the reducer needs."""
         if self.reducer.needs_received:
             state.received = self.pattern.received(

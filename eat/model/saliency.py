@@ -38,10 +38,10 @@ def saliency(model: EatForSequenceClassification, batch: PackedBatch, labels: Te
         handle.remove()
     chosen = logits.gather(1, labels[:, None]).sum()  # the rows of a batch are independent
     (gradient,) = torch.autograd.grad(chosen, embedded[0])
-    worth = torch.linalg.vector_norm(gradient * embedded[0].detach(), dim=1).float()
-    tiny = torch.finfo(worth.dtype).tiny
-    totals = sum_of_rows(worth, batch.layout).clamp_min(tiny)
-    shares: Tensor = worth / totals.index_select(0, batch.layout.row_of_token)
+    values = torch.linalg.vector_norm(gradient * embedded[0].detach(), dim=1).float()
+    tiny = torch.finfo(values.dtype).tiny
+    totals = sum_of_rows(values, batch.layout).clamp_min(tiny)
+    shares: Tensor = values / totals.index_select(0, batch.layout.row_of_token)
     return shares
 
 
@@ -58,8 +58,8 @@ def saliency_of_texts(
         for start in range(0, len(texts), batch_size):
             part = texts[start : start + batch_size]
             batch = PackedBatch.of(part, model.device)
-            worth = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
-            packed = torch.split(worth.cpu(), batch.layout.lengths)
+            values = saliency(model, batch, torch.tensor(labels[start : start + batch_size], device=model.device))
+            packed = torch.split(values.cpu(), batch.layout.lengths)
             found += [packed[place] for place in sorted(range(len(part)), key=batch.rows.__getitem__)]
             progress.advance(len(part))
     return found

@@ -230,7 +230,7 @@ def _few_of_a_label(
                 f"task {task_name!r}: no text falls in {name} (rows: {read}); give more text or make this part larger"
             )
 
-    def told(below: int) -> tuple[str, str]:
+    def labels_below(below: int) -> tuple[str, str]:
         """The labels with fewer texts than `below` in a split, with their counts, and the remedy."""
         splits = [name for name in SPLITS if min(counts[name]) < below]
         numbers = [
@@ -244,13 +244,13 @@ def _few_of_a_label(
         keys = [key for name in splits if (key := _key_of_size(name, task, texts, sum(counts[name])))]
         return "; ".join(shown) + more, "give more text of it" + (f", or raise {listed(keys)}" if keys else "")
 
-    found, remedy = told(1)
+    found, remedy = labels_below(1)
     if found:
         raise EatError(
             f"task {task_name!r}: a split has no text of a label ({found}; rows: {read}); {remedy}, or leave the label "
             "out"
         )
-    found, remedy = told(FEWEST)
+    found, remedy = labels_below(FEWEST)
     if found:
         return [f"task {task_name!r}: fewer than {FEWEST} texts of a label in a split ({found}); {remedy}"]
     return []

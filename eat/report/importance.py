@@ -207,7 +207,7 @@ def _sentence_of(
     controls = [name for name in outcomes if kinds.get(name) == _RANDOM]
     rivals = [name for name in outcomes if name not in controls]
     verdict = verdicts.competitive([outcomes[name] for name in rivals], [outcomes[name] for name in controls])
-    said: Mapping[Competitive, str] = {
+    phrases: Mapping[Competitive, str] = {
         "competitive": f"By {measure} the norm is competitive in {norm}",
         "not competitive": f"By {measure} the norm is not competitive in {norm}",
         "undecided": f"By {measure} it is not shown whether the norm is competitive in {norm}",
@@ -222,7 +222,7 @@ def _sentence_of(
         for outcome in words
         if (names := [_named(name, kinds) for name, found in outcomes.items() if found == outcome])
     ]
-    return verdict, f"{said[verdict]}: {subject}, {', '.join(parts)}."
+    return verdict, f"{phrases[verdict]}: {subject}, {', '.join(parts)}."
 
 
 def _named(name: str, kinds: Mapping[str, str]) -> str:
@@ -239,15 +239,17 @@ def _highest_sentence(importance: pd.DataFrame) -> str:
         return ""
     best, norm = max(means, key=lambda name: means[name][0]), max(norms, key=lambda name: means[name][0])
 
-    def told(name: str) -> str:
+    def described(name: str) -> str:
         middle, low, high = means[name]
         within = rounding.interval(low, high, rounding.correlation)
         return f"{name} ({kinds[name]}): {rounding.correlation(middle)} {within}"
 
     if best == norm:
-        return f"Of all scores in this study, the norm has the highest rank correlation with saliency: {told(norm)}."
+        return (
+            f"Of all scores in this study, the norm has the highest rank correlation with saliency: {described(norm)}."
+        )
     return (
         "Of all scores in this study, each over the layers it is used in, the highest rank correlation with saliency "
         "is "
-        f"that of {told(best)}; the highest one of the norm is that of {told(norm)}."
+        f"that of {described(best)}; the highest one of the norm is that of {described(norm)}."
     )

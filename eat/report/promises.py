@@ -82,12 +82,12 @@ def _sentence(row: Record, several: bool) -> str:
         return f"{promised}; no threshold was shown to keep this promise, so no text exits early."
     within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
     shown = f"On {rounding.count(row['n_dev'])} dev texts the share is {rounding.risk(row['observed'])} % {within}"
-    said = {
+    phrases = {
         "kept": "the promise was kept",
         "broken": "the promise was broken",
         "undecided": "these texts do not show whether the promise was kept",
     }
-    return f"{promised}. {shown}: {said[_verdict(row)]}."
+    return f"{promised}. {shown}: {phrases[_verdict(row)]}."
 
 
 def _verdict(row: Record) -> Kept:

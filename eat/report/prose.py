@@ -25,14 +25,14 @@ def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
     if not timed:
         return "No system was timed."
     counts = Counter(verdicts.speed_verdict(row["speedup_low"], row["speedup_high"], noise) for row in timed)
-    said: dict[verdicts.Speed, tuple[str, str]] = {
+    phrases: dict[verdicts.Speed, tuple[str, str]] = {
         "faster": ("is faster", "are faster"),
         "slower": ("is slower", "are slower"),
         "no difference shown": ("shows no difference", "show no difference"),
     }
     parts = [
         f"{rounding.count(counts[verdict])} {one if counts[verdict] == 1 else several}"
-        for verdict, (one, several) in said.items()
+        for verdict, (one, several) in phrases.items()
         if counts[verdict]
     ]
     return (
@@ -160,13 +160,14 @@ def ablation_sentences(ablation: pd.DataFrame) -> list[str]:
     (full,) = ablation[ablation["role"] == "full"].to_dict("records")
     variants = ablation[ablation["role"] == "variant"].to_dict("records")
 
-    def told(row: Record) -> str:
+    def described(row: Record) -> str:
         gained = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
         return f"{rounding.with_percent(row['compute'])} at {rounding.points(row['delta_accuracy'])} points {gained}"
 
-    others = "; ".join(f"{row['system']} {told(row)}" for row in variants)
+    others = "; ".join(f"{row['system']} {described(row)}" for row in variants)
     sentences = [
-        f"Share of the dense reference's FLOPs, and difference in accuracy: {full['system']} {told(full)}; {others}."
+        f"Share of the dense reference's FLOPs, and difference in accuracy: "
+        f"{full['system']} {described(full)}; {others}."
     ]
     apart = [
         row["system"]

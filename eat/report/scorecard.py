@@ -50,8 +50,10 @@ def judge(claims: Sequence[Claim], evidence: Sequence[Evidence], published: Publ
     for claim in claims:
         about = [seen for seen in evidence if claim.task in ("", published.task_of(seen.task))]
         if not about:
-            told = _published(claim, published, claim.task)
-            judged.append(Judged(claim, "", told, rounding.DASH, UNTESTED, f"The study has no task {claim.task}."))
+            published_text = _published(claim, published, claim.task)
+            judged.append(
+                Judged(claim, "", published_text, rounding.DASH, UNTESTED, f"The study has no task {claim.task}.")
+            )
         elif isinstance(claim.test, NotMeasured):
             judged.append(
                 Judged(claim, "", _published(claim, published, None), rounding.DASH, UNTESTED, claim.test.reason)
@@ -62,13 +64,13 @@ def judge(claims: Sequence[Claim], evidence: Sequence[Evidence], published: Publ
 
 
 def _judged(claim: Claim, seen: Evidence, published: Published) -> Judged:
-    told = _published(claim, published, published.task_of(seen.task))
+    published_text = _published(claim, published, published.task_of(seen.task))
     try:
         found = claim.test.judge(seen)
     except Untestable as lack:
-        return Judged(claim, seen.task, told, rounding.DASH, UNTESTED, str(lack))
+        return Judged(claim, seen.task, published_text, rounding.DASH, UNTESTED, str(lack))
     verdict = {True: SUPPORTED, False: REFUTED, None: UNTESTED}[found.supported]
-    return Judged(claim, seen.task, told, found.ours, verdict, found.reason)
+    return Judged(claim, seen.task, published_text, found.ours, verdict, found.reason)
 
 
 def _published(claim: Claim, published: Published, task: str | None) -> str:

@@ -73,12 +73,12 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def correlations(
-    model: EatForSequenceClassification, texts: Sequence[Encoded], worth: Sequence[Tensor], name: str = ""
+    model: EatForSequenceClassification, texts: Sequence[Encoded], saliency: Sequence[Tensor], name: str = ""
 ) -> dict[int, list[float]]:
-    """Layer -> rho of each text that has enough tokens. worth: the saliency of each text's tokens."""
+    """Layer -> rho of each text that has enough tokens. saliency: the saliency of each text's tokens."""
     found: dict[int, list[float]] = {depth: [] for depth in sorted(model.encoder.reducer.after)}
     with Progress("scored", len(texts), "texts", name) as progress:
-        for text, judged in zip(texts, worth, strict=True):
+        for text, judged in zip(texts, saliency, strict=True):
             for depth, (scores, free) in scores_by_layer(model, text).items():
                 if free.sum() >= FEWEST:
                     found[depth].append(rank_correlation(scores[free], judged.numpy()[free]))
@@ -101,11 +101,11 @@ def compare_importance(
         folder = models[study.reference, seed]
         reference = load_model(folder, study.parts(study.reference))
         encoded = encode_split(load_tokenizer(folder), table, study.tasks[task].max_length)
-        worth = saliency_of_texts(reference, encoded, labels, f"{task} saliency")
+        saliency = saliency_of_texts(reference, encoded, labels, f"{task} saliency")
         for system in scoring_systems(study):
             model = load_model(models[system, seed], study.parts(system))
             kind = study.systems[system].reducer.kind
-            for depth, found in correlations(model, encoded, worth, f"{task}/{system}").items():
+            for depth, found in correlations(model, encoded, saliency, f"{task}/{system}").items():
                 mean = _mean_of(found)
                 key = {"task": task, "system": system, "seed": seed, "kind": kind, "layer": depth}
                 rows.append(key | {"n": len(found), "rho": mean.value, "rho_low": mean.low, "rho_high": mean.high})

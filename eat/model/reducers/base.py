@@ -55,21 +55,21 @@ class TokenView:
     @property
     def ids(self) -> Tensor:
         """The token ids of the live tokens; int64 (n,)."""
-        return self._of_live(self.batch_ids)
+        return self._select_live(self.batch_ids)
 
     @property
     def positions(self) -> Tensor:
         """The position in its text that each live token had at the input; int64 (n,)."""
-        return self._of_live(self.batch_layout.positions)
+        return self._select_live(self.batch_layout.positions)
 
     @property
     def saliency(self) -> Tensor:
         """The saliency of each live token; (n,). Raises `TypeError` if the batch has none."""
         if self.batch_saliency is None:
             raise TypeError("this reducer learns from the saliency of tokens, and the batch holds none")
-        return self._of_live(self.batch_saliency)
+        return self._select_live(self.batch_saliency)
 
-    def _of_live(self, values: Tensor) -> Tensor:
+    def _select_live(self, values: Tensor) -> Tensor:
         return values if self.origin is None else values.index_select(0, self.origin)
 
 

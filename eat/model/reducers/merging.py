@@ -56,13 +56,13 @@ class MergingReducer(Reducer):
         distance = (1.0 - best).clamp_min(0.0).masked_fill(~in_a, torch.inf)
         selected = keep_most_important(layout.unpad(distance), layout, kept, view.wants_margin)
         assert selected.kept is not None
-        stays = torch.zeros(layout.tokens, dtype=torch.bool, device=best.device).index_fill(0, selected.kept, True)
+        is_kept = torch.zeros(layout.tokens, dtype=torch.bool, device=best.device).index_fill(0, selected.kept, True)
         target = layout.unpad(choice + layout.starts[:, None])
-        hidden, sizes = _merged(view, selected.kept, stays, target)
+        hidden, sizes = _merged(view, selected.kept, is_kept, target)
         margin = selected.margin
         if margin is not None:  # another choice of B also changes the answer
             second = alike.scatter(2, choice[:, :, None], -torch.inf).amax(dim=2)
-            gap = (best - second).masked_fill(rows_of(stays, layout, True), torch.inf)
+            gap = (best - second).masked_fill(rows_of(is_kept, layout, True), torch.inf)
             margin = torch.minimum(margin, gap.amin(dim=1))
         return Reduction(selected.layout, selected.kept, hidden, sizes.log(), margin)
 
@@ -78,14 +78,14 @@ class MergingReducer(Reducer):
         return Operations(per_pair=2.0 * self.dimensions.hidden / self.dimensions.heads)
 
 
-def _merged(view: TokenView, kept: Tensor, stays: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _merged(view: TokenView, kept: Tensor, is_kept: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """The hidden states of the kept tokens (m, d) after merging, and the number of tokens each represents (m,).
 
-    stays: which tokens are kept, bool (n,). target: the kept token that each token would be merged into (n,).
+    is_kept: which tokens are kept, bool (n,). target: the kept token that each token would be merged into (n,).
     """
-    own = torch.arange(len(stays), device=stays.device)
+    own = torch.arange(len(is_kept), device=is_kept.device)
     place = torch.empty_like(own).index_put((kept,), torch.arange(len(kept), device=kept.device))
-    joins = place.index_select(0, torch.where(stays, own, target))
+    joins = place.index_select(0, torch.where(is_kept, own, target))
     sizes = torch.ones_like(view.hidden[:, 0]) if view.key_bias is None else view.key_bias.exp().round()
     total = sizes.new_zeros(len(kept)).index_add(0, joins, sizes)
     summed = view.hidden.new_zeros(len(kept), view.hidden.shape[1]).index_add(0, joins, view.hidden * sizes[:, None])

@@ -89,7 +89,7 @@ class PredictorReducer(Reducer):
         if not self.soft:
             shares = self.importance(view)
             threshold = self.eta[self.index_of(view.depth)].float() / layout.lengths_tensor
-            return keep_above(shares, self._of_tokens(threshold, view), protected, layout, view.wants_margin)
+            return keep_above(shares, self._expand_to_tokens(threshold, view), protected, layout, view.wants_margin)
         logits = self._logits(view)
         before = torch.zeros_like(logits) if view.key_bias is None else view.key_bias
         shares = log_softmax_of_rows(logits + before, layout).exp()  # softly removed tokens have no share
@@ -116,17 +116,17 @@ class PredictorReducer(Reducer):
             (layout.starts,), self.cls_factor[self.index_of(view.depth)].to(softmax.dtype)
         )
         weighted = softmax * factor
-        return weighted / self._of_tokens(sum_of_rows(weighted, layout), view)
+        return weighted / self._expand_to_tokens(sum_of_rows(weighted, layout), view)
 
     def _weakened(self, softmax: Tensor, before: Tensor, protected: Tensor, view: TokenView) -> Tensor:
         """The bias on each key from this layer on; (n,)."""
         live = sum_of_rows(before.detach().exp(), view.layout)
-        delta = self._of_tokens(self.eta[self.index_of(view.depth)] / live, view)
+        delta = self._expand_to_tokens(self.eta[self.index_of(view.depth)] / live, view)
         shares = self.shares(softmax, view)
         removal = soft_removal(shares, delta, self.sharpness, self.softness).masked_fill(protected, 0.0)
         return (before + removal).clamp_min(REMOVED)
 
-    def _of_tokens(self, of_rows: Tensor, view: TokenView) -> Tensor:
+    def _expand_to_tokens(self, of_rows: Tensor, view: TokenView) -> Tensor:
         """Expand one value per row (B,) to one per token (n,)."""
         return of_rows.index_select(0, view.layout.row_of_token)
 
