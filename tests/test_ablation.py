@@ -96,7 +96,10 @@ def test_the_figure_says_which_kind_it_is_and_refuses_to_mix_them(results: Path,
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "base": ({"base": "bert"}, "ablation.base: 'bert' is not a system; known: dense, eat, eat-no-exit, eat-raw"),
     "variant": ({"variants": ["lean"]}, "ablation.variants.0: 'lean' is not a system; known: "),
-    "the base": ({"variants": ["eat"]}, "ablation.variants.0: 'eat' is the reference or the base, which are always included"),
+    "the base": (
+        {"variants": ["eat"]},
+        "ablation.variants.0: 'eat' is the reference or the base, which are always included",
+    ),
     "trained": ({"base": "dense"}, "ablation.variants.0: 'eat-no-exit' needs `weights_of: dense`, since nothing is"),
     "not trained": ({"kind": "retrained"}, "ablation.variants.0: 'eat-no-exit' runs the weights of eat; give it a"),
     "kind": ({"kind": "both"}, "ablation.kind: found 'both'; input should be 'switched_off' or 'retrained'"),
