@@ -724,4 +724,4 @@ def test_a_pdf_without_tex(refused: Refused, tmp_path: Path, monkeypatch: pytest
     (tmp_path / "results.tex").write_text("", encoding="utf-8")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     line = refused("report_pdf", "results.tex", "results.pdf")
-    assert line.startswith("results.pdf is not made: none of latexmk, pdflatex, tectonic is installed; install one")
+    assert line.startswith("results.pdf cannot be made: none of latexmk, pdflatex, tectonic is installed; install one")
