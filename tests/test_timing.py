@@ -220,7 +220,7 @@ def test_too_many_ties_are_refused(trace: Trace):
         answers[str(trace.ids[row])] = (1 - label, depth, tokens)
         if row < 2:
             assert compared(entry, answers)["different"] == row + 1
-    with pytest.raises(EatError, match=r"3 of 400 .* each at a tie\); 2 may be"):
+    with pytest.raises(EatError, match=r"3 of 400 .* each at a tie\); 2 may differ"):
         compared(entry, answers)
 
 
@@ -582,7 +582,7 @@ def test_a_stock_row_in_a_refused_precision_is_left_out_and_named(
     assert "hf-dense-int8" not in set(result.calls["system"]) | set(result.state["precisions"])
     (reason,) = result.state["left_out"].values()
     assert list(result.state["left_out"]) == ["hf-dense-int8"]
-    assert reason.startswith(f"precision int8 takes 7 times as long as float32 on this processor ({cpu_name()}); take")
+    assert reason.startswith(f"precision int8 takes 7 times as long as float32 on this processor ({cpu_name()}); use")
     assert f"tiny: hf-dense-int8 is not timed: {reason}\n" in capsys.readouterr().err
 
 
