@@ -508,7 +508,7 @@ def test_a_timed_system_of_unknown_precision_is_refused(study: Study, inputs: Ta
     del facts["precisions"]["hf-dense-12"], facts["precisions"]["eat"]
     write_json(tmp_path / "timing.json", facts)
     files = {"movies": TaskInputs(**{**vars(inputs), "timing_facts": tmp_path / "timing.json"})}
-    with pytest.raises(DamagedFile, match=r"does not say in which precision eat, hf-dense-12 ran; time again"):
+    with pytest.raises(DamagedFile, match=r"has no precision for eat, hf-dense-12; time again"):
         summarize(study, files, tmp_path / "out")
 
 
@@ -525,7 +525,7 @@ def test_a_system_that_was_not_timed_is_a_row_with_its_precision(
 def test_a_system_timed_on_other_texts_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
     table = timing_of(study)
     table = table[(table["system"] != "hf-dense") | (table["unit"] != f"{3:016x}")]
-    with pytest.raises(EatError, match="not every timed text was timed with hf-dense"):
+    with pytest.raises(EatError, match="not every timed text was also timed with hf-dense"):
         summarize(study, with_timing(inputs, tmp_path / "timing.parquet", table), tmp_path / "out")
 
 
@@ -558,7 +558,7 @@ def test_operating_points_of_another_run_are_refused(
     points.loc[(points["system"] == system) & (points["seed"] == 2), column] -= 0.01
     write_table(tmp_path / "points.parquet", points)
     stale = TaskInputs(**{**vars(inputs), "operating_points": tmp_path / "points.parquet"})
-    with pytest.raises(EatError, match="not what the traces give"):
+    with pytest.raises(EatError, match="differs from the traces"):
         summarize(study, {"movies": stale}, tmp_path / "out")
 
 

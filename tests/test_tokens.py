@@ -99,7 +99,7 @@ def test_encode_split_takes_pairs_where_there_are_any(tokenizer: Tokenizer, tmp_
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"id": ["x", "x"]}, "an id stands there twice"),
+        ({"id": ["x", "x"]}, "an id appears twice"),
         ({"text": ["a", None]}, "'text' misses values"),
         ({"label": [0.0, float("nan")]}, "'label' misses values"),
     ],
@@ -119,7 +119,7 @@ def test_a_missing_a_broken_and_a_foreign_tokenizer_are_refused(folder: Path, to
     with pytest.raises(EatError, match="puts 0 special tokens around a text"):
         load_tokenizer(folder)
     (folder / "tokenizer.json").write_text('{"version": "1.0", "trunc', encoding="utf-8")
-    with pytest.raises(DamagedFile, match="not a whole tokenizer"):
+    with pytest.raises(DamagedFile, match="not a complete tokenizer"):
         load_tokenizer(folder)
 
 
