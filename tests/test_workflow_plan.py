@@ -387,7 +387,7 @@ def test_a_folder_whose_modules_would_be_run_instead_is_refused(fresh: Copy, tmp
     (tmp_path / "eat" / "__init__.py").touch()
     dry = Copy(tmp_path, fresh.environment).snakemake("-n", "--cores", "1", "-s", str(fresh.folder / "Snakefile"))
     assert dry.returncode != 0
-    assert f"{tmp_path / 'eat' / '__init__.py'} would be imported in the place of" in dry.stdout + dry.stderr
+    assert f"{tmp_path / 'eat' / '__init__.py'} would be imported instead of" in dry.stdout + dry.stderr
 
 
 # --- a run --------------------------------------------------------------------------------------------------------
