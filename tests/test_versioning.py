@@ -345,7 +345,7 @@ def test_a_result_that_changed_while_the_records_were_lost_is_made_again(reposit
     without_versions(repository)
     repository.edit("results/small/curves/exits.csv", "all,1\n")
     done = repository.versioning("repair").stdout
-    assert "1 are not as they were recorded and are made again, such as results/small/curves/exits.csv" in done
+    assert "1 differ from their records and are made again, such as results/small/curves/exits.csv" in done
     assert {"summarize", "record"} <= repository.wanted() <= BELOW_TIMING
     full_run(repository)
     assert curve.read_bytes() == before
