@@ -8,6 +8,7 @@ class of a reducer is imported only when a model is built.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_args
 
@@ -37,7 +38,7 @@ ReducerLayers = Annotated[
 ]
 
 
-class ReducerOptions(Strict):
+class ReducerOptions(Strict, ABC):
     """The base of the options of all reducers.
 
     learns: whether it has parameters, which are trained in a stage with `removal: soft`. scores: whether it scores
@@ -48,9 +49,9 @@ class ReducerOptions(Strict):
     scores: ClassVar[bool] = True
 
     @classmethod
+    @abstractmethod
     def implementation(cls, kind: str) -> type[Reducer]:
         """The class of a kind; its constructor takes the options except `kind`, and `dimensions`."""
-        raise NotImplementedError
 
 
 class FixedRatio(ReducerOptions):
