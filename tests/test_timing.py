@@ -37,7 +37,8 @@ from eat.study.timing import Timing
 from eat.timing import clock
 from eat.timing.agreement import compare, expected_of
 from eat.timing.clock import TimingResult, time_task
-from eat.timing.entries import Entry, TimedSystem, entries_of, reference_entries, trained_in
+from eat.timing.entries import TimedSystem, entries_of, reference_entries, trained_in
+from eat.timing.entry import Entry
 from eat.timing.rounds import Round, _rounds, _time_round, _warmup_batches
 from eat.timing.timed_texts import TimedTexts, stratified
 from eat.trace.recording import record_trace

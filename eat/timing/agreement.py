@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +12,7 @@ from eat.errors import EatError, listed
 from eat.model.exit_policy import ExitPolicy
 from eat.results.replay import Replay, replay
 from eat.results.trace import Trace
-
-if TYPE_CHECKING:
-    from eat.timing.entries import Entry
+from eat.timing.entry import Entry, Expected
 
 ALLOWED_SHARE = {"float32": 0.005, "float16": 0.005, "bfloat16": 0.02, "int8": 0.005}
 """The share of texts that may be answered differently from the trace, each at a tie that rounding can change.
@@ -29,16 +26,6 @@ ALLOWED_MARGIN = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2, "int8": 1e
 
 In int8 a rounding error of float32 can move an activation by one step of 1/127.
 """
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The trace's answers by text id, and the distance of each from a tie."""
-
-    replay: Replay
-    tokens: np.ndarray
-    margin: np.ndarray
-    row: Mapping[str, int]
 
 
 def expected_of(trace: Trace, policy: ExitPolicy) -> Expected:

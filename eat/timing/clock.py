@@ -23,7 +23,8 @@ from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, quiet, v
 from eat.model.weights import STOCK_ATTENTION
 from eat.progress import Progress
 from eat.study.study import Study
-from eat.timing.entries import Entry, TimedSystem, entries_of, reference_entries, trained_in
+from eat.timing.entries import TimedSystem, entries_of, reference_entries, trained_in
+from eat.timing.entry import Entry
 from eat.timing.rounds import measure
 from eat.timing.timed_texts import TimedTexts
 

@@ -9,20 +9,19 @@ from typing import Any
 
 import torch
 
-from eat.engines.engine import Runner
 from eat.engines.precision import prepare_stock
 from eat.engines.registry import engine_of
 from eat.engines.stock import StockModel
 from eat.files import read_json
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
-from eat.model.tokenizer import Encoded
 from eat.model.weights import to_stock
 from eat.results.replay import policies
 from eat.results.trace import Trace
 from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
 from eat.study.study import Study
-from eat.timing.agreement import Expected, expected_of
+from eat.timing.agreement import expected_of
+from eat.timing.entry import Entry
 from eat.timing.timed_texts import TimedTexts
 
 
@@ -39,26 +38,6 @@ class TimedSystem:
     trace: Path
     temperatures: Mapping[int, float]
     threshold: float | None = None
-
-
-@dataclass
-class Entry:
-    """One thing that is timed: a system at an operating point.
-
-    texts: the timed texts as tokens of this system's tokenizer. run: classifies texts; the classes are on the host when
-    it returns. expected: the trace's answers, if there are any. sort: whether a block's texts are sorted by length
-    first. only_batches: not timed at batch 1.
-    """
-
-    system: str
-    seed: int
-    tau: float | None
-    precision: str
-    texts: list[Encoded]
-    run: Runner
-    expected: Expected | None = None
-    sort: bool = False
-    only_batches: bool = False
 
 
 def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:

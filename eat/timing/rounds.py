@@ -22,7 +22,7 @@ from eat.model.tokenizer import Encoded
 from eat.progress import Progress
 from eat.study.timing import Timing
 from eat.timing.agreement import compare
-from eat.timing.entries import Entry
+from eat.timing.entry import Entry
 
 
 def measure(
