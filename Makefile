@@ -21,8 +21,9 @@ run: .venv/installed
 pdf: .venv/installed
 	$(ACTIVATE) && snakemake --cores all render_pdf
 
+# two processes, each of one thread
 test: .venv/installed
-	$(ACTIVATE) && python -m pytest
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: .venv/installed
 	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report"
@@ -41,7 +42,7 @@ test-report: .venv/installed
 
 # jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about twelve minutes)
 test-cluster: .venv/installed
-	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[cluster]"
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[study,cluster]"
 	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
 
 # the wheel in a new environment, with its dependencies and without this checkout (some minutes)
@@ -72,7 +73,7 @@ tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 
 # the engine at full size, into results/bench: half an hour; leave the machine alone meanwhile
-bench: .venv/bench-installed
+bench: .venv/installed
 	$(ACTIVATE) && eat bench engine --mixed-lengths
 	$(ACTIVATE) && eat bench growth
 	$(ACTIVATE) && eat bench training
@@ -90,12 +91,8 @@ schema: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[embedded,dev]"
+	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[study,embedded,dev]"
 	touch .venv/installed
-
-.venv/bench-installed: .venv/installed
-	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[bench]"
-	touch .venv/bench-installed
 
 .venv/docs-installed: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[docs]"

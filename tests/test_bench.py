@@ -358,7 +358,7 @@ def test_onnx_runtime_is_left_out_with_a_line_and_refused_when_asked_for(
     assert "ort-6 is left out: it needs onnxruntime, which is not installed; pip install" in told
     assert "packed-float16-6 is left out: it computes in float16, which is for a GPU" in told
     assert not set(found.tables["engine"]["system"]) & {"ort-6", "ort-int8-6"}
-    with pytest.raises(EatError, match=r"ort-6: it needs onnxruntime, which is not installed; pip install .*\[bench\]"):
+    with pytest.raises(EatError, match=r"ort-6: it needs onnxruntime, which is not installed; pip install .*\[study\]"):
         bench_engine(options(systems=("ort-6",)))
 
 

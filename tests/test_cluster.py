@@ -38,7 +38,7 @@ pytestmark = [
     pytest.mark.cluster,
     pytest.mark.skipif(
         importlib.util.find_spec("snakemake_executor_plugin_slurm") is None,
-        reason="snakemake-executor-plugin-slurm is not installed; pip install --editable '.[cluster]'",
+        reason="snakemake-executor-plugin-slurm is not installed; pip install --editable '.[study,cluster]'",
     ),
 ]
 

@@ -41,7 +41,7 @@ def loaded(request: pytest.FixtureRequest, folder: Path) -> LoadedModel:
 
 
 def test_an_unknown_engine_is_refused():
-    with pytest.raises(EatError, match=r"^engine 'tensorflow' is unknown; known: torch, stock$"):
+    with pytest.raises(EatError, match=r"^engine 'tensorflow' is unknown; known: torch, onnx, stock$"):
         engine_of("tensorflow")
 
 

@@ -19,7 +19,8 @@ def pins() -> dict[str, str]:
 
 def direct_dependencies() -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    listed = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
+    extras = project["optional-dependencies"]
+    listed = [*project["dependencies"], *extras["study"], *extras["embedded"]]
     return {re.split(r"[<>=!~ ]", requirement)[0].lower() for requirement in listed}
 
 
@@ -36,7 +37,7 @@ def test_the_pins_lie_within_the_ranges() -> None:
     from packaging.requirements import Requirement
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for text in project["dependencies"]:
+    for text in [*project["dependencies"], *project["optional-dependencies"]["study"]]:
         requirement = Requirement(text)
         assert pins()[requirement.name.lower()] in requirement.specifier, text
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from eat.errors import EatError
 
 OPSET = 17
-INSTALL = "pip install --constraint constraints.txt --editable '.[bench]'"
+INSTALL = "pip install --constraint constraints.txt --editable '.[study]'"
 
 
 def missing_packages() -> list[str]:

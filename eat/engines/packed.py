@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,27 @@ class PackedRun(Run):
 
     def flops(self) -> float:
         """As `Run`; only the last head is counted."""
-        encoder = self._encoder
-        shape, pattern = encoder.shape, encoder.pattern
-        total = float(encoder.head(shape.layers).operations().fixed) * len(self.classes)
-        for work in self._output.work:
-            pairs = sum(pattern.computed_pairs(length) for length in work.attended)
-            total += layer_operations(
-                shape.hidden, shape.intermediate, float(sum(work.attended)), float(sum(work.fed)), float(pairs)
-            )
-        return total
+        work = ((work.attended, work.fed) for work in self._output.work)
+        return executed_flops(self._encoder, len(self.classes), work, self._encoder.pattern.computed_pairs)
+
+
+def executed_flops(
+    encoder: Encoder,
+    texts: int,
+    work: Iterable[tuple[Sequence[int], Sequence[int]]],
+    pairs: Callable[[int], int],
+) -> float:
+    """Floating-point operations of executed layers, and of the last head for each text.
+
+    work: for each layer, the tokens of each text that entered attention, and the feed-forward part. pairs: tokens ->
+    the attention pairs that are computed for them.
+    """
+    shape = encoder.shape
+    total = float(encoder.head(shape.layers).operations().fixed) * texts
+    for attended, fed in work:
+        computed = float(sum(map(pairs, attended)))
+        total += layer_operations(shape.hidden, shape.intermediate, float(sum(attended)), float(sum(fed)), computed)
+    return total
 
 
 class PackedModel(LoadedModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eat.engines.engine import Engine
 from eat.errors import EatError, listed
 
-NAMES = ("torch", "stock")
+NAMES = ("torch", "onnx", "stock")
 
 
 def engine_of(name: str) -> Engine:
@@ -17,6 +17,10 @@ def engine_of(name: str) -> Engine:
         from eat.engines.packed import PackedEngine
 
         return PackedEngine()
+    if name == "onnx":
+        from eat.engines.onnx import OnnxEngine
+
+        return OnnxEngine()
     if name == "stock":
         from eat.engines.stock import StockEngine
 

@@ -12,7 +12,7 @@ from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 LastHead = Literal["bert", "distilbert", "linear"]
-EngineName = Literal["torch"]
+EngineName = Literal["torch", "onnx"]
 """The engines of `eat.engines` that a system can name."""
 
 

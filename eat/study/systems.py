@@ -52,7 +52,9 @@ class System(Strict):
         "which it takes more than twice as long as float32, or gives wrong results.",
     )
     engine: EngineName = Field(
-        "torch", description="The engine with which it is traced and timed: torch, the packed forward pass."
+        "torch",
+        description="The engine in which it is traced and timed: torch, the packed forward pass, or onnx, ONNX Runtime "
+        "on the CPU in float32 or int8.",
     )
     calibration: CalibrationMode | None = Field(None, description="Overrides the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]

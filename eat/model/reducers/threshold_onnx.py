@@ -1,0 +1,18 @@
+"""Learned token pruning as ONNX nodes; the sibling of `threshold.py`."""
+
+from __future__ import annotations
+
+from eat.model.graph_onnx import Graph
+from eat.model.reducers.base_onnx import Removal, TokenView, protected
+from eat.model.reducers.selection_onnx import FLOAT, keep_above
+from eat.model.reducers.threshold import LOWEST_THRESHOLD, PADDED_LENGTH, ThresholdReducer
+
+
+def threshold(graph: Graph, reducer: ThresholdReducer, view: TokenView) -> Removal:
+    """The tokens whose score is at least the layer's threshold."""
+    scores = view.received
+    if reducer.score != "mean":
+        length = graph.op("Cast", view.length, to=FLOAT)
+        scores = graph.op("Mul", scores, graph.op("Div", length, graph.number(PADDED_LENGTH)))
+    lowest = max(LOWEST_THRESHOLD, float(reducer.threshold(view.depth)))
+    return keep_above(graph, scores, graph.number(lowest), protected(graph, reducer, view), view.wants_margin)
