@@ -122,9 +122,11 @@ def stages(draw: st.DrawFn, name: str, starts: list[str], teachers: list[str]) -
 @st.composite
 def derived(draw: st.DrawFn, name: str, base: dict[str, Any]) -> dict[str, Any]:
     """A row that runs the weights of the system `name` with other parts, at the exits that `base` trained or some."""
-    precisions = st.sampled_from(["float32", "float16", "bfloat16", "int8"])
+    runs = [("torch", "float32"), ("torch", "float16"), ("torch", "bfloat16"), ("onnx", "float32"), ("onnx", "int8")]
     attention = some(kind=st.sampled_from(["dense", "window"]), left=st.integers(0, 32))
-    row = {"weights_of": name} | draw(some(reducer=REDUCERS, attention=attention, precision=precisions))
+    row = {"weights_of": name} | draw(some(reducer=REDUCERS, attention=attention))
+    if draw(st.booleans()):
+        row["engine"], row["precision"] = draw(st.sampled_from(runs))
     heads = base.get("exits", {}).get("after", [])
     choices = [st.just({}), st.just({"after": [], "rule": [], "tau": []})]
     if heads:
@@ -183,7 +185,11 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
                 texts=st.integers(8, 500),
                 batch_sizes=distinct(st.integers(2, 64)).map(lambda larger: [1, *larger]),
                 block_texts=st.integers(1, 50),
-                stock=distinct(st.sampled_from(["float32", "bfloat16", "int8"])),
+                stock=distinct(
+                    st.sampled_from([("stock", "bfloat16"), ("onnx", "float32"), ("onnx", "int8")]).map(
+                        lambda rival: {"engine": rival[0], "precision": rival[1]}
+                    )
+                ),
             ),
         )
     )

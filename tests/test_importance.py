@@ -95,7 +95,7 @@ def test_rows_that_score_alike_are_asked_once():
     systems = tiny.study().model_dump(mode="json", by_alias=True)["systems"]
     systems |= {
         "eat-surer": {"weights_of": "eat", "exits": {"tau": [0.99]}},
-        "eat-int8": {"weights_of": "eat", "precision": "int8"},
+        "eat-int8": {"weights_of": "eat", "engine": "onnx", "precision": "int8"},
         "eat-random": {"weights_of": "eat", "reducer": {"kind": "random", "after": [1, 3]}},
         "eat-merging": {"weights_of": "eat", "reducer": {"kind": "merging", "after": [1, 3]}},
     }

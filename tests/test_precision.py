@@ -1,8 +1,4 @@
-"""What a precision does to a model: int8 products against float ones, and models that answer as they did, or nearly.
-
-Bounds of int8 come from its steps: 1/127 of the largest value of a token, and of an output's weights. Where a machine
-computes int8 wrongly, these tests are skipped with its own reason; what decides that is tested at the end.
-"""
+"""What a floating-point precision does to a model: it answers as it did, or nearly."""
 
 from __future__ import annotations
 
@@ -16,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from eat.engines import precision as precisions
-from eat.engines.precision import PRECISIONS, Int8Linear, prepare, prepare_stock, refusal, require_usable
+from eat.engines.precision import PRECISIONS, prepare, prepare_stock, refusal
 from eat.engines.probe import slowdown
+from eat.engines.registry import require_usable
 from eat.engines.setting import training_fault
 from eat.errors import EatError
 from eat.model.encoder import ACTIVATIONS, EncoderLayer
@@ -33,12 +30,12 @@ PARTS: dict[str, Any] = {
 }
 RULES = ("confidence", "entropy", "agreement")
 
-RELATIVE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1, "int8": 0.15}
+RELATIVE = {"float32": 1e-5, "float16": 0.02, "bfloat16": 0.1}
 """How far the logits may be from those of float32, as a part of the largest of them.
 
 float32: only the layout of the weights changes, and with it the order of sums of up to 64 terms. The others round every
-result by up to 2^-12 or 2^-9 of it, and in int8 by 1/254 of a token's largest value; errors of some 30 operations that
-follow one another, on weights 15 times as wide as usual. Of 18 random models the farthest was at 0.006, 0.04 and 0.09.
+result by up to 2^-12 or 2^-9 of it; errors of some 30 operations that follow one another, on weights 15 times as wide
+as usual. Of 18 random models the farthest was at 0.006 and 0.04.
 """
 
 
@@ -61,86 +58,6 @@ def tokens(count: int, width: int, seed: int = 0) -> Tensor:
     return torch.randn(count, width, generator=generator) * sizes[:, None]
 
 
-# --- one product --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 96), (64, 32), (384, 100), (33, 7)])
-def test_an_int8_product_errs_by_at_most_its_steps(inputs: int, outputs: int):
-    tiny.need_right_sums("int8")
-    float_linear = linear(inputs, outputs)
-    float_linear.weight.mul_(10.0 ** torch.linspace(-2, 2, outputs)[:, None])  # outputs of very different size
-    x = tokens(20, inputs)
-    quantised = Int8Linear(float_linear)
-    error = (quantised(x).double() - float_linear.double()(x.double())).abs()
-    # rounding moves x by at most half a step, max|x| / 254, and w by max|w| / 254. Of each of the k products this is at
-    # most (1/254 + 1/254 + 1/254^2) max|x| max|w|; float32 adds 2^-23 or so of the sum, far below 1e-5 of the bound
-    largest_x = x.abs().amax(dim=1, keepdim=True).double()  # (n, 1)
-    largest_w = float_linear.weight.abs().amax(dim=1)  # (out,)
-    step = inputs * (2 / 254 + 1 / 254**2) * largest_x * largest_w  # (n, out)
-    float32 = 1e-6 * float_linear.bias.abs()
-    assert (error <= step * (1 + 1e-5) + float32).all()
-    # the bound is met where all errors have one sign. Errors at random are sqrt(k) steps, not k: of a product of two
-    # normal vectors they are about (3.5 / 127) / sqrt(12) of its size for each factor, 1.1 % for both
-    plain = linear(inputs, outputs, bias=False)
-    plain.weight.normal_(generator=torch.Generator().manual_seed(1))
-    expected = plain(x)
-    relative = (Int8Linear(plain)(x) - expected).norm(dim=1) / expected.norm(dim=1)  # (n,)
-    assert relative.mean() < 0.02
-
-
-def test_values_that_int8_holds_are_exact():
-    tiny.need_right_sums("int8")
-    # whole numbers up to 127 times a power of 2, 127 among them: the scale is that power, and a sum of 32 products is
-    # at most 32 * 127^2 < 2^24, exact in float32
-    generator = torch.Generator().manual_seed(0)
-    float_linear = linear(32, 16)
-    float_linear.weight.copy_(torch.randint(-127, 128, (16, 32), generator=generator) * 2.0**-9)
-    float_linear.weight[:, 5] = 127 * 2.0**-9
-    float_linear.bias.copy_(torch.arange(16) - 8.0)
-    x = torch.randint(-127, 128, (11, 32), generator=generator) * 2.0 ** torch.arange(-5, 6)[:, None]
-    x[:, 3] = -127 * 2.0 ** torch.arange(-5, 6)
-    quantised = Int8Linear(float_linear)
-    assert torch.equal(quantised(x), float_linear.double()(x.double()).float())
-    assert quantised.weight.dtype == torch.int8
-
-
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 96), (384, 1152), (33, 7)])
-def test_a_row_is_the_same_bits_whatever_stands_beside_it(inputs: int, outputs: int):
-    quantised = Int8Linear(linear(inputs, outputs))
-    x = tokens(65, inputs)
-    together = quantised(x)
-    for row in range(len(x)):
-        assert torch.equal(quantised(x[row : row + 1])[0], together[row])
-    for count in (2, 3, 16, 64):
-        assert torch.equal(quantised(x[:count]), together[:count])
-    order = torch.randperm(65, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(quantised(x[order]), together[order])
-
-
-def test_a_row_of_zeros_gives_the_bias():
-    x = tokens(3, 32)
-    x[1] = 0.0
-    float_linear = linear(32, 8)
-    assert torch.equal(Int8Linear(float_linear)(x)[1], float_linear.bias)
-    assert torch.equal(Int8Linear(linear(32, 8, bias=False))(x)[1], torch.zeros(8))
-
-
-def test_an_output_whose_weights_are_all_zero_gives_the_bias():
-    float_linear = linear(32, 8)
-    float_linear.weight[3] = 0.0
-    found = Int8Linear(float_linear)(tokens(4, 32))
-    assert torch.equal(found[:, 3], float_linear.bias[3].expand(4))
-    assert found.isfinite().all()
-
-
-@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
-def test_a_broken_activation_is_not_hidden(broken: float):
-    x = tokens(3, 32)
-    x[1, 4] = broken
-    found = Int8Linear(linear(32, 8))(x)
-    assert found.isfinite().all(dim=1).tolist() == [True, False, True]
-
-
 # --- a model ------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +69,6 @@ def logits_of(model: EatForSequenceClassification, lengths: list[int] = LENGTHS)
 @pytest.mark.parametrize("parts", [{}, {"last_head": "bert", "read": "mean"}, PARTS], ids=["dense", "bert", "eat"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_prepared_model_answers_as_before_within_its_precision(precision: str, parts: dict[str, Any]):
-    tiny.need_right_sums(precision)
     model = tiny.model(**parts)
     before = logits_of(model)
     model.train()
@@ -186,9 +102,9 @@ def test_a_product_and_its_activation_are_those_of_the_modules(
 ):
     if not with_onednn:
         monkeypatch.setattr("eat.engines.precision._onednn_computes", lambda weight: False)
-    dtype, product_of = PRECISIONS[precision]
+    dtype = PRECISIONS[precision]
     module = linear(384, 100).to(dtype)
-    product = product_of(module, activation)
+    product = precisions._product(module, activation)
     # sums of 384 terms in another order, rounded to 24, 11 or 8 bits once
     allowed = {"float32": 1e-5, "float16": 2.0**-9, "bfloat16": 2.0**-6}[precision]
     for count in (1, 3, 16, 65, 131, 160):  # rows beyond 128 are rounded up
@@ -212,26 +128,9 @@ def test_half_precision_converts_everything(precision: str):
         assert {layer.qkv(x).dtype, layer.feed(x.clone()).dtype, layer.attention_norm(x).dtype} == {dtype}
 
 
-def test_int8_is_of_the_four_products_of_each_layer_alone():
-    model = tiny.model(exits=[1, 2], last_head="bert")
-    before = [{name: Int8Linear(getattr(layer, name)) for name in PRODUCTS} for layer in model.encoder.layers]
-    prepare(model.encoder, "int8")
-    x = tokens(7, model.encoder.shape.hidden)
-    for layer, expected in zip(model.encoder.layers, before, strict=True):
-        assert torch.equal(layer.qkv(x), expected["qkv"](x))
-        assert torch.equal(layer.attention_output(x), expected["attention_output"](x))
-        wide = layer.expand(x)
-        assert torch.equal(wide, torch.nn.functional.gelu(expected["up"](x)))
-        assert torch.equal(layer.down(wide), expected["down"](wide))
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}  # embeddings and heads
-    heads = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    assert len(heads) == 4  # of the exits after 1 and 2, and the pooler and the classifier of the last
-
-
 @pytest.mark.parametrize("kind", ["norm", "received", "random"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_prepared_model_leaves_early_and_removes_tokens(precision: str, kind: str):
-    tiny.need_right_sums(precision)
     reducer = {"kind": kind, "after": [1, 3], "ratio": 0.3, "protect": ["cls", "sep"]}
     model = tiny.model(**PARTS | {"reducer": reducer}, read="mean")
     before = {rule: model.run(tiny.batch(LENGTHS), ExitPolicy((rule,), 0.5)) for rule in RULES}
@@ -243,19 +142,6 @@ def test_a_prepared_model_leaves_early_and_removes_tokens(precision: str, kind: 
         if precision == "float32":
             assert after.depth == before[rule].depth
     assert len({depth for found in before.values() for depth in found.depth}) > 1  # some leave and some stay
-
-
-def test_an_int8_answer_depends_on_the_texts_beside_it_by_rounding_alone():
-    model = tiny.model(**PARTS, seed=4)
-    prepare(model.encoder, "int8")
-    texts = tiny.texts(LENGTHS)
-    together = logits_of(model)
-    alone = [torch.stack(list(model.run(tiny.PackedBatch.of([text])).exits.values()))[:, 0] for text in texts]
-    # attention in float32 rounds otherwise, which may move an activation by one step of 1/127 of a token's largest:
-    # 0.8 % of the logits in one of 8 random models, 1e-7 in the others. One scale for a whole
-    # batch would move them all, in this model by 5 %
-    error = (torch.stack(alone, dim=1) - together).abs().max()
-    assert error <= 0.02 * together.abs().max()
 
 
 # --- stock models -------------------------------------------------------------------------------------------------
@@ -275,35 +161,16 @@ def test_a_stock_model_answers_nearly_as_before(kind: str, precision: str):
     assert (after - before).abs().max() <= RELATIVE[precision] * before.abs().max()
 
 
-def test_int8_of_a_stock_model_is_pytorch_s_dynamic_quantisation():
-    stock = tiny.stock()
-    prepare_stock(stock, "int8")
-    products = [module for name, module in stock.named_modules() if name.endswith((".query", ".dense", "classifier"))]
-    assert len(products) == 4 * 4 + 1 + 1  # query and three dense in each layer, the pooler, the classifier
-    assert all("quantized.dynamic" in type(product).__module__ for product in products)
-
-
 # --- what is refused ----------------------------------------------------------------------------------------------
 
 
 def test_an_unknown_precision_is_refused():
     model = tiny.model()
-    line = r"^precision 'int4'; known: float32, float16, bfloat16, int8$"
+    line = r"^precision 'int8'; known to PyTorch: float32, float16, bfloat16$"
     with pytest.raises(EatError, match=line):
-        prepare(model.encoder, "int4")
+        prepare(model.encoder, "int8")
     with pytest.raises(EatError, match=line):
-        prepare_stock(tiny.stock(), "int4")
-
-
-def test_int8_on_a_gpu_is_refused_before_anything_is_moved():
-    model, stock = tiny.model(), tiny.stock()
-    with pytest.raises(EatError, match=r"^precision int8 on cuda; .* CPU") as error:
-        prepare(model.encoder, "int8", torch.device("cuda"))
-    assert "\n" not in str(error.value)
-    assert all(type(product) is nn.Linear for product in products_of(model).values())
-    with pytest.raises(EatError, match=r"^precision int8 on cuda; .* CPU"):
-        prepare_stock(stock, "int8", "cuda")
-    assert type(stock.bert.encoder.layer[0].output.dense) is nn.Linear
+        prepare_stock(tiny.stock(), "int8")
 
 
 # --- what a machine refuses ---------------------------------------------------------------------------------------
@@ -320,11 +187,15 @@ def tried_anew():
 def product_of(monkeypatch: pytest.MonkeyPatch, precision: str, change: Any) -> None:
     """Let products of a precision be those of float32, changed."""
 
+    product_of = precisions._product
+
     def changed(linear: nn.Linear, activation: str | None) -> Any:
-        product = PRECISIONS["float32"][1](linear.float(), activation)
+        if linear.weight.dtype == torch.float32:
+            return product_of(linear, activation)
+        product = product_of(linear.float(), activation)
         return lambda x: change(product(x.float()))
 
-    monkeypatch.setattr(precisions, "PRECISIONS", {**PRECISIONS, precision: (PRECISIONS[precision][0], changed)})
+    monkeypatch.setattr(precisions, "_product", changed)
 
 
 @pytest.mark.usefixtures("tried_anew")
@@ -338,7 +209,7 @@ def product_of(monkeypatch: pytest.MonkeyPatch, precision: str, change: Any) -> 
     ],
     ids=["wrong", "not a number", "without a kernel", "slow"],
 )
-@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_a_precision_of_no_use_is_refused_in_one_line(
     monkeypatch: pytest.MonkeyPatch, precision: str, change: Any, fault: str
 ):
@@ -350,16 +221,16 @@ def test_a_precision_of_no_use_is_refused_in_one_line(
         rf"precision {precision} {fault} on this processor \({here}\); use float32, omit it, or use a .+", reason
     )
     with pytest.raises(EatError, match=f"^{re.escape(reason)}$"):
-        require_usable(precision)
+        require_usable("torch", precision, torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("tried_anew")
-@pytest.mark.parametrize("precision", ["float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
 def test_a_precision_that_is_as_fast_is_taken(monkeypatch: pytest.MonkeyPatch, precision: str):
     product_of(monkeypatch, precision, lambda y: y * 1.001)
     monkeypatch.setattr(precisions, "slowdown", lambda tried, plain: 1.9)
     assert refusal(precision) is None
-    require_usable(precision)
+    require_usable("torch", precision, torch.device("cpu"))
 
 
 @pytest.mark.usefixtures("tried_anew")
@@ -370,16 +241,6 @@ def test_a_precision_is_tried_once_a_process(monkeypatch: pytest.MonkeyPatch):
     assert len(asked) == 1
     assert refusal("float32") is None
     assert len(asked) == 1  # what all others are compared with
-
-
-@pytest.mark.usefixtures("tried_anew")
-def test_stock_int8_without_an_engine_for_it_is_refused(monkeypatch: pytest.MonkeyPatch):
-    def missing(module: nn.Module) -> None:
-        raise RuntimeError("Didn't find engine for operation quantized::linear_prepack NoQEngine")
-
-    monkeypatch.setattr(precisions, "_quantize", missing)
-    reason = refusal("int8", stock=True)
-    assert reason is not None and reason.startswith("precision int8 does not run on this processor (")
 
 
 def test_trying_is_bounded_and_leaves_threads_and_random_numbers_as_they_were():

@@ -18,6 +18,8 @@ from eat.processor import cpu_name
 from workflow_scripts import check_machine, check_study
 
 SLOW = "takes 7 times as long as float32"
+STOCK_HALF = {"engine": "stock", "precision": "bfloat16"}
+ONNX_INT8 = {"engine": "onnx", "precision": "int8"}
 
 
 @pytest.fixture
@@ -37,32 +39,36 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def systems(**precisions: str) -> dict[str, Any]:
-    """The systems of a tiny study, and `eat` again in each of these precisions."""
+    """The systems of a tiny study, and `eat` again in each of these precisions; int8 is of the engine onnx."""
     rows = tiny.study().model_dump(mode="json", by_alias=True)["systems"]
-    return rows | {name: {"weights_of": "eat", "precision": precision} for name, precision in precisions.items()}
+    engines = {name: "onnx" if precision == "int8" else "torch" for name, precision in precisions.items()}
+    return rows | {
+        name: {"weights_of": "eat", "precision": precision, "engine": engines[name]}
+        for name, precision in precisions.items()
+    }
 
 
 def test_each_refused_system_has_a_line(slow: Any):
-    study = tiny.study(systems=systems(half="bfloat16", eight="int8", other="float16"))
-    slow(("bfloat16", False), ("int8", False))
+    study = tiny.study(systems=systems(half="bfloat16", fine="float32", other="float16"))
+    slow(("bfloat16", False), ("float16", False))
     with pytest.raises(EatError) as error:
         require_machine(study)
     lines = str(error.value).splitlines()
     assert [line.split(";")[0] for line in lines] == [
         f"systems.half: precision bfloat16 {SLOW} on this processor ({cpu_name()})",
-        f"systems.eight: precision int8 {SLOW} on this processor ({cpu_name()})",
+        f"systems.other: precision float16 {SLOW} on this processor ({cpu_name()})",
     ]
     assert all("; use float32, omit it, or use " in line for line in lines)
 
 
 def test_what_is_done_otherwise_is_said(slow: Any):
-    study = tiny.study(training={"precision": "bfloat16"}, timing={"stock": ["bfloat16", "int8"]})
+    study = tiny.study(training={"precision": "bfloat16"}, timing={"stock": [STOCK_HALF, ONNX_INT8]})
     slow()
     assert require_machine(study) == []
-    slow(("int8", True), training=True)
+    slow(("bfloat16", True), training=True)
     training, left_out = require_machine(study)
     assert training == f"training in float32, since bfloat16 {SLOW} on this processor ({cpu_name()})"
-    assert left_out.startswith(f"hf-dense-int8 is not timed: precision int8 {SLOW} on this processor")
+    assert left_out.startswith(f"hf-dense-bfloat16 is not timed: precision bfloat16 {SLOW} on this processor")
 
 
 def test_a_reference_is_tried_as_a_stock_model_too(slow: Any):
@@ -84,7 +90,7 @@ def test_int8_on_a_gpu_is_found_before_training(monkeypatch: pytest.MonkeyPatch,
     slow()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     study = tiny.study(systems=systems(eight="int8"), trace={"device": "cuda"})
-    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 on cuda; it is for the CPU"):
+    with pytest.raises(EatError, match=r"^systems\.eight: the engine onnx on cuda; it runs on the CPU"):
         require_machine(study)
 
 
@@ -94,7 +100,7 @@ def test_a_teacher_is_tried_where_its_students_are_trained(monkeypatch: pytest.M
     rows = systems(eight="int8")
     assert require_machine(tiny.study(systems=rows)) == []  # traced and timed on the CPU
     rows["dense"]["recipe"][0]["distill"] = {"teacher": "eight"}
-    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 on cuda; it is for the CPU"):
+    with pytest.raises(EatError, match=r"^systems\.eight: the engine onnx on cuda; it runs on the CPU"):
         require_machine(tiny.study(systems=rows))
 
 
@@ -109,22 +115,22 @@ def test_check_study_ends_with_the_line_of_a_refused_system(
     slow: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     study = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8"))
-    study["systems"]["eight"] = {"weights_of": "eat-6", "precision": "int8"}
-    (tmp_path / "eight.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
-    slow(("int8", False))
-    given(monkeypatch, str(tmp_path / "eight.yaml"))
-    with pytest.raises(EatError, match=r"^systems\.eight: precision int8 "):
+    study["systems"]["half"] = {"weights_of": "eat-6", "precision": "bfloat16"}
+    (tmp_path / "half.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    slow(("bfloat16", False))
+    given(monkeypatch, str(tmp_path / "half.yaml"))
+    with pytest.raises(EatError, match=r"^systems\.half: precision bfloat16 "):
         check_study.main()
-    given(monkeypatch, str(tmp_path / "eight.yaml"), "--elsewhere")
+    given(monkeypatch, str(tmp_path / "half.yaml"), "--elsewhere")
     check_study.main()
-    assert "eight" in capsys.readouterr().out
+    assert "half" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("config", ["config.yaml", "tiny.yaml", "long.yaml", "glue_cpu.yaml", "ablation.yaml"])
 def test_the_studies_for_any_machine_ask_for_nothing_special(slow: Any, config: str, monkeypatch: pytest.MonkeyPatch):
     from eat.study.loading import load_study
 
-    slow(*((precision, stock) for precision in ("float16", "bfloat16", "int8") for stock in (True, False)))
+    slow(*((precision, stock) for precision in ("float16", "bfloat16") for stock in (True, False)))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     study = load_study(ROOT / "config" / config)
     assert require_machine(study) == []
@@ -134,11 +140,11 @@ def test_the_studies_for_any_machine_ask_for_nothing_special(slow: Any, config: 
 def test_the_machine_of_a_study_is_checked_by_a_command_of_its_own(
     slow: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    slow(("int8", True))
-    study = tiny.study(timing={"stock": ["int8"]})
+    slow(("bfloat16", True))
+    study = tiny.study(timing={"stock": [STOCK_HALF]})
     given(monkeypatch, "--study", json.dumps(study.model_dump(mode="json", by_alias=True)))
     check_machine.main()
-    assert capsys.readouterr().err.startswith("hf-dense-int8 is not timed: precision int8 ")
+    assert capsys.readouterr().err.startswith("hf-dense-bfloat16 is not timed: precision bfloat16 ")
 
 
 STAND_IN = """#!/bin/sh

@@ -35,7 +35,9 @@ MADE_MS = {
     "hf-dense-again": 10.0,
     "hf-dense-sorted": 8.0,
     "hf-dense-12": 20.0,
-    "hf-dense-int8": 4.0,
+    "hf-dense-bfloat16": 4.0,
+    "hf-dense-onnx-int8": 2.0,
+    "hf-dense-onnx-int8-again": 2.0,
     "dense": 8.0,
     "eat": 5.0,
 }
@@ -61,6 +63,7 @@ def study_of(seeds: tuple[int, ...] = (1, 2), tau: tuple[float, ...] = (0.7, 0.9
             "backbones": {"mini": {"kind": "packaged", "name": "all-minilm-l6-v2"}},
             "tasks": {"movies": {"source": {"kind": "packaged", "name": "rotten_tomatoes"}}},
             "systems": {"dense": {"backbone": "mini", "last_head": "bert"}, **dict.fromkeys(names, adaptive)},
+            "timing": {"stock": [{"engine": "onnx", "precision": "int8"}]},
         }
     )
 
@@ -111,8 +114,16 @@ FACTS: dict[str, Any] = {"task": "movies", "device": "cpu", "threads": 2, "n_tim
 
 
 def facts_of(study: Study) -> dict[str, Any]:
-    stock = {name: "int8" if name == "hf-dense-int8" else "float32" for name in MADE_MS}
-    return FACTS | {"precisions": stock | {name: system.precision for name, system in study.systems.items()}}
+    stock = dict.fromkeys(MADE_MS, "float32") | {
+        "hf-dense-bfloat16": "bfloat16",
+        "hf-dense-onnx-int8-again": "int8",
+    }
+    engines = dict.fromkeys(MADE_MS, "stock") | {"hf-dense-onnx-int8-again": "onnx"}
+    rows = study.systems.items()
+    return FACTS | {
+        "engines": engines | {name: system.engine for name, system in rows},
+        "precisions": stock | {name: system.precision for name, system in rows},
+    }
 
 
 def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) -> TaskInputs:
@@ -178,7 +189,8 @@ def test_summary_has_a_row_for_each_operating_point_and_reference(summary: pd.Da
     keys = ["task", "system", "tau", "calibration", "batch_size", "device", "dtype", "threads"]
     assert not summary.duplicated(keys).any()
     found = {batch_size: list(rows["system"]) for batch_size, rows in summary.groupby("batch_size")}
-    references = ["hf-dense", "hf-dense-again", "hf-dense-12", "hf-dense-int8"]
+    rivals = ["hf-dense-onnx-int8", "hf-dense-onnx-int8-again"]
+    references = ["hf-dense", "hf-dense-again", "hf-dense-12", "hf-dense-bfloat16", *rivals]
     assert sorted(found[1]) == sorted(["dense", "eat", "eat", *references])
     assert sorted(found[32]) == sorted(["dense", "eat", "eat", "hf-dense-sorted", *references])
 
@@ -205,13 +217,34 @@ def test_a_row_tells_the_precision_it_ran_in(summary: pd.DataFrame) -> None:
     found = summary.groupby("system")["dtype"].agg(set).to_dict()
     assert found == {
         **{name: {"float32"} for name in MADE_MS},
-        "hf-dense-int8": {"int8"},
+        "hf-dense-bfloat16": {"bfloat16"},
+        "hf-dense-onnx-int8": {"int8"},
+        "hf-dense-onnx-int8-again": {"int8"},
         "eat": {"bfloat16"},
     }
 
 
+def test_a_row_tells_the_engine_it_ran_in(summary: pd.DataFrame) -> None:
+    found = summary.groupby("system")["engine"].agg(set).to_dict()
+    assert found == {
+        **{name: {"stock"} for name in MADE_MS},
+        **{name: {"torch"} for name in ("dense", "eat")},
+        **{name: {"onnx"} for name in ("hf-dense-onnx-int8", "hf-dense-onnx-int8-again")},
+    }
+
+
+def test_the_strongest_dense_rival_has_its_own_accuracy_and_noise_floor(summary: pd.DataFrame) -> None:
+    rival, again = row_of(summary, "hf-dense-onnx-int8"), row_of(summary, "hf-dense-onnx-int8-again")
+    assert rival["n"] > 0 and rival["accuracy"] != row_of(summary, "dense")["accuracy"]
+    assert again["accuracy"] == rival["accuracy"]
+    for row in (rival, again):
+        assert (row["speedup_vs_int8"], row["speedup_vs_int8_low"], row["speedup_vs_int8_high"]) == (1.0, 1.0, 1.0)
+    eat = row_of(summary, "eat", 0.7)  # 5 ms against 2
+    assert (eat["speedup_vs_int8"], eat["speedup_vs_int8_low"]) == pytest.approx((0.4, 0.4))
+
+
 def test_a_stock_model_in_another_precision_is_there_for_its_latency_alone(summary: pd.DataFrame) -> None:
-    row = row_of(summary, "hf-dense-int8")
+    row = row_of(summary, "hf-dense-bfloat16")
     assert row["speedup_vs_dense"] == pytest.approx(10 / 4)
     assert row["chosen"]
     assert row["n"] == 0
@@ -508,7 +541,7 @@ def test_a_timed_system_of_unknown_precision_is_refused(study: Study, inputs: Ta
     del facts["precisions"]["hf-dense-12"], facts["precisions"]["eat"]
     write_json(tmp_path / "timing.json", facts)
     files = {"movies": TaskInputs(**{**vars(inputs), "timing_facts": tmp_path / "timing.json"})}
-    with pytest.raises(DamagedFile, match=r"has no precision for eat, hf-dense-12; time again"):
+    with pytest.raises(DamagedFile, match=r"has no engine or precision for eat, hf-dense-12; time again"):
         summarize(study, files, tmp_path / "out")
 
 

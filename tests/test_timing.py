@@ -94,7 +94,7 @@ class FixedRun(Run):
 
 def entry_of(trace: Trace, policy: ExitPolicy, precision: str = "float32") -> Entry:
     expected = expected_of(trace, policy)
-    return Entry("eat", 1, policy.tau, precision, [], lambda texts: FixedRun(0), expected)
+    return Entry("eat", 1, policy.tau, "torch", precision, [], lambda texts: FixedRun(0), expected)
 
 
 def answers_of(entry: Entry) -> dict[str, tuple[int, int, int]]:
@@ -231,7 +231,8 @@ TEXTS, BLOCK_TEXTS, REPEATS, PASSES, SEEDS = 10, 4, 2, 3, (1, 2)
 BLOCKS = 3  # of 4, 3 and 3 texts
 POINTS = {("dense", None), ("eat", 0.6), ("eat", 0.9), ("dense-half", None), ("eat-int8", 0.7)}
 STOCK = {("hf-dense", None), ("hf-dense-again", None)}
-LATENCY_ALONE = {("hf-dense-6", None), ("hf-dense-bfloat16", None), ("hf-dense-int8", None)}
+LATENCY_ALONE = {("hf-dense-6", None), ("hf-dense-bfloat16", None)}
+RIVALS = {("hf-dense-onnx-int8", None), ("hf-dense-onnx-int8-again", None)}
 SORTED = {("hf-dense-sorted", None)}
 
 
@@ -263,11 +264,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         | {
             "dense-half": {"weights_of": "dense", "precision": "bfloat16"},
             "eat-int8": {
-                "weights_of": "eat", "precision": "int8", "reducer": {"kind": "none"}, "exits": {"tau": [0.7]}
+                "weights_of": "eat", "engine": "onnx", "precision": "int8", "reducer": {"kind": "none"},
+                "exits": {"tau": [0.7]},
             },
         },
         timing={"texts": TEXTS, "batch_sizes": [1, 4], "block_texts": BLOCK_TEXTS, "repeats": REPEATS, "passes": PASSES,
-                "warmup": 2, "threads": 1, "deep_layers": 6, "stock": ["bfloat16", "int8"]},
+                "warmup": 2, "threads": 1, "deep_layers": 6, "stock": [
+                    {"engine": "stock", "precision": "bfloat16"}, {"engine": "onnx", "precision": "int8"}
+                ]},
     )  # fmt: skip
     tiny.split(folder / "dev.parquet", rows=24, seed=7)
     systems = []
@@ -306,8 +310,8 @@ def points(calls: pd.DataFrame) -> set[tuple[str, float | None]]:
 def test_every_system_and_reference_is_timed(timed: TimingResult):
     assert list(timed.calls.columns) == COLUMNS
     single, batched = (timed.calls[timed.calls["batch_size"] == size] for size in (1, 4))
-    assert points(single) == POINTS | STOCK | LATENCY_ALONE
-    assert points(batched) == POINTS | STOCK | LATENCY_ALONE | SORTED
+    assert points(single) == POINTS | RIVALS | STOCK | LATENCY_ALONE
+    assert points(batched) == POINTS | RIVALS | STOCK | LATENCY_ALONE | SORTED
     assert (timed.calls["ms"] > 0).all()
     assert set(timed.calls["seed"]) == set(SEEDS)
 
@@ -361,12 +365,12 @@ def test_answers_are_compared_with_the_trace(timed: TimingResult):
     agreement = pd.DataFrame(timed.state["agreement"])
     assert list(agreement.columns) == ["system", "seed", "tau", "batch_size", "compared", "different", "allowed"]
     assert (agreement["compared"] == TEXTS).all()
-    exact = ~agreement["system"].isin(["dense-half", "eat-int8"])
+    exact = ~agreement["system"].isin(["dense-half", "eat-int8", "hf-dense-onnx-int8", "hf-dense-onnx-int8-again"])
     assert (agreement.loc[exact, "different"] == 0).all()
     assert (agreement["different"] <= agreement["allowed"]).all()
     # the deeper model has random weights and the stock one in other precisions no trace of its own
     for size, rows in agreement.groupby("batch_size"):
-        assert points(rows) == POINTS | STOCK | (SORTED if size == 4 else set())
+        assert points(rows) == POINTS | RIVALS | STOCK | (SORTED if size == 4 else set())
         assert len(rows) == len(SEEDS) * len(points(rows))
 
 
@@ -379,7 +383,6 @@ def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared
     assert {(name, None) for name, entry in entries.items() if entry.expected is None} == LATENCY_ALONE
     assert {name: entry.precision for name, entry in entries.items() if entry.precision != "float32"} == {
         "hf-dense-bfloat16": "bfloat16",
-        "hf-dense-int8": "int8",
     }
     assert [name for name, entry in entries.items() if entry.only_batches] == ["hf-dense-sorted"]
     with torch.inference_mode():
@@ -433,6 +436,15 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
         time_task(prepared.study, "tiny", [prepared.systems[0], replace(derived, trace=base.trace)], prepared.dev)
 
 
+def test_the_dense_rival_in_onnx_runtime_is_traced_and_timed_like_a_system(prepared: Prepared, timed: TimingResult):
+    own = next(one for one in prepared.systems if one.system == "hf-dense-onnx-int8")
+    shape = Trace.read(own.trace).shape
+    assert (shape["engine"], shape["precision"], shape["exits"]) == ("onnx", "int8", [4])
+    assert own.models == next(one for one in prepared.systems if one.system == "dense").models
+    # its second run is its own noise floor
+    assert points(timed.calls) >= RIVALS
+
+
 def save_letter_tokenizer(folder: Path) -> None:
     """Put in place of a folder's tokenizer one that knows no whole word: each becomes several pieces."""
     path = folder / "tokenizer.json"
@@ -482,8 +494,13 @@ def test_the_state_tells_what_the_times_were_taken_on(timed: TimingResult, tmp_p
         **dict.fromkeys(("dense", "eat", "hf-dense", "hf-dense-again", "hf-dense-sorted", "hf-dense-6"), "float32"),
         "dense-half": "bfloat16",
         "hf-dense-bfloat16": "bfloat16",
-        "eat-int8": "int8",
-        "hf-dense-int8": "int8",
+        **dict.fromkeys(("eat-int8", "hf-dense-onnx-int8", "hf-dense-onnx-int8-again"), "int8"),
+    }
+    stock = ("hf-dense", "hf-dense-again", "hf-dense-sorted", "hf-dense-6", "hf-dense-bfloat16")
+    assert state["engines"] == {
+        **dict.fromkeys(("dense", "eat", "dense-half"), "torch"),
+        **dict.fromkeys(stock, "stock"),
+        **dict.fromkeys(("eat-int8", "hf-dense-onnx-int8", "hf-dense-onnx-int8-again"), "onnx"),
     }
     assert state["n_timed"] == len(state["texts"]) == TEXTS
     assert state["tokenization_ms_per_text"] > 0
@@ -577,23 +594,25 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *refused: tuple[str, bool]) -> None:
 def test_a_stock_row_in_a_refused_precision_is_left_out_and_named(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    refuse(monkeypatch, ("int8", True))
+    refuse(monkeypatch, ("bfloat16", True))
     result = time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
-    assert {"hf-dense-bfloat16", "eat-int8"} <= set(result.calls["system"])
-    assert "hf-dense-int8" not in set(result.calls["system"]) | set(result.state["precisions"])
+    assert {"dense-half", "eat-int8", "hf-dense-onnx-int8"} <= set(result.calls["system"])
+    assert "hf-dense-bfloat16" not in set(result.calls["system"]) | set(result.state["precisions"])
     (reason,) = result.state["left_out"].values()
-    assert list(result.state["left_out"]) == ["hf-dense-int8"]
-    assert reason.startswith(f"precision int8 takes 7 times as long as float32 on this processor ({cpu_name()}); use")
-    assert f"tiny: hf-dense-int8 is not timed: {reason}\n" in capsys.readouterr().err
+    assert list(result.state["left_out"]) == ["hf-dense-bfloat16"]
+    assert reason.startswith(
+        f"precision bfloat16 takes 7 times as long as float32 on this processor ({cpu_name()}); use"
+    )
+    assert f"tiny: hf-dense-bfloat16 is not timed: {reason}\n" in capsys.readouterr().err
 
 
 def test_a_system_in_a_refused_precision_ends_the_job_before_the_clock(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ):
-    refuse(monkeypatch, ("int8", False))
+    refuse(monkeypatch, ("bfloat16", False))
     monkeypatch.setattr(clock, "TimedTexts", None)  # nothing is read
     with pytest.raises(
-        EatError, match=r"^precision int8 takes 7 times as long as float32 on .*; use float32, omit it, or use "
+        EatError, match=r"^precision bfloat16 takes 7 times as long as float32 on .*; use float32, omit it, or use "
     ):
         time_task(prepared.study, "tiny", prepared.systems, prepared.dev)
 
@@ -627,7 +646,7 @@ class Recording:
             self.seen.append([len(text.ids) for text in texts])
             return FixedRun(len(texts))
 
-        return Entry("x", 1, None, "float32", tiny.texts([5, 9, 6, 12, 7]), run)
+        return Entry("x", 1, None, "torch", "float32", tiny.texts([5, 9, 6, 12, 7]), run)
 
 
 def test_batches_are_cut_as_they_are_asked_for():

@@ -523,7 +523,9 @@ RUN_STEPS = ("trace", "calibrate", "find_operating_points", "measure_time", "sum
 
 def test_weights_run_otherwise_are_traced_and_not_trained(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
-        study["systems"]["eat-6-int8"] = {"weights_of": "eat-6", "precision": "int8", "exits": {"tau": [0.8]}}
+        study["systems"]["eat-6-int8"] = {
+            "weights_of": "eat-6", "engine": "onnx", "precision": "int8", "exits": {"tau": [0.8]}
+        }  # fmt: skip
 
     plan = done.planned(change)
     assert trained(plan) == set()
@@ -584,7 +586,13 @@ def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"texts": 17}, {"batch_sizes": [1]}, {"deep_layers": 6}, {"stock": ["int8"]}, {"threads": 1, "repeats": 2}],
+    [
+        {"texts": 17},
+        {"batch_sizes": [1]},
+        {"deep_layers": 6},
+        {"stock": [{"engine": "stock", "precision": "bfloat16"}]},
+        {"threads": 1, "repeats": 2},
+    ],
     ids=["texts", "batch sizes", "deep layers", "stock precisions", "two values changed round"],
 )
 def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[str], options: dict[str, Any]) -> None:

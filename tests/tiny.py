@@ -29,7 +29,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from eat.engines.precision import refusal
 from eat.files import digest, write_json, write_table
 from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
@@ -140,12 +139,6 @@ def any_precision() -> Iterator[None]:
         patch.setattr("eat.engines.precision._fault", lambda *_: None)
         patch.setattr("eat.engines.setting.training_fault", lambda *_: None)
         yield
-
-
-def need_right_sums(precision: str) -> None:
-    """Skip a test of int8 on a machine that refuses it, where sums may be wrong; float formats are right everywhere."""
-    if precision == "int8" and (reason := refusal("int8")) is not None:
-        pytest.skip(reason)
 
 
 def stock(kind: str = "bert", labels: int = 2, seed: int = 0) -> PreTrainedModel:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from eat import rounding
 from eat.compare.states import State
-from eat.results.rows import is_true
+from eat.results.rows import is_true, without_repeats
 from eat.rounding import Rounder
 from eat.study.stock import STOCK_AGAIN, STOCK_PREFIX
 
@@ -58,7 +58,7 @@ _Key = tuple[str, str, int]
 
 
 def _chosen(summary: pd.DataFrame) -> dict[_Key, Record]:
-    rows = summary[is_true(summary["chosen"]) & (summary["system"] != STOCK_AGAIN)]
+    rows = without_repeats(summary[is_true(summary["chosen"])])
     return {(row["task"], row["system"], int(row["batch_size"])): row for row in rows.to_dict("records")}
 
 

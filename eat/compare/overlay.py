@@ -13,8 +13,8 @@ from eat.compare.states import State
 from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, percent_axis, ratio_axis
 from eat.figures.style import Spot
-from eat.results.rows import is_true, rows_of
-from eat.study.stock import STOCK, STOCK_AGAIN
+from eat.results.rows import is_true, rows_of, without_repeats
+from eat.study.stock import STOCK
 
 
 def plot_overlay(before: State, after: State, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
@@ -52,7 +52,7 @@ def plot_overlay(before: State, after: State, task: str, reference: str, *, out_
 
 def _drawn(rows: pd.DataFrame) -> pd.DataFrame:
     is_drawn = (rows["batch_size"] == 1) & rows["accuracy"].notna() & rows["speedup_vs_dense"].notna()
-    return rows[is_drawn & (rows["system"] != STOCK_AGAIN)]
+    return without_repeats(rows[is_drawn])
 
 
 def _spots(axes: Axes, rows: pd.DataFrame, state: str) -> Iterator[Spot]:

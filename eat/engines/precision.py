@@ -1,9 +1,8 @@
-"""The precisions of a system, and the preparation of a model for inference in one of them.
+"""The floating-point precisions of PyTorch, and the preparation of a model for inference in one of them.
 
-float32, float16 and bfloat16 convert everything. int8 (for the CPU) computes the layers' four matrix products in
-integers, with one scale for each output of a weight and one for each token: a text's answer does not depend on the
-other texts of a batch. A prepared model can no longer be trained or saved: the layers' products and norms become plain
-functions on weights laid out for inference (docs/speed.md lists the gain of each step).
+float32, float16 and bfloat16 convert everything. A prepared model can no longer be trained or saved: the layers'
+products and norms become plain functions on weights laid out for inference (docs/speed.md lists the gain of each step).
+int8 is a precision of the engine `onnx`.
 
 Which precisions are useful depends on the processor: `refusal` finds out by measuring.
 """
@@ -11,13 +10,11 @@ Which precisions are useful depends on the processor: `refusal` finds out by mea
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import torch
-import torch.ao.quantization
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -28,53 +25,15 @@ from eat.model.encoder import ACTIVATIONS, EncoderLayer, PackedEncoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-LARGEST = 127.0
-
 Product = Callable[[Tensor], Tensor]
 """A part of a layer as a plain function: (n, in) to (n, out)."""
-
-
-class Int8Linear:
-    """y = (x_q W_q) s_x s_w + b: weights are quantised once, activations per token at each call.
-
-    s_w: one scale per output, max |w| / 127. s_x: one scale per token, max |x| / 127.
-    """
-
-    def __init__(self, linear: nn.Linear) -> None:
-        weight = linear.weight.detach().float()
-        scale = _scale_of(weight)
-        self.weight = torch.ops.onednn.qlinear_prepack((weight / scale).round().to(torch.int8), None)
-        self.scale = scale[:, 0]
-        self.zero = torch.zeros(len(weight), dtype=torch.int32)
-        self.bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """(n, in) to (n, out), float32 both."""
-        scale = _scale_of(x)
-        whole = (x / scale).round_().to(torch.int8)
-        # the product supports only one scale for all tokens: it gets 1, and no bias
-        product = torch.ops.onednn.qlinear_pointwise(
-            whole, 1.0, 0, self.weight, self.scale, self.zero, None, 1.0, 0, torch.float32, "none", [], ""
-        )
-        scaled: Tensor = torch.addcmul(self.bias, product, scale)
-        return scaled
-
-
-def _scale_of(rows: Tensor) -> Tensor:
-    """max |x| / 127 of each row; (n, k) to (n, 1), above 0."""
-    return rows.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12).mul_(1.0 / LARGEST)
 
 
 FUSED = {"gelu": ("gelu", "none"), "gelu_new": ("gelu", "tanh"), "relu": ("relu", "")}
 """The names of the activations in oneDNN: operation and algorithm."""
 
 
-def _int8(linear: nn.Linear, activation: str | None) -> Product:
-    product = _rounded(Int8Linear(linear))
-    return product if activation is None else _then(ACTIVATIONS[activation], product)
-
-
-def _floating(linear: nn.Linear, activation: str | None) -> Product:
+def _product(linear: nn.Linear, activation: str | None) -> Product:
     """A product in the weight's own dtype, and the activation that follows it.
 
     On a CPU the weight is reordered once into oneDNN's blocked layout, and the activation is fused with the product.
@@ -137,31 +96,25 @@ def _norm(norm: nn.LayerNorm) -> Product:
     return lambda x: torch.layer_norm(x, size, weight, bias, epsilon)
 
 
-PRECISIONS: Mapping[str, tuple[torch.dtype, Callable[[nn.Linear, str | None], Product]]] = {
-    "float32": (torch.float32, _floating),
-    "float16": (torch.float16, _floating),
-    "bfloat16": (torch.bfloat16, _floating),
-    "int8": (torch.float32, _int8),
-}
-"""Precision -> the dtype of all tensors, and the implementation of the layers' products."""
+PRECISIONS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""Precision -> the dtype of all tensors."""
 
 
 def prepare(encoder: PackedEncoder, precision: str, device: torch.device | str = "cpu") -> None:
     """Move an encoder to the device and prepare it, in place, for the fastest inference in a precision.
 
-    Raises `EatError` if the precision is unknown, or int8 on a GPU.
+    Raises `EatError` if the precision is unknown.
     """
-    _require_possible(precision, device)
+    _require_known(precision)
     _keep_kernels()
-    dtype, product = PRECISIONS[precision]
-    encoder.eval().to(device, dtype)
+    encoder.eval().to(device, PRECISIONS[precision])
     for layer in encoder.layers:
         assert isinstance(layer, EncoderLayer)
         for name in ("qkv", "attention_output", "down"):
-            _replace(layer, name, product(getattr(layer, name), None))
+            _replace(layer, name, _product(getattr(layer, name), None))
         for name in ("attention_norm", "output_norm"):
             _replace(layer, name, _norm(getattr(layer, name)))
-        _replace(layer, "expand", product(layer.up, encoder.shape.activation))
+        _replace(layer, "expand", _product(layer.up, encoder.shape.activation))
         del layer.up
 
 
@@ -174,19 +127,9 @@ def _keep_kernels() -> None:
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 
-def _require_possible(precision: str, device: torch.device | str) -> None:
-    reason = _impossible(precision, device)
-    if reason is not None:
-        raise EatError(reason)
-
-
-def _impossible(precision: str, device: torch.device | str) -> str | None:
-    """Why a precision is not supported on this kind of device, in one line."""
+def _require_known(precision: str) -> None:
     if precision not in PRECISIONS:
-        return f"precision {precision!r}; known: {listed(PRECISIONS)}"
-    if precision == "int8" and torch.device(device).type != "cpu":
-        return f"precision int8 on {device}; it is for the CPU: use float16 or bfloat16 on a GPU"
-    return None
+        raise EatError(f"precision {precision!r}; known to PyTorch: {listed(PRECISIONS)}")
 
 
 def _replace(layer: nn.Module, name: str, function: Product) -> None:
@@ -197,36 +140,21 @@ def _replace(layer: nn.Module, name: str, function: Product) -> None:
 
 
 def prepare_stock(model: PreTrainedModel, precision: str, device: torch.device | str = "cpu") -> None:
-    """The same for a stock `transformers` model in its usual form; int8 is PyTorch's dynamic quantisation.
+    """The same for a stock `transformers` model, whose weights keep their layout.
 
-    Its weights keep their layout. Raises `EatError` as `prepare` does.
+    Raises `EatError` as `prepare` does.
     """
-    _require_possible(precision, device)
+    _require_known(precision)
     _keep_kernels()
-    if precision == "int8":
-        _quantize(model.eval())
-    else:
-        model.eval().to(torch.device(device), getattr(torch, precision))
-
-
-def _quantize(module: nn.Module) -> None:
-    """PyTorch's dynamic quantisation of every `nn.Linear` below a module, in place."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated, but the only one without another package
-        quantize: Callable[..., object] = torch.ao.quantization.quantize_dynamic
-        quantize(module, {nn.Linear}, dtype=torch.qint8, inplace=True)
+    model.eval().to(torch.device(device), PRECISIONS[precision])
 
 
 # --- usable precisions --------------------------------------------------------------------------------------------
 
 FARTHEST = 0.05
-"""The largest relative error of a product against float32. Rounding in int8 gives 0.01 to 0.02.
-
-Processors without VNNI add pairs of int8 products in 16 bits, which saturate; the error is then about 1/8.
-"""
+"""The largest relative error of a product against float32; rounding in bfloat16 gives 0.003."""
 
 REMEDY = {
-    "int8": "a processor with AMX",
     "bfloat16": "a processor that multiplies bfloat16 (AVX-512 BF16, AMX)",
     "float16": "a GPU",
 }
@@ -239,20 +167,14 @@ def refusal(precision: str, device: torch.device | str = "cpu", stock: bool = Fa
     stock: use the implementation of stock models.
     """
     device = torch.device(device)
-    impossible = _impossible(precision, device)
-    if impossible is not None or precision == "float32":
-        return impossible
+    if precision not in PRECISIONS:
+        return f"precision {precision!r}; known to PyTorch: {listed(PRECISIONS)}"
+    if precision == "float32":
+        return None
     fault = _fault(precision, device, stock)
     if fault is None:
         return None
     return f"precision {precision} {fault} on {where(device)}; use float32, omit it, or use {REMEDY[precision]}"
-
-
-def require_usable(precision: str, device: torch.device | str = "cpu", stock: bool = False) -> None:
-    """Raise `EatError` with the line of `refusal` if there is one."""
-    reason = refusal(precision, device, stock)
-    if reason is not None:
-        raise EatError(reason)
 
 
 @cache
@@ -262,13 +184,9 @@ def _fault(precision: str, device: torch.device, stock: bool) -> str | None:
 
     def product_in(precision: str) -> Callable[[], Tensor]:
         linear, x = example(device)
-        dtype, product = PRECISIONS[precision]
-        if not stock:
-            return partial(product(linear.to(dtype), None), x.to(dtype))
-        model = nn.Sequential(linear.to(dtype))
-        if precision == "int8":
-            _quantize(model)
-        return partial(model, x.to(dtype))
+        dtype = PRECISIONS[precision]
+        product = linear.to(dtype) if stock else _product(linear.to(dtype), None)
+        return partial(product, x.to(dtype))
 
     try:
         with torch.inference_mode():

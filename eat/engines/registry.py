@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from eat.engines.engine import Engine
 from eat.errors import EatError, listed
 
@@ -26,3 +28,10 @@ def engine_of(name: str) -> Engine:
 
         return StockEngine()
     raise EatError(f"engine {name!r} is unknown; known: {listed(NAMES)}")
+
+
+def require_usable(engine: str, precision: str, device: torch.device) -> None:
+    """Raise `EatError`, in one line with the remedy, if an engine does not run in a precision on a device."""
+    reason = engine_of(engine).refusal(precision, device)
+    if reason is not None:
+        raise EatError(reason)

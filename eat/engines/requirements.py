@@ -7,10 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from eat.engines.devices import resolve_device
-from eat.engines.precision import refusal
+from eat.engines.registry import engine_of
 from eat.engines.setting import Setting, fallback
 from eat.errors import EatError
-from eat.study.stock import stock_variant
 from eat.study.study import Study
 
 
@@ -35,11 +34,12 @@ def _refused(study: Study, training: torch.device, trace: torch.device, timing: 
     """A line for each system that cannot be traced and timed."""
     teachers = {stage.teacher for system in study.systems.values() for stage in system.recipe}
     for name, system in study.systems.items():
-        reasons = [refusal(system.precision, device) for device in (trace, timing)]
+        engine = engine_of(system.engine)
+        reasons = [engine.refusal(system.precision, device) for device in (trace, timing)]
         if name in teachers:  # also traced on the training device, for its students
-            reasons.append(refusal(system.precision, training))
+            reasons.append(engine.refusal(system.precision, training))
         if name == study.reference:
-            reasons.append(refusal(system.precision, timing, stock=True))
+            reasons.append(engine_of("stock").refusal(system.precision, timing))
         reason = next(filter(None, reasons), None)
         if reason is not None:
             yield f"systems.{name}: {reason}"
@@ -47,5 +47,7 @@ def _refused(study: Study, training: torch.device, trace: torch.device, timing: 
 
 def left_out_stock(study: Study, device: torch.device) -> dict[str, str]:
     """The stock rows of `timing.stock` that are not timed on a device: name -> why."""
-    reasons = {stock_variant(other): refusal(other, device, stock=True) for other in study.timing.stock}
+    stock = engine_of("stock")
+    rivals = [rival for rival in study.timing.stock if rival.engine == "stock"]
+    reasons = {rival.name: stock.refusal(rival.precision, device) for rival in rivals}
     return {name: reason for name, reason in reasons.items() if reason is not None}

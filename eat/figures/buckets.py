@@ -14,7 +14,7 @@ from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, up
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
-from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+from eat.results.rows import in_setting_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def plot_buckets(
     looks = style.looks(rows, reference)
     points = of_task(buckets, task)
     points = points[is_true(points["chosen"]) & points["speedup_vs_packed_dense"].notna()]
-    points = points[points["system"].isin(in_precision_of(rows, reference)) & points["adapts_by"].isin(list(TITLES))]
+    points = points[points["system"].isin(in_setting_of(rows, reference)) & points["adapts_by"].isin(list(TITLES))]
     shown = [name for name in looks if name in set(points["system"])]
     ends = [bucket_name(*bucket) for bucket in BUCKETS]
     ends = [name for name in ends if name in set(points["bucket"])]

@@ -9,7 +9,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, wrapped, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+from eat.results.rows import in_setting_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def plot_exits(
     curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
     looks = style.looks(rows, reference)
     several = curves.groupby("system")["exit"].nunique() > 1
-    plain = in_precision_of(rows, reference)
+    plain = in_setting_of(rows, reference)
     shown = [name for name in looks if name in plain and several.get(name, False)]
     with style.figure_style():
         if not shown:

@@ -10,7 +10,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import in_precision_of, is_true, rows_of
+from eat.results.rows import in_setting_of, is_true, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     drawn = rows["speedup_vs_packed_dense"].notna() & rows["flops_ratio"].notna() & (rows["batch_size"] == 1)
-    points = rows[drawn & rows["system"].isin(in_precision_of(rows, reference))]
+    points = rows[drawn & rows["system"].isin(in_setting_of(rows, reference))]
     shown = [name for name, look in looks.items() if look.role != "stock" and name in set(points["system"])]
     points = points[points["system"].isin(shown)]
     entries = [*(looks[name].label for name in shown), "chosen", "time falls as much as FLOPs"]

@@ -15,8 +15,8 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import in_precision_of, is_true, rows_of
-from eat.study.stock import STOCK, STOCK_AGAIN
+from eat.results.rows import in_setting_of, is_true, rows_of, without_repeats
+from eat.study.stock import STOCK
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -58,10 +58,10 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
 
     The panel of throughput is drawn only if a batch size above 1 was timed. All panels share the axis of accuracy, so
     that a point has the same height in all of them and a disagreement between measured time and FLOPs is visible. The
-    upper panels show systems in the reference's precision, the lower panels those in other precisions. Crosses are 95 %
+    upper panels show systems in the reference's engine and precision, the lower panels all others. Crosses are 95 %
     intervals: vertical of the accuracy, horizontal of the paired speed-up, relative to the point. Points of a system
     are joined in the order of their thresholds, which are printed beside them if there is room. Filled points were
-    chosen on the calibration split. The grey step is the Pareto front over all precisions. Points far below (`FAR`) are
+    chosen on the calibration split. The grey step is the Pareto front over all systems. Points far below (`FAR`) are
     drawn at the lower edge, with their accuracy and an arrow. summary: summary.csv.
 
     Raises `EatError` if there are no rows at batch size 1.
@@ -69,11 +69,11 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
     drawn = rows["accuracy"].notna() & rows["latency_ms_p50"].notna()  # not: latency only, or not timed
-    rows = rows[drawn & (rows["system"] != STOCK_AGAIN)]
+    rows = without_repeats(rows[drawn])
     low, high = _range_of_accuracy(rows)
     rows = rows.assign(height=rows["accuracy"].clip(lower=low), below=rows["accuracy"] < low)
     columns = _columns(rows, task)
-    plain = in_precision_of(rows, reference)
+    plain = in_setting_of(rows, reference)
     lines = [rows["system"].isin(plain), ~rows["system"].isin(plain)]
     lines = [line for line in lines if line.any()]
     shown = [name for name in looks if name in set(rows["system"])]

@@ -10,8 +10,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, ratio_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import is_true, rows_of
-from eat.study.stock import STOCK_AGAIN
+from eat.results.rows import is_true, rows_of, without_repeats
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +32,7 @@ def plot_latency(
 
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
-    single = rows[(rows["batch_size"] == 1) & (rows["n_timed"] > 0) & (rows["system"] != STOCK_AGAIN)]
+    single = without_repeats(rows[(rows["batch_size"] == 1) & (rows["n_timed"] > 0)])
     points = single[is_true(single["chosen"])].sort_values("latency_ms_p50", kind="stable").to_dict("records")
     timed = calls[calls["batch_size"] == 1].assign(system=calls["system"].astype(str))
     times = [_times_of(timed, str(point["system"]), point["tau"]) for point in points]

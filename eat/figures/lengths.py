@@ -10,7 +10,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_most, canvas, legend, line_of, percent_axis, write_note
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import in_precision_of, is_true, of_task, rows_of
+from eat.results.rows import in_setting_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ def plot_lengths(
     curves = of_task(lengths, task)
     curves = curves[is_true(curves["chosen"]) & (curves["n"] > 0)]
     looks = style.looks(rows, reference)
-    known = set(curves["system"]) & in_precision_of(rows, reference)
+    known = set(curves["system"]) & in_setting_of(rows, reference)
     shown = [name for name, look in looks.items() if look.role == "adaptive" and name in known]
     with style.figure_style():
         labels = [looks[name].label for name in shown]

@@ -13,7 +13,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import in_precision_of, of_task, rows_of
+from eat.results.rows import in_setting_of, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ def plot_reliability(
     curves = of_task(reliability, task)
     curves = curves[curves["n"] > 0]
     looks = style.looks(rows, reference)
-    lines = _lines(curves, [name for name in looks if name in in_precision_of(rows, reference)])
+    lines = _lines(curves, [name for name in looks if name in in_setting_of(rows, reference)])
     if not lines:
         raise EatError(f"task {task!r}: the reliability curves contain no system of the summary")
     columns = max(len(line) for line in lines)

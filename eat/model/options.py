@@ -15,6 +15,24 @@ LastHead = Literal["bert", "distilbert", "linear"]
 EngineName = Literal["torch", "onnx"]
 """The engines of `eat.engines` that a system can name."""
 
+PRECISIONS_OF = {
+    "torch": ("float32", "float16", "bfloat16"),
+    "stock": ("float32", "float16", "bfloat16"),
+    "onnx": ("float32", "int8"),
+}
+"""Engine -> its precisions."""
+
+
+def check_precision(engine: str, precision: str) -> None:
+    """Raise `ValueError` that names the key to change if an engine lacks a precision."""
+    if precision in PRECISIONS_OF[engine]:
+        return
+    others = [name for name, known in PRECISIONS_OF.items() if precision in known and name != "stock"]
+    raise ValueError(
+        f"precision {precision} in the engine {engine}, which has {listed(PRECISIONS_OF[engine])}; "
+        f"add `engine: {others[0]}`, or change the precision"
+    )
+
 
 class Layers(Strict):
     """The layers that are taken from the parent model; default: all."""

@@ -21,7 +21,7 @@ from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, Competitive
 from eat.results.columns import PRUNING
-from eat.results.rows import in_precision_of, is_true
+from eat.results.rows import in_setting_of, is_true
 
 Record = Mapping[Hashable, Any]
 
@@ -109,7 +109,7 @@ def equal_retention(task: TaskFiles, reference: str) -> list[list[str]]:
 
     They only remove or merge tokens, in the reference's precision: no exits and no window.
     """
-    kinds, plain = _kinds(task), in_precision_of(task.summary, reference)
+    kinds, plain = _kinds(task), in_setting_of(task.summary, reference)
     alone = task.buckets[is_true(task.buckets["chosen"]) & (task.buckets["adapts_by"] == PRUNING)]
     curves = {name: _alive(task, name) for name in dict.fromkeys(alone["system"]) if name in plain}
     groups = []

@@ -15,7 +15,7 @@ from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, NoiseFloor
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
-from eat.results.rows import in_precision_of, is_true
+from eat.results.rows import in_setting_of, is_true
 
 Record = Mapping[Hashable, Any]
 
@@ -103,7 +103,7 @@ def compared_buckets(task: TaskFiles, reference: str) -> list[str]:
 
 def _chosen(task: TaskFiles, reference: str) -> pd.DataFrame:
     rows = task.buckets[is_true(task.buckets["chosen"])]
-    return rows[rows["system"].isin(in_precision_of(task.summary, reference))]
+    return rows[rows["system"].isin(in_setting_of(task.summary, reference))]
 
 
 def _outcome(kind: str, rows: Sequence[Record], noise: NoiseFloor) -> Comparison:

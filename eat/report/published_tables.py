@@ -12,9 +12,8 @@ from eat import rounding
 from eat.report.quantities import ACCURACY, DELTA, SPEEDUP, WORK
 from eat.report.summary_tables import chosen_rows, rows_of_batch
 from eat.report.table import Cell, Column, Group, Row, Table
-from eat.results.rows import rows_of
+from eat.results.rows import rows_of, without_repeats
 from eat.rounding import Rounder, or_dash
-from eat.study.stock import STOCK_AGAIN
 
 if TYPE_CHECKING:
     from eat.report.published import Published, PublishedRow
@@ -25,7 +24,7 @@ def paper_table(columns: pd.DataFrame, task: str, reference: str, published: Pub
 
     If the paper has a table for this task, its values are next to those of the systems that represent its models.
     """
-    rows = columns[columns["model"] != STOCK_AGAIN].to_dict("records")
+    rows = without_repeats(columns, "model").to_dict("records")
     theirs = published.beside(task)
     models = published.models([str(row["model"]) for row in rows], reference)
     heads = [Column("model", align="left")]

@@ -37,13 +37,16 @@ TIMED = ("latency_ms_p50", "examples_per_s", "speedup_vs_dense", "speedup_low", 
 """Columns that have a value in every row whose `n_timed` is above 0."""
 
 _KEYS = (
-    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
-    "seeds", "n",
+    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "engine", "dtype",
+    "threads", "seeds", "n",
 )  # fmt: skip
 _MAY_BE_EMPTY = (
     "n_timed",
     "mcnemar_p",
     "latency_ms_p90",
+    "speedup_vs_int8",
+    "speedup_vs_int8_low",
+    "speedup_vs_int8_high",
     "speedup_vs_packed_dense",
     "speedup_vs_deep",
     "gflops",
@@ -195,6 +198,7 @@ def read_tasks(
 
 _TIMING_KEYS = (
     "device",
+    "engines",
     "precisions",
     "threads",
     "n_timed",

@@ -19,6 +19,7 @@ from eat.report.quantities import (
     DELTA,
     DEPTH,
     F1,
+    INT8,
     MCNEMAR,
     P50,
     P90,
@@ -32,9 +33,9 @@ from eat.report.quantities import (
     Quantity,
 )
 from eat.report.table import Cell, Column, Group, Row, Table
-from eat.results.rows import is_true, rows_of
+from eat.results.rows import is_true, rows_of, without_repeats
 from eat.rounding import or_dash
-from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_PREFIX
+from eat.study.stock import STOCK, STOCK_PREFIX
 
 
 def judged_by_f1(card: Mapping[str, Any]) -> bool:
@@ -49,7 +50,7 @@ def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     """
     rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
     quality = (ACCURACY, DELTA, *((F1,) if f1 else ()))
-    quantities = (*quality, P50, SPEEDUP, SPEEDUP_MEAN, PACKED, DEPTH, RETENTION, WORK)
+    quantities = (*quality, P50, SPEEDUP, SPEEDUP_MEAN, *_against_int8(rows), PACKED, DEPTH, RETENTION, WORK)
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
         "intervals. Differences are from the dense reference. Speed-ups are over its stock export, and next to them "
@@ -67,12 +68,18 @@ def throughput_table(summary: pd.DataFrame, task: str) -> Table | None:
     batch = int(rows["batch_size"].max())
     if batch == 1:
         return None
-    quantities = (ACCURACY, RATE, SPEEDUP, SPEEDUP_MEAN, PACKED, WORK)
+    chosen = chosen_rows(rows_of_batch(rows, task, batch))
+    quantities = (ACCURACY, RATE, SPEEDUP, SPEEDUP_MEAN, *_against_int8(chosen), PACKED, WORK)
     caption = (
         f"Throughput on {task} at batch size {rounding.count(batch)}: each system at its chosen threshold. Speed-ups "
         "are over the stock model with padding, in the order of arrival."
     )
-    return _summary_table(chosen_rows(rows_of_batch(rows, task, batch)), quantities, caption, f"throughput:{task}")
+    return _summary_table(chosen, quantities, caption, f"throughput:{task}")
+
+
+def _against_int8(rows: pd.DataFrame) -> tuple[Quantity, ...]:
+    """The speed-up over the dense model in int8 in ONNX Runtime, if that was timed."""
+    return (INT8,) if rows["speedup_vs_int8"].notna().any() else ()
 
 
 def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
@@ -147,7 +154,7 @@ def rows_of_batch(rows: pd.DataFrame, task: str, batch: int) -> pd.DataFrame:
     if found.empty:
         sizes = sorted(int(size) for size in rows["batch_size"].unique())
         raise EatError(f"task {task!r}: no row of batch size {batch}; the summary has {listed(sizes)}")
-    return found[found["system"] != STOCK_AGAIN]
+    return without_repeats(found)
 
 
 def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +165,7 @@ def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
 def _summary_table(
     rows: pd.DataFrame, quantities: Sequence[Quantity], caption: str, label: str, mark: bool = True
 ) -> Table:
-    """The study's systems, then the stock models, with those without an accuracy last."""
+    """The study's systems, then the dense rivals, with those without an accuracy last."""
     best = {
         # rows that are measured for latency only have no answers and are not compared
         quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
@@ -172,7 +179,7 @@ def _summary_table(
         kind="stable",
     )
     groups = []
-    for heading, part in (("", rows[~is_stock]), ("Stock transformers", stock)):
+    for heading, part in (("", rows[~is_stock]), ("Dense rivals", stock)):
         lines = []
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
             cells = [quantity.cell(row, best=index == best[quantity.source]) for quantity in quantities]

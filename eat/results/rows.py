@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_table
+from eat.study.stock import is_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,18 +72,23 @@ def of_task(table: pd.DataFrame, task: str, may_be_empty: bool = False) -> pd.Da
     return rows.assign(task=task, system=rows["system"].astype(str))
 
 
+def without_repeats(rows: pd.DataFrame, column: str = "system") -> pd.DataFrame:
+    """The rows except those that were only timed a second time, for the noise floor."""
+    return rows[~rows[column].map(is_repeat).astype(bool)]
+
+
 def is_true(column: pd.Series) -> pd.Series:
     """A column of flags as bool; the CSV reader may have read them as bool, text or empty."""
     return column.astype(str).str.lower() == "true"
 
 
-def in_precision_of(rows: pd.DataFrame, reference: str) -> set[str]:
-    """The systems that run in the reference's precision.
+def in_setting_of(rows: pd.DataFrame, reference: str) -> set[str]:
+    """The systems that run in the reference's engine and precision.
 
     rows: rows of summary.csv of one task. Figures that do not show times are restricted to these.
     """
-    precisions = set(rows.loc[rows["system"] == reference, "dtype"])
-    return set(rows.loc[rows["dtype"].isin(precisions), "system"])
+    setting = rows["engine"] + " " + rows["dtype"]
+    return set(rows.loc[setting.isin(set(setting[rows["system"] == reference])), "system"])
 
 
 def chosen_thresholds(rows: pd.DataFrame) -> dict[str, float]:

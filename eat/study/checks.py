@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from eat.errors import listed
 from eat.study.recipes import SELF
-from eat.study.stock import STOCK_PREFIX
 
 if TYPE_CHECKING:
     from eat.study.study import Study
@@ -25,11 +24,14 @@ def check_sections(study: Study) -> None:
             f"reference {study.reference!r} has `last_head: {head}` and `read: {read}`; "
             "its stock export needs last_head bert or distilbert, and read cls"
         )
-    if study.systems[study.reference].precision == "int8":
-        raise ValueError(f"reference {study.reference!r} runs in int8; its stock export needs a float format")
+    if study.systems[study.reference].engine != "torch":
+        engine = study.systems[study.reference].engine
+        raise ValueError(
+            f"reference {study.reference!r} runs in the engine {engine}; the reference needs `engine: torch`"
+        )
     _check_tasks(study)
     for name, system in study.systems.items():
-        if name in ("backbone", SELF) or name.startswith(STOCK_PREFIX):
+        if name in ("backbone", SELF):
             raise ValueError(f"systems.{name}: the name is reserved; choose another")
         if system.backbone not in study.backbones:
             raise ValueError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationInfo, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from eat.errors import EatError, listed
 from eat.model.options import Heads, Layers, Parts
@@ -24,6 +24,7 @@ from eat.study.messages import joined
 from eat.study.recipes import Annealing, Stage
 from eat.study.specs.calibrate import CalibrationSpec, ExitSpec, OperatingSpec
 from eat.study.specs.finetune import TrainingSpec
+from eat.study.stock import STOCK_PREFIX, Rival
 from eat.study.systems import System
 from eat.study.tasks import Task
 from eat.study.timing import Timing, Tracing
@@ -67,11 +68,13 @@ class Study(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _inherit(cls, value: Any) -> Any:
-        """Complete the rows that run another system's weights from that system's row."""
+    def _inherit(cls, value: Any, info: ValidationInfo) -> Any:
+        """Complete the rows that run another system's weights from that system's row, and add the dense rivals."""
         systems = value.get("systems") if isinstance(value, Mapping) else None
         if not isinstance(systems, Mapping):
             return value
+        if info.context != A_VIEW:
+            systems = {**systems, **_rivals(value, systems)}
         return {**value, "systems": {name: _inherited(name, row, systems) for name, row in systems.items()}}
 
     @model_validator(mode="after")
@@ -210,6 +213,29 @@ class Study(Strict):
         spec = self.operating_spec(system)
         promised = {} if spec.promise is None else {name: getattr(spec, name) for name in ExitSpec.model_fields}
         return CalibrationSpec(mode=spec.calibration, bins=spec.bins, **promised)
+
+
+def _rivals(study: Mapping[Any, Any], systems: Mapping[Any, Any]) -> dict[str, Any]:
+    """The rows of the dense rivals that are traced like any other; mistakes are reported by the validation.
+
+    Raises `ValueError` if a row has a reserved name.
+    """
+    for name in systems:
+        if str(name).startswith(STOCK_PREFIX):
+            raise ValueError(f"systems.{joined([name])}: the name is reserved; choose another")
+    timing, reference = study.get("timing"), study.get("reference")
+    entries = timing.get("stock") if isinstance(timing, Mapping) else None
+    if not isinstance(entries, list) or not isinstance(reference, str) or reference not in systems:
+        return {}
+    found = {}
+    for entry in entries:
+        try:
+            rival = Rival.model_validate(entry)
+        except ValidationError:
+            continue
+        if rival.engine != "stock":
+            found[rival.name] = rival.system(reference)
+    return found
 
 
 def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:

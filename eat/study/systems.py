@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eat.errors import listed
-from eat.model.options import Attention, EngineName, LastHead, Layers, Precision
+from eat.model.options import Attention, EngineName, LastHead, Layers, Precision, check_precision
 from eat.model.reducers.registry import REDUCERS, AnyReducer, FixedRatio
 from eat.study.calibration import CalibrationMode
 from eat.study.exits import Exits
@@ -48,8 +48,8 @@ class System(Strict):
     )
     precision: Precision = Field(
         "float32",
-        description="The precision in which it is traced and timed; int8 is for the CPU. It is refused on a machine on "
-        "which it takes more than twice as long as float32, or gives wrong results.",
+        description="The precision in which it is traced and timed; int8 needs `engine: onnx`. bfloat16 and float16 "
+        "are refused on a machine on which they take more than twice as long as float32.",
     )
     engine: EngineName = Field(
         "torch",
@@ -63,6 +63,11 @@ class System(Strict):
     def is_dense(self) -> bool:
         """Whether it computes every layer, every token and every pair."""
         return self.reducer.kind == "none" and self.attention.kind == "dense" and not self.exits.rule
+
+    @model_validator(mode="after")
+    def _precision_of_the_engine(self) -> Self:
+        check_precision(self.engine, self.precision)
+        return self
 
     @field_validator("recipe")
     @classmethod

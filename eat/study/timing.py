@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
-from eat.model.options import Precision
+from eat.errors import listed
 from eat.study.devices import Device
+from eat.study.stock import Rival
 from eat.validation import Distinct, Strict
 
 
@@ -30,16 +31,26 @@ class Timing(Strict):
     warmup: int = Field(50, ge=1, description="Untimed calls of each system before the first timed one.")
     threads: int = Field(2, ge=1)
     device: Device = Field("cpu", description="Where systems are timed; auto as for training.")
-    stock: Distinct[Precision] = Field(
-        default=[],
-        description="Also time the stock dense model in these precisions (latency only), except those that would be "
-        "refused for a system.",
+    stock: Distinct[Rival] = Field(
+        default=[], description="Other dense rivals: the reference's weights in these engines and precisions."
     )
     deep_layers: int | None = Field(
         12,
         ge=1,
         description="Also time a stock dense model of this number of layers with random weights (latency only).",
     )
+
+    @field_validator("stock", mode="before")
+    @classmethod
+    def _names_engines(cls, rivals: Any) -> Any:
+        plain = [rival for rival in rivals if isinstance(rival, str)] if isinstance(rivals, list) else []
+        if plain:
+            engine = "onnx" if "int8" in plain else "stock"
+            raise ValueError(
+                f"found {listed(plain)}; each entry names an engine, too: "
+                f"{{engine: {engine}, precision: {'int8' if engine == 'onnx' else plain[0]}}}"
+            )
+        return rivals
 
     @field_validator("batch_sizes")
     @classmethod

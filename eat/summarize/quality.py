@@ -15,7 +15,7 @@ import pandas as pd
 from eat.results.calibrated import temperatures_of
 from eat.results.timed_calls import at_point
 from eat.statistics import accuracy_interval, mcnemar_p
-from eat.study.stock import SAME_MODEL
+from eat.study.stock import AGAIN, SAME_MODEL, is_repeat
 
 if TYPE_CHECKING:
     from eat.summarize.task_results import Results
@@ -112,14 +112,17 @@ def _dev_measures(calibration: Mapping[str, Any], depth: int) -> dict[str, dict[
 def reference_rows(results: Results, quality: pd.DataFrame) -> pd.DataFrame:
     """The rows of the stock models.
 
-    Exports of the reference system have its accuracy and FLOPs. The others have random weights and are measured for
-    latency only: n is 0 and the rest is empty.
+    Exports of the reference system have its accuracy and FLOPs, and a rival that is timed again has its own. The others
+    have random weights or another precision and are measured for latency only: n is 0 and the rest is empty.
     """
     dense = at_point(quality, results.reference)
     rows = []
     for system in results.timing["system"].drop_duplicates():
         if system in SAME_MODEL:
             rows.append(dense.assign(system=system, chosen=True))
+        elif is_repeat(system):
+            own = at_point(quality, (system.removesuffix(AGAIN), None))
+            rows.append(own.assign(system=system))
         elif system not in results.study.systems:
             rows.append(dense[["tau", "calibration"]].assign(system=system, chosen=True, n=0))
     return pd.concat(rows, ignore_index=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from eat.progress import counted
 from eat.results.timed_calls import Point, at_point, by_unit, paired, points_of
 from eat.statistics import median_ratio
-from eat.study.stock import STOCK, stock_variant
+from eat.study.stock import STOCK, STRONGEST, stock_deep
 
 if TYPE_CHECKING:
     from eat.summarize.task_results import Results
@@ -26,7 +26,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
     of mean times.
     """
     calls, layers = results.timing, results.study.timing.deep_layers
-    deep = None if layers is None else (stock_variant(layers), None)
+    deep = None if layers is None else (stock_deep(layers), None)
     rows = []
     for batch_size, timed in calls.groupby("batch_size", sort=True):
         times = {point: by_unit(at_point(timed, point)) for point in points_of(timed)}
@@ -45,6 +45,7 @@ def speed_rows(results: Results) -> pd.DataFrame:
                     "speedup_low": speedup.low,
                     "speedup_high": speedup.high,
                     "speedup_mean": dense.sum() / mine.sum(),
+                    **_against_strongest(times, own, blocks, results.task),
                     "speedup_vs_packed_dense": _median_speedup(times, results.reference, own, results.task),
                     "speedup_vs_deep": _median_speedup(times, deep, own, results.task),
                 }
@@ -69,6 +70,18 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
         "latency_ms_p99": float(p99) if batch_size == 1 else float("nan"),
         "examples_per_s": float(1000.0 * rows["n"].sum() / rows["ms"].sum()),
     }
+
+
+def _against_strongest(
+    times: Mapping[Point, pd.DataFrame], own: pd.DataFrame, blocks: Any, task: str
+) -> dict[str, float]:
+    """The speed-up over the strongest dense rival, with its interval; NaN if it was not timed."""
+    found = [float("nan")] * 3
+    if (STRONGEST, None) in times:
+        mine, rival = paired(times, (STRONGEST, None), own, task)
+        ratio = median_ratio(rival, mine, blocks)
+        found = [ratio.value, ratio.low, ratio.high]
+    return dict(zip(("speedup_vs_int8", "speedup_vs_int8_low", "speedup_vs_int8_high"), found, strict=True))
 
 
 def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point | None, own: pd.DataFrame, task: str) -> float:

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from eat.study.study import Study
 
 SUMMARY_COLUMNS = (
-    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "dtype", "threads",
-    "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "f1",
+    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "engine", "dtype",
+    "threads", "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1", "f1",
     "delta_accuracy", "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50", "latency_ms_p90",
     "latency_ms_p99", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean",
-    "speedup_vs_packed_dense", "speedup_vs_deep", "avg_depth", "avg_retention", "retention_full_depth", "gflops",
-    "flops_ratio", "gflops_pattern", "ece_raw", "ece_calibrated", "ece_debiased", "ece_debiased_low",
-    "ece_debiased_high", "brier", "nll", "temperature",
+    "speedup_vs_int8", "speedup_vs_int8_low", "speedup_vs_int8_high", "speedup_vs_packed_dense", "speedup_vs_deep",
+    "avg_depth", "avg_retention", "retention_full_depth", "gflops", "flops_ratio", "gflops_pattern", "ece_raw",
+    "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier", "nll", "temperature",
 )  # fmt: skip
 
 
@@ -80,9 +80,15 @@ def task_summary(results: Results) -> pd.DataFrame:
     every = quality.merge(speed[["batch_size"]].drop_duplicates(), how="cross")
     table = every.merge(speed, on=["system", "tau", "batch_size"], how="left")
     table = table[table["n_timed"].notna() | table["system"].isin(list(results.study.systems))]
-    precisions = {name: row.precision for name, row in results.study.systems.items()} | results.precisions
+    rows = results.study.systems.items()
+    precisions = {name: row.precision for name, row in rows} | results.precisions
+    engines = {name: row.engine for name, row in rows} | results.engines
     table = table.assign(
-        task=results.task, seeds=len(results.study.seeds), dtype=table["system"].map(precisions), **results.setting
+        task=results.task,
+        seeds=len(results.study.seeds),
+        engine=table["system"].map(engines),
+        dtype=table["system"].map(precisions),
+        **results.setting,
     )
     order = {system: rank for rank, system in enumerate(quality["system"].drop_duplicates())}
     table = table.sort_values(["system", "tau", "batch_size"], key=lambda c: c.map(order) if c.name == "system" else c)

@@ -66,7 +66,7 @@ class Results:
 
     points: the dev rows of the operating points. traces, calibrations: system -> one per seed. replays: operating
     point -> one per seed. timing: the timed calls. setting: their device and threads.
-    precisions: system -> its precision, for all timed systems.
+    engines, precisions: system -> its engine and its precision, for all timed systems.
     """
 
     study: Study
@@ -77,6 +77,7 @@ class Results:
     replays: dict[Point, list[Replay]]
     timing: pd.DataFrame
     setting: dict[str, Any]
+    engines: dict[str, str]
     precisions: dict[str, str]
 
     @property
@@ -133,9 +134,9 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     )
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)
-    timing, setting, precisions = read_timing(files.timing, files.timing_facts)
+    timing, setting, engines, precisions = read_timing(files.timing, files.timing_facts)
     _require_known_points(files.timing, timing, replays)
-    results = Results(study, task, points, traces, calibrations, replays, timing, setting, precisions)
+    results = Results(study, task, points, traces, calibrations, replays, timing, setting, engines, precisions)
     _require_same_points(files.operating_points, results)
     return results
 
@@ -152,11 +153,13 @@ def _replays(
     return found
 
 
-def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str]]:
-    """The timed calls, their common device and threads, and each system's precision.
+def read_timing(
+    timing: Path | str, facts: Path | str
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str], dict[str, str]]:
+    """The timed calls, their common device and threads, and each system's engine and precision.
 
     Raises `EatError` if rows differ from the facts in device or threads, and `DamagedFile` if a time is not
-    above 0 or a system's precision is missing.
+    above 0 or a system's engine or precision is missing.
     """
     table = read_table(timing, TIMING_COLUMNS).astype({"tau": "float64"})
     described = read_json(facts)
@@ -168,12 +171,13 @@ def read_timing(timing: Path | str, facts: Path | str) -> tuple[pd.DataFrame, di
                 f"{timing}: {key} is {listed(sorted(found, key=str))} in the rows and {value} in {facts}; "
                 "a table must have one setting: time all systems in one job"
             )
-    unknown = sorted(set(table["system"]) - set(described["precisions"]))
+    engines, precisions = described["engines"], described["precisions"]
+    unknown = sorted(set(table["system"]) - (set(engines) & set(precisions)))
     if unknown:
-        raise DamagedFile(f"{facts}: has no precision for {listed(unknown)}; time again")
+        raise DamagedFile(f"{facts}: has no engine or precision for {listed(unknown)}; time again")
     if not (np.isfinite(table["ms"]) & (table["ms"] > 0)).all():
         raise DamagedFile(f"{timing}: a time that is not above 0; delete it and time again")
-    return table, setting, described["precisions"]
+    return table, setting, engines, precisions
 
 
 def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:

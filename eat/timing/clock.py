@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ import pandas as pd
 import torch
 
 from eat.engines.devices import resolve_device
-from eat.engines.precision import require_usable
+from eat.engines.registry import require_usable
 from eat.engines.requirements import left_out_stock
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, quiet, versions
 from eat.model.weights import STOCK_ATTENTION
 from eat.progress import Progress
+from eat.study.stock import AGAIN, STRONGEST
 from eat.study.study import Study
 from eat.timing.entries import TimedSystem, entries_of, reference_entries, trained_in
 from eat.timing.entry import Entry
@@ -46,7 +47,8 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
     options = study.timing
     device = resolve_device(options.device, "timing.device")
     for timed in systems:
-        require_usable(study.systems[timed.system].precision, device)
+        parts = study.parts(timed.system)
+        require_usable(parts.engine, parts.precision, device)
     left_out = left_out_stock(study, device)
     for name, reason in left_out.items():
         print(f"{task}: {name} is not timed: {reason}", file=sys.stderr, flush=True)
@@ -58,7 +60,10 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         for timed in systems:
             if timed.system == study.reference:
                 entries += reference_entries(study, timed, texts, device, left_out)
-            entries += entries_of(study, timed, texts, device)
+            own = entries_of(study, timed, texts, device)
+            entries += own
+            if timed.system == STRONGEST:  # its own noise floor
+                entries += [replace(entry, system=f"{entry.system}{AGAIN}") for entry in own]
             progress.advance()
     before = load_average()
     with quiet(), ForeignLoad() as foreign:
@@ -70,6 +75,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         "left_out": left_out,
         "trained": trained_in(systems),
         "precisions": {entry.system: entry.precision for entry in entries},
+        "engines": {entry.system: entry.engine for entry in entries},
         "threads": options.threads,
         "n_timed": len(texts.ids),
         "texts": texts.ids,
@@ -80,7 +86,7 @@ def time_task(study: Study, task: str, systems: Sequence[TimedSystem], dev: Path
         "foreign_load_busiest_block": busiest,
         "busy": foreign.share > BUSY,
         "machine": machine_facts(device),
-        "versions": versions(("torch", "transformers", "numpy")),
+        "versions": versions(("torch", "transformers", "numpy", "onnxruntime")),
         "stock_attention": STOCK_ATTENTION,
         "agreement": agreement,
     }

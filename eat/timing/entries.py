@@ -18,7 +18,7 @@ from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.weights import to_stock
 from eat.results.replay import policies
 from eat.results.trace import Trace
-from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_variant
+from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_deep
 from eat.study.study import Study
 from eat.timing.agreement import expected_of
 from eat.timing.entry import Entry
@@ -59,7 +59,16 @@ def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torc
     encoded = texts.encoded_for(timed.models[0])
     points = policies(study.operating_spec(timed.system), timed.temperatures, timed.threshold)
     return [
-        Entry(timed.system, timed.seed, tau, parts.precision, encoded, model.runner(policy), expected_of(trace, policy))
+        Entry(
+            timed.system,
+            timed.seed,
+            tau,
+            parts.engine,
+            parts.precision,
+            encoded,
+            model.runner(policy),
+            expected_of(trace, policy),
+        )
         for tau, policy in points.items()
     ]
 
@@ -79,7 +88,7 @@ def reference_entries(
     def entry(name: str, precision: Any, **how: Any) -> Entry:
         of_precision = parts.model_copy(update={"precision": precision})
         model = engine_of("stock").load(timed.models, of_precision, device)
-        return Entry(name, timed.seed, None, precision, encoded, model.runner(full), **how)
+        return Entry(name, timed.seed, None, "stock", precision, encoded, model.runner(full), **how)
 
     plain = entry(STOCK, parts.precision, expected=expected_of(Trace.read(timed.trace), full))
     entries = [
@@ -87,14 +96,15 @@ def reference_entries(
         replace(plain, system=STOCK_AGAIN),
         replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
     ]
-    entries += [entry(name, other) for other in study.timing.stock if (name := stock_variant(other)) not in left_out]
+    rivals = [rival for rival in study.timing.stock if rival.engine == "stock" and rival.name not in left_out]
+    entries += [entry(rival.name, rival.precision) for rival in rivals]
     if study.timing.deep_layers:
-        name = stock_variant(study.timing.deep_layers)
+        name = stock_deep(study.timing.deep_layers)
         deep = _deeper(load_model(timed.models[0], parts), study.timing.deep_layers)
         stock = to_stock(deep.encoder, [deep.config.id2label[index] for index in range(deep.encoder.shape.classes)])
         prepare_stock(stock, parts.precision, device)
         runner = StockModel(stock, device).runner(full)
-        entries.append(Entry(name, timed.seed, None, parts.precision, encoded, runner))
+        entries.append(Entry(name, timed.seed, None, "stock", parts.precision, encoded, runner))
     return entries
 
 

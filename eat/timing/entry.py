@@ -34,6 +34,7 @@ class Entry:
     system: str
     seed: int
     tau: float | None
+    engine: str
     precision: str
     texts: list[Encoded]
     run: Runner

@@ -10,8 +10,7 @@ import torch
 
 from eat.engines.devices import resolve_device
 from eat.engines.engine import LoadedModel
-from eat.engines.precision import require_usable
-from eat.engines.registry import engine_of
+from eat.engines.registry import engine_of, require_usable
 from eat.errors import EatError, listed
 from eat.model.options import Parts
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
@@ -38,7 +37,7 @@ def record_trace(
     other labels or in another order, and if a logit is NaN or infinite.
     """
     where = resolve_device(device)
-    require_usable(parts.precision, where)
+    require_usable(parts.engine, parts.precision, where)
     model = engine_of(parts.engine).load(models, parts, where)
     if model.labels != list(labels):
         raise EatError(f"{models[0]}: answers {listed(model.labels)}, but the text has the labels {listed(labels)}")
