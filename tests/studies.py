@@ -185,10 +185,8 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
                 texts=st.integers(8, 500),
                 batch_sizes=distinct(st.integers(2, 64)).map(lambda larger: [1, *larger]),
                 block_texts=st.integers(1, 50),
-                stock=distinct(
-                    st.sampled_from([("stock", "bfloat16"), ("onnx", "float32"), ("onnx", "int8")]).map(
-                        lambda rival: {"engine": rival[0], "precision": rival[1]}
-                    )
+                stock=distinct(st.sampled_from([("stock", "bfloat16"), ("onnx", "float32"), ("onnx", "int8")])).map(
+                    lambda rivals: [{"engine": engine, "precision": precision} for engine, precision in rivals]
                 ),
             ),
         )

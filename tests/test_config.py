@@ -31,11 +31,12 @@ from eat.study.ablation import Ablation
 from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
 from eat.study.calibration import Calibration
 from eat.study.exits import Exits, Promise
-from eat.study.loading import load_study
+from eat.study.loading import load_study, study_of_json
 from eat.study.recipes import Annealing, Distillation, Stage
 from eat.study.schema import schema_text
 from eat.study.specs.calibrate import CalibrationSpec
 from eat.study.specs.spec import Spec
+from eat.study.stock import Rival
 from eat.study.study import Study
 from eat.study.systems import System
 from eat.study.tasks import FileSource, GlueDirSource, HubSource, PackagedSource, Splits, Task
@@ -211,6 +212,7 @@ OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
     (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, TokenMerging),
     (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
 ]
+RIVAL = (("timing", "stock"), [{"engine": "onnx", "treshold": 1}], Rival)
 
 
 @pytest.mark.parametrize(("level", "options", "model"), OPTIONS, ids=lambda value: getattr(value, "__name__", None))
@@ -223,13 +225,19 @@ def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
     assert str(caught.value) == f"configuration: {key}: unknown key; known here: {', '.join(model.model_fields)}"
 
 
+def test_an_unknown_key_of_a_rival_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(EatError) as caught:
+        changed(*RIVAL[0], to=RIVAL[1])
+    assert str(caught.value) == "configuration: timing.stock.0.treshold: unknown key; known here: engine, precision"
+
+
 def test_every_part_of_a_study_stands_among_the_levels() -> None:
     def last(model: type[Strict]) -> set[type[Strict]]:
         return set().union(*map(last, below)) if (below := model.__subclasses__()) else {model}
 
     # a specification is made of the study, and no part of it
     parts = {part for part in last(Strict) if part is not Parts and not issubclass(part, Spec)}
-    assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS}
+    assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS} | {RIVAL[2]}
 
 
 # --- one broken value, one line -----------------------------------------------------------------------------------
@@ -878,7 +886,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
 def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str, Any]) -> None:
     study = load_study(value)
     task = next(iter(study.tasks))
-    seen = load_study(json.loads(study.view(keys.IMPORTANCE, [task])))
+    seen = study_of_json(study.view(keys.IMPORTANCE, [task]))
     other = copy.deepcopy(value)
     for name, system in study.systems.items():
         exits = seen.systems[name].exits
@@ -947,7 +955,7 @@ def test_a_row_is_filled_from_the_one_whose_weights_it_runs(study: Study) -> Non
     [
         ("reducer", {"kind": "none"}, {"kind": "none", "after": [], "ratio": 0.3, "protect": ["cls"]}),
         ("attention", {"kind": "dense"}, {"kind": "dense", "left": 16, "right": 16}),
-        ("precision", "int8", "int8"),
+        ("precision", "float16", "float16"),
         # exits key by key: what is not given is that of `eat`
         ("exits", {"after": [3]}, {"after": [3], "read": "cls", "rule": ["confidence"], "tau": [0.8, 0.9]}),
         ("exits", {"tau": [0.7]}, {"after": [3, 4], "read": "cls", "rule": ["confidence"], "tau": [0.7]}),
@@ -1030,7 +1038,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
         {"lean": {"backbone": "packed", "recipe": []}},
         "systems.lean: the recipe is empty; give at least one stage, or `weights_of` another system",
     ),
-    "neither backbone nor base": ({"lean": {"precision": "int8"}}, "systems.lean.backbone: missing"),
+    "neither backbone nor base": ({"lean": {"precision": "bfloat16"}}, "systems.lean.backbone: missing"),
     "other backbone": (
         {"lean": {"weights_of": "eat", "backbone": "mine"}},
         "systems.lean.backbone: differs from eat, whose weights it runs",
@@ -1060,8 +1068,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {  # what -> (systems put in, t
         "systems.lean.precision: found 'int4'; input should be 'float32', 'float16', 'bfloat16' or 'int8'",
     ),
     "reference in int8": (
-        {"dense": {"backbone": "packed", "last_head": "bert", "precision": "int8"}},
-        "reference 'dense' runs in int8; its stock export needs a float format",
+        {"dense": {"backbone": "packed", "last_head": "bert", "engine": "onnx", "precision": "int8"}},
+        "reference 'dense' runs in the engine onnx; it needs `engine: torch`",
+    ),
+    "int8 without its engine": (
+        {"lean": {"weights_of": "eat", "precision": "int8"}},
+        "systems.lean: precision int8 in the engine torch, which has float32, float16, bfloat16; add `engine: onnx`, "
+        "or change the precision",
     ),
     "a stage from it": (
         {"lean": {"weights_of": "eat"}, "child": {"backbone": "packed", "recipe": [{"from": "lean"}]}},
@@ -1090,7 +1103,7 @@ def test_the_schema_wants_a_backbone_or_a_base() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     schema = json.loads(schema_text())
     value = json.loads(json.dumps(yaml.safe_load(STUDY.replace("{3: 0.3, 6: 1.0}", "{'3': 0.3, '6': 1.0}"))))
-    value["systems"]["lean"] = {"weights_of": "eat", "precision": "int8"}
+    value["systems"]["lean"] = {"weights_of": "eat", "engine": "onnx", "precision": "int8"}
     jsonschema.validate(value, schema)
     del value["systems"]["lean"]["weights_of"]
     with pytest.raises(jsonschema.ValidationError):

@@ -169,7 +169,8 @@ def task_of(
     systems = list(dict.fromkeys(["dense", *(row["system"] for row in buckets)]))
     summary = [
         {
-            "task": "t", "system": name, "batch_size": 1, "chosen": True, "dtype": precisions.get(name, "float32"),
+            "task": "t", "system": name, "batch_size": 1, "chosen": True,
+            "engine": "torch", "dtype": precisions.get(name, "float32"),
             "accuracy": 0.9, "accuracy_low": 0.88, "accuracy_high": 0.92, "retention_full_depth": 0.5,
             "delta_accuracy": sum(accuracies.get(name, (0.0, 0.0))) / 2, "flops_ratio": 2.0,
             "delta_low": accuracies.get(name, (0.0, 0.0))[0], "delta_high": accuracies.get(name, (0.0, 0.0))[1],

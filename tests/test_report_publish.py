@@ -72,7 +72,7 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
     assert page.endswith("<!-- /results:made-up -->\n\nkept too\n")
     assert "\nold\n" not in page
     assert "**movies**, 120 dev texts (120 rows, not the 872 official rows), 20 of them timed on 2026-01-02" in page
-    assert "(a processor, 2 threads, float32, int8, bfloat16; torch 2.0; other processes used 3.4 %" in page
+    assert "(a processor, 2 threads, float32, bfloat16, int8; torch 2.0; other processes used 3.4 %" in page
     assert "hf-dense-bfloat16 was not timed: precision bfloat16 takes 7 times as long as float32.\n" in page
     assert "Not finished yet: books." in page
     assert re.search(

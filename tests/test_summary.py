@@ -440,7 +440,7 @@ def test_metrics_hold_the_chosen_rows_alone(out: Path, summary: pd.DataFrame) ->
     found = json.loads((out / "metrics.json").read_text())
     assert found["study"] == "made-up"
     task = found["tasks"]["movies"]
-    assert set(task["systems"]) == {"dense", "eat"}
+    assert set(task["systems"]) == {"dense", "eat", "hf-dense-onnx-int8"}
     assert task["systems"]["dense"]["tau"] is None
     eat = task["systems"]["eat"]
     row = row_of(summary, "eat", eat["tau"])

@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 
 from eat.bench.inputs import SHORTEST, Case, equal_case, mixed_case, read_texts
-from eat.bench.onnx_model import INSTALL, missing_packages
 from eat.bench.systems import MINILM, TABLES, System, chosen, of_folder
 from eat.engines.precision import refusal
-from eat.errors import EatError, listed
+from eat.errors import EatError
 from eat.model.shape import Shape
 
 
@@ -73,13 +72,8 @@ def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[Syste
 
 def obstacle(system: System, device: torch.device) -> str | None:
     """Why a system cannot run on a device here, or is useless there, and what to do; `None` if there is no obstacle."""
-    if system.engine == "onnx":
-        if device.type != "cpu":
-            return "it is measured only on the CPU; use --device cpu"
-        missing = missing_packages()
-        return f"it needs {listed(missing)}, which is not installed; {INSTALL}" if missing else None
-    if system.precision == "int8" and device.type != "cpu":
-        return "it computes in int8, which is for the CPU; use float16 or bfloat16 on a GPU"
+    if system.engine in ("onnx", "export"):
+        return None if device.type == "cpu" else "it is measured only on the CPU; use --device cpu"
     if system.precision == "float16" and device.type == "cpu":
         return "it computes in float16, which is for a GPU; use bfloat16, or --device cuda"
     return refusal(system.precision, device, stock=system.engine == "stock")

@@ -19,7 +19,7 @@ from eat.bench.inputs import Case
 from eat.bench.measure import Turn, run_rounds
 from eat.bench.memory import Memory, Meter
 from eat.bench.processes import Worker
-from eat.bench.runners import Answers, OnnxRunner, ProductRunner, Runner, build_runner, key_of
+from eat.bench.runners import Answers, ExportRunner, ProductRunner, Runner, build_runner, key_of
 from eat.bench.systems import System
 from eat.machine import quiet
 from eat.model.shape import Shape
@@ -50,7 +50,7 @@ class Fleet:
         self._stack = stack
         worker: Worker | None = None
         for system in counted("built", list(systems), "systems"):
-            if system.engine != "onnx":
+            if system.engine != "export":
                 self.runners[system.name] = build_runner(system, options.shape, device)
             else:
                 if worker is None:
@@ -59,7 +59,7 @@ class Fleet:
                     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eat-bench-")))
                 path = self._files[system.name] = folder / f"{system.name}.onnx"
                 shape = _with_layers(options.shape, system.layers)
-                self.runners[system.name] = OnnxRunner(worker, system, shape, path, options.threads)
+                self.runners[system.name] = ExportRunner(worker, system, shape, path, options.threads)
 
     def measure(self, case: Case, seconds: float, place: str) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         """Check the answers of all systems on a case, then time them; returns the rows of the table and every timed

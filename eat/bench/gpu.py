@@ -35,7 +35,7 @@ from eat.bench.engine_table import best_product
 from eat.bench.fleet import Fleet
 from eat.bench.inputs import Case, equal_case, random_texts
 from eat.bench.results import PACKAGES
-from eat.bench.runners import TorchRunner
+from eat.bench.runners import LocalRunner
 from eat.bench.systems import SAME, SHAPES, TABLES, System, build_model
 from eat.engines.devices import resolve_device
 from eat.engines.packed import PackedModel
@@ -298,7 +298,7 @@ def _equality(
             packed, theirs = PackedModel(copy.deepcopy(model)), copy.deepcopy(stock)
             packed.prepare(precision, device)
             prepare_stock(theirs, precision, device)
-            runners = [TorchRunner(ready, ExitPolicy(), device) for ready in (packed, StockModel(theirs, device))]
+            runners = [LocalRunner(ready, ExitPolicy(), device) for ready in (packed, StockModel(theirs, device))]
             rows = []
             for size in batch_sizes:
                 ours, expected = (_logits(runner, Case(None, size, texts)) for runner in runners)
@@ -319,7 +319,7 @@ def _equality(
             yield f"{name} in {precision}", rows
 
 
-def _logits(runner: TorchRunner, case: Case) -> np.ndarray:
+def _logits(runner: LocalRunner, case: Case) -> np.ndarray:
     runner.load(case.name, case.batches("arrival"))
     return runner.answer(case.name).logits
 
@@ -331,7 +331,7 @@ def _engine_options(options: CheckOptions, shape: Shape, device: torch.device) -
         for name, row in TABLES[shape.layers].items()
         if row.layers == shape.layers
         and row.precision in TOLERANCE
-        and row.engine != "onnx"
+        and row.engine in ("stock", "packed")
         and obstacle(row, device) is None
     )
     return EngineOptions(

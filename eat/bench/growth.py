@@ -45,7 +45,7 @@ from eat.bench.measure import (
 from eat.bench.memory import Memory, Meter
 from eat.bench.plots import plot_growth
 from eat.bench.results import Findings, Quantity, Watch, markdown
-from eat.bench.runners import TorchRunner, build_runner, key_of
+from eat.bench.runners import LocalRunner, build_runner, key_of
 from eat.bench.systems import EXIT_AFTER, GROWTH_SYSTEMS, MINILM, PRUNED, REFERENCE, WINDOW, System, chosen
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
@@ -86,7 +86,7 @@ def bench_growth(options: GrowthOptions) -> Findings:
             "length": [equal_case(length, 1, shape.vocabulary) for length in options.lengths],
             "batch": [equal_case(options.batch_length, size, shape.vocabulary) for size in options.batch_sizes],
         }
-        runners: dict[str, TorchRunner] = {}
+        runners: dict[str, LocalRunner] = {}
         for system in systems:
             runners[system.name] = build_runner(system, shape)
         timed = {against: _time(cases, systems, runners, options, against) for against, cases in parts.items()}
@@ -135,7 +135,7 @@ def _checked(options: GrowthOptions) -> list[System]:
 def _time(
     cases: Sequence[Case],
     systems: Sequence[System],
-    runners: Mapping[str, TorchRunner],
+    runners: Mapping[str, LocalRunner],
     options: GrowthOptions,
     what: str,
 ) -> pd.DataFrame:

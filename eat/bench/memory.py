@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +189,10 @@ def main() -> None:
     from eat.model.shape import Shape
 
     torch.set_num_threads(1)
-    if find_spec("onnxruntime") is not None:
-        import onnxruntime  # noqa: F401
     for name in (
         "hf-sdpa-6",
-        "hf-int8-6",
         "packed-6",
-        "packed-int8-6",
+        "onnx-int8-6",
     ):  # imports the modules that building needs, once
         build_runner(SYSTEMS[name], Shape(vocabulary=8, hidden=8, heads=1, intermediate=8, positions=8))
     trim()

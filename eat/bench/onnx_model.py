@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -21,12 +20,6 @@ from transformers import PreTrainedModel
 from eat.errors import EatError
 
 OPSET = 17
-INSTALL = "pip install --constraint constraints.txt --editable '.[study]'"
-
-
-def missing_packages() -> list[str]:
-    """The packages for ONNX Runtime that are not installed."""
-    return [package for package in ("onnx", "onnxruntime") if find_spec(package) is None]
 
 
 class _Logits(nn.Module):

@@ -1,4 +1,4 @@
-"""ONNX Runtime in a process of its own, `python -m eat.bench.onnx_worker`, driven by `runners.OnnxRunner`.
+"""ONNX Runtime in a process of its own, `python -m eat.bench.onnx_worker`, driven by `runners.ExportRunner`.
 
 Its threads spin while they wait for work, which would disturb other code in the same process. They stop when a call
 ends, and only one of the two processes works at a time.

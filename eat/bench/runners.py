@@ -18,7 +18,7 @@ import torch
 
 from eat.bench.inputs import Case
 from eat.bench.processes import Worker
-from eat.bench.systems import System, build_packed, build_stock
+from eat.bench.systems import System, build_onnx, build_packed, build_stock
 from eat.engines.engine import LoadedModel
 from eat.engines.stock import StockModel, dense_flops
 from eat.model.exit_policy import ExitPolicy
@@ -54,7 +54,7 @@ class Runner(Protocol):
         """Milliseconds of each of `calls` passes over them; with `warm`, after an untimed pass."""
 
 
-class TorchRunner:
+class LocalRunner:
     """A model of an engine in this process, at an operating point. device: where it computes."""
 
     def __init__(self, model: LoadedModel, policy: ExitPolicy, device: torch.device) -> None:
@@ -104,7 +104,7 @@ def _wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize()
 
 
-class OnnxRunner:
+class ExportRunner:
     """A system in the process of ONNX Runtime."""
 
     def __init__(self, worker: Worker, system: System, shape: Shape, path: Path, threads: int) -> None:
@@ -156,12 +156,14 @@ class ProductRunner:
 CPU = torch.device("cpu")
 
 
-def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> TorchRunner:
+def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> LocalRunner:
     """The runner of a system of this process, on a device."""
+    if system.engine == "onnx":
+        return LocalRunner(*build_onnx(system, shape), device)
     if system.engine == "packed":
         model, policy = build_packed(system, shape, device)
-        return TorchRunner(model, policy, device)
-    return TorchRunner(StockModel(build_stock(system, shape, device), device), ExitPolicy(), device)
+        return LocalRunner(model, policy, device)
+    return LocalRunner(StockModel(build_stock(system, shape, device), device), ExitPolicy(), device)
 
 
 def key_of(case: Case, order: str) -> str:

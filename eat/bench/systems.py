@@ -29,6 +29,7 @@ from eat.model.weights import to_stock
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from eat.engines.onnx import OnnxModel
     from eat.model.hugging_face import EatForSequenceClassification
 
 MINILM = Shape(hidden=384, layers=6, heads=12, intermediate=1536)
@@ -56,14 +57,15 @@ SAME = 1e-4
 class System:
     """One row of the bench.
 
-    engine: stock `transformers`, our packed encoder, or ONNX Runtime. attention: `sdpa` or `eager` (stock), `dense`,
+    engine: stock `transformers`, our packed encoder, our ONNX graphs, or ONNX Runtime's own export of a stock model.
+    attention: `sdpa` or `eager` (stock), `dense`,
     `window`, or the window computed in one way only, `band` or `blocks` (packed). exits: whether there is an early
     exit, and whether texts exit there. equals: the system whose logits it must equal. stock: the stock system of the
     same depth and precision. folder: a trained model instead of random weights.
     """
 
     name: str
-    engine: Literal["stock", "packed", "onnx"]
+    engine: Literal["stock", "packed", "onnx", "export"]
     layers: int = 6
     precision: str = "float32"
     attention: Literal["sdpa", "eager", "dense", "window", "band", "blocks"] = "sdpa"
@@ -83,21 +85,24 @@ def _rows_of_depth(layers: int) -> list[System]:
     reference = f"hf-sdpa-{layers}"
     row = partial(System, layers=layers, stock=reference)
     half = [(precision, f"hf-{precision}-{layers}") for precision in ("float16", "bfloat16")]
-    int8 = f"hf-int8-{layers}"
+    int8 = f"ort-int8-{layers}"
+    small = partial(row, engine="onnx", precision="int8", attention="dense", stock=int8)
     return [
         row(reference, "stock"),
         row(f"{reference}-again", "stock", equals=reference),
         row(f"hf-eager-{layers}", "stock", attention="eager", equals=reference),
         *(row(stock, "stock", precision=precision, stock=stock) for precision, stock in half),
-        row(int8, "stock", precision="int8", stock=int8),
-        row(f"ort-{layers}", "onnx", equals=reference),
-        row(f"ort-int8-{layers}", "onnx", precision="int8", stock=int8),
+        row(f"ort-{layers}", "export", equals=reference),
+        row(int8, "export", precision="int8", stock=int8),
+        row(f"onnx-{layers}", "onnx", attention="dense", equals=reference),
+        small(f"onnx-int8-{layers}"),
+        small(f"onnx-int8-eat-{layers}", pruned=True, exits="no early exit"),
+        small(f"onnx-int8-eat-{layers}-all-leave", pruned=True, exits="all exit early"),
         row(f"packed-{layers}", "packed", attention="dense", equals=reference),
         *(
             row(f"packed-{precision}-{layers}", "packed", precision=precision, attention="dense", stock=stock)
             for precision, stock in half
         ),
-        row(f"packed-int8-{layers}", "packed", precision="int8", attention="dense", stock=int8),
         row(f"eat-{layers}", "packed", attention="window", pruned=True, exits="no early exit"),
         row(f"eat-{layers}-all-leave", "packed", attention="window", pruned=True, exits="all exit early"),
     ]
@@ -212,6 +217,14 @@ def build_packed(system: System, shape: Shape, device: torch.device | str = "cpu
     """A packed system on a device, ready for inference at its precision, and its operating point."""
     model = build_model(system, shape)
     return PackedModel(model).prepare(system.precision, torch.device(device)), model.policy
+
+
+def build_onnx(system: System, shape: Shape) -> tuple[OnnxModel, ExitPolicy]:
+    """A system in ONNX Runtime, and its operating point."""
+    from eat.engines.onnx import OnnxModel
+
+    model = build_model(system, shape)
+    return OnnxModel(PackedModel(model), system.precision), model.policy
 
 
 def build_stock(system: System, shape: Shape, device: torch.device | str = "cpu") -> PreTrainedModel:

@@ -71,34 +71,26 @@ class Int8Products:
 
     def product(self, graph: Graph, name: str, linear: nn.Linear, x: Value) -> Value:
         """As `Float32Products.product`."""
-        weight, scale, zero = self._weights(graph, name, columns(linear), axis=0)
-        return graph.op("DynamicQuantizeMatMul", x, weight, scale, zero)
+        return graph.op("DynamicQuantizeMatMul", x, *self._weights(graph, name, columns(linear), axis=0))
 
     def attention(self, graph: Graph, name: str, qkv: nn.Linear, heads: int, x: Value, mask: Value) -> Value:
         """As `Float32Products.attention`."""
-        weight, scale, zero = self._weights(graph, name, columns(qkv), axis=0)
+        weight, scale = self._weights(graph, name, columns(qkv), axis=0)
         bias = graph.weight(f"{name}.bias", array(qkv.bias))
         whole, x_scale, x_zero = graph.ops("DynamicQuantizeLinear", 3, x)
-        return graph.op("QAttention", whole, weight, bias, x_scale, scale, mask, x_zero, zero, num_heads=heads)
+        return graph.op("QAttention", whole, weight, bias, x_scale, scale, mask, x_zero, num_heads=heads)
 
     def rows(self, graph: Graph, name: str, table: nn.Embedding, ids: Value) -> Value:
         """As `Float32Products.rows`, with one scale for each row."""
-        weight, scale, _ = self._weights(graph, name, array(table.weight), axis=1)
+        weight, scale = self._weights(graph, name, array(table.weight), axis=1)
         whole = graph.op("Cast", graph.op("Gather", weight, ids), to=1)
         own = graph.op("Unsqueeze", graph.op("Gather", scale, ids), graph.whole(1))
         return graph.op("Unsqueeze", graph.op("Mul", whole, own), graph.whole(0))
 
-    def _weights(
-        self, graph: Graph, name: str, weight: npt.NDArray[np.float32], axis: int
-    ) -> tuple[Value, Value, Value]:
-        """Quantised weights, their scales and zero points."""
+    def _weights(self, graph: Graph, name: str, weight: npt.NDArray[np.float32], axis: int) -> tuple[Value, Value]:
+        """Quantised weights and their scales. Their zero points are omitted: given as zeros, they would cost time."""
         quantized = quantize(weight, axis)
-        zero = np.zeros(len(quantized.scale), dtype=np.int8)
-        return (
-            graph.weight(f"{name}.whole", quantized.whole),
-            graph.weight(f"{name}.scale", quantized.scale),
-            graph.constant(zero, np.int8),
-        )
+        return graph.weight(f"{name}.whole", quantized.whole), graph.weight(f"{name}.scale", quantized.scale)
 
 
 Products = Float32Products | Int8Products

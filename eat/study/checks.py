@@ -26,9 +26,7 @@ def check_sections(study: Study) -> None:
         )
     if study.systems[study.reference].engine != "torch":
         engine = study.systems[study.reference].engine
-        raise ValueError(
-            f"reference {study.reference!r} runs in the engine {engine}; the reference needs `engine: torch`"
-        )
+        raise ValueError(f"reference {study.reference!r} runs in the engine {engine}; it needs `engine: torch`")
     _check_tasks(study)
     for name, system in study.systems.items():
         if name in ("backbone", SELF):

@@ -8,6 +8,7 @@ options are errors. `eat.study.loading` reads a study; `eat.study.checks` refuse
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
@@ -218,24 +219,23 @@ class Study(Strict):
 def _rivals(study: Mapping[Any, Any], systems: Mapping[Any, Any]) -> dict[str, Any]:
     """The rows of the dense rivals that are traced like any other; mistakes are reported by the validation.
 
-    Raises `ValueError` if a row has a reserved name.
+    Raises `ValueError` if another row has a reserved name.
     """
-    for name in systems:
-        if str(name).startswith(STOCK_PREFIX):
-            raise ValueError(f"systems.{joined([name])}: the name is reserved; choose another")
     timing, reference = study.get("timing"), study.get("reference")
     entries = timing.get("stock") if isinstance(timing, Mapping) else None
-    if not isinstance(entries, list) or not isinstance(reference, str) or reference not in systems:
-        return {}
     found = {}
-    for entry in entries:
-        try:
-            rival = Rival.model_validate(entry)
-        except ValidationError:
-            continue
-        if rival.engine != "stock":
-            found[rival.name] = rival.system(reference)
-    return found
+    if isinstance(entries, list) and isinstance(reference, str) and reference in systems:
+        for entry in entries:
+            with suppress(ValidationError):
+                rival = Rival.model_validate(entry)
+                if rival.engine != "stock":
+                    found[rival.name] = rival.system(reference)
+    for name, row in systems.items():
+        # a study that was written out has these rows
+        own = isinstance(row, Mapping) and found.get(name, {}).items() <= row.items() and name in found
+        if str(name).startswith(STOCK_PREFIX) and not own:
+            raise ValueError(f"systems.{joined([name])}: the name is reserved; choose another")
+    return {name: row for name, row in found.items() if name not in systems}
 
 
 def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
