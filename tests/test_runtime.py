@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import json
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
@@ -15,6 +21,7 @@ import onnx
 import pytest
 import tiny
 import torch
+from browser import CHROMIUM, Tab, browser
 from exported import LABELS, exported
 from onnx import numpy_helper
 
@@ -230,8 +237,6 @@ def test_no_such_folder(tmp_path: Path) -> None:
 
 def replaced(folder: Path, change: Callable[[onnx.ModelProto], None]) -> None:
     """Change the model of an export and its digest."""
-    import hashlib
-
     proto = onnx.load(folder / MODEL)
     change(proto)
     content = proto.SerializeToString()
@@ -263,8 +268,6 @@ def test_damaged_weights(copy: Path) -> None:
 
 
 def test_a_tokenizer_that_is_none(copy: Path) -> None:
-    import hashlib
-
     (copy / TOKENIZER).write_text("{}")
     manifest = json.loads((copy / MANIFEST).read_text())
     manifest["files"][TOKENIZER]["sha256"] = hashlib.sha256(b"{}").hexdigest()
@@ -302,3 +305,54 @@ def test_it_runs_without_pytorch(model: tuple[Any, Path]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     expected = [answer.depth for answer in AdaptiveClassifier.load(model[1])(TEXTS[:5])]
     assert done.stdout.strip() == str(expected)
+
+
+# --- in a browser -------------------------------------------------------------------------------------------------
+
+EXAMPLE = ROOT / "examples" / "browser"
+
+
+@pytest.fixture
+def page(model: tuple[Any, Path], tmp_path: Path) -> Iterator[Tab]:
+    """The example's page with the exported model, in a browser."""
+    if CHROMIUM is None or not (EXAMPLE / "node_modules").is_dir():
+        pytest.skip(f"needs Chromium, and `npm install` in {EXAMPLE}")
+    for name in ("index.html", "classifier.js"):
+        shutil.copy(EXAMPLE / name, tmp_path)
+    (tmp_path / "node_modules").symlink_to(EXAMPLE / "node_modules")
+    (tmp_path / "model").symlink_to(model[1])
+    handler = functools.partial(Quiet, directory=tmp_path)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with browser() as tab:
+        tab.call("Page.navigate", url=f"http://127.0.0.1:{server.server_port}/index.html")
+        end = time.monotonic() + 60
+        while (state := tab.value("document.getElementById('state')?.textContent")) in (None, "Loading the model ..."):
+            assert time.monotonic() < end, "the page does not get ready"
+            time.sleep(0.1)
+        assert state.startswith("Ready"), state
+        yield tab
+    server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """A server of files without a log."""
+
+    def log_message(self, *_: Any) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.report
+def test_a_browser_gives_the_same_answers(page: Tab, model: tuple[Any, Path]) -> None:
+    texts = [*TEXTS[:10], "good\u00e9 W\u00f6rd1 \u4f60\u597d, word2!", "word1\tword2\n", " ".join(tiny.NEUTRAL[:100])]
+    for text, expected in zip(texts, AdaptiveClassifier.load(model[1])(texts), strict=True):
+        call = f"window.classifier.classify({json.dumps(text)})"
+        done = page.call("Runtime.evaluate", expression=call, awaitPromise=True, returnByValue=True)
+        found = done["result"]["value"]
+        assert (found["label"], found["depth"], found["exit_reason"]) == (
+            expected.label,
+            expected.depth,
+            expected.exit_reason,
+        )
+        assert found["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-4)
+    assert page.errors == []
