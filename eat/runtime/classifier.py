@@ -10,8 +10,8 @@ Libraries are imported when a model is loaded, so that the import of this module
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -72,12 +72,13 @@ class AdaptiveClassifier:
     ) -> Self:
         """Load the model that `eat export` wrote into a folder.
 
-        threads: those of one call; default: one for each physical core. tau: replaces all thresholds; thresholds:
-        one for each exit and class, (exits, classes), of which the last exit's are not used; in (0, 1], and at 1 no
-        text exits. temperatures: layer -> temperature, for each exit. max_length: the tokens after which a text is
-        truncated; default: as in training. spinning: threads wait actively between calls, which saves some
-        microseconds per call and keeps cores busy. Raises `EatError` if an option is not allowed, the folder holds no
-        export, or the installed ONNX Runtime lacks an operator; `DamagedFile` if a file is not the exported one.
+        threads: those of one call; default: one for each core that this process may use. tau: replaces all thresholds.
+        thresholds: one for each exit and class, (exits, classes), of which the last exit's are not used. Thresholds are
+        in (0, 1], and at 1 no text exits. temperatures: layer -> temperature, for each exit. max_length: the tokens
+        after which a text is truncated; default: as in training. spinning: threads wait actively between calls, which
+        saves some microseconds per call and keeps cores busy. Raises `EatError` if an option is not allowed, the folder
+        holds no export, or the installed ONNX Runtime lacks an operator; `DamagedFile` if a file is not the exported
+        one.
         """
         manifest = read_manifest(folder)
         feeds = point_feeds(manifest, tau, thresholds, temperatures)
@@ -88,7 +89,7 @@ class AdaptiveClassifier:
             _require_whole("max_length", max_length, SHORTEST, manifest.positions, "the model's positions")
             length = max_length
         tokenizer = _tokenizer(manifest, length)
-        sessions = _Sessions(manifest, threads or 0, spinning)
+        sessions = _Sessions(manifest, threads or _usable_cores(), spinning)
         return cls(manifest, tokenizer, sessions, feeds)
 
     def __call__(self, texts: Sequence[Text], workers: int = 1, truncate: bool = True) -> list[Answer]:
@@ -105,6 +106,8 @@ class AdaptiveClassifier:
             _require_whole_texts(encodings)
         if workers == 1 or len(encodings) < 2:
             return [self._answer(self._sessions.alone, *item) for item in enumerate(encodings)]
+        from concurrent.futures import ThreadPoolExecutor
+
         session = self._sessions.pooled()
         order = sorted(range(len(encodings)), key=lambda row: -len(encodings[row]))
         with ThreadPoolExecutor(workers) as pool:
@@ -165,6 +168,11 @@ class _Sessions:
                 f"{self._manifest.folder / MODEL}: onnxruntime {onnxruntime.__version__} cannot run this model "
                 f"({reason[:300]}); update it: pip install --upgrade onnxruntime"
             ) from None
+
+
+def _usable_cores() -> int:
+    """The cores that this process may use; ONNX Runtime's own default fails to bind threads where they are few."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tokenizer(manifest: Manifest, max_length: int) -> Any:
