@@ -45,7 +45,7 @@ test-cluster: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[study,cluster]"
 	$(ACTIVATE) && python -m pytest -m cluster tests/test_cluster.py
 
-# the wheel in a new environment, with its dependencies and without this checkout (some minutes)
+# the wheel in new environments, with and without the extra `study`, and without this checkout (some minutes)
 test-install:
 	PYTHON=$(PYTHON) .ci/test_install
 

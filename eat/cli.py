@@ -41,12 +41,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         options = _parser().parse_args(given)
         with ended_by_signals(), reporting(" ".join(["eat", *given[:2]]) if options.command != "diff" else "eat diff"):
-            if options.command == "diff":
+            if options.command == "export":
+                _export(options)
+            elif options.command == "diff":
                 _diff(options)
             elif options.command == "gpu":
                 _gpu(options, began)
             else:
                 _bench(options, f"eat {shlex.join(given)}")
+    except ModuleNotFoundError as error:
+        if (error.name or "eat").split(".")[0] == "eat":
+            raise
+        print(f'error: eat {given[0]} needs the extra study: pip install "eat-study[study]"', file=sys.stderr)
+        sys.exit(1)
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
@@ -87,6 +94,14 @@ def _options_from(options: type[Options], given: argparse.Namespace) -> Options:
     """The options of a measurement from the arguments of the same names; the others keep their defaults."""
     names = {field.name for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     return options(**{name: value for name, value in vars(given).items() if name in names})
+
+
+def _export(options: argparse.Namespace) -> None:
+    from eat.export.folder import export
+    from eat.export.source import ExportOptions
+
+    _quiet_libraries()
+    print(export(_options_from(ExportOptions, options)))
 
 
 def _quiet_libraries() -> None:
@@ -164,6 +179,8 @@ def _parser() -> Parser:
     _add_growth(kinds.add_parser("growth", help="time and memory against length and batch", description=_GROWTH))
     _add_training(kinds.add_parser("training", help="packed against padded training", description=_TRAINING))
     _add_diff(commands.add_parser("diff", help="compare the results of two revisions", description=_DIFF))
+    export = commands.add_parser("export", help="write a model for the runner without PyTorch", description=_EXPORT)
+    _add_export(export)
     gpu = commands.add_parser("gpu", help="what to measure first on a GPU", description=_GPU)
     _add_gpu(gpu)
     for kind in (*kinds.choices.values(), gpu):
@@ -189,6 +206,10 @@ _GPU = (
     "engine's times at the shapes of MiniLM and BERT-base. Writes each part when it ends. Needs nothing besides "
     "PyTorch and transformers."
 )
+_EXPORT = (
+    "Write a trained model as one ONNX file with its early exits inside, beside its tokenizer, a manifest and a model "
+    "card. eat.runtime runs it without PyTorch."
+)
 _TRAINING = (
     "Tokens per second of a training step: our encoder on packed rows against stock transformers on padded rows."
 )
@@ -200,6 +221,24 @@ def _add_diff(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
     parser.add_argument("--out", type=Path, default=Path("results/diff"), help="the folder of the comparison")
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", metavar="MODEL", type=Path, help="a study's model folder, or one that `save_pretrained` wrote"
+    )
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument("--precision", default="int8", help="int8 (the default) or float32")
+    parser.add_argument(
+        "--tau", type=float, help="the threshold; default: the saved operating point, or the study's chosen one"
+    )
+    parser.add_argument("--system", help="the study's row whose parts and rule are used; default: that of the folder")
+    parser.add_argument(
+        "--config", type=Path, help="the study's configuration; default: the file in config/ with the study's name"
+    )
+    parser.add_argument(
+        "--max-length", type=int, help="the tokens of the longest text; default: the study's, or the model's positions"
+    )
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:

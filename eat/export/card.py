@@ -1,0 +1,83 @@
+"""The model card of an export, from its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from eat.files import MEGABYTE
+
+RUN = """```python
+from eat.runtime import AdaptiveClassifier  # pip install eat-study
+
+classify = AdaptiveClassifier.load("this folder")
+for answer in classify(["a text", "another"]):
+    print(answer.label, answer.probability, answer.depth, answer.exit_reason)
+```"""
+
+
+def model_card(manifest: Mapping[str, Any], size: int) -> str:
+    """The text of README.md. manifest: the content of `manifest.json`. size: of model.onnx, in bytes."""
+    front = ["---", "library_name: onnx", "pipeline_tag: text-classification", "---"]
+    engine = manifest["engine"]
+    kind = "pairs of texts or single texts" if manifest["pairs"] else "single texts"
+    facts = [
+        f"* Labels: {', '.join(manifest['labels'])}",
+        f"* Input: {kind}, truncated to {manifest['max_length']} tokens",
+        f"* {manifest['layers']} layers, with exits after {_listed(manifest['exits'])}",
+        f"* Operating point: {_point(manifest['operating_point'])}",
+        f"* Precision: {engine['precision']}; `model.onnx` has {size / MEGABYTE:.1f} MiB",
+        f"* Exported: {manifest['exported']}, by eat-study {manifest['versions']['eat-study']}",
+    ]
+    parts = [
+        "\n".join([*front, "", f"# {manifest['name']}"]),
+        "An adaptive text classifier. A text of which the model is certain exits early; it may also remove tokens.",
+        "\n".join(facts),
+        "## Run it",
+        RUN,
+        "## What was measured",
+        "\n".join(_measured(manifest)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(str(value) for value in values)
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    if not point["rule"]:
+        return "every text runs through all layers"
+    tau = "" if point["tau"] is None else f", threshold {point['tau']:g}"
+    origin = {"option": "given at the export", "saved": "saved with the model", "study": "chosen by the study"}
+    return f"{' and '.join(point['rule'])}{tau} ({origin[point['origin']]})"
+
+
+def _measured(manifest: Mapping[str, Any]) -> list[str]:
+    """A line for each number that a study measured, or one that says why there is none."""
+    study, accuracy, promised = manifest["study"], manifest["accuracy"], manifest["promised"]
+    if study is None:
+        return ["No study measured this model at this operating point."]
+    lines = [f"* Study {study['name']}: task {study['task']}, system {study['system']}, seed {study['seed']}"]
+    if accuracy is None:
+        lines.append(
+            f"* Nothing in this form. The study ran it in {study['precision']} with the engine {study['engine']}; a "
+            f"row with `engine: onnx` and `precision: {manifest['engine']['precision']}` measures what is exported here"
+        )
+        return lines
+    lines.append(
+        f"* Accuracy on {accuracy['split']}: {100 * accuracy['accuracy']:.1f} % of {accuracy['n']} texts; "
+        f"{accuracy['mean_depth']:.2f} layers per text on average"
+    )
+    if promised is not None:
+        lines.append(
+            f"* Promised: with probability {1 - promised['delta']:g}, the {promised['risk']} risk is at most "
+            f"{promised['epsilon']:g} (from {promised['n']} texts of the calibration split)"
+        )
+    for speed in manifest["speed"] or []:
+        lines.append(
+            f"* Batch size {speed['batch_size']}, {speed['threads']} threads, {speed['cpu']}, {speed['date']}: "
+            f"{speed['latency_ms_p50']:.2f} ms (median), {speed['speedup_vs_dense']:.2f} times as fast as stock "
+            f"transformers [{speed['speedup_low']:.2f}, {speed['speedup_high']:.2f}]"
+        )
+    return lines if manifest["speed"] else [*lines, "* Speed: not measured in this form"]
