@@ -466,7 +466,7 @@ def test_all_is_killed_after_training(run: Run, point: Point) -> None:
 def test_records_that_a_power_loss_damaged_are_not_trusted(copy: Copy, run: Run) -> None:
     interrupt(run, RECORD_POWER)
     planned = copy.snakemake("--dry-run", "--cores", "2")
-    said = [line for line in planned.stderr.splitlines() if "the record of how it was made is damaged" in line]
+    said = [line for line in planned.stderr.splitlines() if "its record is damaged" in line]
     assert len(said) == 3
 
 

@@ -50,10 +50,10 @@ def main() -> None:
     print()
     kept = sizes(study, finished, total.jobs)
     for size in kept:
-        print(f"{size.what:<32}{size.size / 1e9:>8.2f} GB")
-    print(f"{'disk in total':<32}{sum(size.size for size in kept) / 1e9:>8.2f} GB")
-    print(f"{'more during a training':<32}{checkpoint_bytes(study, finished) / 1e9:>8.2f} GB at most")
-    print(f"{'weights of a timing job, in memory':<32}{timing_memory_bytes(study, finished) / 1e9:>8.2f} GB")
+        print(f"{size.what:<36}{size.size / 1e9:>8.2f} GB")
+    print(f"{'disk in total':<36}{sum(size.size for size in kept) / 1e9:>8.2f} GB")
+    print(f"{'more during a training':<36}{checkpoint_bytes(study, finished) / 1e9:>8.2f} GB at most")
+    print(f"{'weights of a timing job, in memory':<36}{timing_memory_bytes(study, finished) / 1e9:>8.2f} GB")
     print("\nAssumed:")
     for sentence in (*ASSUMPTIONS, OVERHEAD.format(seconds=arguments.overhead)):
         print(f"- {sentence}")

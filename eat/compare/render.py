@@ -57,12 +57,10 @@ def _sentences(before: State, after: State, changes: Changes, reruns: Sequence[R
     beyond, within = rounding.count(tally["beyond the noise"]), rounding.count(tally["within the noise"])
     sentences = [
         f"{rounding.count(len(changes.compared))} numbers of chosen operating points were compared: {beyond} changed "
-        "by "
-        f"more than the noise, {within} within the noise, {rounding.count(tally['changed'])} without noise changed, "
-        f"{rounding.count(tally['unchanged'])} are unchanged.",
+        f"by more than the noise, {within} within the noise, {rounding.count(tally['changed'])} without noise "
+        f"changed, {rounding.count(tally['unchanged'])} are unchanged.",
         "A change of accuracy is more than noise if it exceeds both intervals, taken as independent; a change of "
-        "speed-up, "
-        "if it exceeds both intervals and the noise floor of the clock (a system timed against itself).",
+        "speed-up, if it exceeds both intervals and the noise floor of the clock (a system timed against itself).",
     ]
     for word, names in (("New", changes.added), ("Gone", changes.removed)):
         if names:
