@@ -874,7 +874,9 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
     for key in {"timing", "calibration", "accuracy_budget"} - more:
         taught.pop(key, None)
         if key in other:
-            taught[key] = other[key]
+            taught[key] = copy.deepcopy(other[key])
+    if "timing" not in more:  # the rivals are rows, and so a part of every view
+        taught.setdefault("timing", {})["stock"] = value.get("timing", {}).get("stock", [])
     taught["tasks"] = {name: part for name, part in other["tasks"].items() if name != task} | {
         task: value["tasks"][task]
     }
@@ -893,7 +895,7 @@ def test_a_view_without_rules_is_a_study_in_which_nobody_leaves(value: dict[str,
         assert (exits.rule, exits.tau, exits.patience, exits.promise) == ([], [], 1, None)
         assert (exits.after, exits.read, exits.head) == (system.exits.after, system.exits.read, system.exits.head)
         assert seen.parts(name) == study.parts(name)
-        own = other["systems"][name].get("exits", {})  # one with another's weights may have its exits as well
+        own = other["systems"].get(name, {}).get("exits", {})  # one with another's weights may have its exits as well
         if own.get("tau"):
             own["tau"] = [0.123]
     assert load_study(other).view(keys.IMPORTANCE, [task]) == study.view(keys.IMPORTANCE, [task])
