@@ -80,7 +80,9 @@ def test_finished_tasks_are_published_and_the_others_named(half_done: Study, mon
         page,
         re.MULTILINE,
     )
-    assert re.search(r"^F1 of `duplicate` \(%\): dense [\d.]+, eat [\d.]+, hf-dense-onnx-int8 [\d.]+\.$", page, re.MULTILINE)
+    assert re.search(
+        r"^F1 of `duplicate` \(%\): dense [\d.]+, eat [\d.]+, hf-dense-onnx-int8 [\d.]+\.$", page, re.MULTILINE
+    )
     rows = pd.read_csv("rows.csv")
     assert tuple(rows.columns) == SUMMARY_COLUMNS
     assert set(rows["task"]) == {"movies"}
