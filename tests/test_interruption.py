@@ -42,7 +42,9 @@ from eat.files import digest, sha256_of
 
 pytestmark = pytest.mark.interruption
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand down that it is ignored
+# a shell's background job would hand down that Ctrl-C is ignored, and nohup that a closed terminal is
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TASK = "rotten_tomatoes"
 RESULTS = Path("results/small")
