@@ -49,7 +49,8 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 TASK = "rotten_tomatoes"
 RESULTS = Path("results/small")
 COMMAND = (str(SNAKEMAKE), "--nocolor", "--cores", "2")
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 600.0
+"""The longest wait for a moment or for the end of a run. A run takes two minutes on two idle cores."""
 LOCKED = "It can be removed with the --unlock argument"
 
 TIMED = (
