@@ -42,12 +42,15 @@ from eat.files import digest, sha256_of
 
 pytestmark = pytest.mark.interruption
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job would hand down that it is ignored
+# a shell's background job would hand down that Ctrl-C is ignored, and nohup that a closed terminal is
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 TASK = "rotten_tomatoes"
 RESULTS = Path("results/small")
 COMMAND = (str(SNAKEMAKE), "--nocolor", "--cores", "2")
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 600.0
+"""The longest wait for a moment or for the end of a run. A run takes two minutes on two idle cores."""
 LOCKED = "It can be removed with the --unlock argument"
 
 TIMED = (

@@ -530,12 +530,13 @@ def test_snakemakes_own_report_needs_no_network(repository: Repository) -> None:
         assert caption.split(",")[0].split(".")[0].strip() in page
 
 
-def test_dvc_yaml_is_current() -> None:
+def test_dvc_yaml_is_current(tmp_path: Path) -> None:
     """The repository's own `dvc.yaml`; mend it by `python -m workflow_scripts.write_dvc_yaml`."""
     done = subprocess.run(
         [sys.executable, "-m", "workflow_scripts.write_dvc_yaml", "--check"],
         cwd=Path(__file__).resolve().parent.parent,
-        env=os.environ | {"EAT_RECORDS_ARE_LOST": "1"},
+        # Snakemake needs a cache folder, also where the home directory cannot be written
+        env=os.environ | {"EAT_RECORDS_ARE_LOST": "1", "XDG_CACHE_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
