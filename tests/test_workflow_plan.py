@@ -24,7 +24,7 @@ from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
 from eat.study import keys
-from eat.study.loading import load_study
+from eat.study.loading import load_study, study_of_json
 from workflow_scripts._sources import sources_of
 
 SHIPPED = (
@@ -412,7 +412,7 @@ def test_arguments_arrive_as_they_are(done: Copy) -> None:
     assert study.parts("eat-6-half").plain() in parts
     views = [word for flag, word in pairwise(words) if flag == "--study" and word != study.study]
     assert study.view(keys.TIMING, [ODD_TASK]) in views
-    assert all(load_study(json.loads(view)) for view in views)
+    assert all(study_of_json(view) for view in views)
 
 
 def test_every_command_of_the_run_exists(done: Copy) -> None:
@@ -590,7 +590,7 @@ def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
         {"texts": 17},
         {"batch_sizes": [1]},
         {"deep_layers": 6},
-        {"stock": [{"engine": "stock", "precision": "bfloat16"}]},
+        {"stock": [{"engine": "onnx", "precision": "int8"}, {"engine": "stock", "precision": "bfloat16"}]},
         {"threads": 1, "repeats": 2},
     ],
     ids=["texts", "batch sizes", "deep layers", "stock precisions", "two values changed round"],

@@ -83,12 +83,13 @@ def is_true(column: pd.Series) -> pd.Series:
 
 
 def in_setting_of(rows: pd.DataFrame, reference: str) -> set[str]:
-    """The systems that run in the reference's engine and precision.
+    """The systems that run in the reference's engine and precision, and the stock models in that precision.
 
     rows: rows of summary.csv of one task. Figures that do not show times are restricted to these.
     """
-    setting = rows["engine"] + " " + rows["dtype"]
-    return set(rows.loc[setting.isin(set(setting[rows["system"] == reference])), "system"])
+    own = rows[rows["system"] == reference]
+    alike = rows["dtype"].isin(set(own["dtype"])) & rows["engine"].isin({*own["engine"], "stock"})
+    return set(rows.loc[alike, "system"])
 
 
 def chosen_thresholds(rows: pd.DataFrame) -> dict[str, float]:
