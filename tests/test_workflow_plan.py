@@ -121,7 +121,9 @@ def every_rule(fresh: Copy) -> set[str]:
 # --- what is shipped ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("config", SHIPPED)
+@pytest.mark.parametrize(
+    "config", [*SHIPPED[:2], *(pytest.param(name, marks=pytest.mark.workflow) for name in SHIPPED[2:])]
+)
 def test_a_dry_run_names_its_own_tasks_and_systems(fresh: Copy, config: str) -> None:
     study = load_study(ROOT / "config" / config)
     plan = fresh.dry_run(config)
@@ -156,8 +158,8 @@ def test_the_default_is_the_embedded_study(fresh: Copy) -> None:
     "other",
     [
         {},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "COLUMNS": "20"},
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.workflow),
+        pytest.param({"TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "COLUMNS": "20"}, marks=pytest.mark.workflow),
     ],
     ids=["with TeX", "locale", "time zone and hashes"],
 )
