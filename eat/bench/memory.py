@@ -107,7 +107,8 @@ def _build_and_measure(
 
 
 def _measure_onnx(file: str, texts: list[list[Any]], threads: int) -> list[float | None]:
-    from eat.bench.onnx_worker import open_session, run
+    from eat.bench.onnx_worker import run
+    from eat.engines.onnx import open_session
 
     before = resident_mb()
     session = open_session(file, threads)

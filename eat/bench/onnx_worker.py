@@ -40,6 +40,8 @@ class Sessions:
 
     def open(self, name: str, path: str, threads: int) -> None:
         """Load a model and switch off garbage collection, which would take longer than most turns."""
+        from eat.engines.onnx import open_session
+
         gc.collect()
         gc.disable()
         self._sessions[name] = open_session(path, threads)
@@ -67,18 +69,6 @@ class Sessions:
         if warm:
             once()
         return [once() for _ in range(calls)]
-
-
-def open_session(path: str, threads: int) -> Any:
-    """A model on the CPU with this number of threads, which do not spin between calls."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def run(session: Any, batch: list[Integers]) -> npt.NDArray[np.float32]:
