@@ -170,7 +170,10 @@ class OnnxEngine(Engine):
 
 
 def open_session(model: bytes | str, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU of a model, or of its file. Its threads wait without spinning after a call, which would disturb other engines."""
+    """A session on the CPU of a model, or of its file.
+
+    Its threads wait without spinning after a call, which would disturb other engines.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
