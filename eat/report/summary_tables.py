@@ -54,8 +54,8 @@ def main_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     rival = "" if INT8 not in quantities else ", over the dense model in int8 in ONNX Runtime"
     caption = (
         f"Results on {task}: each system at the threshold chosen on the calibration split, batch size 1, with 95 % "
-        f"intervals. Differences are from the dense reference. Speed-ups are over its stock export{rival}, and over the "
-        "reference in the packed engine. Retention is the share of tokens alive at the prediction. FLOPs are the "
+        f"intervals. Differences are from the dense reference. Speed-ups are over its stock export{rival}, and over "
+        "the reference in the packed engine. Retention is the share of tokens alive at the prediction. FLOPs are the "
         "reference's divided by the system's: above 1 is less work."
     )
     return _summary_table(rows, quantities, caption, f"results:{task}")
