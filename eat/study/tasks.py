@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from eat.validation import Distinct, Fraction, Name, OutsidePath, Positive, Strict, Title
 
@@ -16,13 +16,41 @@ class PackagedSource(Strict):
     name: Literal["rotten_tomatoes", "imdb", "bbc_news"]
 
 
-class FileSource(Strict):
-    """A file of the user: CSV, Parquet or JSONL with one or two text columns and a label column."""
+def _name_of_number(column: Any) -> Any:
+    return str(column) if type(column) is int else column
+
+
+Column = Annotated[str, BeforeValidator(_name_of_number)]
+"""A column of a file: its name, its number from 1, or a dotted path into nested objects."""
+
+
+class FileFormat(Strict):
+    """What a file of texts looks like. Only a delimited file has a delimiter, quotation marks and a header."""
+
+    encoding: str = Field("utf-8", min_length=1, description="The encoding of its text, such as utf-8 or latin-1.")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="The separator of cells. Default: a comma; in .tsv files a tab."
+    )
+    quote: str = Field(
+        '"',
+        pattern=r"^(.|none)$",
+        description="The quotation mark around cells, or none if quotation marks are ordinary text.",
+    )
+    header: Literal["first_line", "none"] = Field(
+        "first_line", description="Whether the first line names the columns; if not, they are numbered from 1."
+    )
+
+
+class FileSource(FileFormat):
+    """A file of the user: CSV, TSV, Parquet or JSONL with one or two text columns and a label column.
+
+    A column is given by its name, its number from 1, or a dotted path into nested JSON.
+    """
 
     kind: Literal["file"]
     path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
-    text: list[str] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
-    label: str = Field(description="The label column.")
+    text: list[Column] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
+    label: Column = Field(description="The label column.")
     labels: Distinct[str] | None = Field(
         default=None, min_length=2, description="The labels in order. Default: all labels of the file, sorted."
     )

@@ -1,19 +1,17 @@
-"""Text of the user: a CSV, Parquet or JSONL file; its sha256 is recorded in the task's card."""
+"""Labelled text of the user; the sha256 of the file is recorded in the task's card."""
 
 from __future__ import annotations
 
-import json
 import unicodedata
-import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from eat.errors import DamagedFile, EatError, listed
+from eat.errors import EatError, listed
 from eat.files import sha256_of
+from eat.prepare.sources.tables import column_of, place_of, read_rows, strings
 from eat.prepare.sources.texts import Texts, is_empty
 from eat.study.tasks import FileSource
 
@@ -26,21 +24,14 @@ def read_file(source: FileSource) -> Texts:
         raise EatError(
             f"{path}: columns {listed(columns)} contain duplicates; give each text and the label its own column"
         )
-    raw = _parsed(path)
-    missing = [column for column in columns if column not in raw.columns]
-    if missing:
-        raise EatError(
-            f"{path}: no column {listed(map(repr, missing))}; there are: {listed(raw.columns)}{_other_delimiter(raw)}"
-        )
-    if raw.empty:
-        raise DamagedFile(f"{path}: no rows; give a file with text in it")
-
+    raw = read_rows(path, source)
+    cells = {column: column_of(path, raw, column) for column in columns}
     table = pd.DataFrame()
     for name, column in zip(("text", "text_b"), source.text, strict=False):
-        table[name] = _strings(path, column, raw[column])
+        table[name] = strings(path, column, cells[column])
     if table.map(is_empty).any(axis=1).all():
         raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
-    found = _strings(path, source.label, raw[source.label])
+    found = strings(path, source.label, cells[source.label])
     table["label"], labels = _label_numbers(path, source, found)
     return Texts(
         table,
@@ -48,70 +39,10 @@ def read_file(source: FileSource) -> Texts:
         pair=len(source.text) == 2,
         description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
         warnings=[
-            *_swallowed_rows(path, source, raw, set(found)),
+            *_swallowed_rows(path, source, raw, table, set(found)),
             *([] if source.labels else _doubtful_labels(path, source, found)),
         ],
     )
-
-
-def _parsed(path: Path) -> pd.DataFrame:
-    """Parse a file by its ending: cells unchanged, missing cells as null."""
-    readers = {".csv": _parsed_csv, ".parquet": _parsed_parquet, ".jsonl": _parsed_jsonl}
-    if path.suffix.lower() not in readers:
-        raise EatError(f"{path}: ending {path.suffix!r} is not one of {listed(readers)}; convert the file")
-    if not path.is_file():
-        raise EatError(f"{path}: no such file; the path is relative to {Path.cwd()}")
-    if path.stat().st_size == 0:
-        raise DamagedFile(f"{path}: an empty file; give a file with text in it")
-    try:
-        return readers[path.suffix.lower()](path)
-    except UnicodeDecodeError as error:
-        raise DamagedFile(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
-    except Exception as error:  # each parser raises its own exceptions with the same meaning
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedFile(f"{path}: not a whole {path.suffix[1:].upper()} file ({reason}); correct the file") from None
-
-
-def _parsed_csv(path: Path) -> pd.DataFrame:
-    with warnings.catch_warnings():
-        # a row with more cells than the header would be truncated with only this warning
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        # "NA" and "null" may be text or labels
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
-
-
-def _parsed_parquet(path: Path) -> pd.DataFrame:
-    # nullable types, so that whole numbers in a column with a null do not become floats
-    return pd.read_parquet(path, dtype_backend="numpy_nullable")
-
-
-def _parsed_jsonl(path: Path) -> pd.DataFrame:
-    rows = []
-    with open(path, encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode("utf-8")
-            except UnicodeEncodeError:  # an escape such as \ud800 is valid JSON, but not text
-                raise ValueError(f"line {number}: half of a surrogate pair") from None
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"line {number}: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"line {number}: {type(row).__name__}, not an object")
-            rows.append(row)
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _strings(path: Path, column: str, values: pd.Series[Any]) -> list[str]:
-    """The cells of a column as strings; the empty string if one is missing."""
-    strings = []
-    for value in values:
-        if isinstance(value, (bytes, dict)) or pd.api.types.is_list_like(value):
-            raise EatError(f"{path}: column {column!r} holds {type(value).__name__}; give it text or plain values")
-        strings.append("" if pd.isna(value) else str(value))
-    return strings
 
 
 def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tuple[list[int], list[str]]:
@@ -187,7 +118,9 @@ def _label_form(label: str) -> str:
         return plain
 
 
-def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: Collection[str]) -> Iterable[str]:
+def _swallowed_rows(
+    path: Path, source: FileSource, raw: pd.DataFrame, table: pd.DataFrame, labels: Collection[str]
+) -> Iterable[str]:
     """A warning about rows within the text of another row, which a stray quotation mark can cause.
 
     An unclosed quotation mark at the start of a cell includes everything up to the next one, with delimiters and line
@@ -195,24 +128,27 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
     header's number of cells and with a label in the label's column. An ordinary text of several lines has at most one
     such line.
     """
-    columns, place = len(raw.columns), list(raw.columns).index(source.label)
-    texts = raw[source.text].astype("string").fillna("")
-    broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1)]
+    columns, place = len(raw.columns), place_of(raw, source.label)
+    if place is None:  # within nested objects
+        return
+    delimiter = source.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    texts = table.drop(columns="label").astype("string")
+    broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1).to_numpy()]
 
     def is_row(line: str) -> bool:
-        cells = [cell.strip('\r"') for cell in line.split(",")]
+        cells = [cell.strip('\r"') for cell in line.split(delimiter)]
         # a text with commas has more cells, before or after the label
         return len(cells) >= columns and (cells[place] in labels or cells[place - columns] in labels)
 
     taken = 0
     for cells in broken.itertuples(index=False, name=None):
-        whole = ",".join("" if pd.isna(cell) else str(cell) for cell in cells)
+        whole = delimiter.join("" if pd.isna(cell) else str(cell) for cell in cells)
         lines = sum(map(is_row, whole.split("\n")))
         taken += lines if lines > 1 else 0
     if not taken:
         return
     read = f"{len(raw)} rows read"
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in (".csv", ".tsv"):
         with open(path, "rb") as file:
             read += f" from {sum(1 for _ in file)} lines"
     longest = int(texts.apply(lambda column: column.str.len()).to_numpy().max())
@@ -220,10 +156,3 @@ def _swallowed_rows(path: Path, source: FileSource, raw: pd.DataFrame, labels: C
         f"{path}: {taken} lines within texts look like rows, which a stray quotation mark can cause ({read}, longest "
         f"text {longest} characters); in a CSV file, double each quotation mark within quotes, or give a JSONL file"
     )
-
-
-def _other_delimiter(raw: pd.DataFrame) -> str:
-    """A hint if the only column's name looks like a header with another separator than commas."""
-    name = str(raw.columns[0])
-    found = [delimiter for delimiter in (";", "\t", "|") if delimiter in name]
-    return f"; cells are separated by commas, not {found[0]!r}" if len(raw.columns) == 1 and found else ""
