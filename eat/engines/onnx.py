@@ -22,7 +22,7 @@ from eat.engines.engine import Engine, FullDepth, LoadedModel, Run, Runner
 from eat.engines.packed import PackedModel, executed_flops
 from eat.errors import listed
 from eat.model.cascade import load_system
-from eat.model.encoder_onnx import ANSWER, INPUTS, operating_graph, trace_graph
+from eat.model.encoder_onnx import ANSWER, INPUTS, operating_graph, products_of, trace_graph
 from eat.model.exit_policy import ExitPolicy
 from eat.model.options import Parts
 from eat.model.products_onnx import PRODUCTS
@@ -72,6 +72,7 @@ class OnnxModel(LoadedModel):
         self._packed = packed
         self._precision = precision
         self.labels, self.layers, self.exits = packed.labels, packed.layers, packed.exits
+        self._products = cache(lambda: products_of(packed.encoder, precision))
         # one graph for all thresholds and temperatures of a rule
         self._point_sessions = cache(self._load_point)
         self._trace_session = cache(self._load_trace)
@@ -100,12 +101,12 @@ class OnnxModel(LoadedModel):
         """The sessions of a rule: for a text alone, and for one of several at the same time; and their number."""
         tau = 0.5 if rule else None
         policy = ExitPolicy(rule, tau, patience=patience)
-        model = operating_graph(self._packed.encoder, policy, self._precision).SerializeToString()
+        model = operating_graph(self._packed.encoder, policy, self._products()).SerializeToString()
         threads = torch.get_num_threads()
         return open_session(model, threads), open_session(model, 1), threads
 
     def _load_trace(self) -> tuple[Any, list[int]]:
-        graph = trace_graph(self._packed.encoder, self._precision)
+        graph = trace_graph(self._packed.encoder, self._products())
         return open_session(graph.model.SerializeToString(), torch.get_num_threads()), graph.margin_layers
 
     def full_depth(self, texts: Sequence[Encoded]) -> FullDepth:

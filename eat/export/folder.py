@@ -16,7 +16,7 @@ from eat.export.card import model_card
 from eat.export.source import ExportOptions, Source, find_source
 from eat.files import MEGABYTE, replacing_folder, sha256_of, write_json, write_text
 from eat.machine import versions
-from eat.model.encoder_onnx import operating_graph
+from eat.model.encoder_onnx import operating_graph, products_of
 from eat.model.exit_rules_onnx import needs_thresholds
 from eat.model.graph_onnx import OPSET
 from eat.model.tokenizer import load_tokenizer, require_embeddings
@@ -86,7 +86,8 @@ def check_target(to: Path) -> None:
 
 def _model_bytes(source: Source, precision: str) -> bytes:
     """The model as a file, equal for equal models. Raises `EatError` if a part has no ONNX form."""
-    model: onnx.ModelProto = operating_graph(source.model.encoder, source.policy, precision)
+    encoder = source.model.encoder
+    model: onnx.ModelProto = operating_graph(encoder, source.policy, products_of(encoder, precision))
     return bytes(model.SerializeToString(deterministic=True))
 
 

@@ -74,19 +74,41 @@ class State:
     margins: tuple[tuple[int, Value], ...] = ()
 
 
-def operating_graph(encoder: Encoder, policy: ExitPolicy, precision: str) -> onnx.ModelProto:
+def products_of(encoder: Encoder, precision: str) -> Products:
+    """The products of an encoder, or of the members of a cascade, in a precision.
+
+    Raises `EatError` for a precision without an ONNX form.
+    """
+    if precision not in PRODUCTS:
+        raise EatError(f"the precision {precision} has no ONNX form; precisions with one: {listed(PRODUCTS)}")
+    members = members_of(encoder)
+    return PRODUCTS[precision].prepared({prefix_of(place, members): each for place, each in enumerate(members)})
+
+
+def members_of(encoder: Encoder) -> list[PackedEncoder]:
+    """The members of a cascade, or the encoder alone."""
+    members = encoder.members if isinstance(encoder, CascadeEncoder) else [encoder]
+    return [member for member in members if isinstance(member, PackedEncoder)]
+
+
+def prefix_of(member: int, members: Sequence[PackedEncoder]) -> str:
+    """The prefix of a member's weights."""
+    return f"members.{member}." if len(members) > 1 else ""
+
+
+def operating_graph(encoder: Encoder, policy: ExitPolicy, products: Products) -> onnx.ModelProto:
     """The model at an operating point, whose thresholds and temperatures are inputs with defaults.
 
     Inputs: `ids`, `types`, int64 (T,); `temperatures`, float32 (E,), of the E heads; and if the rule has a threshold,
     `thresholds`, float32 (E, C), by exit and most probable class; the row of the last exit is not used. Outputs:
-    `ANSWER`. Raises `EatError` for a part without an ONNX form.
+    `ANSWER`. products: of `products_of`. Raises `EatError` for a part without an ONNX form.
     """
-    return _OperatingGraph(encoder, policy, precision).model()
+    return _OperatingGraph(encoder, policy, products).model()
 
 
-def trace_graph(encoder: Encoder, precision: str) -> TraceGraph:
+def trace_graph(encoder: Encoder, products: Products) -> TraceGraph:
     """The model at full depth, with the logits of every head. Raises `EatError` for a part without an ONNX form."""
-    parts = _Parts(Graph(), encoder, precision, wants_margin=True)
+    parts = _Parts(Graph(), encoder, products, wants_margin=True)
     logits: list[Value] = []
     fed: list[Value] = []
     margins: tuple[tuple[int, Value], ...] = ()
@@ -126,8 +148,8 @@ class TraceGraph:
 class _OperatingGraph:
     """The construction of a model with exits."""
 
-    def __init__(self, encoder: Encoder, policy: ExitPolicy, precision: str) -> None:
-        self._parts = _Parts(Graph(), encoder, precision)
+    def __init__(self, encoder: Encoder, policy: ExitPolicy, products: Products) -> None:
+        self._parts = _Parts(Graph(), encoder, products)
         self._graph = self._parts.graph
         self._policy = policy
         self._exits = encoder.exits
@@ -237,19 +259,14 @@ class _Parts:
 
     graph: Graph
     encoder: Encoder
-    precision: str
+    products: Products
     wants_margin: bool = False
     members: list[PackedEncoder] = field(init=False)
-    products: Products = field(init=False)
     length: Value = field(init=False)
     every_place: Value = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.precision not in PRODUCTS:
-            raise EatError(f"the precision {self.precision} has no ONNX form; precisions with one: {listed(PRODUCTS)}")
-        members = self.encoder.members if isinstance(self.encoder, CascadeEncoder) else [self.encoder]
-        self.members = [member for member in members if isinstance(member, PackedEncoder)]
-        self.products = PRODUCTS[self.precision]
+        self.members = members_of(self.encoder)
         graph = self.graph
         self.length = graph.op("Shape", "ids")
         ends = graph.constant(0, np.int64), graph.op("Squeeze", self.length), graph.constant(1, np.int64)
@@ -257,7 +274,7 @@ class _Parts:
 
     def name(self, member: int) -> str:
         """The prefix of a member's weights."""
-        return f"members.{member}." if len(self.members) > 1 else ""
+        return prefix_of(member, self.members)
 
     def exits_of(self, member: int) -> list[int]:
         """The layers of a member with an exit: in a cascade, the last."""

@@ -12,12 +12,14 @@ long.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from eat.model.encoder import PackedEncoder
+from eat.model.equalization_onnx import equalization
 from eat.model.graph_onnx import Graph, Value
 
 LARGEST = 64
@@ -38,6 +40,12 @@ def quantize(weight: npt.NDArray[np.float32], axis: int, largest: int = LARGEST)
     return Quantized(np.rint(weight / scale).astype(np.int8), scale.squeeze(axis))
 
 
+def rounded(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The values of a weight (in, out) after quantisation."""
+    quantized = quantize(weight, axis=0)
+    return quantized.whole * quantized.scale
+
+
 def array(tensor: Tensor) -> npt.NDArray[np.float32]:
     """The values of a tensor; float32."""
     values: npt.NDArray[np.float32] = tensor.detach().float().cpu().numpy()
@@ -51,6 +59,10 @@ def columns(linear: nn.Linear) -> npt.NDArray[np.float32]:
 
 class Float32Products:
     """Products in float32."""
+
+    def prepared(self, encoders: Mapping[str, PackedEncoder]) -> Float32Products:
+        """Ready for these encoders; nothing to do."""
+        return self
 
     def product(self, graph: Graph, name: str, linear: nn.Linear, x: Value) -> Value:
         """x W without the bias; (1, T, in) to (1, T, out)."""
@@ -66,18 +78,35 @@ class Float32Products:
         return graph.op("Unsqueeze", graph.op("Gather", graph.weight(name, array(table.weight)), ids), graph.whole(0))
 
 
+@dataclass(frozen=True)
 class Int8Products:
-    """Products in int8, with float32 inputs and outputs."""
+    """Products in int8, with float32 inputs and outputs.
+
+    scales: name of a product -> the scales of its input (in,); see `eat.model.equalization_onnx`.
+    """
+
+    scales: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+
+    def prepared(self, encoders: Mapping[str, PackedEncoder]) -> Int8Products:
+        """Ready for these encoders: with the scales of their layers. encoders: prefix of the names -> encoder."""
+        return Int8Products(
+            {
+                f"{prefix}layers.{product}": scale
+                for prefix, encoder in encoders.items()
+                for product, scale in equalization(encoder, rounded).items()
+            }
+        )
 
     def product(self, graph: Graph, name: str, linear: nn.Linear, x: Value) -> Value:
         """As `Float32Products.product`."""
-        return graph.op("DynamicQuantizeMatMul", x, *self._weights(graph, name, columns(linear), axis=0))
+        weights = self._weights(graph, name, self._scaled(name, linear), axis=0)
+        return graph.op("DynamicQuantizeMatMul", self._divided(graph, name, x), *weights)
 
     def attention(self, graph: Graph, name: str, qkv: nn.Linear, heads: int, x: Value, mask: Value) -> Value:
         """As `Float32Products.attention`."""
-        weight, scale = self._weights(graph, name, columns(qkv), axis=0)
+        weight, scale = self._weights(graph, name, self._scaled(name, qkv), axis=0)
         bias = graph.weight(f"{name}.bias", array(qkv.bias))
-        whole, x_scale, x_zero = graph.ops("DynamicQuantizeLinear", 3, x)
+        whole, x_scale, x_zero = graph.ops("DynamicQuantizeLinear", 3, self._divided(graph, name, x))
         return graph.op("QAttention", whole, weight, bias, x_scale, scale, mask, x_zero, num_heads=heads)
 
     def rows(self, graph: Graph, name: str, table: nn.Embedding, ids: Value) -> Value:
@@ -86,6 +115,16 @@ class Int8Products:
         whole = graph.op("Cast", graph.op("Gather", weight, ids), to=1)
         own = graph.op("Unsqueeze", graph.op("Gather", scale, ids), graph.whole(1))
         return graph.op("Unsqueeze", graph.op("Mul", whole, own), graph.whole(0))
+
+    def _scaled(self, name: str, linear: nn.Linear) -> npt.NDArray[np.float32]:
+        """The weight (in, out), its rows multiplied by the scales."""
+        scale = self.scales.get(name)
+        return columns(linear) if scale is None else columns(linear) * scale[:, None]
+
+    def _divided(self, graph: Graph, name: str, x: Value) -> Value:
+        """The input, divided by the scales."""
+        scale = self.scales.get(name)
+        return x if scale is None else graph.op("Mul", x, graph.weight(f"{name}.scales", 1.0 / scale))
 
     def _weights(self, graph: Graph, name: str, weight: npt.NDArray[np.float32], axis: int) -> tuple[Value, Value]:
         """Quantised weights and their scales. Their zero points are omitted: given as zeros, they would cost time."""
@@ -96,4 +135,4 @@ class Int8Products:
 Products = Float32Products | Int8Products
 
 PRODUCTS: Mapping[str, Products] = {"float32": Float32Products(), "int8": Int8Products()}
-"""Precision -> its products."""
+"""Precision -> its products, before they are prepared for an encoder."""
