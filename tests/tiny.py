@@ -66,11 +66,12 @@ def model(
     read: str = "cls",
     last_head: str = "linear",
     seed: int = 0,
+    head: str = "linear",
     **shape: Any,
 ) -> EatForSequenceClassification:
     """A random model in evaluation mode; `shape` overrides `SHAPE`."""
     torch.manual_seed(seed)
-    config = EatConfig({**SHAPE, **shape}, reducer, attention, exits, read, last_head)
+    config = EatConfig({**SHAPE, **shape}, reducer, attention, exits, read, last_head, head=head)
     built = EatForSequenceClassification(config)
     randomise(built, seed)
     built.eval()

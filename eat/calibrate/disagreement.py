@@ -29,8 +29,10 @@ NEVER = 1.0
 CANDIDATES = tuple(np.round(np.arange(0.999, 0.499, -0.001), 3).tolist())
 """Thresholds from the safest to the fastest."""
 
-NOTCHES = (NEVER, 0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.95, 0.93, 0.91, 0.89, 0.87, 0.85, 0.82, 0.79, 0.76, 0.73, 0.70,
-           0.65, 0.60, 0.55, 0.50)  # fmt: skip
+NOTCHES = (
+    *(NEVER, 0.995, 0.99, 0.985, 0.98, 0.97, 0.96, 0.95, 0.93, 0.91, 0.89),
+    *(0.87, 0.85, 0.82, 0.79, 0.76, 0.73, 0.70, 0.65, 0.60, 0.55, 0.50),
+)
 """The thresholds of an exit along a path of vectors."""
 
 
@@ -58,7 +60,8 @@ class ExitAnswers:
         """The exit that each text takes at thresholds (E,); E is full depth. At 1 no text exits."""
         given = np.asarray(thresholds, dtype=np.float64)
         fires = (self.certainty >= given) & (given < NEVER)
-        return np.where(fires.any(axis=1), fires.argmax(axis=1), self.certainty.shape[1])
+        found: npt.NDArray[np.int64] = np.where(fires.any(axis=1), fires.argmax(axis=1), self.certainty.shape[1])
+        return found
 
     def disagreement(self, thresholds: npt.ArrayLike) -> Bools:
         """Whether each text is answered differently at these thresholds; bool (N,)."""

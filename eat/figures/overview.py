@@ -24,7 +24,13 @@ LAYER_HEIGHT = 0.52
 BELOW, ABOVE = 1.9, 1.9
 """Space for the lines below a drawing and for a name of two lines above it, in layers."""
 
-_READS = {"cls": "heads read [CLS]", "mean": "heads read the mean", "attention": "heads attend"}
+_READS = {
+    "cls": "heads read [CLS]",
+    "mean": "heads read the mean",
+    "max": "heads read the maximum",
+    "cls_mean_max": "heads read [CLS], mean, maximum",
+    "attention": "heads attend",
+}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ engine: whatever runs it, it removes the tokens that it removes at inference.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +82,10 @@ def vectors_and_logits(
     return read, logits
 
 
-def _recorder(head: ExitHead, depth: int, seen: dict[int, Tensor]):  # type: ignore[no-untyped-def]
+def _recorder(head: ExitHead, depth: int, seen: dict[int, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """A hook that keeps what a head reads."""
 
-    def record(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         hidden, layout = inputs
         seen[depth] = head.vector(hidden, layout)
 
@@ -139,7 +140,7 @@ def train_heads(
             if not torch.isfinite(total):
                 raise EatError(f"the loss of the heads is {total.item()} at step {step + 1}; lower the learning rate")
             optimizer.zero_grad(set_to_none=True)
-            total.backward()
+            total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
             for name, value in parts.items():

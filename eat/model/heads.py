@@ -1,8 +1,8 @@
 """The heads that classify a layer's output.
 
-A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3), from the mean of the live tokens, or from
-the output of a small self-attention (FastBERT); the mean costs as little as [CLS] and makes heads after
-the first layers useful, since [CLS] carries little information there.
+A head after layer l computes P_l(y | x) from [CLS] (the paper, section 3.3), from the mean or the maximum of the live
+tokens, from all three, or from the output of a small self-attention (FastBERT). The mean costs as little as [CLS] and
+makes heads after the first layers useful, since [CLS] carries little information there.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from eat.model.layout import Layout
 from eat.model.operations import Operations
 
 READER_HIDDEN, READER_HEADS = 128, 2
+MLP_HIDDEN = 256
+"""The width of the hidden layer of the head `mlp`."""
 
-HEADS = ("linear", "bert", "distilbert")
-READS = ("cls", "mean", "attention")
+HEADS = ("linear", "mlp", "bert", "distilbert")
+ALL_VECTORS = "cls_mean_max"
+READS = ("cls", "mean", "max", ALL_VECTORS, "attention")
 
 
 class AttendingReader(nn.Module):
@@ -52,8 +55,9 @@ class AttendingReader(nn.Module):
 class ExitHead(nn.Module):
     """A classifier on one vector per text.
 
-    kind: the layers before the logits: none (`linear`), the pooler of BERT (linear, tanh), or DistilBERT's (linear,
-    ReLU). read: the vector: `cls`, `mean` of the live tokens, or `attention`.
+    kind: the layers before the logits: none (`linear`), a hidden layer of 256 units (`mlp`: linear, ReLU), the pooler
+    of BERT (linear, tanh), or DistilBERT's (linear, ReLU). read: the vector: `cls`, `mean` or `max` of the live tokens,
+    the three of them after one another (`cls_mean_max`), or `attention`.
     """
 
     def __init__(
@@ -66,17 +70,28 @@ class ExitHead(nn.Module):
         self.kind = kind
         self.read = read
         self.reader = AttendingReader(hidden) if read == "attention" else None
-        width = READER_HIDDEN if self.reader is not None else hidden
-        self.projection = nn.Linear(width, width) if kind in ("bert", "distilbert") else None
+        width = READER_HIDDEN if self.reader is not None else 3 * hidden if read == ALL_VECTORS else hidden
+        projected = MLP_HIDDEN if kind == "mlp" else width
+        self.projection = None if kind == "linear" else nn.Linear(width, projected)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
+        self.classifier = nn.Linear(projected, classes)
 
     def forward(self, hidden: Tensor, layout: Layout) -> Tensor:
         """Hidden states (n, d) of the packed rows to logits (B, C)."""
+        return self.classify(self.vector(hidden, layout))
+
+    def vector(self, hidden: Tensor, layout: Layout) -> Tensor:
+        """What the head classifies, one vector per row: (n, d) to (B, width)."""
         if self.reader is not None:
-            vector = self.reader(hidden, layout)
-        else:
-            vector = layout.first(hidden) if self.read == "cls" else layout.mean(hidden)
+            attended: Tensor = self.reader(hidden, layout)
+            return attended
+        if self.read == ALL_VECTORS:
+            return torch.cat([layout.first(hidden), layout.mean(hidden), layout.max(hidden)], dim=1)
+        vectors = {"cls": layout.first, "mean": layout.mean, "max": layout.max}
+        return vectors[self.read](hidden)
+
+    def classify(self, vector: Tensor) -> Tensor:
+        """Vectors (B, width) to logits (B, C)."""
         if self.projection is not None:
             vector = self.projection(vector)
             vector = torch.tanh(vector) if self.kind == "bert" else torch.relu(vector)
@@ -88,6 +103,6 @@ class ExitHead(nn.Module):
     def operations(self) -> Operations:
         """The operations of the head for a text."""
         reader = Operations() if self.reader is None else self.reader.operations()
-        width, classes = self.classifier.in_features, self.classifier.out_features
-        fixed = 2.0 * width * classes + (0.0 if self.projection is None else 2.0 * width * width)
+        linears = [linear for linear in (self.projection, self.classifier) if linear is not None]
+        fixed = sum(2.0 * linear.in_features * linear.out_features for linear in linears)
         return reader._replace(fixed=reader.fixed + fixed)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from eat.model.graph_onnx import OMITTED, Graph, Value
-from eat.model.heads import READER_HEADS, AttendingReader, ExitHead
+from eat.model.heads import ALL_VECTORS, READER_HEADS, AttendingReader, ExitHead
 from eat.model.products_onnx import Float32Products, array
 
 FLOATS = Float32Products()
@@ -25,9 +25,10 @@ def _read(graph: Graph, name: str, head: ExitHead, hidden: Value) -> Value:
     """The vector that a head classifies; (1, width)."""
     if head.reader is not None:
         return _attending(graph, f"{name}.reader", head.reader, hidden)
-    if head.read == "mean":
-        return graph.op("ReduceMean", hidden, axes=[1], keepdims=0)
-    return _first(graph, hidden)
+    vectors = {"cls": _first, "mean": _mean, "max": _max}
+    if head.read == ALL_VECTORS:
+        return graph.op("Concat", *(vector(graph, hidden) for vector in vectors.values()), axis=1)
+    return vectors[head.read](graph, hidden)
 
 
 def _attending(graph: Graph, name: str, reader: AttendingReader, hidden: Value) -> Value:
@@ -40,6 +41,14 @@ def _attending(graph: Graph, name: str, reader: AttendingReader, hidden: Value) 
 def _first(graph: Graph, hidden: Value) -> Value:
     """The vector of [CLS]; (1, T, d) to (1, d)."""
     return graph.op("Gather", hidden, graph.constant(0, "int64"), axis=1)
+
+
+def _mean(graph: Graph, hidden: Value) -> Value:
+    return graph.op("ReduceMean", hidden, axes=[1], keepdims=0)
+
+
+def _max(graph: Graph, hidden: Value) -> Value:
+    return graph.op("ReduceMax", hidden, axes=[1], keepdims=0)
 
 
 def _linear(graph: Graph, name: str, linear: nn.Linear, x: Value) -> Value:

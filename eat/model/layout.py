@@ -125,6 +125,14 @@ class Layout:
         sums = packed.new_zeros(self.rows, packed.shape[1]).index_add(0, self.row_of_token, packed)
         return sums / self.lengths_tensor[:, None].to(packed.dtype)
 
+    def max(self, packed: Tensor) -> Tensor:
+        """The maximum of each row's tokens; (n, d) to (B, d)."""
+        if self.rows == 1:
+            return packed.amax(dim=0, keepdim=True)
+        index = self.row_of_token[:, None].expand(-1, packed.shape[1])
+        empty = packed.new_zeros(self.rows, packed.shape[1])
+        return empty.scatter_reduce(0, index, packed, "amax", include_self=False)
+
     def keep_rows(self, rows: Sequence[int]) -> tuple[Layout, Tensor]:
         """The layout of some rows alone, and the indices (m,) of their tokens in this one."""
         layout = Layout([self.lengths[row] for row in rows], self.device)

@@ -61,14 +61,15 @@ class Heads(Strict):
     """The layers that have a head, and the kind of the heads."""
 
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
-    read: Literal["cls", "mean", "attention"] = Field(
+    read: Literal["cls", "mean", "max", "cls_mean_max", "attention"] = Field(
         "cls",
-        description="The input of a head: [CLS], the mean of live tokens, or a small self-attention of its own "
-        "(FastBERT).",
+        description="The input of a head: [CLS], the mean or the maximum of live tokens, all three of them, or a small "
+        "self-attention of its own (FastBERT).",
     )
-    head: Literal["linear", "bert"] = Field(
+    head: Literal["linear", "mlp", "bert"] = Field(
         "linear",
-        description="The kind of all heads except the last: linear, or with a pooler (linear, tanh) before (DeeBERT).",
+        description="The kind of all heads except the last: linear, with a hidden layer of 256 units, or with a pooler "
+        "(linear, tanh) before (DeeBERT).",
     )
 
 
