@@ -28,7 +28,7 @@ from eat.model.exit_policy import ExitPolicy
 from eat.model.graph_onnx import Graph
 from eat.model.heads import READS
 from eat.model.options import Attention, Parts
-from eat.model.products_onnx import Int8Products, quantize
+from eat.model.products_onnx import Int8Products, quantize_columns
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
 from eat.results.trace import Trace
@@ -274,14 +274,19 @@ def test_int8_does_not_depend_on_other_texts():
     assert torch.equal(together.logits(), torch.cat([one.logits() for one in alone]))
 
 
-@pytest.mark.parametrize("weights", ["uniform", "largest"])
+@pytest.mark.parametrize("weights", ["uniform", "1111", "0110", "1001", "1010"])
 def test_int8_sums_are_exact_on_this_processor(weights: str):
-    """The product equals that of the quantised integers in int64, even with all weights at their largest."""
+    """The product equals that of the quantised integers in int64, even with all weights at their largest.
+
+    0110: of four inputs only the middle two have a weight. The largest weights, 127, are allowed there, and a processor
+    that added others than (0, 1), (2, 3) and so on would saturate.
+    """
     generator = np.random.default_rng(0)
     weight = generator.uniform(-1.0, 1.0, (64, 32)).astype(np.float32)
     x = generator.uniform(-1.0, 3.0, (1, 27, 64)).astype(np.float32)
-    if weights == "largest":
-        weight, x = np.ones_like(weight), np.full_like(x, 3.0)
+    if weights != "uniform":
+        weight = np.ones_like(weight) * np.tile([float(digit) for digit in weights], 16)[:, None].astype(np.float32)
+        x = np.full_like(x, 3.0)
     graph = Graph()
     linear = torch.nn.Linear(64, 32, bias=False)
     linear.weight.data = torch.from_numpy(weight.T.copy())
@@ -289,7 +294,7 @@ def test_int8_sums_are_exact_on_this_processor(weights: str):
     shape = [1, 27, "width"]
     made = graph.model({"x": (np.float32, shape)}, {"y": (found, np.float32, shape)})
     (y,) = onnxruntime.InferenceSession(made.SerializeToString()).run(None, {"x": x})
-    quantized = quantize(weight, axis=0)
+    quantized = quantize_columns(weight)
     # the operator DynamicQuantizeLinear of ONNX: 0 is always in the range
     low, high = min(x.min(), 0.0), max(x.max(), 0.0)
     scale = np.float32((high - low) / 255)
