@@ -20,6 +20,7 @@ from eat.progress import reporting
 if TYPE_CHECKING:
     from eat.bench.results import Findings
     from eat.model.shape import Shape
+    from eat.study.tasks import FileFormat
 
 INTERRUPTED = 130
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with ended_by_signals(), reporting(" ".join(["eat", *given[:2]]) if options.command != "diff" else "eat diff"):
             if options.command == "export":
                 _export(options)
+            elif options.command == "adapt":
+                _adapt(options)
             elif options.command == "diff":
                 _diff(options)
             elif options.command == "gpu":
@@ -102,6 +105,27 @@ def _export(options: argparse.Namespace) -> None:
 
     _quiet_libraries()
     print(export(_options_from(ExportOptions, options)))
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from eat.adapt.adapt import adapt
+    from eat.adapt.options import AdaptOptions
+
+    _quiet_libraries()
+    print(adapt(dataclasses.replace(_options_from(AdaptOptions, options), form=_form(options))))
+
+
+def _form(options: argparse.Namespace) -> FileFormat:
+    """What a file looks like, from the options of `_add_form`."""
+    from pydantic import TypeAdapter
+
+    from eat.study.specs.spec import parsed
+    from eat.study.tasks import FileFormat
+    from eat.validation import canonical_json
+
+    given = {name: getattr(options, name) for name in FileFormat.model_fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    return parsed(TypeAdapter(FileFormat), canonical_json(given), f"eat {options.command}")
 
 
 def _quiet_libraries() -> None:
@@ -181,6 +205,8 @@ def _parser() -> Parser:
     _add_diff(commands.add_parser("diff", help="compare the results of two revisions", description=_DIFF))
     export = commands.add_parser("export", help="write a model for the runner without PyTorch", description=_EXPORT)
     _add_export(export)
+    adapt = commands.add_parser("adapt", help="make a classifier exit early, without labels", description=_ADAPT)
+    _add_adapt(adapt)
     gpu = commands.add_parser("gpu", help="what to measure first on a GPU", description=_GPU)
     _add_gpu(gpu)
     for kind in (*kinds.choices.values(), gpu):
@@ -209,6 +235,12 @@ _GPU = (
 _EXPORT = (
     "Write a trained model as one ONNX file with its early exits inside, beside its tokenizer, a manifest and a model "
     "card. eat.runtime runs it without PyTorch."
+)
+_ADAPT = (
+    "Make one ONNX file that exits early from a fine-tuned classifier (BERT, DistilBERT, MiniLM) and a file of texts "
+    "without labels. Heads on the frozen model learn its own answers; the threshold is chosen so that the file "
+    "disagrees with the model on few texts, with a stated confidence. Prints a table and writes the folder of `eat "
+    "export`. A run that was interrupted goes on."
 )
 _TRAINING = (
     "Tokens per second of a training step: our encoder on packed rows against stock transformers on padded rows."
@@ -239,6 +271,38 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", type=int, help="the tokens of the longest text; default: the study's, or the model's positions"
     )
+
+
+def _add_adapt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a folder of a fine-tuned classifier, or its name on the hub")
+    parser.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE",
+        help="2,000 or more texts: .txt (one per line), .csv, .tsv, .jsonl or .parquet",
+    )  # fmt: skip
+    parser.add_argument("--to", type=Path, required=True, metavar="FOLDER", help="the folder to write")
+    parser.add_argument(
+        "--text", action="append", default=[], metavar="COLUMN", dest="columns",
+        help="the column of the texts: a name, a number from 1, or a dotted path; twice for pairs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--disagreement", type=float, default=0.02,
+        help="the largest share of texts answered differently than by the model (default: 0.02)",
+    )  # fmt: skip
+    parser.add_argument("--confidence", type=float, default=0.95, help="that this holds (default: 0.95)")
+    parser.add_argument("--engine", default="onnx", help="onnx")
+    parser.add_argument("--precision", default="int8", help="int8 (the default) or float32")
+    parser.add_argument("--max-length", type=int, help="the tokens of the longest text; default: the model's positions")
+    parser.add_argument("--revision", help="of a model on the hub: a commit, branch or tag")
+    parser.add_argument("--seed", type=int, default=0, help="of the heads (default: 0)")
+    _add_form(parser)
+
+
+def _add_form(parser: argparse.ArgumentParser) -> None:
+    """What a file of texts looks like."""
+    parser.add_argument("--encoding", help="of the file (default: utf-8)")
+    parser.add_argument("--delimiter", help="between cells (default: a comma; in .tsv files a tab)")
+    parser.add_argument("--quote", help="the quotation mark around cells, or none")
+    parser.add_argument("--header", help="first_line (the default), or none: columns are then numbered from 1")
 
 
 def _add_gpu(parser: argparse.ArgumentParser) -> None:

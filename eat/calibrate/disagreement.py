@@ -18,13 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from eat.calibrate.promises import NEVER, p_value
 from eat.statistics import examples_needed
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-NEVER = 1.0
-"""The threshold at which no text exits."""
 
 CANDIDATES = tuple(np.round(np.arange(0.999, 0.499, -0.001), 3).tolist())
 """Thresholds from the safest to the fastest."""
@@ -175,10 +173,3 @@ def _needed(choice: Choice, epsilon: float, delta: float) -> int | None:
     while p_value(int(share * n), n, epsilon) > delta:
         n = n + max(n // 10, 1)
     return n
-
-
-def p_value(bad: int, n: int, epsilon: float) -> float:
-    """P(Bin(n, epsilon) <= bad): the probability of at most `bad` bad texts if the risk is epsilon."""
-    from scipy.stats import binom
-
-    return float(binom.cdf(bad, n, epsilon))

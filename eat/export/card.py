@@ -49,12 +49,19 @@ def _point(point: Mapping[str, Any]) -> str:
     if not point["rule"]:
         return "every text runs through all layers"
     tau = "" if point["tau"] is None else f", threshold {point['tau']:g}"
-    origin = {"option": "given at the export", "saved": "saved with the model", "study": "chosen by the study"}
+    origin = {
+        "option": "given at the export",
+        "saved": "saved with the model",
+        "study": "chosen by the study",
+        "adapted": "chosen on texts without labels",
+    }
     return f"{' and '.join(point['rule'])}{tau} ({origin[point['origin']]})"
 
 
 def _measured(manifest: Mapping[str, Any]) -> list[str]:
     """A line for each number that a study measured, or one that says why there is none."""
+    if manifest["adapted"] is not None:
+        return _adapted(manifest)
     study, accuracy, promised = manifest["study"], manifest["accuracy"], manifest["promised"]
     if study is None:
         return ["No study measured this model at this operating point."]
@@ -81,3 +88,28 @@ def _measured(manifest: Mapping[str, Any]) -> list[str]:
             f"transformers [{speed['speedup_low']:.2f}, {speed['speedup_high']:.2f}]"
         )
     return lines if manifest["speed"] else [*lines, "* Speed: not measured in this form"]
+
+
+def _adapted(manifest: Mapping[str, Any]) -> list[str]:
+    """What `eat adapt` promised and saw."""
+    adapted, promised = manifest["adapted"], manifest["promised"]
+    shown, speed = adapted["shown"], adapted["speed"]
+    lines = [f"* Made of `{adapted['model']}` with texts without labels, by `eat adapt`"]
+    if promised is None:
+        lines.append("* No promise: at the one that was asked for, no example could exit early")
+    else:
+        lines.append(
+            f"* Promised, with a confidence of {1 - promised['delta']:g}: of texts like those given, at most "
+            f"{100 * promised['epsilon']:g} % are answered differently than by that model in float32 (chosen on "
+            f"{promised['n']} texts)"
+        )
+    lines.append(
+        f"* Seen on {shown['n']} other texts: {shown['differing']} answered differently; {shown['mean_depth']:.2f} of "
+        f"{manifest['layers']} layers per text on average"
+    )
+    lines.append(
+        f"* Batch size 1, {speed['threads']} threads, {speed['cpu']}: {speed['latency_ms_p50']:.2f} ms (median), "
+        f"{speed['speedup']:.2f} times as fast as the same model in {manifest['engine']['precision']} without exits "
+        f"[{speed['speedup_low']:.2f}, {speed['speedup_high']:.2f}]"
+    )
+    return lines

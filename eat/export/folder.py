@@ -5,6 +5,7 @@ The model answers a text before the folder gets its name. `eat.runtime` runs it;
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from eat.machine import versions
 from eat.model.encoder_onnx import operating_graph, products_of
 from eat.model.exit_rules_onnx import needs_thresholds
 from eat.model.graph_onnx import OPSET
+from eat.model.products_onnx import Products
 from eat.model.tokenizer import load_tokenizer, require_embeddings
 from eat.progress import Progress
 from eat.runtime.classifier import AdaptiveClassifier
@@ -36,28 +38,46 @@ def export(options: ExportOptions) -> str:
     """
     check_target(options.to)
     source = find_source(options)
-    tokenizer = load_tokenizer(options.model)
     shape = source.model.encoder.shape
+    tokenizer = load_tokenizer(options.model)
     require_embeddings(tokenizer, options.model, shape, source.max_length, pairs=False)
     labels = source.labels
     if len(set(labels)) < len(labels):
         raise EatError(f"{options.model}: two classes have the same name ({labels}); change id2label in config.json")
     with Progress(f"exporting {options.model}"):
-        content = _model_bytes(source, options.precision)
-        with replacing_folder(options.to) as folder:
-            (folder / MODEL).write_bytes(content)
-            write_text(folder / TOKENIZER, tokenizer.to_str())
-            manifest = _manifest(source, options, _takes_pairs(tokenizer, options.model, source))
-            write_text(folder / CARD, model_card(manifest, len(content)))
-            manifest["files"] = {
-                name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size}
-                for name in (MODEL, TOKENIZER, CARD)
-            }
-            write_json(folder / MANIFEST, manifest)
-            AdaptiveClassifier.load(folder, threads=1)([TRIED])
-    point = manifest["operating_point"]
-    early = f"{'+'.join(point['rule'])}, tau {point['tau']}" if source.policy.may_exit else "no early exits"
+        content = model_bytes(source, products_of(source.model.encoder, options.precision))
+        write_export(source, content, options.model, options.to, options.precision)
+    point = source.policy
+    early = f"{'+'.join(point.rule)}, tau {point.tau}" if source.policy.may_exit else "no early exits"
     return f"Written to {options.to}: {len(content) / MEGABYTE:.1f} MiB, {options.precision}, {early}."
+
+
+def write_export(
+    source: Source,
+    content: bytes,
+    tokenizer_folder: Path,
+    to: Path,
+    precision: str,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write an export, whole or not at all. Its model answers a text before the folder gets its name.
+
+    content: of model.onnx. tokenizer_folder: with the tokenizer. about: keys of the manifest that replace those that
+    the source gives. Raises `EatError` if the model cannot be run.
+    """
+    tokenizer = load_tokenizer(tokenizer_folder)
+    with replacing_folder(to) as folder:
+        (folder / MODEL).write_bytes(content)
+        write_text(folder / TOKENIZER, tokenizer.to_str())
+        manifest = _manifest(source, precision, _takes_pairs(tokenizer, tokenizer_folder, source))
+        manifest |= about or {}
+        write_text(folder / CARD, model_card(manifest, len(content)))
+        manifest["files"] = {
+            name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size}
+            for name in (MODEL, TOKENIZER, CARD)
+        }
+        write_json(folder / MANIFEST, manifest)
+        AdaptiveClassifier.load(folder, threads=1)([TRIED])
 
 
 def check_target(to: Path) -> None:
@@ -84,10 +104,9 @@ def check_target(to: Path) -> None:
         raise EatError(f"{to}: contains other files than an export; give another folder with --to")
 
 
-def _model_bytes(source: Source, precision: str) -> bytes:
+def model_bytes(source: Source, products: Products) -> bytes:
     """The model as a file, equal for equal models. Raises `EatError` if a part has no ONNX form."""
-    encoder = source.model.encoder
-    model: onnx.ModelProto = operating_graph(encoder, source.policy, products_of(encoder, precision))
+    model: onnx.ModelProto = operating_graph(source.model.encoder, source.policy, products)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -100,7 +119,7 @@ def _takes_pairs(tokenizer: Any, folder: Path, source: Source) -> bool:
     return True
 
 
-def _manifest(source: Source, options: ExportOptions, pairs: bool) -> dict[str, Any]:
+def _manifest(source: Source, precision: str, pairs: bool) -> dict[str, Any]:
     """The content of `manifest.json` but `files`."""
     encoder, policy, row = source.model.encoder, source.policy, source.row
     exits = list(source.model.config.exits)
@@ -117,8 +136,8 @@ def _manifest(source: Source, options: ExportOptions, pairs: bool) -> dict[str, 
             "precision": parts.precision,
         }
         # in float32, engines differ by rounding; in another precision, answers differ
-        same_engine = parts.engine == "onnx" or options.precision == "float32"
-        same_answers = parts.precision == options.precision and same_engine
+        same_engine = parts.engine == "onnx" or precision == "float32"
+        same_answers = parts.precision == precision and same_engine
         measured = row if same_answers else None
     is_timed = measured is not None and measured.parts.engine == "onnx"
     return {
@@ -141,8 +160,9 @@ def _manifest(source: Source, options: ExportOptions, pairs: bool) -> dict[str, 
         "promised": measured.promised(policy) if measured else None,
         "accuracy": measured.accuracy(policy) if measured else None,
         "speed": measured.speed(policy) if measured and is_timed else None,
-        "engine": {"name": "onnx", "precision": options.precision, "opset": OPSET},
+        "engine": {"name": "onnx", "precision": precision, "opset": OPSET},
         "study": study,
+        "adapted": None,
         "weights": [sha256_of(folder / "model.safetensors") for folder in source.folders],
         "versions": versions(PACKAGES),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -37,3 +37,35 @@ def hub_file(repository: str, name: str, revision: str, kind: Literal["dataset",
         raise EatError(f"{here}: the hub does not have it ({type(error).__name__}); correct name or revision") from None
     except Exception as error:  # the client raises many types for the hub, the network, its proxy and the disk
         raise EatError(f"{here}: {' '.join(str(error).split())[:200]}; try again later") from None
+
+
+MODEL_FILES = (
+    "config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
+    "special_tokens_map.json",
+)  # fmt: skip
+"""The files of a model that are fetched: no pickled weights."""
+
+
+def hub_model(repository: str, revision: str | None) -> Path:
+    """The folder of a model in the hub's cache; fetched if it is not there, unless HF_HUB_OFFLINE is set.
+
+    revision: a commit, branch or tag; default: the main branch. Raises `EatError` if it is not cached and cannot be
+    fetched.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        with Progress(f"fetching {repository}"):
+            return Path(snapshot_download(repository, revision=revision, allow_patterns=list(MODEL_FILES)))
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise EatError(
+            f"{repository}: no such folder, and the hub does not have it ({type(error).__name__}); correct the name, "
+            "or give a folder that `save_pretrained` wrote"
+        ) from None
+    except Exception as error:  # the client raises many types for the hub, the network, its proxy and the disk
+        reason = " ".join(str(error).split())[:160]
+        raise EatError(
+            f"{repository}: no such folder, not in the hub's cache, and the hub cannot be reached ({reason}); run this "
+            "once with a network, or give a folder that `save_pretrained` wrote"
+        ) from None

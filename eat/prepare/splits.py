@@ -48,13 +48,13 @@ def split_of(digest: str, parts: Splits) -> str:
 
     dev is [0, dev), calibration [dev, dev + calibration), train the rest.
     """
-    u = _number(digest)
+    u = number_of(digest)
     if u < parts.dev:
         return "dev"
     return "calibration" if u < parts.dev + parts.calibration else "train"
 
 
-def _number(digest: str) -> float:
+def number_of(digest: str) -> float:
     """The first digits of a digest as a number in [0, 1)."""
     return int(digest[:13], 16) / 16**13  # 52 bits: exact in a float, and never 1
 
@@ -99,7 +99,7 @@ def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.Data
     kept = kept[~in_dev]
     rows["in_dev"] = int(in_dev.sum())
 
-    held_out = kept["digest"].map(_number) < parts.calibration
+    held_out = kept["digest"].map(number_of) < parts.calibration
     left = ~held_out
     if texts.phrases:
         words = kept["text"].map(normalise).tolist()
