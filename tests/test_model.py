@@ -145,7 +145,7 @@ def test_layers_that_the_model_has_not_are_refused(parts: dict[str, Any]):
     [
         {"reducer": {"kind": "norn", "after": [1]}},
         {"attention": {"kind": "windows", "left": 3, "right": 2}},
-        {"read": "max"},
+        {"read": "maximum"},
         {"last_head": "bertt"},
         {"exits": [0]},
     ],

@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedModel
 
-from eat.errors import DamagedFile, EatError
+from eat.errors import DamagedFile, EatError, listed
+from eat.model.checkpoints import STOCK
 from eat.model.configuration import EatConfig
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
@@ -218,12 +219,15 @@ def damage_config(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "roberta"}, r"model_type is 'roberta'; allowed: bert, distilbert, eat"),
+        (
+            {"model_type": "deberta"},
+            rf"model_type is 'deberta'; allowed: {listed(STOCK)}, eat",
+        ),
         ({"model_type": None}, r'no model_type.*its class is BertForSequenceClassification: add "model_type": "bert"'),
         ({"hidden_act": "swish"}, r"activation 'swish'; supported: gelu, relu, gelu_new"),
         ({"position_embedding_type": "relative_key"}, r"relative_key positions; only absolute"),
     ],
-    ids=["roberta", "no type", "activation", "positions"],
+    ids=["deberta", "no type", "activation", "positions"],
 )
 def test_an_architecture_that_is_not_supported(tmp_path: Path, changes: dict[str, Any], message: str):
     tiny.backbone(tmp_path)

@@ -29,6 +29,7 @@ from eat.errors import EatError
 from eat.export.folder import check_target, model_bytes, write_export
 from eat.export.source import Source
 from eat.files import digest, only_one, read_json, replacing, sha256_of, write_json
+from eat.model.checkpoints import weight_files
 from eat.model.encoder_onnx import operating_graph, products_of, trace_graph
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
@@ -79,7 +80,7 @@ def adapt(options: AdaptOptions) -> str:
 
 def _fingerprint(options: AdaptOptions, folder: Path, texts: DividedTexts, max_length: int) -> dict[str, Any]:
     """What determines the state; another state is not continued."""
-    weights = sorted([*folder.glob("*.safetensors"), folder / "config.json", *folder.glob("tokenizer.json")])
+    weights = [*weight_files(folder), folder / "config.json", *sorted(folder.glob("tokenizer.json"))]
     return {
         "format": STATE_FORMAT,
         "model": digest({file.name: sha256_of(file) for file in weights}),

@@ -17,6 +17,7 @@ from eat.export.card import model_card
 from eat.export.source import ExportOptions, Source, find_source
 from eat.files import MEGABYTE, replacing_folder, sha256_of, write_json, write_text
 from eat.machine import versions
+from eat.model.checkpoints import weight_files
 from eat.model.encoder_onnx import operating_graph, products_of
 from eat.model.exit_rules_onnx import needs_thresholds
 from eat.model.graph_onnx import OPSET
@@ -163,7 +164,7 @@ def _manifest(source: Source, precision: str, pairs: bool) -> dict[str, Any]:
         "engine": {"name": "onnx", "precision": precision, "opset": OPSET},
         "study": study,
         "adapted": None,
-        "weights": [sha256_of(folder / "model.safetensors") for folder in source.folders],
+        "weights": [sha256_of(file) for folder in source.folders for file in weight_files(folder)],
         "versions": versions(PACKAGES),
         "exported": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -14,7 +14,7 @@ from eat.model.weights import load_encoder, read_checkpoint
 
 
 def load_stock(folder: Path) -> EatForSequenceClassification:
-    """Read a BERT or DistilBERT for sequence classification that `save_pretrained` wrote; in evaluation mode.
+    """Read a stock model for sequence classification that `save_pretrained` wrote; in evaluation mode.
 
     It has dense attention, all tokens, and one head, that of the checkpoint. Raises `EatError` if it is no classifier
     of single labels, `DamagedFile` if a file is missing or broken.

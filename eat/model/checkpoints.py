@@ -13,8 +13,18 @@ from typing import Any, NamedTuple
 
 from eat.errors import DamagedFile, EatError, listed
 
-STOCK = ("bert", "distilbert")
-"""The stock architectures. MiniLM checkpoints have the type `bert`."""
+STOCK = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")
+"""The stock architectures. MiniLM checkpoints have the type `bert`, those of several languages `xlm-roberta`."""
+
+PADDING_FIRST = ("roberta", "xlm-roberta")
+"""Architectures whose table of positions begins with rows for padding: a text's first token has the position
+padding + 1."""
+
+PREFIXES = {kind: kind.removeprefix("xlm-") for kind in STOCK}
+"""Architecture -> the first part of its tensors' names."""
+
+WEIGHTS = "model.safetensors"
+INDEX = f"{WEIGHTS}.index.json"
 
 SUPPORTED = (*STOCK, "eat")
 """Values of `model_type` whose weights can be read."""
@@ -66,7 +76,7 @@ def _missing_type(config: Mapping[str, Any], supported: Sequence[str]) -> str:
     classes = config.get("architectures") or []
     for name in classes:
         for kind in supported:
-            if re.match(f"{kind}(for|model)", str(name).lower()):
+            if re.match(f"{kind.replace('-', '')}(for|model)", str(name).lower()):
                 return f'its class is {name}: add "model_type": "{kind}" to the file'
     if classes:
         return f"its class is {listed(classes)}; allowed: {listed(supported)}; take another checkpoint"
@@ -76,12 +86,40 @@ def _missing_type(config: Mapping[str, Any], supported: Sequence[str]) -> str:
 def sizes_of(config: Mapping[str, Any]) -> Sizes:
     """The sizes in a stock model's configuration, with the defaults of its class."""
     distilled = config["model_type"] == "distilbert"
+    positions = config.get("max_position_embeddings", 512)
+    if isinstance(positions, int):
+        positions -= unused_positions(config)
     return Sizes(
         layers=config.get("num_hidden_layers", config.get("n_layers", 6 if distilled else 12)),
         vocabulary=config.get("vocab_size", 30522),
-        positions=config.get("max_position_embeddings", 512),
+        positions=positions,
         token_types=0 if distilled else config.get("type_vocab_size", 2),
     )
+
+
+def unused_positions(config: Mapping[str, Any]) -> int:
+    """The first rows of the table of positions that no token of a text uses."""
+    return int(config.get("pad_token_id") or 1) + 1 if config["model_type"] in PADDING_FIRST else 0
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint: one, or those that an index names.
+
+    Raises `DamagedFile` if there is neither, the index is broken, or a file is missing.
+    """
+    whole, index = folder / WEIGHTS, folder / INDEX
+    if whole.is_file() or not index.is_file():
+        if not whole.is_file():
+            raise DamagedFile(f"{whole}: no such file; {weights_remedy(folder)}")
+        return [whole]
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DamagedFile(f"{index}: not a whole index of weights ({error}); fetch the model again") from None
+    missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+    if missing or not names:
+        raise DamagedFile(f"{index}: names {listed(missing) or 'no file'}, which is missing; fetch the model again")
+    return [folder / name for name in names]
 
 
 def require_tables(path: Path, config: Mapping[str, Any]) -> None:
@@ -100,12 +138,12 @@ def require_tables(path: Path, config: Mapping[str, Any]) -> None:
     sizes = sizes_of(config)
     stated = (
         ("word", "vocab_size", sizes.vocabulary),
-        ("position", "max_position_embeddings", sizes.positions),
+        ("position", "max_position_embeddings", sizes.positions + unused_positions(config)),
         ("token_type", "type_vocab_size", sizes.token_types),
     )
     for table, key, rows in stated:
         name = f"embeddings.{table}_embeddings.weight"
-        shape = shapes.get(name, shapes.get(f"{config['model_type']}.{name}"))
+        shape = shapes.get(name, shapes.get(f"{PREFIXES[config['model_type']]}.{name}"))
         found = "no such table" if shape is None else f"{shape[0]} rows"
         if rows and found != f"{rows} rows":
             raise EatError(
@@ -115,7 +153,7 @@ def require_tables(path: Path, config: Mapping[str, Any]) -> None:
 
 def weights_remedy(folder: Path) -> str:
     """The remedy for a folder without `model.safetensors`."""
-    if (folder / "model.safetensors.index.json").is_file():
+    if (folder / INDEX).is_file():
         return "the weights are in several files: save the model with save_pretrained(folder, max_shard_size='100GB')"
     if (folder / "pytorch_model.bin").is_file():
         return "pytorch_model.bin is not opened because it can run code: convert it to safetensors"

@@ -144,14 +144,16 @@ class EncoderOutput:
 
 
 class Embeddings(nn.Module):
-    """Token, position and segment embeddings, normalised."""
+    """Token, position and segment embeddings, normalised; widened if they are narrower than the layers (ELECTRA)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.token = nn.Embedding(shape.vocabulary, shape.hidden)
-        self.position = nn.Embedding(shape.positions, shape.hidden)
-        self.segment = nn.Embedding(shape.token_types, shape.hidden) if shape.token_types else None
-        self.norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
+        width = shape.embedding or shape.hidden
+        self.token = nn.Embedding(shape.vocabulary, width)
+        self.position = nn.Embedding(shape.positions, width)
+        self.segment = nn.Embedding(shape.token_types, width) if shape.token_types else None
+        self.norm = nn.LayerNorm(width, eps=shape.norm_epsilon)
+        self.project = nn.Linear(width, shape.hidden) if shape.embedding else None
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, batch: PackedBatch) -> Tensor:
@@ -169,7 +171,9 @@ class Embeddings(nn.Module):
         if self.segment is not None:
             hidden = hidden + self.segment(batch.types)
         embedded: Tensor = self.norm(hidden)
-        return self.dropout(embedded) if self.training else embedded
+        if self.training:
+            embedded = self.dropout(embedded)
+        return embedded if self.project is None else self.project(embedded)
 
 
 class EncoderLayer(nn.Module):

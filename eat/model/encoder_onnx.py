@@ -298,6 +298,9 @@ class _Parts:
             position = graph.op("Add", position, segment)
         position = graph.op("Unsqueeze", position, graph.whole(0))
         hidden = self._add_and_norm(f"{name}.norm", embeddings.norm, token, position)
+        if embeddings.project is not None:
+            widened = self.products.product(graph, f"{name}.project", embeddings.project, hidden)
+            hidden = graph.op("Add", widened, graph.weight(f"{name}.project.bias", array(embeddings.project.bias)))
         return State(hidden, self.length, seen_pairs(graph, self.members[member].pattern, self.length))
 
     def layer(self, member: int, depth: int, state: State) -> State:

@@ -7,7 +7,10 @@ makes heads after the first layers useful, since [CLS] carries little informatio
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eat.errors import EatError, listed
@@ -19,9 +22,13 @@ READER_HIDDEN, READER_HEADS = 128, 2
 MLP_HIDDEN = 256
 """The width of the hidden layer of the head `mlp`."""
 
-HEADS = ("linear", "mlp", "bert", "distilbert")
+HEADS = ("linear", "mlp", "bert", "distilbert", "electra")
 ALL_VECTORS = "cls_mean_max"
 READS = ("cls", "mean", "max", ALL_VECTORS, "attention")
+
+
+ACTIVATIONS_OF_HEADS: Mapping[str, Callable[[Tensor], Tensor]] = {"bert": torch.tanh, "electra": F.gelu}
+"""Kind -> the activation of its hidden layer; of the others it is ReLU."""
 
 
 class AttendingReader(nn.Module):
@@ -56,8 +63,8 @@ class ExitHead(nn.Module):
     """A classifier on one vector per text.
 
     kind: the layers before the logits: none (`linear`), a hidden layer of 256 units (`mlp`: linear, ReLU), the pooler
-    of BERT (linear, tanh), or DistilBERT's (linear, ReLU). read: the vector: `cls`, `mean` or `max` of the live tokens,
-    the three of them after one another (`cls_mean_max`), or `attention`.
+    of BERT and RoBERTa (linear, tanh), DistilBERT's (linear, ReLU), or ELECTRA's (linear, GELU). read: the vector:
+    `cls`, `mean` or `max` of the live tokens, the three of them after one another (`cls_mean_max`), or `attention`.
     """
 
     def __init__(
@@ -94,7 +101,7 @@ class ExitHead(nn.Module):
         """Vectors (B, width) to logits (B, C)."""
         if self.projection is not None:
             vector = self.projection(vector)
-            vector = torch.tanh(vector) if self.kind == "bert" else torch.relu(vector)
+            vector = ACTIVATIONS_OF_HEADS.get(self.kind, torch.relu)(vector)
         if self.training:
             vector = self.dropout(vector)
         logits: Tensor = self.classifier(vector)

@@ -17,7 +17,7 @@ def head_logits(graph: Graph, name: str, head: ExitHead, hidden: Value) -> Value
     vector = _read(graph, name, head, hidden)
     if head.projection is not None:
         projected = _linear(graph, f"{name}.projection", head.projection, vector)
-        vector = graph.op("Tanh" if head.kind == "bert" else "Relu", projected)
+        vector = graph.op({"bert": "Tanh", "electra": "Gelu"}.get(head.kind, "Relu"), projected)
     return _linear(graph, f"{name}.classifier", head.classifier, vector)
 
 

@@ -11,7 +11,7 @@ from eat.model.reducers.registry import AnyReducer, FixedRatio
 from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-LastHead = Literal["bert", "distilbert", "linear"]
+LastHead = Literal["bert", "distilbert", "electra", "linear"]
 EngineName = Literal["torch", "onnx"]
 """The engines of `eat.engines` that a system can name."""
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shape:
-    """The hyper-parameters of the architecture (defaults: BERT-base)."""
+    """The hyper-parameters of the architecture (defaults: BERT-base).
+
+    embedding: the width of the embeddings, which a linear layer then widens; 0 if it is that of the layers.
+    """
 
     vocabulary: int = 30522
     hidden: int = 768
@@ -23,3 +26,4 @@ class Shape:
     attention_dropout: float = 0.1
     head_dropout: float = 0.1
     separator: int = 102
+    embedding: int = 0

@@ -16,9 +16,12 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from eat.errors import DamagedFile, EatError
+from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table, write_json, write_text
 from eat.progress import Progress
+
+VOCABULARIES = ("vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spm.model")
+"""Files from which a tokenizer can be made; byte-level ones also need merges.txt."""
 
 TOGETHER = 2000
 """The number of texts per call of the tokenizer, between which progress is reported."""
@@ -38,27 +41,43 @@ class Encoded(NamedTuple):
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Read `tokenizer.json` of a folder, without its truncation and padding.
+    """Read `tokenizer.json` of a folder, or convert its vocabulary, without truncation and padding.
 
-    Raises `EatError` if there is none or it does not put [CLS] and [SEP] around a text, `DamagedFile` if it
+    Raises `EatError` if there is neither or it does not put [CLS] and [SEP] around a text, `DamagedFile` if it
     cannot be parsed.
     """
     path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        raise EatError(
-            f"{path}: no such file; make one with transformers: "
-            "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
-        )
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise DamagedFile(f"{path}: not a complete tokenizer ({' '.join(str(error).split())}); copy it again") from None
+    if path.is_file():
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            reason = " ".join(str(error).split())
+            raise DamagedFile(f"{path}: not a complete tokenizer ({reason}); copy it again") from None
+    else:
+        tokenizer = _converted(Path(folder))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if (added := tokenizer.num_special_tokens_to_add(False)) != 2:
         raise EatError(
             f"{path}: puts {added} special tokens around a text, not [CLS] and [SEP]; take one of BERT's kind"
         )
+    return tokenizer
+
+
+def _converted(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder that has its vocabulary, and merges or a model of pieces, in other files."""
+    path = folder / "tokenizer.json"
+    remedy = "make one with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise EatError(f"{path}: no such file; {remedy}")
+    from transformers import AutoTokenizer
+
+    try:
+        found = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = Tokenizer.from_str(found.backend_tokenizer.to_str())
+    except Exception as error:  # each class of tokenizers raises its own
+        reason = " ".join(str(error).split())[:200]
+        raise EatError(f"{path}: no such file, and {listed(VOCABULARIES)} cannot be converted ({reason})") from None
     return tokenizer
 
 

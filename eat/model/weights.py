@@ -1,8 +1,8 @@
 """Reading and writing weights of Hugging Face checkpoints.
 
-`read_checkpoint` reads a folder with `config.json` and `model.safetensors` of a BERT, MiniLM or DistilBERT model, or of
-this project, and renames its tensors; `to_stock` converts a trained dense model to the stock class, whose logits must
-be equal. Only safetensors files are opened; a pickled checkpoint is never read.
+`read_checkpoint` reads a folder with `config.json` and safetensors files of a BERT, MiniLM, DistilBERT, RoBERTa, XLM-R
+or ELECTRA model, or of this project, and renames its tensors; `to_stock` converts a trained dense model to the stock
+class, whose logits must be equal. Only safetensors files are opened; a pickled checkpoint is never read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,14 @@ import torch
 from torch import Tensor
 
 from eat.errors import DamagedFile, EatError, listed
-from eat.model.checkpoints import STOCK, read_config, sizes_of, weights_remedy
+from eat.model.checkpoints import (
+    PREFIXES,
+    read_config,
+    sizes_of,
+    unused_positions,
+    weight_files,
+    weights_remedy,
+)
 from eat.model.encoder import ACTIVATIONS
 from eat.model.shape import Shape
 
@@ -56,7 +63,18 @@ _EMBEDDINGS = {
     "segment": "embeddings.token_type_embeddings",
     "norm": "embeddings.LayerNorm",
 }
-_HEAD = {"bert": ("pooler.dense", "classifier"), "distilbert": ("pre_classifier", "classifier")}
+_HEAD = {
+    "bert": ("pooler.dense", "classifier"),
+    "distilbert": ("pre_classifier", "classifier"),
+    "roberta": ("classifier.dense", "classifier.out_proj"),
+    "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
+    "electra": ("classifier.dense", "classifier.out_proj"),
+}
+_HEAD_KIND = {"roberta": "bert", "xlm-roberta": "bert"}
+"""Architecture -> the kind of its head, if that is another architecture's: linear, tanh, linear."""
+
+WITH_STOCK_CLASS = ("bert", "distilbert")
+"""The kinds of last heads that `to_stock` converts."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +99,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
     folder = Path(folder)
     config = read_config(folder)
     kind = config["model_type"]
-    raw = read_tensors(folder / "model.safetensors")
+    raw = {name: tensor for file in weight_files(folder) for name, tensor in read_tensors(file).items()}
     if kind == "eat":
         tensors = {name.removeprefix("encoder."): tensor for name, tensor in raw.items()}
         return Checkpoint(folder, Shape(**config["shape"]), tensors)
@@ -92,6 +110,10 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
         for ours, theirs in _EMBEDDINGS.items():
             if ours != "segment" or shape.token_types:
                 tensors |= _module(raw, theirs, f"embeddings.{ours}")
+        unused = unused_positions(config)
+        tensors["embeddings.position.weight"] = tensors["embeddings.position.weight"][unused:].contiguous()
+        if shape.embedding:
+            tensors |= _module(raw, "embeddings_project", "embeddings.project")
         for index in range(shape.layers):
             tensors |= _layer(raw, kind, index)
     except KeyError as error:
@@ -99,7 +121,7 @@ def read_checkpoint(folder: Path | str) -> Checkpoint:
     for ours, theirs in zip(("projection", "classifier"), _HEAD[kind], strict=True):
         if f"{theirs}.weight" in raw:
             tensors |= _module(raw, theirs, f"exit_heads.{shape.layers}.{ours}")
-    return Checkpoint(folder, shape, tensors, stock_head=kind)
+    return Checkpoint(folder, shape, tensors, stock_head=_HEAD_KIND.get(kind, kind))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -176,7 +198,13 @@ def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STO
     shape = encoder.shape
     head = encoder.exit_heads[str(encoder.exits[-1])]
     kind = str(head.kind)
-    if encoder.pattern.window or encoder.reducer.after or kind not in STOCK or head.read != "cls":
+    if (
+        encoder.pattern.window
+        or encoder.reducer.after
+        or kind not in WITH_STOCK_CLASS
+        or shape.embedding
+        or head.read != "cls"
+    ):
         raise EatError(
             f"only a dense model with the last head bert or distilbert has a stock class; this one has the head {kind} "
             f"reading {head.read}, removals after layers [{listed(sorted(encoder.reducer.after))}], "
@@ -259,13 +287,20 @@ def _shape(config: Mapping[str, Any]) -> Shape:
         norm_epsilon=config.get("layer_norm_eps", 1e-12),
         dropout=dropout,
         attention_dropout=config.get("attention_probs_dropout_prob", config.get("attention_dropout", 0.1)),
+        embedding=_narrow_embedding(config),
         head_dropout=config.get("seq_classif_dropout", config.get("classifier_dropout") or dropout),
     )
 
 
+def _narrow_embedding(config: Mapping[str, Any]) -> int:
+    """The width of the embeddings if it is not that of the layers (ELECTRA-small), else 0."""
+    width = config.get("embedding_size", 0) if config["model_type"] == "electra" else 0
+    return 0 if width == config.get("hidden_size") else int(width)
+
+
 def _modern_name(name: str) -> str:
     """A tensor's name without the model's prefix, and with the current names of layer norms."""
-    name = re.sub(r"^(bert|distilbert)\.", "", name)
+    name = re.sub(rf"^({'|'.join(set(PREFIXES.values()))})\.", "", name)
     return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
 
 
@@ -279,7 +314,7 @@ def _module(raw: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tens
 
 def _layer(raw: Mapping[str, Tensor], kind: str, index: int) -> dict[str, Tensor]:
     """One layer's tensors under our names, with query, key and value fused."""
-    names = _LAYER[kind]
+    names = _LAYER.get(kind, _LAYER["bert"])
     prefix = f"{names['prefix']}.{index}"
     found: dict[str, Tensor] = {}
     for tensor_name in ("weight", "bias"):

@@ -38,9 +38,9 @@ def fetch_backbone(backbone: Backbone, folder: Path, max_length: int = 0, pairs:
     `folder` appears whole or not at all. A `.bin` file is never opened. `tokenizer.json` may carry a truncation and a
     padding (that of all-MiniLM-L6-v2 does): read it with `eat.model.tokenizer.load_tokenizer`, which clears both.
 
-    Raises `EatError` if the package or a file is missing, the hub cannot be reached, the model is neither BERT nor
-    DistilBERT, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` if a packaged file
-    does not have the pinned sha256 or the weights are not a complete safetensors file.
+    Raises `EatError` if the package or a file is missing, the hub cannot be reached, the model's architecture is not
+    supported, or it lacks an embedding that the tokenizer or the texts need, and `DamagedFile` if a packaged file does
+    not have the pinned sha256 or the weights are not a complete safetensors file.
     """
     if isinstance(backbone, PackagedBackbone):
         files = _packaged_backbone()
