@@ -133,7 +133,7 @@ def test_a_run_that_was_interrupted_goes_on(
             adapted(model, texts, tmp_path / "out")
     assert (tmp_path / "out.partial" / "heads.safetensors").is_file() and not (tmp_path / "out").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("eat.adapt.teaching.vectors_and_logits", stop)
+        patch.setattr("eat.finetune.frozen_heads.vectors_and_logits", stop)
         patch.setattr("eat.adapt.teaching.train_heads", stop)
         adapted(model, texts, tmp_path / "out")
     assert "going on with" in capsys.readouterr().out

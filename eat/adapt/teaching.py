@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from eat.calibrate.disagreement import CANDIDATES, ExitAnswers
 from eat.calibrate.promises import NEVER
 from eat.files import replacing
-from eat.finetune.frozen_heads import HeadOptions, Vectors, train_heads, vectors_and_logits
+from eat.finetune.frozen_heads import HeadOptions, kept_vectors, train_heads
 from eat.finetune.losses import JointLoss
 from eat.model.encoder import PackedEncoder
 from eat.model.heads import ExitHead
@@ -37,7 +37,7 @@ def teach(
     encoder: PackedEncoder, heads: Mapping[int, ExitHead], texts: Sequence[Encoded], state: Path, seed: int
 ) -> npt.NDArray[np.float32]:
     """Train the heads after the layers of `heads`, in place, and return the logits (N, C) of the last head."""
-    read, logits = _kept_vectors(encoder, texts, list(heads), state)
+    read, logits = kept_vectors(encoder, texts, list(heads), state)
     file = state / "heads.safetensors"
     modules = torch.nn.ModuleDict({str(depth): head for depth, head in heads.items()})
     if file.is_file():
@@ -51,21 +51,6 @@ def teach(
     with replacing(file) as temporary:
         save_file(modules.state_dict(), temporary)
     return logits
-
-
-def _kept_vectors(
-    encoder: PackedEncoder, texts: Sequence[Encoded], depths: Sequence[int], state: Path
-) -> tuple[Vectors, npt.NDArray[np.float32]]:
-    """The vectors and logits of the state folder, or new ones, which are kept there."""
-    files = {depth: state / f"vectors_{depth}.npy" for depth in depths}
-    last = state / "logits.npy"  # written last: the vectors are then complete
-    if not last.is_file():
-        read, logits = vectors_and_logits(encoder, texts, depths)
-        for depth, vectors in read.items():
-            np.save(files[depth], vectors)
-        with replacing(last) as temporary, open(temporary, "wb") as file:
-            np.save(file, logits)
-    return {depth: np.load(path, mmap_mode="r") for depth, path in files.items()}, np.load(last)
 
 
 def useful_heads(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from eat.errors import EatError
+from eat.files import replacing
 from eat.finetune.losses import JointLoss
 from eat.model.encoder import PackedBatch, PackedEncoder
 from eat.model.heads import ExitHead
@@ -82,6 +84,21 @@ def vectors_and_logits(
     return read, logits
 
 
+def kept_vectors(
+    encoder: PackedEncoder, texts: Sequence[Encoded], depths: Sequence[int], folder: Path
+) -> tuple[Vectors, npt.NDArray[np.float32]]:
+    """The results of `vectors_and_logits` that a folder keeps, or new ones, which are kept there."""
+    files = {depth: folder / f"vectors_{depth}.npy" for depth in depths}
+    last = folder / "logits.npy"  # written last: the vectors are then complete
+    if not last.is_file():
+        read, logits = vectors_and_logits(encoder, texts, depths)
+        for depth, vectors in read.items():
+            np.save(files[depth], vectors)
+        with replacing(last) as temporary, open(temporary, "wb") as file:
+            np.save(file, logits)
+    return {depth: np.load(path, mmap_mode="r") for depth, path in files.items()}, np.load(last)
+
+
 def _recorder(head: ExitHead, depth: int, seen: dict[int, Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     """A hook that keeps what a head reads."""
 
@@ -99,11 +116,14 @@ def train_heads(
     loss: JointLoss,
     options: HeadOptions,
     labels: npt.NDArray[np.int64] | None = None,
+    last: int | None = None,
 ) -> list[dict[str, float]]:
     """Train heads on vectors, all at the same time; they share no parameter, so each is trained as if alone.
 
     heads: layer -> head. teacher: logits (N, C), the targets of the distillation. labels: (N,), of equation 1, if the
-    loss has it. Returns a line per epoch: step, epoch, loss and its parts. Raises `EatError` if the loss is not finite.
+    loss has it. last: the last layer, if its head, which is not trained, is the teacher (`JointLoss.itself`); `teacher`
+    then holds its logits. Returns a line per epoch: step, epoch, loss and its parts. Raises `EatError` if the loss is
+    not finite.
     """
     count = len(teacher)
     steps_an_epoch = -(-count // options.batch_size)
@@ -135,6 +155,8 @@ def train_heads(
                 depth: head.classify(torch.from_numpy(vectors[depth][picked].astype(np.float32)))
                 for depth, head in heads.items()
             }
+            if last is not None:
+                exits[last] = targets[rows]
             parts = loss(exits, truth[rows], targets[rows])
             total = torch.stack(list(parts.values())).sum()
             if not torch.isfinite(total):

@@ -9,27 +9,33 @@ A run that was interrupted at any moment and run again ends with the weights and
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from eat.engines.setting import Setting, fallback
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
 from eat.finetune.examples import add_saliency, collate, teacher_logits, training_examples
+from eat.finetune.frozen_heads import HeadOptions, kept_vectors, train_heads
 from eat.finetune.initial_model import build_model, set_trainable
-from eat.finetune.losses import build_loss
+from eat.finetune.losses import JointLoss, build_loss
 from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
 from eat.finetune.run_log import CountedSteps, RunLog
 from eat.finetune.schedules import RisingRatio, Softening
 from eat.finetune.trainer import StageTrainer, trainer_arguments
+from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import copy_tokenizer, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
+from eat.study.recipes import Stage
 from eat.study.specs.finetune import TrainingSpec
 
 
@@ -101,6 +107,12 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         whole = newest_checkpoint(folder)
         remove_newer(folder, whole)
         arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
+        if keeps_vectors(model, stage):
+            lines = train_frozen(model, inputs, loss, examples, teacher, folder, setting.device)
+            with replacing_folder(out) as temporary:
+                _save(model, inputs.parent, Setting(setting.device, "float32"), lines, temporary)
+            shutil.rmtree(of_this_model)
+            return
         trainer = StageTrainer(
             model=model,
             args=arguments,
@@ -125,8 +137,55 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         with replacing_folder(out) as temporary:
             model.encoder.reducer.scale = 1.0
             model.encoder.reducer.soften(False)
-            model.config.trained = asdict(setting)
-            model.save_pretrained(temporary)
-            copy_tokenizer(inputs.parent, temporary)
-            write_text(temporary / "train_log.jsonl", log.text())
+            _save(model, inputs.parent, setting, log.text(), temporary)
         shutil.rmtree(of_this_model)
+
+
+def _save(model: EatForSequenceClassification, parent: Path, setting: Setting, log: str, folder: Path) -> None:
+    """Write the files of a trained model."""
+    model.config.trained = asdict(setting)
+    model.save_pretrained(folder)
+    copy_tokenizer(parent, folder)
+    write_text(folder / "train_log.jsonl", log)
+
+
+def keeps_vectors(model: EatForSequenceClassification, stage: Stage) -> bool:
+    """Whether a stage trains heads on vectors that are computed once: all that they read is frozen."""
+    heads = [model.encoder.head(depth) for depth in stage.train_heads or []]
+    trains_last = model.config.num_hidden_layers in (stage.train_heads or [])
+    return bool(heads) and not trains_last and stage.anneal is None and all(head.reader is None for head in heads)
+
+
+def train_frozen(
+    model: EatForSequenceClassification,
+    inputs: StageInputs,
+    loss: JointLoss,
+    examples: list[dict[str, Any]],
+    teacher: np.ndarray | None,
+    folder: Path,
+    device: str,
+) -> str:
+    """Train the heads of a frozen encoder in place, and return the log. The vectors are kept in `folder`."""
+    training, stage = inputs.spec.training, inputs.spec.stage
+    depths = stage.train_heads or []
+    folder.mkdir(parents=True, exist_ok=True)
+    model.eval().to(device)
+    read, logits = kept_vectors(model.encoder, [example["text"] for example in examples], depths, folder)
+    model.to("cpu")
+    lines = train_heads(
+        {depth: model.encoder.head(depth) for depth in depths},
+        read,
+        logits if teacher is None else teacher,
+        loss,
+        HeadOptions(
+            epochs=stage.epochs,
+            batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            warmup=training.warmup,
+            seed=inputs.seed,
+        ),
+        np.array([example["label"] for example in examples], dtype=np.int64),
+        last=model.config.num_hidden_layers if loss.itself else None,
+    )
+    return "".join(json.dumps(line) + "\n" for line in lines)
