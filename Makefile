@@ -11,7 +11,7 @@ ifneq ($(CACHE),)
 export XDG_CACHE_HOME := $(CACHE)
 endif
 
-.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-install coverage record sync \
+.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-bench test-install coverage record sync \
 	repair lint docs tiny schema bench gpu-bundle gpu
 
 run: .venv/installed
@@ -39,6 +39,10 @@ test-interruption: .venv/installed
 # the report in a headless Chromium and through TeX, where they are installed (under two minutes)
 test-report: .venv/installed
 	$(ACTIVATE) && python -m pytest -m "report or not report" tests/test_report.py tests/test_page.py
+
+# whole measurements of the bench, with tiny models
+test-bench: .venv/installed
+	$(ACTIVATE) && python -m pytest -m bench tests/test_bench.py
 
 # jobs through a real Slurm, which is started here for the tests and stopped again (Linux, as root; about twelve minutes)
 test-cluster: .venv/installed

@@ -371,6 +371,7 @@ def test_the_clock_waits_for_the_device_before_and_after(monkeypatch: pytest.Mon
     assert done[3:] == ["more"]
 
 
+@pytest.mark.bench
 def test_bert_base_is_compared_with_stock_models_of_its_depth(tmp_path: Path):
     found = bench_engine(options(systems=None, shape=replace(SHAPE, layers=12), lengths=(8,), batch_sizes=(1,)))
     table = found.tables["engine"].set_index("system")
@@ -401,7 +402,7 @@ def test_a_precision_that_is_of_no_use_here_is_left_out_with_a_line_and_refused_
         bench_engine(options(systems=("hf-bfloat16-6",)))
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 def test_onnx_runtime_answers_as_stock_does_from_a_process_of_its_own():
     found = bench_engine(options(systems=("ort-6", "ort-int8-6"), mixed_lengths=True, memory=True))
     table = found.tables["engine"].set_index(["system", "case", "batch_size", "order"])
@@ -411,6 +412,7 @@ def test_onnx_runtime_answers_as_stock_does_from_a_process_of_its_own():
     assert not psutil.Process().children()
 
 
+@pytest.mark.bench
 def test_growth_fits_and_writes(tmp_path: Path):
     found = bench_growth(
         GrowthOptions(
@@ -499,7 +501,7 @@ def test_a_peak_is_seen_though_it_is_given_back():
 
 
 @linux
-@pytest.mark.slow
+@pytest.mark.bench
 def test_memory_is_that_of_each_case_alone():
     meter = Meter(SHAPE, 1)
     try:

@@ -7,6 +7,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
+from synthetic_traces import make_trace
 
 from eat.calibrate.disagreement import (
     CANDIDATES,
@@ -16,6 +17,7 @@ from eat.calibrate.disagreement import (
     learn_path,
 )
 from eat.calibrate.promises import NEVER, p_value
+from eat.calibrate.resplits import answers_of, resplit
 
 
 def drawn(n: int, seed: int, full_depth: float = 0.002) -> ExitAnswers:
@@ -102,3 +104,16 @@ def test_a_path_only_becomes_faster() -> None:
     assert len(path) > 5 and costs == sorted(costs, reverse=True)
     for before, after in pairwise(path):
         assert sum(low < high for low, high in zip(after, before, strict=True)) == 1
+
+
+def test_a_trace_is_resplit() -> None:
+    """The certainty and the answers are those of the trace; of halves of one sample few break the promise."""
+    traces = [make_trace(rows=700, seed=seed) for seed in (0, 1)]
+    answers = answers_of(traces)
+    depths = list(traces[0].logits)
+    assert answers.certainty.shape == (1400, len(depths) - 1) and not answers.differs[:, -1].any()
+    first = traces[0].logits[depths[0]].argmax(axis=1) != traces[0].logits[depths[-1]].argmax(axis=1)
+    assert (answers.differs[:700, 0] == first).all()
+    assert answers.cost[0].tolist() == [float(depth) for depth in depths]
+    found = resplit(drawn(1400, 0), 0.02, 0.1, 60)
+    assert found.broken <= 0.1 + 2 * sqrt(0.09 / 60) and 1.0 < found.depth < 4.0

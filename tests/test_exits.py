@@ -193,7 +193,7 @@ def test_an_attending_head_is_fastbert_s(kind: str):
     torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("given", [{"kind": "bertt"}, {"read": "max"}, {"read": None}], ids=str)
+@pytest.mark.parametrize("given", [{"kind": "bertt"}, {"read": "maximum"}, {"read": None}], ids=str)
 def test_a_head_of_no_kind_is_refused(given: dict[str, Any]):
     with pytest.raises(EatError, match=r"^exit head: found .*; allowed: "):
         ExitHead(8, 3, **given)
