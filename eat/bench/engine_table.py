@@ -114,8 +114,7 @@ def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
     reference = table["system"].iloc[0]
     parts.append(
         f"Speed-up over {reference}, median of paired ratios with a 95 % interval; {reference}-again is the noise "
-        f"floor. Efficiency: relative to the best float32 matrix product in this run,  {rounding.throughput(best)} "
-        "GFLOP/s "
-        f"({threads} threads).\n"
+        f"floor. Efficiency: relative to the best float32 matrix product in this run, {rounding.throughput(best)} "
+        f"GFLOP/s ({threads} threads).\n"
     )
     return "\n".join(parts)

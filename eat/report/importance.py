@@ -250,6 +250,5 @@ def _highest_sentence(importance: pd.DataFrame) -> str:
         )
     return (
         "Of all scores in this study, each over the layers it is used in, the highest rank correlation with saliency "
-        "is "
-        f"that of {described(best)}; the highest one of the norm is that of {described(norm)}."
+        f"is that of {described(best)}; the highest one of the norm is that of {described(norm)}."
     )

@@ -60,8 +60,7 @@ def promises_table(task: TaskFiles) -> Table | None:
         f"Risk control on {task.name}: the promised upper bound of the risk and its confidence, the threshold that "
         "Learn-then-Test chose on the calibration split, and the observed risk on the dev texts, with its exact 95 % "
         "interval. Kept: the interval ends at or below the promised bound; broken: it begins above it. With a "
-        "threshold "
-        "of 1.00 no text exits early."
+        "threshold of 1.00 no text exits early."
     )
     return Table(caption, f"promises:{task.name}", columns, (Group("", tuple(rows)),))
 

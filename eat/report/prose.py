@@ -37,8 +37,7 @@ def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
     ]
     return (
         f"Of {rounding.count(len(timed))} systems at their chosen thresholds, compared with the stock dense model at "
-        "batch "
-        f"size 1, {listed(parts)}."
+        f"batch size 1, {listed(parts)}."
     )
 
 
@@ -67,8 +66,7 @@ def best_sentences(single: Sequence[Record], reference: str) -> list[str]:
     if len(timed) > 1 and (kept or near):
         sentences.append(
             f"These are selected from {rounding.count(len(timed))} systems on the same dev texts, and the intervals "
-            "are "
-            "not corrected for this selection."
+            "are not corrected for this selection."
         )
     return sentences
 
@@ -193,8 +191,7 @@ def measuring_sentences(task: TaskFiles) -> list[str]:
         f"{rounding.count(timing['threads'])} threads; all systems ran in turn, in one process, on the same texts.",
         f"Tokenisation is timed separately: {rounding.milliseconds(timing['tokenization_ms_per_text'])} ms per text.",
         f"Meanwhile, other processes used {rounding.with_percent(timing['foreign_load'])} of the machine's time, in "
-        "the "
-        f"busiest block {rounding.with_percent(timing['foreign_load_busiest_block'])}.",
+        f"the busiest block {rounding.with_percent(timing['foreign_load_busiest_block'])}.",
         *left_out_sentences(timing),
     ]
     if different:

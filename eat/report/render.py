@@ -217,9 +217,8 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
         for key in ("device", "threads", "machine", "versions"):
             if task.timing[key] != timing[key]:
                 raise EatError(
-                    f"{found[0].name} and {task.name} were timed with different values of {key}; time both in the "
-                    "same setting, or "
-                    "report each separately"
+                    f"{found[0].name} and {task.name} were timed with different values of {key}; time both in the same "
+                    "setting, or report each separately"
                 )
     machine = timing["machine"]
     facts = [

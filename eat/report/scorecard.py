@@ -121,9 +121,8 @@ def scorecard_table(judged: Sequence[Judged]) -> Table:
         groups.append(Group(heading, tuple(_line(one) for one in judged if one.task == task)))
     caption = (
         "The paper's claims, tested on the results of this study. Intervals are 95 % intervals. A claim about one "
-        "task of "
-        "the paper is tested only on that task; for other tasks, the published figures are those of all tasks of the "
-        "paper."
+        "task of the paper is tested only on that task; for other tasks, the published figures are those of all tasks "
+        "of the paper."
     )
     return Table(caption, "scorecard", columns, tuple(groups))
 

@@ -101,12 +101,9 @@ def theory_table(task: TaskFiles) -> Table | None:
     caption = (
         f"Theory and measurement on {task.name}, batch size 1, for the chosen operating points in the precision of the "
         "reference. r: the share of tokens that enter a layer. p: the share of texts that reach it. Both are means "
-        "over "
-        "the layers. Executed: the share of the system's token layers that are computed. Time: the inverse of the "
-        "median "
-        "paired ratio to the reference in the same engine. Error: the error of the mean time predicted by the cost "
-        "model. "
-        "Exponent: the power of the length with which time and FLOPs grow over the timed texts."
+        "over the layers. Executed: the share of the system's token layers that are computed. Time: the inverse of "
+        "the median paired ratio to the reference in the same engine. Error: the error of the mean time predicted by "
+        "the cost model. Exponent: the power of the length with which time and FLOPs grow over the timed texts."
     )
     return Table(caption, f"theory:{task.name}", columns, (Group("", tuple(rows)),))
 
@@ -139,8 +136,8 @@ def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
         )
         sentences.append(
             "For long texts, Proposition 1 predicts that the cost of a dense model grows with the square of the "
-            "length, "
-            f"and that of EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs are: {each}."
+            "length, and that of EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs "
+            f"are: {each}."
         )
     for name in COST_MODELS:
         errors = [float(point[name]) for point in points]

@@ -38,8 +38,7 @@ class Exits(Heads):
     rule: Distinct[RuleName] = Field(
         default=[],
         description="A text exits early if all rules hold. Empty: no early exits. risk_controlled is confidence with "
-        "the "
-        "fastest threshold of `tau` that keeps `promise`.",
+        "the fastest threshold of `tau` that keeps `promise`.",
     )
     patience: int = Field(
         1,
@@ -75,7 +74,6 @@ class Exits(Heads):
         if len(self.after) < needed:
             raise ValueError(
                 f"rule agreement with exits after [{listed(self.after)}]; it compares an exit with the previous one, "
-                "so "
-                f"name at least {'two' if self.patience == 1 else self.patience + 1} layers"
+                f"so name at least {'two' if self.patience == 1 else self.patience + 1} layers"
             )
         return self

@@ -63,8 +63,7 @@ class Stage(Strict):
         None,
         alias="from",
         description="`backbone`, an earlier stage of this recipe, or another system. Default: the previous stage; for "
-        "the "
-        "first stage, the backbone.",
+        "the first stage, the backbone.",
     )
     epochs: Positive = 3.0
     learning_rate: Positive | None = Field(None, description="Peak rate; overrides the task's and the study's.")
@@ -83,8 +82,7 @@ class Stage(Strict):
     removal: Literal["hard", "soft"] = Field(
         "hard",
         description="soft: a learned reducer is trained while it only weakens tokens; hard: it removes tokens and is "
-        "not "
-        "trained.",
+        "not trained.",
     )
     reducer_learning_rate: Positive | None = Field(
         None, description="Peak rate of the reducer's own parameters. Default: that of the stage."

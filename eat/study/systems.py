@@ -35,8 +35,8 @@ class System(Strict):
         None,
         min_length=2,
         description="Run these dense systems one after another, each on the texts that did not exit before, by the "
-        "rule of "
-        "`exits`; without training. Layers are numbered through: after a first system of 3 layers, `after: [3]`.",
+        "rule of `exits`; without training. Layers are numbered through: after a first system of 3 layers, `after: "
+        "[3]`.",
     )
     backbone: Name
     layers: Layers = Layers()

@@ -134,8 +134,7 @@ class Task(Strict):
     models_of: Name | None = Field(
         None,
         description="Run the models trained for this task, without training. Used for MNLI's mismatched dev text, "
-        "next to "
-        "the matched one.",
+        "next to the matched one.",
     )
 
     @model_validator(mode="after")

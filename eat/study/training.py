@@ -28,8 +28,7 @@ class Optimization(Strict):
     precision: Literal["float32", "float16", "bfloat16"] = Field(
         "float32",
         description="Mixed precision if not float32. On a machine on which it takes more than twice as long as "
-        "float32, "
-        "models are trained in float32; each model records its precision.",
+        "float32, models are trained in float32; each model records its precision.",
     )
     device: Device = Field(
         "auto",

@@ -80,8 +80,7 @@ def compare(entry: Entry, answers: Mapping[str, set[tuple[int, int, int]]], batc
         raise EatError(
             f"{point}: {len(different)} of {len(answers)} texts were answered differently in timing and in the trace "
             f"(class, depth, tokens; {'; '.join(unexplained[:3]) or 'each at a tie'}); {allowed} may differ, and only "
-            "at a "
-            "tie; the trace was not made with this model: make both again"
+            "at a tie; the trace was not made with this model: make both again"
         )
     return {
         "system": entry.system,

@@ -97,8 +97,7 @@ class LearnedThreshold(ReducerOptions):
     score: Literal["padded128", "mean"] = Field(
         "padded128",
         description="padded128: attention received, divided by 128 as in the public code, so that a threshold means "
-        "the "
-        "same at every length; mean: the mean over the queries, as in the paper.",
+        "the same at every length; mean: the mean over the queries, as in the paper.",
     )
     protect: ProtectedWithCls = ["cls"]
 

@@ -126,8 +126,7 @@ def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
     if folder is None:
         raise EatError(
             f"task {source.task!r} of GLUE is read from a folder of files, but no folder is given; set `glue_dir`, or "
-            "pass "
-            "--config glue_dir=FOLDER"
+            "pass --config glue_dir=FOLDER"
         )
     task = GLUE[source.task]
     names = [f"{task.folder}/train.tsv", f"{task.folder}/dev{task.dev}.tsv"]
