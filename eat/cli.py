@@ -237,10 +237,10 @@ _EXPORT = (
     "card. eat.runtime runs it without PyTorch."
 )
 _ADAPT = (
-    "Make one ONNX file that exits early from a fine-tuned classifier (BERT, DistilBERT, MiniLM, RoBERTa, XLM-R, ELECTRA) "
-    "and a file of texts without labels. Heads on the frozen model learn its own answers; the threshold is chosen so that "
-    "the file disagrees with the model on few texts, with a stated confidence. Prints a table and writes the folder of "
-    "`eat export`. A run that was interrupted goes on."
+    "Make one ONNX file that exits early from a fine-tuned classifier (BERT, DistilBERT, MiniLM, RoBERTa, XLM-R, "
+    "ELECTRA) and a file of texts without labels. Heads on the frozen model learn its own answers; the threshold is "
+    "chosen so that the file disagrees with the model on few texts, with a stated confidence. Prints a table and "
+    "writes the folder of `eat export`. A run that was interrupted goes on."
 )
 _TRAINING = (
     "Tokens per second of a training step: our encoder on packed rows against stock transformers on padded rows."
