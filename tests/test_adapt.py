@@ -109,9 +109,7 @@ def test_texts_are_divided_by_their_words_alone(texts: Path, tmp_path: Path) -> 
     lines = texts.read_text().splitlines()
     other = tmp_path / "other.txt"
     other.write_text("\n".join([*reversed(lines), "", lines[0].upper(), "  "]), encoding="utf-8")
-    assert parts(other).items() - {(lines[0].upper(), "")} >= parts(texts).items() - {(lines[0], "")} or parts(
-        other
-    ) == parts(texts)
+    assert parts(other) == parts(texts)
     counts = {part: list(parts(texts).values()).count(part) for part in SHARES}
     assert sum(counts.values()) == len({text_digest(line) for line in lines})
     for part, share in SHARES.items():
@@ -148,19 +146,18 @@ def test_a_run_that_was_interrupted_goes_on(
 
 
 def test_a_promise_that_cannot_be_kept_gives_the_dense_model(
-    model: Path, texts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # heads of a random model never agree so often
-    printed = adapted(model, texts, tmp_path / "out", precision="float32", disagreement=0.005, confidence=0.5)
+    monkeypatch.setattr(command, "_full_depth", lambda given, some: np.full(len(some), -1))
+    printed = adapted(model, texts, tmp_path / "out")
     warning = capsys.readouterr().err
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    if manifest["promised"] is None:
-        assert "warning: no threshold saves anything" in warning or "cannot be promised" in warning
-        assert "No promise" in printed
-        [answer] = AdaptiveClassifier.load(tmp_path / "out")(["a b"])
-        assert (answer.depth, answer.exit_reason) == (4, "last_layer")
-    else:
-        assert manifest["adapted"]["chosen_on"]["p"] <= 0.5
+    assert (
+        "cannot be promised: at full depth int8 alone differs on" in warning and "Give --precision float32" in warning
+    )
+    assert "No promise" in printed
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["promised"] is None
+    [answer] = AdaptiveClassifier.load(tmp_path / "out")(["a b"])
+    assert (answer.depth, answer.exit_reason) == (4, "last_layer")
 
 
 def test_pairs(texts: Path, tmp_path: Path) -> None:

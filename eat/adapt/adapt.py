@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from eat.adapt.model import keep_heads, labels_of, load_given, model_folder, with_fresh_heads
-from eat.adapt.options import AdaptOptions
+from eat.adapt.model import keep_heads, load_given, model_folder, with_fresh_heads
+from eat.adapt.options import SHARES, AdaptOptions
 from eat.adapt.table import summary_table
 from eat.adapt.teaching import teach, useful_heads
 from eat.adapt.texts import DividedTexts, picked, read_texts
@@ -27,8 +27,9 @@ from eat.calibrate.disagreement import Choice, ExitAnswers, choose_threshold
 from eat.engines.onnx import open_session, text_feeds
 from eat.errors import EatError
 from eat.export.folder import check_target, model_bytes, write_export
-from eat.export.source import Source
+from eat.export.source import Source, require_distinct_labels
 from eat.files import digest, only_one, read_json, replacing, sha256_of, write_json
+from eat.finetune.frozen_heads import vectors_and_logits
 from eat.model.checkpoints import weight_files
 from eat.model.encoder_onnx import operating_graph, products_of, trace_graph
 from eat.model.exit_policy import ExitPolicy
@@ -52,7 +53,7 @@ def adapt(options: AdaptOptions) -> str:
     check_target(options.to)
     folder = model_folder(options.model, options.revision)
     model = load_given(folder)
-    labels_of(model, folder)
+    require_distinct_labels(model, folder)
     texts = read_texts(options)
     positions = model.encoder.shape.positions
     max_length = positions if options.max_length is None else options.max_length
@@ -142,8 +143,6 @@ def _answers(
 
 def _full_depth(model: EatForSequenceClassification, texts: Sequence[Encoded]) -> npt.NDArray[np.int64]:
     """The classes that the given model answers, in float32."""
-    from eat.finetune.frozen_heads import vectors_and_logits
-
     _, logits = vectors_and_logits(model.encoder, texts, [])
     classes: npt.NDArray[np.int64] = logits.argmax(axis=1)
     return classes
@@ -195,7 +194,7 @@ def _write(
         },
     }
     write_export(source, content, folder, options.to, options.precision, about)
-    return summary_table(options, model.config, choice, early, answers, seen, speed, len(content))
+    return summary_table(options, model.config, choice, early, seen, speed, len(content))
 
 
 def _no_saving(options: AdaptOptions, choice: Choice) -> str:
@@ -206,5 +205,5 @@ def _no_saving(options: AdaptOptions, choice: Choice) -> str:
     at = f"at full depth {options.precision} alone differs on {choice.differing} of {choice.n} texts"
     remedy = "give --precision float32, or a larger --disagreement"
     if choice.needed is not None:
-        remedy = f"about {round(choice.needed / 0.3)} texts would do; or {remedy}"
+        remedy = f"about {round(choice.needed / SHARES['choose'])} texts would do; or {remedy}"
     return f"{asked} cannot be promised: {at}; the export is the model without exits. {remedy[0].upper()}{remedy[1:]}"

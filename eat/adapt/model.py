@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from eat.errors import EatError, listed
+from eat.errors import EatError
 from eat.export.stock import load_stock
 from eat.model.checkpoints import STOCK, read_config
 from eat.model.heads import ExitHead
@@ -64,11 +64,3 @@ def keep_heads(model: EatForSequenceClassification, heads: dict[int, ExitHead]) 
     model.encoder.exit_heads = torch.nn.ModuleDict({str(depth): by_layer[depth] for depth in sorted(by_layer)})
     model.config.exits = sorted(by_layer)
     model.config.read, model.config.head = READ, HEAD
-
-
-def labels_of(model: EatForSequenceClassification, folder: Path) -> list[str]:
-    """The names of the classes. Raises `EatError` if two have the same name."""
-    labels = [str(model.config.id2label[number]) for number in range(model.config.num_labels)]
-    if len(set(labels)) < len(labels):
-        raise EatError(f"{folder}: two classes have the same name ({listed(labels)}); change id2label in config.json")
-    return labels

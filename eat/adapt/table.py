@@ -7,7 +7,7 @@ from typing import Any
 
 from eat.adapt.options import AdaptOptions
 from eat.adapt.timing import Speed
-from eat.calibrate.disagreement import Choice, ExitAnswers
+from eat.calibrate.disagreement import Choice
 from eat.files import MEGABYTE
 
 
@@ -16,7 +16,6 @@ def summary_table(
     config: Any,
     choice: Choice,
     early: bool,
-    answers: Mapping[str, ExitAnswers],
     seen: Mapping[str, Any],
     speed: Speed,
     size: int,

@@ -14,7 +14,7 @@ import onnx
 
 from eat.errors import EatError
 from eat.export.card import model_card
-from eat.export.source import ExportOptions, Source, find_source
+from eat.export.source import ExportOptions, Source, find_source, require_distinct_labels
 from eat.files import MEGABYTE, replacing_folder, sha256_of, write_json, write_text
 from eat.machine import versions
 from eat.model.checkpoints import weight_files
@@ -42,9 +42,7 @@ def export(options: ExportOptions) -> str:
     shape = source.model.encoder.shape
     tokenizer = load_tokenizer(options.model)
     require_embeddings(tokenizer, options.model, shape, source.max_length, pairs=False)
-    labels = source.labels
-    if len(set(labels)) < len(labels):
-        raise EatError(f"{options.model}: two classes have the same name ({labels}); change id2label in config.json")
+    require_distinct_labels(source.model, options.model)
     with Progress(f"exporting {options.model}"):
         content = model_bytes(source, products_of(source.model.encoder, options.precision))
         write_export(source, content, options.model, options.to, options.precision)

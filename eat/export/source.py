@@ -69,8 +69,20 @@ class Source:
     @property
     def labels(self) -> list[str]:
         """The names of the classes."""
-        names: dict[int, str] = self.model.config.id2label
-        return [names[number] for number in range(len(names))]
+        return labels_of(self.model)
+
+
+def labels_of(model: Model) -> list[str]:
+    """The names of a model's classes, in their order."""
+    names: dict[int, str] = model.config.id2label
+    return [names[number] for number in range(len(names))]
+
+
+def require_distinct_labels(model: Model, folder: Path) -> None:
+    """Refuse a model of whose classes two have the same name: an answer is given by its name."""
+    labels = labels_of(model)
+    if len(set(labels)) < len(labels):
+        raise EatError(f"{folder}: two classes have the same name ({labels}); change id2label in config.json")
 
 
 def find_source(options: ExportOptions) -> Source:

@@ -21,6 +21,7 @@ from eat.errors import EatError
 from eat.files import replacing
 from eat.finetune.losses import JointLoss
 from eat.model.encoder import PackedBatch, PackedEncoder
+from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
 from eat.model.tokenizer import Encoded
 from eat.progress import Progress
@@ -70,7 +71,8 @@ def vectors_and_logits(
             ]
             try:
                 batch = PackedBatch.of([texts[row] for row in rows], encoder.embeddings.token.weight.device)
-                logits[rows] = encoder(batch).logits.float().cpu().numpy()
+                # without a head to record, only the last is evaluated
+                logits[rows] = encoder(batch, None if depths else ExitPolicy()).logits.float().cpu().numpy()
             finally:
                 for hook in hooks:
                     hook.remove()

@@ -99,7 +99,8 @@ def sizes_of(config: Mapping[str, Any]) -> Sizes:
 
 def unused_positions(config: Mapping[str, Any]) -> int:
     """The first rows of the table of positions that no token of a text uses."""
-    return int(config.get("pad_token_id") or 1) + 1 if config["model_type"] in PADDING_FIRST else 0
+    padding = config.get("pad_token_id")
+    return (1 if padding is None else int(padding)) + 1 if config["model_type"] in PADDING_FIRST else 0
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -6,13 +6,13 @@ weight is multiplied by it (SmoothQuant, arXiv:2211.10438); the product stays wh
 are the ones of a few candidates whose int8 product is nearest to the exact one (AWQ's search, arXiv:2306.00978).
 
 The inputs are those of random token ids, so that no text is needed and a model has one int8 form. Inputs of real text
-gave the same candidates and a tenth less noise. Scales are powers of two: a division by them is exact, and the choice
+gave similar scales and a tenth less noise. Scales are powers of two: a division by them is exact, and the choice
 does not depend on the last digits of a maximum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -33,7 +33,7 @@ EVERY = 6
 SMALLEST = 1e-3
 
 _EQUALIZED = ("up", "down")
-"""The products whose inputs have large channels, which made nine tenths of the noise of the logits."""
+"""The products whose inputs have large channels. The inputs of the other two made a twentieth of the variance."""
 
 WORTHWHILE = 0.7
 """The share of the squared error below which a product gets scales, which cost a multiplication of its input."""
@@ -83,7 +83,6 @@ def _record(into: list[Tensor], _: nn.Module, inputs: tuple[Tensor]) -> None:
 
 def _best_scale(inputs: list[Tensor], weight: Floats, quantized: Callable[[Floats], Floats]) -> Floats | None:
     """The candidate with the smallest squared error of the product; `None` if it saves little."""
-    # a reducer may have removed all tokens of a layer's input but a few
     largest = torch.stack([x.abs().amax(dim=0) for x in inputs]).amax(dim=0).clamp_min(SMALLEST)
     relative = largest / largest.median()
     candidates = [torch.ones_like(relative)]
@@ -106,7 +105,3 @@ def _rounded(x: Tensor) -> Tensor:
     step = (high - low) / 255.0 or 1.0
     zero = round(-low / step)
     return ((x / step + zero).round().clamp(0, 255) - zero) * step
-
-
-Equalization = Mapping[str, Floats]
-"""Layer and product, as in `3.up` -> the scales of its input (in,)."""

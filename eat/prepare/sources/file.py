@@ -11,7 +11,7 @@ import pandas as pd
 
 from eat.errors import EatError, listed
 from eat.files import sha256_of
-from eat.prepare.sources.tables import column_of, place_of, read_rows, strings
+from eat.prepare.sources.tables import column_of, delimiter_of, place_of, read_rows, strings
 from eat.prepare.sources.texts import Texts, is_empty
 from eat.study.tasks import FileSource
 
@@ -131,7 +131,7 @@ def _swallowed_rows(
     columns, place = len(raw.columns), place_of(raw, source.label)
     if place is None:  # within nested objects
         return
-    delimiter = source.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+    delimiter = delimiter_of(path, source)
     texts = table.drop(columns="label").astype("string")
     broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1).to_numpy()]
 

@@ -73,6 +73,11 @@ def column_of(path: Path, rows: pd.DataFrame, column: str) -> pd.Series[Any]:
     )
 
 
+def delimiter_of(path: Path, form: FileFormat) -> str:
+    """The separator of the cells of a delimited file."""
+    return form.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
+
+
 def place_of(rows: pd.DataFrame, column: str) -> int | None:
     """The place of a column that is given by its name or number; `None` if it is neither."""
     if column in rows.columns:
@@ -109,14 +114,13 @@ def _within(value: Any, path: list[str]) -> Any:
 
 
 def _read_delimited(path: Path, form: FileFormat) -> pd.DataFrame:
-    delimiter = form.delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
     with warnings.catch_warnings():
         # a row with more cells than the header would be truncated with only this warning
         warnings.simplefilter("error", pd.errors.ParserWarning)
         # "NA" and "null" may be text or labels
         rows = pd.read_csv(
             path,
-            sep=delimiter,
+            sep=delimiter_of(path, form),
             dtype=str,
             keep_default_na=False,
             index_col=False,
