@@ -39,7 +39,7 @@ from eat.timing.agreement import compare, expected_of
 from eat.timing.clock import TimingResult, time_task
 from eat.timing.entries import TimedSystem, entries_of, reference_entries, trained_in
 from eat.timing.entry import Entry
-from eat.timing.rounds import Round, _rounds, _time_round, _warmup_batches
+from eat.timing.rounds import Round, _rounds, _time_round, _warmup, _warmup_batches
 from eat.timing.timed_texts import TimedTexts, stratified
 from eat.trace.recording import record_trace
 
@@ -311,7 +311,8 @@ def test_every_system_and_reference_is_timed(timed: TimingResult):
     assert list(timed.calls.columns) == COLUMNS
     single, batched = (timed.calls[timed.calls["batch_size"] == size] for size in (1, 4))
     assert points(single) == POINTS | RIVALS | STOCK | LATENCY_ALONE
-    assert points(batched) == POINTS | RIVALS | STOCK | LATENCY_ALONE | SORTED
+    # the deeper stock model is timed for its latency only
+    assert points(batched) == (POINTS | RIVALS | STOCK | LATENCY_ALONE | SORTED) - {("hf-dense-6", None)}
     assert (timed.calls["ms"] > 0).all()
     assert set(timed.calls["seed"]) == set(SEEDS)
 
@@ -384,7 +385,10 @@ def test_stock_precisions_are_rows_without_an_expected_answer(prepared: Prepared
     assert {name: entry.precision for name, entry in entries.items() if entry.precision != "float32"} == {
         "hf-dense-bfloat16": "bfloat16",
     }
-    assert [name for name, entry in entries.items() if entry.only_batches] == ["hf-dense-sorted"]
+    assert {name: entry.sizes for name, entry in entries.items() if entry.sizes != "all"} == {
+        "hf-dense-sorted": "larger",
+        "hf-dense-6": "one",
+    }
     with torch.inference_mode():
         for name, entry in entries.items():
             run = entry.run(entry.texts[:3])
@@ -633,6 +637,13 @@ def test_warm_up_meets_every_length():
     assert len(calls) == 7
     assert {len(batch[0].ids) for batch in calls} == {5, 9, 12}
     assert [len(batch) for batch in _warmup_batches(encoded, 2, at_least=7)][:2] == [2, 2]
+
+
+def test_a_model_is_warmed_up_once_by_its_deepest_point():
+    one = Recording().entry()
+    entries = [replace(one, system=system, tau=tau) for system, tau in (("a", 0.6), ("a", 0.9), ("b", None))]
+    assert [len(batches) for batches in _warmup(entries, 1, at_least=4)] == [1, 5, 5]
+    assert [len(batches) for batches in _warmup(entries, 2, at_least=4)] == [1, 3, 3]
 
 
 @dataclass

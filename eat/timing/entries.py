@@ -94,7 +94,7 @@ def reference_entries(
     entries = [
         plain,
         replace(plain, system=STOCK_AGAIN),
-        replace(plain, system=STOCK_SORTED, sort=True, only_batches=True),
+        replace(plain, system=STOCK_SORTED, sort=True, sizes="larger"),
     ]
     rivals = [rival for rival in study.timing.stock if rival.engine == "stock" and rival.name not in left_out]
     entries += [entry(rival.name, rival.precision) for rival in rivals]
@@ -104,7 +104,7 @@ def reference_entries(
         stock = to_stock(deep.encoder, [deep.config.id2label[index] for index in range(deep.encoder.shape.classes)])
         prepare_stock(stock, parts.precision, device)
         runner = StockModel(stock, device).runner(full)
-        entries.append(Entry(name, timed.seed, None, "stock", parts.precision, encoded, runner))
+        entries.append(Entry(name, timed.seed, None, "stock", parts.precision, encoded, runner, sizes="one"))
     return entries
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -28,7 +29,7 @@ class Entry:
 
     texts: the timed texts as tokens of this system's tokenizer. run: classifies texts; the classes are on the host when
     it returns. expected: the trace's answers, if there are any. sort: whether a block's texts are sorted by length
-    first. only_batches: not timed at batch 1.
+    first. sizes: the batch sizes at which it is timed.
     """
 
     system: str
@@ -40,4 +41,8 @@ class Entry:
     run: Runner
     expected: Expected | None = None
     sort: bool = False
-    only_batches: bool = False
+    sizes: Literal["all", "one", "larger"] = "all"
+
+    def is_timed_at(self, batch_size: int) -> bool:
+        """Whether it is timed at this batch size."""
+        return self.sizes == "all" or (self.sizes == "one") == (batch_size == 1)

@@ -39,9 +39,9 @@ def measure(
     busiest = 0.0
     with torch.inference_mode():
         for batch_size in options.batch_sizes:
-            running = [entry for entry in entries if batch_size > 1 or not entry.only_batches]
+            running = [entry for entry in entries if entry.is_timed_at(batch_size)]
             name = f"{task}, batch {batch_size}"
-            warmup = [list(_warmup_batches(entry.texts, batch_size, options.warmup)) for entry in running]
+            warmup = _warmup(running, batch_size, options.warmup)
             with Progress("warmed up with", sum(map(len, warmup)), "calls", name) as progress:
                 for entry, batches in zip(running, warmup, strict=True):
                     for batch in batches:
@@ -91,6 +91,22 @@ def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -
         draw.shuffle(blocks)
         rounds += [(repeat, block, draw.sample(rows.tolist(), len(rows))) for block, rows in blocks]
     return rounds
+
+
+def _warmup(entries: list[Entry], batch_size: int, at_least: int) -> list[list[list[Encoded]]]:
+    """For each entry the batches it runs before the clock starts.
+
+    The operating points of a model share its weights and shapes. The last of them, which has the highest threshold and
+    executes the most layers, runs all batches; the others run one.
+    """
+    warm: set[tuple[str, int]] = set()
+    found: list[list[list[Encoded]]] = []
+    for entry in reversed(entries):
+        model = entry.system, entry.seed
+        batches = _warmup_batches(entry.texts, batch_size, at_least)
+        found.append([next(batches)] if model in warm else list(batches))
+        warm.add(model)
+    return found[::-1]
 
 
 def _warmup_batches(texts: list[Encoded], batch_size: int, at_least: int) -> Iterator[list[Encoded]]:
