@@ -207,7 +207,8 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 
 def timed_layers(system: System, layers: int) -> int:
     """The layers of a system that are timed: all of them at every threshold."""
-    points = 1 if system.exits.promise is not None else max(1, len(system.exits.tau))
+    exits = system.exits
+    points = 1 if exits.promise is not None else max(1, len(exits.tau) + (exits.choose.by == "disagreement"))
     return layers * points
 
 

@@ -12,12 +12,13 @@ from synthetic_traces import make_trace
 from eat.calibrate.disagreement import (
     CANDIDATES,
     ExitAnswers,
+    answers_of,
     choose_threshold,
     choose_thresholds,
     learn_path,
 )
 from eat.calibrate.promises import NEVER, p_value
-from eat.calibrate.resplits import answers_of, resplit
+from eat.calibrate.resplits import resplit
 
 
 def drawn(n: int, seed: int, full_depth: float = 0.002) -> ExitAnswers:

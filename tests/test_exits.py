@@ -44,6 +44,16 @@ def test_confidence_leaves_at_the_threshold_and_above():
     assert fires(["confidence"], 0.75, {2: rows([0.75, 0.25], [0.7, 0.3])}).tolist() == [True, False]
 
 
+def test_thresholds_may_differ_by_layer():
+    policy = ExitPolicy(("confidence",), {2: 0.8, 4: 1.0})
+    sure = rows([0.9, 0.1], [0.7, 0.3], [1.0, 0.0])
+    assert policy.fires({2: sure}).tolist() == [True, False, True]
+    assert policy.fires({2: sure, 4: sure}).tolist() == [False] * 3, "at 1 no text exits"
+    assert policy.fires({2: sure, 4: sure, 5: sure}).tolist() == [False] * 3, "a layer without a threshold has 1"
+    assert policy.margin(2, sure).tolist() == pytest.approx([0.1, 0.1, 0.2])
+    assert policy.may_exit and not ExitPolicy(("confidence",), {2: 1.0}).may_exit
+
+
 def test_entropy_is_fastbert_s_uncertainty():
     """FastBERT (arXiv:2004.02178), equation 7; Magic Pyramid (arXiv:2111.00230), equation 5: 1 - u is the certainty."""
     # H(0.9, 0.1) / ln 2 = 0.468996 (-(0.9 log2 0.9 + 0.1 log2 0.1)): certainty 0.531004
@@ -220,6 +230,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "no tau": ({"rule": ["confidence"]}, "^tau of the rule confidence: found None"),
     "tau without a rule": ({"rule": [], "tau": 0.9}, "^tau: found 0.9; it belongs to the rules confidence, entropy"),
     "tau of agreement": ({"rule": ["agreement"], "tau": 0.9}, "^tau: found 0.9; it belongs to"),
+    "tau of a layer without an exit": (
+        {"rule": ["confidence"], "tau": {6: 0.9}},
+        "^tau: found layer 6; give each layer with a head once: 2, 4$",
+    ),
+    "tau above 1 at a layer": ({"rule": ["confidence"], "tau": {"2": 1.5}}, r"^tau\.2: found 1.5; give a number"),
     "patience of 0": ({"rule": ["agreement"], "patience": 0}, "^patience: found 0; give a whole number from 1 on"),
     "patience in part": ({"rule": ["agreement"], "patience": 1.5}, "^patience: found 1.5"),
     "patience as a bool": ({"rule": ["agreement"], "patience": True}, "^patience: found True"),
@@ -274,7 +289,11 @@ POINTS = mostly(
         {},
         optional={
             "rule": mostly(st.lists(st.sampled_from([*NAMES, "risk_controlled", ""]), max_size=3)),
-            "tau": mostly(st.floats(0.0, 1.2) | st.integers(0, 2)),
+            "tau": mostly(
+                st.floats(0.0, 1.2)
+                | st.integers(0, 2)
+                | st.dictionaries(st.sampled_from([2, "4", 6]), st.floats(0.1, 1.0), max_size=2)
+            ),
             "temperatures": mostly(
                 st.dictionaries(st.sampled_from([2, 4, 6, "2", "6", 3, "x"]), mostly(st.floats(0.1, 9.0)), max_size=3)
             ),
@@ -294,7 +313,7 @@ def test_an_operating_point_is_valid_and_survives_json_or_is_refused(point: Any,
     assert set(policy.rule) <= set(NAMES)
     assert len(set(policy.rule)) == len(policy.rule)
     assert (policy.tau is not None) == bool(set(policy.rule) & WITH_THRESHOLD)
-    assert policy.tau is None or 0.0 < policy.tau <= 1.0
+    assert all(0.0 < policy.threshold(depth) <= 1.0 for depth in exits)
     assert set(policy.temperatures) <= set(exits)
     assert all(0.0 < temperature < math.inf for temperature in policy.temperatures.values())
     assert policy.patience >= 1

@@ -69,6 +69,7 @@ POLICIES = [
     ExitPolicy(("agreement",)),
     ExitPolicy(("agreement",), patience=2),
     ExitPolicy(("confidence", "agreement"), 0.55),
+    ExitPolicy(("confidence",), {1: 1.0, 2: 0.6, 3: 0.55}),
 ]
 
 

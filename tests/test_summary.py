@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from synthetic_traces import make_trace
 
 from eat.calibrate.calibration import calibrate, softmax
+from eat.calibrate.disagreement import keep_agreement
 from eat.calibrate.operating_points import task_operating_points
 from eat.calibrate.promises import keep_promise
 from eat.errors import DamagedFile, EatError
@@ -94,7 +96,9 @@ def timing_of(study: Study, repeats: int = 3, units: int = 20) -> pd.DataFrame:
     rows = []
     thresholds: dict[str, list[float | None]] = {name: [None] for name in MADE_MS}
     for name, system in study.systems.items():
-        thresholds[name] = [None] if system.exits.promise or not system.exits.tau else list(system.exits.tau)
+        exits = system.exits
+        found = [None] if exits.promises or not exits.tau else []
+        thresholds[name] = found + (list(exits.tau) if exits.promise is None else [])
     for system, taus in thresholds.items():
         for tau, seed, repeat in product(taus, study.seeds, range(repeats)):
             ms, key = MADE_MS.get(system, 5.0), (seed, system, tau)
@@ -139,6 +143,8 @@ def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) ->
         found = calibrate(traces["calibration"], traces["dev"], spec.mode)
         if spec.promise is not None:
             found["promise"] = keep_promise(traces["calibration"], spec)
+        elif spec.choose.by == "disagreement":
+            found["promise"] = keep_agreement(traces["calibration"], spec.choose)
         write_json(calibrations[name, seed], found)
     points = task_operating_points(study, "movies", both, calibrations)
     write_table(folder / "points.parquet", points)
@@ -695,6 +701,37 @@ def test_a_promise_stands_beside_what_dev_shows(promising: Path) -> None:
             answered = np.where(one.max(axis=1) >= row["tau"], one.argmax(axis=1), answered)
         assert row["bad_dev"] == np.sum(answered != full)
         assert (row["n"], row["n_dev"], row["observed"]) == (120, 120, row["bad_dev"] / 120)
+
+
+@pytest.mark.parametrize("thresholds", ["one", "per_exit"])
+def test_a_point_chosen_by_disagreement_stands_beside_those_of_its_thresholds(tmp_path: Path, thresholds: str) -> None:
+    value = study_of(seeds=(1, 2)).model_dump(mode="json", by_alias=True)
+    choose = {"by": "disagreement", "epsilon": 0.2, "delta": 0.1, "thresholds": thresholds}
+    value["systems"]["eat"]["exits"] |= {"choose": choose}
+    study = load_study(value)
+    files = files_of(tmp_path, study, rows=300)
+    summarize(study, {"movies": files}, tmp_path / "out", {"promises": promise_rows})
+    summary = pd.read_csv(tmp_path / "out" / "summary.csv")
+    own = summary[(summary["system"] == "eat") & (summary["batch_size"] == 1)]
+    assert own["tau"].isna().tolist() == own["chosen"].tolist() == own["thresholds"].notna().tolist()
+    assert own["tau"].dropna().tolist() == [0.7, 0.9] and own["chosen"].sum() == 1
+    found = json.loads(own.loc[own["chosen"], "thresholds"].iloc[0])
+    assert [set(seed) for seed in found] == [{"3", "4"}] * 2
+    promises = pd.read_csv(tmp_path / "out" / "promises.csv")
+    assert promises["risk"].tolist() == ["disagreement"] * 2
+    assert promises["n"].tolist() == [300 if thresholds == "one" else 150] * 2
+    # without labels: the choice is the same whatever the calibration texts are labelled
+    trace = Trace.read(tmp_path / "traces" / "eat" / "1" / "calibration.parquet")
+    spec = study.calibration_spec("eat")
+    assert keep_agreement(replace(trace, labels=1 - trace.labels), spec.choose)["tau"] == found[0]
+    for seed, row in enumerate(promises.to_dict("records")):
+        dev = Trace.read(tmp_path / "traces" / "eat" / str(seed + 1) / "dev.parquet")
+        full = answered = dev.logits[6].argmax(axis=1)
+        for depth in (4, 3):
+            probabilities, tau = softmax(dev.logits[depth]), found[seed][str(depth)]
+            exits = (probabilities.max(axis=1) >= tau) & (tau < 1)
+            answered = np.where(exits, probabilities.argmax(axis=1), answered)
+        assert row["bad_dev"] == np.sum(answered != full)
 
 
 def test_a_study_that_promises_nothing_has_an_empty_table(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def _imports(module: str) -> tuple[str, ...]:
     file = _file(module)
     assert file is not None
     names: list[str] = []
-    for node in _run_nodes(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in _run_statements(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -109,13 +109,15 @@ def _absolute(node: ast.ImportFrom, module: str, file: Path) -> str:
     return ".".join([*package[: len(package) - node.level + 1], *([node.module] if node.module else [])])
 
 
-def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes except those below `if TYPE_CHECKING:`, which are never run; those below its `else:` are."""
+def _run_statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements except those below `if TYPE_CHECKING:`, which are never run; those below its `else:` are."""
     for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.expr):  # no expression contains an import
+            continue
         if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
             for below in node.orelse:
                 yield below
-                yield from _run_nodes(below)
+                yield from _run_statements(below)
         else:
             yield node
-            yield from _run_nodes(node)
+            yield from _run_statements(node)

@@ -28,6 +28,10 @@ def main() -> None:
         from eat.calibrate.promises import keep_promise
 
         found["promise"] = keep_promise(traces[0], spec)
+    elif spec.choose.by == "disagreement":
+        from eat.calibrate.disagreement import keep_agreement
+
+        found["promise"] = keep_agreement(traces[0], spec.choose)
     write_json(arguments.out, found)
 
 

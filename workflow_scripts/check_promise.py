@@ -22,7 +22,8 @@ def main() -> None:
     parser.add_argument("--vector", action="store_true", help="a threshold for each exit")
     arguments = parser.parse_args()
 
-    from eat.calibrate.resplits import answers_of, resplit
+    from eat.calibrate.disagreement import answers_of
+    from eat.calibrate.resplits import resplit
     from eat.results.trace import Trace
 
     answers = answers_of([Trace.read(path) for path in arguments.traces])

@@ -18,7 +18,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.files import only_one, read_json, write_json, write_table
-    from eat.results.calibrated import temperatures_of, threshold_of
+    from eat.results.calibrated import promised_of, temperatures_of
     from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
     from eat.timing.clock import time_task
@@ -33,7 +33,7 @@ def main() -> None:
             [paths.model(study.trained_task(task), trained, seed, stage) for trained, stage in study.models_of(system)],
             paths.trace(task, system, seed, "dev"),
             temperatures_of(calibration),
-            threshold_of(calibration),
+            promised_of(calibration),
         )
         for seed in study.seeds
         for system in study.systems

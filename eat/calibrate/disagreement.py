@@ -13,13 +13,18 @@ threshold per exit has none: a path of vectors is learned on one half of the tex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eat.calibrate.promises import NEVER, p_value
+from eat.calibrate.calibration import softmax
+from eat.calibrate.promises import NEVER, p_value, require_enough_texts
+from eat.results.trace import Trace
 from eat.statistics import examples_needed
+from eat.study.exits import Choice as ChoiceOptions
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -140,6 +145,43 @@ def learn_path(answers: ExitAnswers, most: float) -> list[tuple[float, ...]]:
         disagreement, cost = float(answers.disagreement(thresholds).mean()), answers.mean_cost(thresholds)
         path.append(thresholds)
     return path
+
+
+def answers_of(traces: Sequence[Trace]) -> ExitAnswers:
+    """The answers of the exits of one system to the texts of several traces, against its own full depth.
+
+    The cost of an answer is the number of layers: the FLOPs of removed tokens depend on the text.
+    """
+    parts = []
+    for trace in traces:
+        depths = list(trace.logits)
+        full = trace.logits[depths[-1]].argmax(axis=1)
+        certainty = np.stack([softmax(trace.logits[depth]).max(axis=1) for depth in depths[:-1]], axis=1)
+        differs = np.stack([trace.logits[depth].argmax(axis=1) != full for depth in depths], axis=1)
+        parts.append((certainty, differs, np.tile(np.array(depths, np.float64), (len(full), 1))))
+    return ExitAnswers(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def keep_agreement(trace: Trace, options: ChoiceOptions) -> dict[str, Any]:
+    """The thresholds of fewest layers whose answers agree with full depth, as the `promise` of a calibration file.
+
+    trace: of the calibration split, whose labels are not used. Returns risk (`disagreement`), epsilon, delta, n (the
+    texts of the test), bad (those among them that are answered differently), p, and tau: layer -> threshold, 1.0 where
+    no text exits. Raises `EatError` if there are too few texts, even if none is answered differently.
+    """
+    n = len(trace.labels) if options.thresholds == "one" else len(trace.labels) // 2
+    require_enough_texts(n, options.epsilon, options.delta)
+    choose = choose_threshold if options.thresholds == "one" else choose_thresholds
+    found = choose(answers_of([trace]), options.epsilon, options.delta)
+    return {
+        "risk": "disagreement",
+        "epsilon": options.epsilon,
+        "delta": options.delta,
+        "n": found.n,
+        "bad": found.differing,
+        "p": found.p,
+        "tau": dict(zip(map(str, list(trace.logits)[:-1]), found.thresholds, strict=True)),
+    }
 
 
 def _tested(answers: ExitAnswers, candidates: list[tuple[float, ...]], epsilon: float, delta: float) -> Choice:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.model.exit_policy import ExitPolicy
 from eat.progress import Progress
-from eat.results.calibrated import temperatures_of, threshold_of
+from eat.results.calibrated import Promised, promised_of, temperatures_of
 from eat.results.replay import policies, replay
 from eat.results.trace import Trace
 from eat.statistics import macro_f1, positive_f1
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from eat.study.study import Study
 
 COLUMNS = (
-    "task", "system", "seed", "split", "tau", "calibration", "chosen", "within_budget", "n", "accuracy", "macro_f1",
-    "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern", "exit_fractions",
+    "task", "system", "seed", "split", "tau", "thresholds", "calibration", "chosen", "within_budget", "n", "accuracy",
+    "macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern",
+    "exit_fractions",
 )  # fmt: skip
 
 _SAME = 1e-9  # accuracies are counts over n: smaller differences are rounding
@@ -41,20 +42,26 @@ def operating_points(
     traces: Mapping[str, Trace],
     spec: OperatingSpec,
     temperatures: Mapping[int, float],
-    threshold: float | None = None,
+    promised: Promised | None = None,
 ) -> list[dict[str, Any]]:
     """One row per threshold and split of a trained system.
 
-    traces: split -> trace. temperatures: layer -> T. threshold: as in `policies`.
-    Rows hold split, tau, calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN),
-    avg_depth, avg_retention (at the answer), retention_full_depth (tokens that enter the last layer, which the last
-    head reads; 0.49 in the paper), gflops and gflops_pattern (mean per text), exit_fractions (JSON, layer -> share of
-    the texts).
+    traces: split -> trace. temperatures: layer -> T. promised: as in `policies`.
+    Rows hold split, tau, thresholds (JSON, layer -> threshold, of the point that keeps a promise on disagreement, else
+    `None`), calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN), avg_depth,
+    avg_retention (at the answer), retention_full_depth (tokens that enter the last layer, which the last head reads;
+    0.49 in the paper), gflops and gflops_pattern (mean per text), exit_fractions (JSON, layer -> share of the texts).
     """
     return [
-        {"split": split, "tau": tau, "calibration": spec.calibration, **_measured(trace, policy, split)}
+        {
+            "split": split,
+            "tau": tau,
+            "thresholds": json.dumps(policy.as_point()["tau"]) if isinstance(policy.tau, Mapping) else None,
+            "calibration": spec.calibration,
+            **_measured(trace, policy, split),
+        }
         for split, trace in traces.items()
-        for tau, policy in policies(spec, temperatures, threshold).items()
+        for tau, policy in policies(spec, temperatures, promised).items()
     ]
 
 
@@ -110,22 +117,28 @@ def task_operating_points(
         for system, seed in runs:
             read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
             calibration = read_json(calibrations[system, seed])
-            found = temperatures_of(calibration), threshold_of(calibration)
+            found = temperatures_of(calibration), promised_of(calibration)
             points = operating_points(read, study.operating_spec(system), *found)
             rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
             progress.advance()
     table = pd.DataFrame(rows).astype({"tau": "float64"})
-    table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget)
+    promised = [system for system, row in study.systems.items() if row.exits.choose.by == "disagreement"]
+    table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget, promised)
     table["within_budget"] = within_budget(table, study.reference, study.accuracy_budget)
     return table[list(COLUMNS)]
 
 
-def chosen_rows(table: pd.DataFrame, reference: str, budget: float) -> npt.NDArray[np.bool_]:
-    """Which rows of a task's operating points are at the threshold chosen for their system; bool, one per row."""
+def chosen_rows(
+    table: pd.DataFrame, reference: str, budget: float, promised: Collection[str] = ()
+) -> npt.NDArray[np.bool_]:
+    """Which rows of a task's operating points are at the threshold chosen for their system; bool, one per row.
+
+    promised: the systems whose point was chosen by disagreement, which is the one without a single threshold.
+    """
     calibration = table[table["split"] == "calibration"]
     reference_accuracy = _reference_accuracy(calibration, reference)
     taus = {
-        str(system): choose(rows, reference_accuracy, budget)
+        str(system): None if system in promised else choose(rows, reference_accuracy, budget)
         for system, rows in calibration.groupby("system", sort=False)
     }
     chosen = table["system"].map(taus).astype("float64")

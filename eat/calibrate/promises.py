@@ -32,18 +32,13 @@ NEVER = 1.0
 def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
     """The fastest threshold that keeps the promise, and how it was found.
 
-    trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0
-    if no threshold keeps it), and in `tested` for each threshold tau, bad (texts) and p. Raises `EatError` if there are
-    too few texts, even if none is bad.
+    trace: of the calibration split. Returns epsilon, delta, risk, n (texts), tau (1.0 if no threshold keeps it), bad
+    (the bad texts at tau), and in `tested` for each threshold tau, bad and p. Raises `EatError` if there are too few
+    texts, even if none is bad.
     """
     promise, n = spec.promise, len(trace.labels)
     assert promise is not None
-    needed = examples_needed(promise.epsilon, promise.delta)
-    if n < needed:
-        raise EatError(
-            f"a promise of epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at least {needed} "
-            f"calibration texts, even if none is bad; there are {n}: give more texts, or a larger epsilon or delta"
-        )
+    require_enough_texts(n, promise.epsilon, promise.delta)
     chosen, tested = NEVER, []
     for tau in sorted(spec.tau, reverse=True):
         count = int(np.sum(bad_texts(trace, spec, tau)))
@@ -52,7 +47,18 @@ def keep_promise(trace: Trace, spec: CalibrationSpec) -> dict[str, Any]:
         if p > promise.delta:
             break
         chosen = tau
-    return {**promise.plain(), "n": n, "tau": chosen, "tested": tested}
+    bad = next((one["bad"] for one in tested if one["tau"] == chosen), 0)
+    return {**promise.plain(), "n": n, "bad": bad, "tau": chosen, "tested": tested}
+
+
+def require_enough_texts(n: int, epsilon: float, delta: float) -> None:
+    """Raise `EatError` if n texts cannot show a promise, even if none of them is bad."""
+    needed = examples_needed(epsilon, delta)
+    if n < needed:
+        raise EatError(
+            f"a promise of epsilon {epsilon:g} at delta {delta:g} needs at least {needed} "
+            f"calibration texts, even if none is bad; there are {n}: give more texts, or a larger epsilon or delta"
+        )
 
 
 def p_value(bad: int, n: int, epsilon: float) -> float:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from eat.calibrate.calibration import softmax
 from eat.calibrate.disagreement import ExitAnswers, choose_threshold, choose_thresholds
 from eat.calibrate.promises import p_value
 from eat.progress import Progress
-from eat.results.trace import Trace
 
 
 @dataclass(frozen=True)
@@ -23,18 +20,6 @@ class Resplits:
     above: float
     broken: float
     depth: float
-
-
-def answers_of(traces: Sequence[Trace]) -> ExitAnswers:
-    """The answers of the exits of one system to the texts of several traces, against its own full depth."""
-    parts = []
-    for trace in traces:
-        depths = list(trace.logits)
-        full = trace.logits[depths[-1]].argmax(axis=1)
-        certainty = np.stack([softmax(trace.logits[depth]).max(axis=1) for depth in depths[:-1]], axis=1)
-        differs = np.stack([trace.logits[depth].argmax(axis=1) != full for depth in depths], axis=1)
-        parts.append((certainty, differs, np.tile(np.array(depths, np.float64), (len(full), 1))))
-    return ExitAnswers(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
 def resplit(

@@ -24,6 +24,7 @@ from eat.errors import listed
 from eat.model.cascade import load_system
 from eat.model.encoder_onnx import ANSWER, INPUTS, operating_graph, products_of, trace_graph
 from eat.model.exit_policy import ExitPolicy
+from eat.model.exit_rules_onnx import threshold_table
 from eat.model.options import Parts
 from eat.model.products_onnx import PRODUCTS
 from eat.model.tokenizer import Encoded
@@ -191,10 +192,9 @@ def text_feeds(text: Encoded) -> Feeds:
 def point_feeds(policy: ExitPolicy, exits: Sequence[int], classes: int, session: Any) -> Feeds:
     """The inputs of an operating point that a session takes."""
     temperatures = [policy.temperatures.get(depth, 1.0) for depth in exits]
-    tau = 1.0 if policy.tau is None else policy.tau
     feeds = {
         "temperatures": np.array(temperatures, dtype=np.float32),
-        "thresholds": np.full((len(exits), classes), tau, dtype=np.float32),
+        "thresholds": threshold_table(policy, exits, classes),
     }
     known = {given.name for given in session.get_overridable_initializers()}
     return {name: values for name, values in feeds.items() if name in known}

@@ -48,7 +48,11 @@ def _listed(values: Any) -> str:
 def _point(point: Mapping[str, Any]) -> str:
     if not point["rule"]:
         return "every text runs through all layers"
-    tau = "" if point["tau"] is None else f", threshold {point['tau']:g}"
+    given = point["tau"]
+    if isinstance(given, Mapping):
+        tau = ", thresholds " + _listed(f"{value:g} (layer {depth})" for depth, value in given.items())
+    else:
+        tau = "" if given is None else f", threshold {given:g}"
     origin = {
         "option": "given at the export",
         "saved": "saved with the model",

@@ -151,7 +151,7 @@ def _manifest(source: Source, precision: str, pairs: bool) -> dict[str, Any]:
         "has_thresholds": policy.may_exit and needs_thresholds(policy.rule),
         "operating_point": {
             "rule": list(policy.rule) if policy.may_exit else [],
-            "tau": policy.tau,
+            "tau": policy.as_point()["tau"],
             "patience": policy.patience,
             "temperatures": temperatures,
             "origin": source.origin,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +18,7 @@ from eat.errors import EatError, listed
 from eat.files import read_json, read_table
 from eat.model.exit_policy import ExitPolicy
 from eat.model.options import Parts
-from eat.results.calibrated import temperatures_of, threshold_of
+from eat.results.calibrated import promised_of, temperatures_of
 from eat.results.replay import policies
 from eat.results.rows import is_true, read_rows
 from eat.study.loading import load_study, read_mapping
@@ -145,10 +146,10 @@ class StudyRow:
         """
         calibration = self._calibration()
         spec = self.study.operating_spec(self.system)
-        found = next(iter(policies(spec, temperatures_of(calibration), threshold_of(calibration)).values()))
+        points = policies(spec, temperatures_of(calibration), promised_of(calibration))
         if tau is not None:
-            return replace(found, tau=tau)
-        return replace(found, tau=self._chosen()) if spec.tau and spec.promise is None else found
+            return replace([*points.values()][-1], tau=tau)
+        return points[None] if None in points else points[self._chosen()]
 
     def _calibration(self) -> dict[str, Any]:
         paths, place = StudyPaths(self.study.study), self.place
@@ -174,8 +175,9 @@ class StudyRow:
 
     def promised(self, policy: ExitPolicy) -> dict[str, Any] | None:
         """The promise that the threshold keeps; `None` without one, or at another threshold."""
-        promise = self._calibration().get("promise")
-        if promise is None or promise["tau"] != policy.tau:
+        calibration = self._calibration()
+        promise = calibration.get("promise")
+        if promise is None or promised_of(calibration) != policy.tau:
             return None
         return {key: promise[key] for key in ("risk", "epsilon", "delta", "n", "tau")}
 
@@ -210,8 +212,8 @@ class StudyRow:
 
     def _column(self, policy: ExitPolicy) -> float | None:
         """The threshold in the study's tables, where that of a promise is not given."""
-        calibration = self._calibration()
-        return None if policy.tau == threshold_of(calibration) else policy.tau
+        tau = policy.tau
+        return None if isinstance(tau, Mapping) or tau == promised_of(self._calibration()) else tau
 
     def _file(self, path: Path) -> bool:
         return self.place.at(path).is_file()

@@ -19,7 +19,7 @@ from eat.model.attention_onnx import fused_attention, received, seen_pairs, writ
 from eat.model.cascade import CascadeEncoder
 from eat.model.encoder import EncoderLayer, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
-from eat.model.exit_rules_onnx import fires, needs_thresholds
+from eat.model.exit_rules_onnx import fires, needs_thresholds, threshold_table
 from eat.model.graph_onnx import OMITTED, Described, Graph, Value
 from eat.model.heads_onnx import head_logits
 from eat.model.products_onnx import PRODUCTS, Products, array
@@ -160,8 +160,7 @@ class _OperatingGraph:
         given = graph.weight("temperatures", np.array(temperatures, dtype=np.float32))
         self._temperatures = graph.ops("Split", len(self._exits), given, axis=0)
         if self._has_thresholds:
-            every = np.full((len(self._exits), self._classes), policy.tau, dtype=np.float32)
-            given = graph.weight("thresholds", every)
+            given = graph.weight("thresholds", threshold_table(policy, self._exits, self._classes))
             closed = graph.op("GreaterOrEqual", given, graph.number(1.0))
             given = graph.op("Where", closed, graph.number(ABOVE_ALL), given)
             rows = graph.ops("Split", len(self._exits), given, axis=0)

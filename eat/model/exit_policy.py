@@ -24,13 +24,13 @@ from eat.model.exit_rules import RULES
 class ExitPolicy:
     """An operating point: rule, threshold and temperatures.
 
-    rule: names of `RULES`, which must all hold. tau: the threshold in (0, 1], or `None` for
-    rules without one. temperatures: layer -> T of its head; 1 if none is given. patience: the number of consecutive
-    agreements that the rule `agreement` needs.
+    rule: names of `RULES`, which must all hold. tau: the threshold in (0, 1], one for all exits or a mapping of layer
+    to threshold (1 for an exit that is absent), or `None` for rules without one. temperatures: layer -> T of its head;
+    1 if none is given. patience: the number of consecutive agreements that the rule `agreement` needs.
     """
 
     rule: tuple[str, ...] = ()
-    tau: float | None = None
+    tau: float | Mapping[int, float] | None = None
     temperatures: Mapping[int, float] = field(default_factory=dict)
     patience: int = 1
 
@@ -50,7 +50,7 @@ class ExitPolicy:
         rule = _checked_rule(point.get("rule", ()), int(patience), exits)
         tau = point.get("tau")
         if any(RULES[name].needs_tau for name in rule):
-            tau = _positive(f"tau of the rule {listed(rule)}", tau, most=1.0)
+            tau = _checked_threshold(f"tau of the rule {listed(rule)}", tau, exits)
         elif tau is not None:
             with_tau = [name for name, known in RULES.items() if known.needs_tau]
             raise EatError(f"tau: found {tau!r}; it belongs to the rules {listed(with_tau)}; leave it out")
@@ -58,13 +58,24 @@ class ExitPolicy:
 
     def as_point(self) -> dict[str, Any]:
         """The operating point as `of` reads it, with JSON values."""
-        temperatures = {str(depth): value for depth, value in self.temperatures.items()}
-        return {"rule": list(self.rule), "tau": self.tau, "temperatures": temperatures, "patience": self.patience}
+        return {
+            "rule": list(self.rule),
+            "tau": _by_layer(self.tau) if isinstance(self.tau, Mapping) else self.tau,
+            "temperatures": _by_layer(self.temperatures),
+            "patience": self.patience,
+        }
 
     @property
     def may_exit(self) -> bool:
         """Whether any text can exit early. If not, only the last head needs to be evaluated."""
-        return bool(self.rule) and (self.tau is None or self.tau < 1.0)
+        thresholds = self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]
+        return bool(self.rule) and any(tau is None or tau < 1.0 for tau in thresholds)
+
+    def threshold(self, depth: int) -> float:
+        """The threshold after layer `depth`; 1 for rules without one."""
+        if isinstance(self.tau, Mapping):
+            return self.tau.get(depth, 1.0)
+        return 1.0 if self.tau is None else self.tau
 
     def probabilities(self, depth: int, logits: Tensor) -> Tensor:
         """Calibrated probabilities (B, C) of the head after layer `depth`; in float32, as a trace holds logits."""
@@ -77,18 +88,26 @@ class ExitPolicy:
 
         All rules must hold. A threshold of 1 never fires, even if a probability rounds to 1.
         """
-        *_, current = probabilities.values()
-        if not self.may_exit:
+        *_, (depth, current) = probabilities.items()
+        tau = self.threshold(depth)
+        if not self.may_exit or (isinstance(self.tau, Mapping) and tau >= 1.0):
             return torch.zeros(len(current), dtype=torch.bool, device=current.device)
-        tau = 1.0 if self.tau is None else self.tau
         fired = (RULES[name].fires(probabilities, tau, self.patience) for name in self.rule)
         return reduce(torch.logical_and, fired)
 
-    def margin(self, probabilities: Tensor) -> Tensor:
-        """How far the probabilities (B, C) of a head before the last are from another decision of the rule; (B,)."""
-        tau = 1.0 if self.tau is None else self.tau
+    def margin(self, depth: int, probabilities: Tensor) -> Tensor:
+        """How far the probabilities (B, C) of the head after layer `depth` are from another decision of the rule; (B,).
+
+        depth: that of a head before the last.
+        """
+        tau = self.threshold(depth)
         margins = (RULES[name].margin(probabilities, tau) for name in self.rule)
         return reduce(torch.minimum, margins, probabilities.new_full(probabilities.shape[:-1], math.inf))
+
+
+def _by_layer(values: Mapping[int, float]) -> dict[str, float]:
+    """Values by layer, with keys that JSON has."""
+    return {str(depth): value for depth, value in values.items()}
 
 
 def _positive(name: str, value: Any, most: float = sys.float_info.max) -> float:
@@ -116,14 +135,27 @@ def _checked_rule(rule: Any, patience: int, exits: Sequence[int]) -> tuple[str, 
     return tuple(names)
 
 
+def _checked_threshold(name: str, given: Any, exits: Sequence[int]) -> float | dict[int, float]:
+    """One threshold, or layer -> threshold of the exits before the last layer."""
+    if isinstance(given, Mapping):
+        return _checked_layers("tau", given, exits[:-1], most=1.0)
+    return _positive(name, given, most=1.0)
+
+
 def _checked_temperatures(given: Any, exits: Sequence[int]) -> dict[int, float]:
-    """Layer -> temperature; the layers may be digits, as JSON writes them."""
     if not isinstance(given, Mapping | None):
         raise EatError(f"temperatures: found {given!r}; give a mapping of layer to temperature")
+    return _checked_layers("temperatures", given or {}, exits)
+
+
+def _checked_layers(
+    name: str, given: Mapping[Any, Any], exits: Sequence[int], most: float = sys.float_info.max
+) -> dict[int, float]:
+    """Layer -> number in (0, most]; the layers may be digits, as JSON writes them."""
     found: dict[int, float] = {}
-    for key, value in (given or {}).items():
+    for key, value in given.items():
         depth = int(key) if isinstance(key, str) and key.isdecimal() else key
         if isinstance(depth, bool) or depth not in exits or depth in found:
-            raise EatError(f"temperatures: found layer {key!r}; give each layer with a head once: {listed(exits)}")
-        found[int(depth)] = _positive(f"temperatures.{depth}", value)
+            raise EatError(f"{name}: found layer {key!r}; give each layer with a head once: {listed(exits)}")
+        found[int(depth)] = _positive(f"{name}.{depth}", value, most)
     return found

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 
+import numpy as np
+
 from eat.errors import EatError, listed
+from eat.model.exit_policy import ExitPolicy
 from eat.model.exit_rules import RULES
 from eat.model.graph_onnx import OMITTED, Graph, Value
 
@@ -39,6 +42,12 @@ def _agreement(graph: Graph, probabilities: Sequence[Value], thresholds: Value, 
     finite = graph.op("GreaterOrEqual", highest, graph.number(0.0))
     agree = [graph.op("Equal", current, earlier) for earlier in before]
     return reduce(lambda left, right: graph.op("And", left, right), agree, finite)
+
+
+def threshold_table(policy: ExitPolicy, exits: Sequence[int], classes: int) -> np.ndarray:
+    """The thresholds of an operating point by exit and class, float32 (E, C)."""
+    thresholds = np.array([policy.threshold(depth) for depth in exits], dtype=np.float32)
+    return np.repeat(thresholds[:, None], classes, axis=1)
 
 
 FIRES: Mapping[str, Fires] = {"confidence": _confidence, "entropy": _entropy, "agreement": _agreement}

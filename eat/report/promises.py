@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
+import pandas as pd
+
 from eat import rounding
 from eat.report import verdicts
 from eat.report.quantities import Quantity
 from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Kept
+from eat.rounding import or_dash
 
 Record = Mapping[Hashable, Any]
 
@@ -51,7 +54,7 @@ def promises_table(task: TaskFiles) -> Table | None:
             rounding.percent(1.0 - row["delta"]),
             rounding.count(row["n"]),
             rounding.count(row["bad"]),
-            rounding.threshold(row["tau"]),
+            or_dash(row["tau"], rounding.threshold) if pd.isna(row["thresholds"]) else "by exit",
             rounding.count(row["n_dev"]),
             rounding.count(row["bad_dev"]),
         )

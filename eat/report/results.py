@@ -61,8 +61,8 @@ _MAY_BE_EMPTY = (
 
 
 _PROMISED = (
-    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "n_dev", "bad_dev", "observed",
-    "observed_low", "observed_high",
+    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "n_dev", "bad_dev", "observed", "observed_low",
+    "observed_high",
 )  # fmt: skip
 _SCORED = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
 
@@ -168,7 +168,9 @@ def read_tasks(
     retention = read_rows(results / "curves" / "retention.csv", ("task", "system", "tau", "over", "layer", "observed"))
     cost = read_rows(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
     buckets = read_rows(results / "buckets.csv", BUCKET_COLUMNS)
-    promises = read_rows(results / "promises.csv", _PROMISED, complete=_PROMISED, may_be_empty=True)
+    promises = read_rows(
+        results / "promises.csv", (*_PROMISED, "tau", "thresholds"), complete=_PROMISED, may_be_empty=True
+    )
     found = []
     for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")

@@ -1,4 +1,4 @@
-"""The content of a calibration file: the temperature of each exit, and the threshold that keeps a promise."""
+"""The content of a calibration file: the temperature of each exit, and the thresholds that keep a promise."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
     return found
 
 
-def threshold_of(calibration: Mapping[str, Any]) -> float | None:
+Promised = float | dict[int, float]
+"""The threshold that keeps a promise: one for all exits, or by layer."""
+
+
+def promised_of(calibration: Mapping[str, Any]) -> Promised | None:
     """The threshold that keeps a system's promise, from a calibration file; `None` without a promise."""
-    return float(calibration["promise"]["tau"]) if "promise" in calibration else None
+    if "promise" not in calibration:
+        return None
+    tau = calibration["promise"]["tau"]
+    return {int(depth): float(value) for depth, value in tau.items()} if isinstance(tau, Mapping) else float(tau)

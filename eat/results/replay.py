@@ -15,6 +15,7 @@ import torch
 
 from eat.errors import EatError
 from eat.model.exit_policy import ExitPolicy
+from eat.results.calibrated import Promised
 from eat.results.flops import flops
 from eat.results.trace import Trace
 from eat.study.exits import RISK_CONTROLLED
@@ -72,32 +73,34 @@ def replay(trace: Trace, policy: ExitPolicy, name: str = "the trace") -> Replay:
 
 
 def policies(
-    spec: ExitSpec, temperatures: Mapping[int, float], threshold: float | None = None
+    spec: ExitSpec, temperatures: Mapping[int, float], promised: Promised | None = None
 ) -> dict[float | None, ExitPolicy]:
     """The operating points of a specification: threshold -> policy, ascending.
 
-    A system without thresholds has one point, `None`. A system with a promise also has one: confidence at the
-    `threshold` that calibration found, which differs between seeds.
+    A system without thresholds has one point, `None`. So has one with a promise: confidence at the thresholds
+    `promised` that calibration found, which differ between seeds. A system whose point is chosen by disagreement has
+    that point as `None` before those of its thresholds.
     """
-    taus: Sequence[float | None] = sorted(spec.tau) or [None]
     if spec.promise is not None:
         rule = tuple("confidence" if name == RISK_CONTROLLED else name for name in spec.rule)
-        return {None: ExitPolicy(rule, threshold, temperatures, spec.patience)}
-    return {tau: ExitPolicy(tuple(spec.rule), tau, temperatures, spec.patience) for tau in taus}
+        return {None: ExitPolicy(rule, promised, temperatures, spec.patience)}
+    rule = tuple(spec.rule)
+    chosen = {None: ExitPolicy(rule, promised, temperatures)} if spec.choose.by == "disagreement" else {}
+    taus: Sequence[float | None] = sorted(spec.tau) or ([] if chosen else [None])
+    return chosen | {tau: ExitPolicy(rule, tau, temperatures, spec.patience) for tau in taus}
 
 
-def bad_texts(trace: Trace, spec: ExitSpec, tau: float) -> npt.NDArray[np.bool_]:
+def bad_texts(trace: Trace, spec: ExitSpec, tau: Promised | None) -> npt.NDArray[np.bool_]:
     """Which texts the promise counts as bad at a threshold; bool (N,).
 
     disagreement: answered differently from the last exit. accuracy: answered correctly by the last exit and
     incorrectly before; the loss of accuracy is at most this share.
     """
-    assert spec.promise is not None
-    (policy,) = policies(spec, {}, tau).values()
-    answered = replay(trace, policy).predictions
+    answered = replay(trace, policies(spec, {}, tau)[None]).predictions
     full = trace.logits[trace.shape["layers"]].argmax(axis=1)
     changed: npt.NDArray[np.bool_] = answered != full
-    return changed if spec.promise.risk == "disagreement" else changed & (full == trace.labels)
+    counts_all = spec.promise is None or spec.promise.risk == "disagreement"
+    return changed if counts_all else changed & (full == trace.labels)
 
 
 def require_finite_logits(trace: Trace, name: str) -> None:

@@ -117,17 +117,20 @@ def _check_cascade(study: Study, name: str, system: System) -> None:
 
 def _check_promise(study: Study, name: str, system: System) -> None:
     """Refuse a promise that cannot be shown with the given number of calibration texts."""
-    promise = system.exits.promise
-    if promise is None:
+    if not system.exits.promises:
         return
     from eat.statistics import examples_needed
 
+    exits = system.exits
+    key, promise = ("choose", exits.choose) if exits.promise is None else ("promise", exits.promise)
     needed = examples_needed(promise.epsilon, promise.delta)
+    if key == "choose" and exits.choose.thresholds == "per_exit":
+        needed *= 2  # one half of the texts is for learning the candidates
     for task, options in study.tasks.items():
         given = options.calibration_examples
         if given is not None and given < needed:
             raise ValueError(
-                f"systems.{name}.exits.promise: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
+                f"systems.{name}.exits.{key}: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
                 f"least {needed} calibration texts, but tasks.{task}.calibration_examples is {given}"
             )
 

@@ -32,6 +32,33 @@ class Promise(Strict):
     )
 
 
+class Choice(Strict):
+    """How the operating point of a system is chosen on calibration texts."""
+
+    by: Literal["accuracy", "disagreement"] = Field(
+        "accuracy",
+        description="accuracy: the threshold of `tau` with the fewest FLOPs whose accuracy is within "
+        "`accuracy_budget`, which needs labels. disagreement: the lowest thresholds whose answers differ from those at "
+        "full depth for at most `epsilon` of the texts, with probability 1 - `delta`; they are an operating point of "
+        "their own beside those of `tau`, and need no labels.",
+    )
+    epsilon: Fraction = Field(0.02, description="by disagreement: the upper bound of the disagreement.")
+    delta: Fraction = Field(0.05, description="by disagreement: the probability that the bound is broken.")
+    thresholds: Literal["one", "per_exit"] = Field(
+        "one",
+        description="by disagreement: one threshold for all exits, or one for each. For the latter, candidates are "
+        "learned on one half of the texts and tested on the other.",
+    )
+
+    @model_validator(mode="after")
+    def _options_belong(self) -> Self:
+        given = sorted(self.model_fields_set & {"epsilon", "delta", "thresholds"})
+        changed = [name for name in given if getattr(self, name) != type(self).model_fields[name].default]
+        if self.by == "accuracy" and changed:
+            raise ValueError(f"{listed(changed)} with by: accuracy; they belong to by: disagreement")
+        return self
+
+
 class Exits(Heads):
     """The heads after which a text may exit early, and the rule."""
 
@@ -47,14 +74,23 @@ class Exits(Heads):
         "patience).",
     )
     promise: Promise | None = Field(None, description="The promise that the rule risk_controlled keeps.")
+    choose: Choice = Choice()
     tau: Distinct[Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]] = Field(
         default=[], description="Thresholds on certainty; each is an operating point. At 1 no text exits early."
     )
 
+    @property
+    def promises(self) -> bool:
+        """Whether a threshold is found on the calibration texts that keeps a promise."""
+        return self.promise is not None or self.choose.by == "disagreement"
+
     @model_validator(mode="after")
     def _rule_and_thresholds(self) -> Self:
         needs_tau = any(name == RISK_CONTROLLED or RULES[name].needs_tau for name in self.rule)
-        if needs_tau != bool(self.tau):
+        finds_tau = self.choose.by == "disagreement"
+        if finds_tau and self.rule != ["confidence"]:
+            raise ValueError(f"choose by disagreement with the rule [{listed(self.rule)}]; it needs rule: [confidence]")
+        if needs_tau != bool(self.tau) and not finds_tau:
             raise ValueError(
                 f"rule [{listed(self.rule)}] with tau [{listed(self.tau)}]; confidence, entropy and risk_controlled "
                 "need tau, and no other rule uses it"

@@ -197,23 +197,26 @@ class Study(Strict):
         return self.calibration.model_copy(update={"mode": self.systems[system].calibration or self.calibration.mode})
 
     def operating_spec(self, system: str) -> OperatingSpec:
-        """The specification of a system's operating points: rule, thresholds, patience, promise, calibration."""
+        """The specification of a system's operating points: rule, thresholds, promise, choice, calibration."""
         exits, calibration = self.systems[system].exits, self.calibration_of(system)
         return OperatingSpec(
             rule=exits.rule,
             tau=exits.tau,
             patience=exits.patience,
             promise=exits.promise,
+            choose=exits.choose,
             # temperatures must not be fitted on the texts on which the promise is tested
-            calibration=calibration.mode if exits.promise is None else "raw",
+            calibration="raw" if exits.promises else calibration.mode,
             bins=calibration.bins,
         )
 
     def calibration_spec(self, system: str) -> CalibrationSpec:
-        """The specification of the calibration: the temperatures, and the threshold that keeps a promise."""
+        """The specification of the calibration: the temperatures, and the thresholds that keep a promise."""
         spec = self.operating_spec(system)
-        promised = {} if spec.promise is None else {name: getattr(spec, name) for name in ExitSpec.model_fields}
-        return CalibrationSpec(mode=spec.calibration, bins=spec.bins, **promised)
+        found = CalibrationSpec(mode=spec.calibration, bins=spec.bins)
+        if spec.promise is not None:
+            return found.model_copy(update={name: getattr(spec, name) for name in ExitSpec.model_fields})
+        return found.model_copy(update={"choose": spec.choose})
 
 
 def _rivals(study: Mapping[Any, Any], systems: Mapping[Any, Any]) -> dict[str, Any]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from eat.results.calibrated import promised_of
 from eat.results.replay import bad_texts
 from eat.statistics import exact_interval
 
@@ -13,8 +16,8 @@ if TYPE_CHECKING:
     from eat.summarize.task_results import Results
 
 COLUMNS = (
-    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "n_dev", "bad_dev", "observed",
-    "observed_low", "observed_high",
+    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "thresholds", "n_dev", "bad_dev",
+    "observed", "observed_low", "observed_high",
 )  # fmt: skip
 
 
@@ -27,21 +30,21 @@ def promise_rows(results: Results) -> pd.DataFrame:
     rows = []
     for system in results.study.systems:
         spec = results.study.operating_spec(system)
-        if spec.promise is None:
+        if spec.promise is None and spec.choose.by == "accuracy":
             continue
         for seed, trace, calibration in zip(
             results.study.seeds, results.traces[system], results.calibrations[system], strict=True
         ):
             made = calibration["promise"]
-            bad, n = int(bad_texts(trace, spec, made["tau"]).sum()), len(trace.labels)
+            bad, n = int(bad_texts(trace, spec, promised_of(calibration)).sum()), len(trace.labels)
             low, high = exact_interval(bad, n)
             rows.append(
                 {
                     "task": results.task,
                     "system": system,
                     "seed": seed,
-                    **{key: made[key] for key in ("risk", "epsilon", "delta", "n", "tau")},
-                    "bad": next((one["bad"] for one in made["tested"] if one["tau"] == made["tau"]), 0),
+                    **{key: made[key] for key in ("risk", "epsilon", "delta", "n", "bad")},
+                    **_thresholds(made["tau"]),
                     "n_dev": n,
                     "bad_dev": bad,
                     "observed": bad / n,
@@ -50,3 +53,12 @@ def promise_rows(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _thresholds(tau: Any) -> dict[str, Any]:
+    """The columns tau and thresholds: one threshold is a number, different ones are JSON, layer -> threshold."""
+    different = isinstance(tau, Mapping) and len(set(tau.values())) > 1
+    return {
+        "tau": None if different else next(iter(tau.values())) if isinstance(tau, Mapping) else tau,
+        "thresholds": json.dumps(tau) if different else None,
+    }

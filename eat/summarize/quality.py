@@ -26,8 +26,9 @@ Floats = npt.NDArray[np.float64]
 def accuracy_rows(results: Results) -> pd.DataFrame:
     """Accuracy of each operating point and its paired difference from the reference, with intervals.
 
-    mcnemar_p is exact for one seed. For several it is twice the mean of the seeds' p-values, at most 1: this is a
-    valid p-value for any dependence between seeds, unlike pooling the same texts.
+    thresholds: of a point that keeps a promise on disagreement. mcnemar_p is exact for one seed. For several it is
+    twice the mean of the seeds' p-values, at most 1: this is a valid p-value for any dependence between seeds, unlike
+    pooling the same texts.
     """
     rows = []
     for point in results.replays:
@@ -36,6 +37,7 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
             {
                 "system": point[0],
                 "tau": point[1],
+                "thresholds": _thresholds(results.rows_of(point)["thresholds"].dropna()),
                 "chosen": results.is_chosen(point),
                 "within_budget": bool(results.rows_of(point)["within_budget"].iloc[0]),
                 "calibration": results.rows_of(point)["calibration"].iloc[0],
@@ -51,6 +53,11 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows).astype({"tau": "float64"})
+
+
+def _thresholds(found: pd.Series[str]) -> str | None:
+    """Thresholds by exit as JSON: an object, or a list with one per seed; `None` for a point of one threshold."""
+    return None if found.empty else found.iloc[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
 def _sd(values: Floats) -> float:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, read_table
-from eat.results.calibrated import temperatures_of, threshold_of
+from eat.results.calibrated import promised_of, temperatures_of
 from eat.results.replay import Replay, policies, replay
 from eat.results.timed_calls import Point, at_point, points_of
 from eat.results.trace import Trace
@@ -130,7 +130,7 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     }
     _require_same_texts(task, traces)
     table = read_table(
-        files.operating_points, ("system", "seed", "split", "tau", "accuracy", "chosen", "within_budget")
+        files.operating_points, ("system", "seed", "split", "tau", "thresholds", "accuracy", "chosen", "within_budget")
     )
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)
@@ -147,7 +147,7 @@ def _replays(
     found: dict[Point, list[Replay]] = {}
     for system in study.systems:
         for trace, calibration in zip(traces[system], calibrations[system], strict=True):
-            fitted = temperatures_of(calibration), threshold_of(calibration)
+            fitted = temperatures_of(calibration), promised_of(calibration)
             for tau, policy in policies(study.operating_spec(system), *fitted).items():
                 found.setdefault((system, tau), []).append(replay(trace, policy, f"the dev trace of {system}"))
     return found

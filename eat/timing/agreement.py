@@ -51,7 +51,7 @@ def tie_margin(trace: Trace, policy: ExitPolicy, played: Replay) -> np.ndarray:
         best = probabilities.topk(2, dim=-1).values.numpy()
         here = best[:, 0] - best[:, 1]
         if depth < max(trace.logits):
-            here = np.minimum(here, policy.margin(probabilities).numpy())
+            here = np.minimum(here, policy.margin(depth, probabilities).numpy())
         used = (depth <= played.depth) & (policy.may_exit or depth == max(trace.logits))
         margin = np.where(used, np.minimum(margin, here), margin)
     return margin

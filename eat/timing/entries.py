@@ -16,6 +16,7 @@ from eat.files import read_json
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.weights import to_stock
+from eat.results.calibrated import Promised
 from eat.results.replay import policies
 from eat.results.trace import Trace
 from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_deep
@@ -29,7 +30,7 @@ from eat.timing.timed_texts import TimedTexts
 class TimedSystem:
     """A trained system: its model folder (for a cascade, one per member), its dev trace and its calibration.
 
-    temperatures: layer -> T of its head. threshold: the one that keeps the system's promise, if it has one.
+    temperatures: layer -> T of its head. promised: the threshold that keeps the system's promise, if it has one.
     """
 
     system: str
@@ -37,7 +38,7 @@ class TimedSystem:
     models: Sequence[Path]
     trace: Path
     temperatures: Mapping[int, float]
-    threshold: float | None = None
+    promised: Promised | None = None
 
 
 def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
@@ -57,7 +58,7 @@ def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torc
     model = engine_of(parts.engine).load(timed.models, parts, device)
     trace = Trace.read(timed.trace)
     encoded = texts.encoded_for(timed.models[0])
-    points = policies(study.operating_spec(timed.system), timed.temperatures, timed.threshold)
+    points = policies(study.operating_spec(timed.system), timed.temperatures, timed.promised)
     return [
         Entry(
             timed.system,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from eat.study.calibration import CalibrationMode
-from eat.study.exits import Promise
+from eat.study.exits import Choice, Promise
 from eat.study.specs.spec import Spec
 
 
 class ExitSpec(Spec):
-    """The exit rule of a system, its thresholds, and its promise."""
+    """The exit rule of a system, its thresholds, its promise, and how its operating point is chosen."""
 
     rule: list[str] = []
     tau: list[float] = []
     patience: int = 1
     promise: Promise | None = None
+    choose: Choice = Choice()
 
 
 class OperatingSpec(ExitSpec):
@@ -24,9 +25,10 @@ class OperatingSpec(ExitSpec):
 
 
 class CalibrationSpec(ExitSpec):
-    """The specification of a calibration: temperatures and, with a promise, the threshold that keeps it.
+    """The specification of a calibration: temperatures and, with a promise, the thresholds that keep it.
 
-    Without a promise the rule and its thresholds are not included, so changing them does not repeat the calibration.
+    Without a promise the rule and its thresholds are not included, so changing them does not repeat the calibration;
+    a choice by disagreement finds thresholds of its own.
     """
 
     mode: CalibrationMode
