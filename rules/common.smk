@@ -33,7 +33,7 @@ from eat.figures.figure import option_of
 from eat.figures.registry import FIGURES
 from eat.study.paths import BACKBONE_FILES, CURVES, TABLES, TEMPLATES, StudyPaths
 from eat.prepare.backbones import given_files, known_depths
-from eat.prepare.sources.reading import source_files
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_lengths, needs_of
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
@@ -56,7 +56,7 @@ try:
     STUDY = load_study(config)
     check_depths(STUDY, known_depths(STUDY.backbones))
     check_lengths(STUDY)
-    SOURCE_FILES = {name: source_files(task.source, STUDY.glue_dir) for name, task in STUDY.tasks.items()}
+    SOURCE_FILES = {name: reader_of(task.source, STUDY.glue_dir).files() for name, task in STUDY.tasks.items()}
     CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
     CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
 except EatError as error:

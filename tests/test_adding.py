@@ -14,6 +14,8 @@ from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 from synthetic_results import Made, write_study
 from synthetic_traces import make_trace
 
+from eat.files import read_json, sha256_of, write_json
+
 pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(not SNAKEMAKE.is_file(), reason="snakemake is not installed beside python"),
@@ -110,7 +112,7 @@ def test_the_caption_of_a_figure_is_its_own(with_figure: Copy) -> None:
     assert drawn(plan) == {"depth_rotten_tomatoes"}
 
 
-# --- a reducer, an exit rule, an engine ---------------------------------------------------------------------------
+# --- a source of text ---------------------------------------------------------------------------------------------
 
 
 def insert(file: Path, text: str, before: str) -> None:
@@ -118,6 +120,54 @@ def insert(file: Path, text: str, before: str) -> None:
     start, mark, rest = file.read_text(encoding="utf-8").partition(before)
     assert mark, f"{file}: no {before!r}"
     file.write_text(f"{start}{text}{mark}{rest}", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def with_source(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+    """A copy to which the recipe added a source of text, with a study of such a text."""
+    copy = copy_project(tmp_path_factory.mktemp("source") / FOLDER)
+    source = recipe("Add a source of text")
+    (copy.folder / "eat/prepare/sources/by_label.py").write_text(source.pop("eat/prepare/sources/by_label.py"))
+    tasks = copy.folder / "eat/study/tasks.py"
+    insert(tasks, source.pop("eat/study/tasks.py") + "\n\n", before="Source = Annotated")
+    insert(tasks, " | ByLabelSource", before=', Field(discriminator="kind")]')
+    registry = copy.folder / "eat/prepare/sources/registry.py"
+    insert(registry, source.pop("eat/prepare/sources/registry.py"), before="from eat.prepare.sources.file ")
+    insert(registry, '    "by_label": ByLabelReader,\n', before='}\n"""Kind -> its reader')
+    assert source == {}
+    study = yaml.safe_load((copy.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
+    study["tasks"] = {"own": {"source": {"kind": "by_label", "path": "own.json"}}}
+    (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    texts = {label: [f"{label} text {number}" for number in range(90)] for label in ("good", "bad")}
+    write_json(copy.folder / "own.json", texts)
+    return copy
+
+
+def test_an_added_source_is_checked_and_prepared(with_source: Copy) -> None:
+    done = with_source.command("workflow_scripts.check_study", "config/study.yaml", "--elsewhere")
+    assert done.returncode == 0, done.stderr
+    spec = '{"source": {"kind": "by_label", "path": "own.json"}}'
+    done = with_source.command("workflow_scripts.prepare_text", "--task", "own", "--spec", spec, "--out", "data")
+    assert done.returncode == 0, done.stderr
+    card = read_json(with_source.folder / "data" / "card.json")
+    assert card["labels"] == ["good", "bad"] and card["rows"]["read"] == 180
+    assert card["source"] == {
+        "kind": "by_label",
+        "path": "own.json",
+        "sha256": sha256_of(with_source.folder / "own.json"),
+    }
+    assert '"const": "by_label"' in with_source.command("eat.study.schema").stdout
+
+
+def test_the_file_of_an_added_source_is_an_input_of_preparation(with_source: Copy) -> None:
+    done = with_source.command("workflow_scripts.write_dvc_yaml", "--config", "config/study.yaml")
+    assert done.returncode == 0, done.stderr
+    stages = yaml.safe_load((with_source.folder / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for file in ("own.json", "eat/prepare/sources/by_label.py"):
+        assert [name for name, stage in stages.items() if file in stage["deps"]] == ["prepare"]
+
+
+# --- a reducer, an exit rule, an engine ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

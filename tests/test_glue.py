@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from eat.errors import EatError
 from eat.files import read_table
 from eat.prepare.sources.glue import GLUE, unquoted
-from eat.prepare.sources.reading import read_source, source_files
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.sources.texts import Texts
 from eat.prepare.splits import SPLITS, hold_out, normalise, parts_of, prepare_text
 from eat.study.tasks import GlueDirSource, Splits, Task
@@ -32,7 +32,7 @@ def source(task: str) -> GlueDirSource:
 
 
 def read(task: str, folder: Path) -> Texts:
-    return read_source(source(task), str(folder))
+    return reader_of(source(task), str(folder)).read()
 
 
 def refusal(task: str, folder: Path) -> str:
@@ -168,7 +168,7 @@ def test_dev_text_of_one_class_is_refused(glue: Path, tmp_path: Path) -> None:
 
 def test_a_wrong_folder_is_told_with_what_is_there(glue: Path, tmp_path: Path) -> None:
     with pytest.raises(EatError, match="no folder is given; set `glue_dir`"):
-        read_source(source("sst2"))
+        reader_of(source("sst2")).read()
     line = refusal("sst2", tmp_path / "nowhere")
     assert line.startswith(f"{tmp_path / 'nowhere'}: no such folder; put GLUE there (SST-2/train.tsv, SST-2/dev.tsv)")
     assert "no SST-2/train.tsv, SST-2/dev.tsv; there are: none; set `glue_dir`" in refusal("sst2", glue / "SST-2")
@@ -230,7 +230,7 @@ def test_a_damaged_file_is_refused(content: bytes, message: str, tmp_path: Path)
 
 
 def test_the_files_of_a_task_are_known_before_any_is_read(glue: Path) -> None:
-    files = source_files(source("mnli-mm"), str(glue))
+    files = reader_of(source("mnli-mm"), str(glue)).files()
     assert [path.relative_to(glue) for path in files] == [Path("MNLI/train.tsv"), Path("MNLI/dev_mismatched.tsv")]
 
 

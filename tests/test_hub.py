@@ -13,7 +13,7 @@ from hub_cache import put_model, put_task, snapshot
 from eat.errors import DamagedFile, EatError
 from eat.prepare.backbones import fetch_backbone
 from eat.prepare.sources.glue import GLUE
-from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.registry import reader_of
 from eat.study.backbones import HubBackbone
 from eat.study.tasks import GlueDirSource, HubSource
 
@@ -34,7 +34,7 @@ def on_hub(task: str) -> HubSource:
 
 def refusal(source: HubSource) -> str:
     with pytest.raises(EatError) as caught:
-        read_source(source)
+        reader_of(source).read()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -42,9 +42,9 @@ def refusal(source: HubSource) -> str:
 @pytest.mark.parametrize("task", GLUE)
 def test_the_hub_gives_what_a_folder_of_files_gives(task: str, home: Path) -> None:
     glue = write_glue(home / "GLUE", examples=12)
-    in_folder = read_source(GlueDirSource.model_validate({"kind": "glue_dir", "task": task}), str(glue))
+    in_folder = reader_of(GlueDirSource.model_validate({"kind": "glue_dir", "task": task}), str(glue)).read()
     put_task(home, on_hub(task), in_folder)
-    fetched = read_source(on_hub(task))
+    fetched = reader_of(on_hub(task)).read()
     assert fetched.table.equals(in_folder.table)
     assert in_folder.dev is not None and in_folder.dev.equals(fetched.dev)
     assert (fetched.labels, fetched.pair, fetched.phrases) == (in_folder.labels, in_folder.pair, in_folder.phrases)
@@ -53,10 +53,10 @@ def test_the_hub_gives_what_a_folder_of_files_gives(task: str, home: Path) -> No
 
 def test_the_csv_quoting_of_qqp_is_taken_off_here_too(home: Path) -> None:
     glue = write_glue(home / "GLUE", examples=12)
-    texts = read_source(GlueDirSource(kind="glue_dir", task="qqp"), str(glue))
+    texts = reader_of(GlueDirSource(kind="glue_dir", task="qqp"), str(glue)).read()
     as_stored = texts.table.assign(text='"' + texts.table["text"].str.replace('"', '""') + '"')
     put_task(home, on_hub("qqp"), type(texts)(as_stored, texts.labels, True, {}, dev=texts.dev))
-    assert read_source(on_hub("qqp")).table.equals(texts.table)
+    assert reader_of(on_hub("qqp")).read().table.equals(texts.table)
 
 
 def test_without_network_and_cache_one_line_says_what_to_do(home: Path) -> None:
@@ -74,7 +74,7 @@ def test_without_network_the_line_says_so(home: Path, monkeypatch: pytest.Monkey
 
 def test_other_labels_or_columns_are_refused(home: Path) -> None:
     glue = write_glue(home / "GLUE", examples=12)
-    texts = read_source(GlueDirSource(kind="glue_dir", task="rte"), str(glue))
+    texts = reader_of(GlueDirSource(kind="glue_dir", task="rte"), str(glue)).read()
     put_task(home, on_hub("rte"), texts)  # the columns of RTE and WNLI are the same, their classes are not
     files = snapshot(home, "dataset", "nyu-mll/glue", REVISION)
     (files / "rte").rename(files / "wnli")

@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForPreTraining, DistilBertConfig, Disti
 
 from eat.files import read_json
 from eat.model.weights import read_checkpoint
-from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.splits import prepare_text
 from eat.study.backbones import HubBackbone
 from eat.study.loading import load_study
@@ -82,7 +82,7 @@ def home(paper: Study, tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert isinstance(task.source, HubSource)
         in_folder = task.source.model_dump() | {"kind": "glue_dir"}
         texts = load_study(_reading(in_folder)).tasks["task"].source
-        put_task(folder, task.source, read_source(texts, str(glue)))
+        put_task(folder, task.source, reader_of(texts, str(glue)).read())
     return folder
 
 

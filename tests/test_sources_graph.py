@@ -195,7 +195,8 @@ def test_a_command_has_itself_and_what_all_share(command: str) -> None:
 
 NOT_OF_MODELS = (
     *("machine", "statistics", "rounding", "results/flops", "results/replay", "study/study", "study/timing"),
-    *("study/exits", "study/loading", "prepare/", "calibrate/", "timing/", "summarize/", "figures/", "report/"),
+    *("study/exits", "study/loading", "study/tasks", "prepare/", "calibrate/", "timing/", "summarize/", "figures/"),
+    "report/",
 )
 """An edit of the clock, of the count of FLOPs, of F1, of a threshold's checks or of a figure's style trains nothing."""
 NOT_OF_TEXT = ("statistics", "results/", "engines/", "study/study", "study/systems", "figures/", "model/encoder")
@@ -219,6 +220,14 @@ def test_a_command_does_not_depend_on_what_it_does_not_need(command: str, needle
         # a name that leads nowhere would hold of anything
         assert (ROOT / "eat" / part).is_dir() if part.endswith("/") else (ROOT / "eat" / f"{part}.py").is_file(), part
         assert not [file for file in found if file.startswith(f"eat/{part}")], part
+
+
+def test_an_edit_of_a_source_of_text_reruns_preparation_alone() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    commands = {*re.findall(r"python -m (workflow_scripts\.\w+)", rules)}
+    readers = {f"eat/prepare/sources/{name}.py" for name in ("file", "glue", "hub", "packaged", "registry")}
+    assert {command for command in commands if readers & {*sources_of(command)}} == {"workflow_scripts.prepare_text"}
+    assert readers <= {*sources_of("workflow_scripts.prepare_text")}
 
 
 @pytest.mark.parametrize("name", FIGURES)

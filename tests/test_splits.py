@@ -20,7 +20,7 @@ from tokenizers.normalizers import BertNormalizer
 from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.prepare.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
-from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.sources.texts import is_empty
 from eat.prepare.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
 from eat.study.tasks import FileSource, PackagedSource, Splits, Task
@@ -295,7 +295,7 @@ def test_rotten_tomatoes_shares_nothing_between_splits(tmp_path: Path) -> None:
     ],
 )
 def test_duplicates_are_dropped_before_the_split(name: str, exact: int, normalised: int) -> None:
-    table = read_source(PackagedSource(kind="packaged", name=name)).table
+    table = reader_of(PackagedSource(kind="packaged", name=name)).read().table
     splits, rows = divide(table, Splits(), ALL)
     assert int(table["text"].duplicated().sum()) == exact
     assert rows == {"read": len(table), "empty": 0, "contradicting": 0, "duplicates": normalised}

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from eat.errors import listed
 from eat.prepare.backbones import known_depths
-from eat.prepare.sources.reading import source_files
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.splits import divided_text
 from eat.prepare.suitability import check_folders, check_lengths
 from eat.study.depths import check_depths
 from eat.study.loading import load_study
-from eat.study.tasks import FileSource
 from workflow_scripts._command import run
 
 
@@ -33,8 +32,9 @@ def main() -> None:
     check_lengths(study)
     check_folders(study)
     for name, task in study.tasks.items():
-        source_files(task.source, study.glue_dir)
-        if isinstance(task.source, FileSource):  # read within seconds, unlike GLUE, the hub's files and packages
+        reader = reader_of(task.source, study.glue_dir)
+        reader.files()  # raises if files are missing
+        if reader.is_quick:
             divided_text(name, task)
     notes = []
     if not arguments.elsewhere:

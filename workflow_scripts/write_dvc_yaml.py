@@ -23,7 +23,7 @@ from eat.errors import EatError
 from eat.files import write_text
 from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
-from eat.prepare.sources.reading import source_files
+from eat.prepare.sources.registry import reader_of
 from eat.study.keys import matching
 from eat.study.loading import load_study, read_mapping
 from eat.study.study import Study
@@ -75,7 +75,7 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
 
 def _given_files(study: Study) -> set[str]:
     """The user's files, which can change."""
-    texts = {str(file) for task in study.tasks.values() for file in source_files(task.source, study.glue_dir)}
+    texts = {str(file) for task in study.tasks.values() for file in reader_of(task.source, study.glue_dir).files()}
     return texts | {str(file) for backbone in study.backbones.values() for file in given_files(backbone)}
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
-from eat.prepare.sources.reading import read_source
+from eat.prepare.sources.registry import reader_of
 from eat.prepare.sources.texts import Texts, is_empty
 from eat.progress import Progress, counted, warn
 from eat.study.tasks import Splits, Task
@@ -182,12 +182,12 @@ def divided_text(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Any]]:
     """The splits of a task by name, and its card, with every warning printed as well.
 
-    glue_dir: see `read_source`. The card: labels, rows read and left out, rows of each split and of each label in it,
+    glue_dir: see `SourceReader`. The card: labels, rows read and left out, rows of each split and of each label in it,
     the source, warnings, and a sha256 of the content of the splits, independent of the Parquet encoding.
-    Raises `EatError` if the source cannot be read (see `read_source`), or a split lacks texts of a label.
+    Raises `EatError` if the source cannot be read (see `SourceReader`), or a split lacks texts of a label.
     """
     with Progress("reading the text"):
-        texts = read_source(task.source, glue_dir)
+        texts = reader_of(task.source, glue_dir).read()
     for line in texts.warnings:
         warn(line)  # now, since an error with the same cause may follow
     most = {"train": task.train_examples, "calibration": task.calibration_examples, "dev": task.dev_examples}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from eat.errors import EatError
 from eat.prepare.backbones import folder_backbone, known_sizes, require_usable
-from eat.prepare.sources.reading import has_pairs
+from eat.prepare.sources.registry import reader_of
 from eat.study.backbones import FolderBackbone
 from eat.study.study import Study
 
@@ -14,7 +14,7 @@ from eat.study.study import Study
 def needs_of(study: Study) -> tuple[int, bool]:
     """The longest text in tokens, and whether there are pairs of texts: every system runs every task."""
     tasks = study.tasks.values()
-    return max(task.max_length for task in tasks), any(has_pairs(task.source) for task in tasks)
+    return max(task.max_length for task in tasks), any(reader_of(task.source).has_pairs for task in tasks)
 
 
 def check_lengths(study: Study) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from eat.validation import Distinct, Fraction, Name, OutsidePath, Positive, Strict, Title
 
 
-class PackagedSource(Strict):
+class TextSource(Strict):
+    """The base of the options of all sources. has_dev: whether the text includes dev text."""
+
+    has_dev: ClassVar[bool] = False
+
+
+class PackagedSource(TextSource):
     """Labelled text that comes inside a pinned PyPI package; its sha256 is checked."""
 
     kind: Literal["packaged"]
@@ -41,7 +47,7 @@ class FileFormat(Strict):
     )
 
 
-class FileSource(FileFormat):
+class FileSource(TextSource, FileFormat):
     """A file of the user: CSV, TSV, Parquet or JSONL with one or two text columns and a label column.
 
     A column is given by its name, its number from 1, or a dotted path into nested JSON.
@@ -62,8 +68,10 @@ GlueTaskName = Annotated[
 ]
 
 
-class GlueDirSource(Strict):
+class GlueDirSource(TextSource):
     """A task of GLUE, read from a folder of its files (`glue_dir`), which include dev text."""
+
+    has_dev: ClassVar[bool] = True
 
     kind: Literal["glue_dir"]
     task: GlueTaskName
@@ -74,8 +82,10 @@ Revision = Annotated[
 ]
 
 
-class HubSource(Strict):
+class HubSource(TextSource):
     """A task of GLUE from the Hugging Face hub or its cache, which includes dev text."""
+
+    has_dev: ClassVar[bool] = True
 
     kind: Literal["hub"]
     task: GlueTaskName
@@ -139,7 +149,7 @@ class Task(Strict):
 
     @model_validator(mode="after")
     def _divides_what_is_whole(self) -> Self:
-        if isinstance(self.source, GlueDirSource | HubSource) and self.splits.dev != Splits().dev:
+        if self.source.has_dev and self.splits.dev != Splits().dev:
             raise ValueError(
                 f"splits.dev is {self.splits.dev:g}, but {self.source.kind} has its own dev text; omit splits.dev"
             )

@@ -12,37 +12,53 @@ import pandas as pd
 from eat.errors import EatError, listed
 from eat.files import sha256_of
 from eat.prepare.sources.tables import column_of, delimiter_of, place_of, read_rows, strings
-from eat.prepare.sources.texts import Texts, is_empty
+from eat.prepare.sources.texts import SourceReader, Texts, is_empty
 from eat.study.tasks import FileSource
 
 
-def read_file(source: FileSource) -> Texts:
-    """The labelled text of a user's file. Raises as `eat.prepare.sources.reading.read_source` does."""
-    path = Path(source.path)
-    columns = [*source.text, source.label]
-    if len(set(columns)) != len(columns):
-        raise EatError(
-            f"{path}: columns {listed(columns)} contain duplicates; give each text and the label its own column"
+class FileReader(SourceReader):
+    """Reads a user's file."""
+
+    source: FileSource
+    is_quick = True
+
+    @property
+    def has_pairs(self) -> bool:
+        """As `SourceReader`."""
+        return len(self.source.text) == 2
+
+    def files(self) -> list[Path]:
+        """As `SourceReader`."""
+        return [Path(self.source.path)]
+
+    def read(self) -> Texts:
+        """As `SourceReader`."""
+        source = self.source
+        path = Path(source.path)
+        columns = [*source.text, source.label]
+        if len(set(columns)) != len(columns):
+            raise EatError(
+                f"{path}: columns {listed(columns)} contain duplicates; give each text and the label its own column"
+            )
+        raw = read_rows(path, source)
+        cells = {column: column_of(path, raw, column) for column in columns}
+        table = pd.DataFrame()
+        for name, column in zip(("text", "text_b"), source.text, strict=False):
+            table[name] = strings(path, column, cells[column])
+        if table.map(is_empty).any(axis=1).all():
+            raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
+        found = strings(path, source.label, cells[source.label])
+        table["label"], labels = _label_numbers(path, source, found)
+        return Texts(
+            table,
+            labels,
+            pair=self.has_pairs,
+            description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
+            warnings=[
+                *_swallowed_rows(path, source, raw, table, set(found)),
+                *([] if source.labels else _doubtful_labels(path, source, found)),
+            ],
         )
-    raw = read_rows(path, source)
-    cells = {column: column_of(path, raw, column) for column in columns}
-    table = pd.DataFrame()
-    for name, column in zip(("text", "text_b"), source.text, strict=False):
-        table[name] = strings(path, column, cells[column])
-    if table.map(is_empty).any(axis=1).all():
-        raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
-    found = strings(path, source.label, cells[source.label])
-    table["label"], labels = _label_numbers(path, source, found)
-    return Texts(
-        table,
-        labels,
-        pair=len(source.text) == 2,
-        description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
-        warnings=[
-            *_swallowed_rows(path, source, raw, table, set(found)),
-            *([] if source.labels else _doubtful_labels(path, source, found)),
-        ],
-    )
 
 
 def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tuple[list[int], list[str]]:

