@@ -167,12 +167,12 @@ def test_the_file_of_an_added_source_is_an_input_of_preparation(with_source: Cop
         assert [name for name, stage in stages.items() if file in stage["deps"]] == ["prepare"]
 
 
-# --- a reducer, an exit rule, an engine ---------------------------------------------------------------------------
+# --- a reducer, an exit rule, a head, an engine -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def with_parts(tmp_path_factory: pytest.TempPathFactory) -> Copy:
-    """A copy to which the recipes added a reducer, an exit rule and an engine."""
+    """A copy to which the recipes added a reducer, an exit rule, a reader of heads and an engine."""
     copy = copy_project(tmp_path_factory.mktemp("parts") / FOLDER)
     for name in ("tiny.py", "test_reducers.py"):
         shutil.copy(ROOT / "tests" / name, copy.folder)
@@ -187,12 +187,19 @@ def with_parts(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     insert(rules, recipe("Add an exit rule").pop("eat/model/exit_rules.py") + "\n\n", before="RULES: ")
     insert(rules, ", Gap()", before=')}\n"""The rules by their names')
 
+    head = recipe("Add a head")
+    reader = textwrap.indent(head.pop("eat/model/head_parts.py"), "    ")
+    insert(copy.folder / "eat/model/head_parts.py", reader, before='}\n"""Name -> reader')
+    forms = copy.folder / "eat/model/heads_onnx.py"
+    insert(forms, head.pop("eat/model/heads_onnx.py") + "\n\n", before="READERS: ")
+    insert(forms, ', "last": _last', before='}\n"""Name of a reader')
+
     engine = recipe("Add an inference engine")
     (copy.folder / "eat/engines/eager.py").write_text(engine.pop("eat/engines/eager.py"))
     engines = copy.folder / "eat/engines/registry.py"
     insert(engines, textwrap.indent(engine.pop("eat/engines/registry.py"), "    "), before="    raise EatError")
     insert(engines, ', "eager"', before=")\n\n\ndef engine_of")
-    assert reducer == engine == {}
+    assert reducer == head == engine == {}
     return copy
 
 
@@ -206,12 +213,14 @@ from test_reducers import reduced, view_of
 import tiny
 from eat.engines.registry import NAMES, engine_of
 from eat.model.exit_policy import ExitPolicy
+from eat.model.heads import ExitHead
+from eat.model.layout import Layout
 from eat.model.options import Parts
 from eat.model.reducers.registry import build_reducer
 from eat.study.loading import load_study
 
 study = load_study(Path("config/study.yaml"))
-assert study.systems["eat-6"].exits.rule == ["gap"]
+assert study.systems["eat-6"].exits.rule == ["gap"] and study.systems["eat-6"].exits.read == "last"
 
 # of the five tokens after [CLS] the first three stay
 reducer = build_reducer({"kind": "beginning", "after": [2], "ratio": 0.4})
@@ -222,9 +231,22 @@ policy = ExitPolicy(("gap",), 0.4)
 assert policy.fires({2: said}).tolist() == [True, False, False]
 assert torch.allclose(policy.margin(said)[:2], torch.tensor([0.1, 0.35]))
 
+texts, cpu = tiny.texts([5, 9, 7]), torch.device("cpu")
+head = ExitHead(1, 2, read="last")
+assert head.vector(torch.arange(21.0)[:, None], Layout([5, 9, 7])).tolist() == [[4.0], [13.0], [20.0]]
+tiny.model(exits=[2], read="last").save_pretrained("adaptive")
+tiny.save_tokenizer(Path("adaptive"))
+leaves = ExitPolicy(("confidence",), 0.01)
+with torch.inference_mode():
+    packed, onnx = (
+        engine_of(name).load([Path("adaptive")], Parts(engine=name, exits=[2]), cpu).runner(leaves)(texts)
+        for name in ("torch", "onnx")
+    )
+assert packed.depth() == onnx.depth() == [2, 2, 2]
+assert torch.allclose(packed.logits(), onnx.logits(), atol=1e-4)
+
 tiny.model(last_head="bert").save_pretrained("model")
 tiny.save_tokenizer(Path("model"))
-texts, cpu = tiny.texts([5, 9, 7]), torch.device("cpu")
 assert "eager" in NAMES
 with torch.inference_mode():
     plain, eager = (
@@ -236,11 +258,11 @@ print("all used")
 """
 
 
-def test_an_added_reducer_rule_and_engine_are_used_by_name(with_parts: Copy) -> None:
+def test_an_added_reducer_rule_head_and_engine_are_used_by_name(with_parts: Copy) -> None:
     study = yaml.safe_load((with_parts.folder / "config" / "tiny.yaml").read_text(encoding="utf-8"))
     study["systems"] = {name: study["systems"][name] for name in ("dense-6", "eat-6")}
     study["systems"]["eat-6"]["reducer"] = {"kind": "beginning", "after": [2, 4], "ratio": 0.3}
-    study["systems"]["eat-6"]["exits"]["rule"] = ["gap"]
+    study["systems"]["eat-6"]["exits"] |= {"rule": ["gap"], "read": "last"}
     (with_parts.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     (with_parts.folder / "use.py").write_text(USE, encoding="utf-8")
     done = with_parts.command("use")
@@ -250,7 +272,7 @@ def test_an_added_reducer_rule_and_engine_are_used_by_name(with_parts: Copy) -> 
 
 def test_the_schema_gets_what_was_added(with_parts: Copy) -> None:
     done = with_parts.command("eat.study.schema")
-    assert '"const": "beginning"' in done.stdout and '"gap"' in done.stdout
+    assert '"const": "beginning"' in done.stdout and '"gap"' in done.stdout and '"last"' in done.stdout
 
 
 # --- a phase ------------------------------------------------------------------------------------------------------

@@ -295,6 +295,21 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy', 'agreement' or "
         "'risk_controlled'",
     ),
+    "unknown reader of heads": (
+        "after: [3, 4], rule",
+        "after: [3, 4], read: maximum, rule",
+        "systems.eat.exits.read: found 'maximum'; input should be 'cls', 'mean', 'max', 'cls_mean_max' or 'attention'",
+    ),
+    "a kind of last heads before the last": (
+        "after: [3, 4], rule",
+        "after: [3, 4], head: electra, rule",
+        "systems.eat.exits.head: found 'electra'; input should be 'linear', 'mlp' or 'bert'",
+    ),
+    "a kind of early heads at the last": (
+        "last_head: distilbert",
+        "last_head: mlp",
+        "systems.student.last_head: found 'mlp'; input should be 'bert', 'distilbert', 'electra' or 'linear'",
+    ),
     "unknown reducer": (
         "kind: norm",
         "kind: topk",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 from typing import Any
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from eat.errors import EatError
 from eat.model.exit_policy import ExitPolicy
 from eat.model.exit_rules import RULES as KNOWN
+from eat.model.head_parts import KINDS, READERS
 from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 
@@ -158,21 +159,40 @@ def test_logits_of_half_precision_are_judged_as_in_the_replay_of_their_trace(dty
         assert policy.fires(engine).tolist() == policy.fires(trace).tolist(), (rule, tau)
 
 
-@pytest.mark.parametrize("read", ["cls", "mean"])
-@pytest.mark.parametrize("kind", ["linear", "bert", "distilbert"])
+READ: dict[str, Callable[[Tensor], Tensor]] = {
+    "cls": lambda part: part[0],
+    "mean": lambda part: part.mean(dim=0),
+    "max": lambda part: part.sort(dim=0).values[-1],
+    "cls_mean_max": lambda part: torch.cat([READ[read](part) for read in ("cls", "mean", "max")]),
+}
+ACTIVATED: dict[str, Callable[[Tensor], Tensor]] = {
+    "mlp": lambda x: x.clamp(min=0),
+    "bert": lambda x: x.tanh(),
+    "distilbert": lambda x: x.clamp(min=0),
+    "electra": lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2,
+}
+
+
+def test_every_part_of_a_head_is_tried():
+    assert READERS.keys() == {*READ, "attention"}
+    assert KINDS.keys() == {*ACTIVATED, "linear"}
+
+
+@pytest.mark.parametrize("read", READ)
+@pytest.mark.parametrize("kind", KINDS)
 def test_heads_are_their_formula(kind: str, read: str):
     torch.manual_seed(0)
     head = ExitHead(8, 3, kind, read, dropout=0.5).eval()
     tiny.randomise(head, 0)
     hidden = torch.randn(7, 8)
     first, second = hidden[:5], hidden[5:]
-    vector = torch.stack([part[0] if read == "cls" else part.mean(dim=0) for part in (first, second)])
+    vector = torch.stack([READ[read](part) for part in (first, second)])
     if head.projection is not None:
         vector = vector @ head.projection.weight.T + head.projection.bias
-        vector = vector.tanh() if kind == "bert" else vector.clamp(min=0)
+        vector = ACTIVATED[kind](vector)
     expected = nn.functional.linear(vector, head.classifier.weight, head.classifier.bias)
     torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-6, rtol=0)
-    assert (head.projection is None) == (kind == "linear")
+    assert head.classifier.in_features == (256 if kind == "mlp" else 24 if read == "cls_mean_max" else 8)
 
 
 @pytest.mark.parametrize("kind", ["linear", "bert"])
@@ -203,7 +223,7 @@ def test_an_attending_head_is_fastbert_s(kind: str):
     torch.testing.assert_close(head(hidden, Layout([5, 2])), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("given", [{"kind": "bertt"}, {"read": "maximum"}, {"read": None}], ids=str)
+@pytest.mark.parametrize("given", [{"kind": "bertt"}, {"read": "maximum"}, {"read": None}, {"read": ["cls"]}], ids=str)
 def test_a_head_of_no_kind_is_refused(given: dict[str, Any]):
     with pytest.raises(EatError, match=r"^exit head: found .*; allowed: "):
         ExitHead(8, 3, **given)

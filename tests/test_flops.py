@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from eat.errors import EatError
 from eat.model.attention import DENSE
-from eat.model.heads import AttendingReader, ExitHead
+from eat.model.head_parts import READERS
+from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 from eat.model.reducers.base import Dimensions
 from eat.model.reducers.predictor import PredictorReducer
@@ -122,19 +123,19 @@ def test_scoring_is_paid_for_in_the_layers_that_score() -> None:
 
 @pytest.mark.parametrize("read", ["cls", "attention"])
 @pytest.mark.parametrize("kind", ["linear", "bert"])
-def test_a_head_costs_what_the_counter_counts(kind: str, read: str) -> None:
+def test_a_head_costs_what_the_counter_counts(kind: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
     head = ExitHead(32, 3, kind, read).eval()
     cost = head.operations()
     if head.reader is not None:  # eagerly: the counter sees nothing inside a fused attention
-        head.reader.forward = lambda hidden, layout: eager(head.reader, hidden)  # type: ignore[assignment, arg-type]
+        monkeypatch.setitem(READERS, read, replace(READERS[read], read=lambda hidden, _, layers: eager(layers, hidden)))
     with FlopCounterMode(display=False) as counter:
         head(torch.randn(7, 32), Layout([7]))
     assert counter.get_total_flops() == cost.fixed + 7 * cost.per_token + 49 * cost.per_pair
 
 
-def eager(reader: AttendingReader, hidden: Tensor) -> Tensor:
-    query, key, value = reader.qkv(torch.tanh(reader.narrow(hidden))).view(len(hidden), 3, 2, -1).permute(1, 2, 0, 3)
-    return reader.output(((query @ key.transpose(1, 2)).softmax(-1) @ value)[:, 0].reshape(1, -1))
+def eager(layers: nn.ModuleDict, hidden: Tensor) -> Tensor:
+    query, key, value = layers.qkv(torch.tanh(layers.narrow(hidden))).view(len(hidden), 3, 2, -1).permute(1, 2, 0, 3)
+    return layers.output(((query @ key.transpose(1, 2)).softmax(-1) @ value)[:, 0].reshape(1, -1))
 
 
 @pytest.mark.parametrize("kind", ["received", "predictor"])

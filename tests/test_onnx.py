@@ -22,11 +22,12 @@ from eat.engines.onnx import OnnxModel
 from eat.engines.packed import PackedModel
 from eat.engines.registry import engine_of
 from eat.errors import EatError
+from eat.model import heads_onnx
 from eat.model.cascade import load_system
 from eat.model.encoder_onnx import INPUTS, LAST_LAYER, RULE, operating_graph, products_of, trace_graph
 from eat.model.exit_policy import ExitPolicy
 from eat.model.graph_onnx import Graph
-from eat.model.heads import READS
+from eat.model.head_parts import READERS
 from eat.model.options import Attention, Parts
 from eat.model.products_onnx import Int8Products, quantize_columns
 from eat.model.tokenizer import Encoded
@@ -155,7 +156,7 @@ def test_every_rule(policy: ExitPolicy):
 
 
 @pytest.mark.parametrize(("head", "last_head"), [("linear", "distilbert"), ("mlp", "bert"), ("bert", "linear")])
-@pytest.mark.parametrize("read", READS)
+@pytest.mark.parametrize("read", READERS)
 def test_every_head(read: str, head: str, last_head: str):
     model = packed(exits=[2], read=read, head=head, last_head=last_head, classes=3)
     texts = tiny.texts(LENGTHS)
@@ -178,7 +179,7 @@ def test_every_shape(activation: str, token_types: int):
     left=st.integers(0, 70),
     right=st.integers(0, 70),
     exits=st.sets(st.integers(1, 3), min_size=1),
-    read=st.sampled_from(READS),
+    read=st.sampled_from(list(READERS)),
     policy=st.sampled_from(POLICIES),
     lengths=st.lists(st.integers(1, 64), min_size=1, max_size=6),
     seed=st.integers(0, 100),
@@ -335,6 +336,14 @@ def test_int8_is_near_float32():
     for depth, logits in exact.logits.items():
         assert (whole.logits[depth].argmax(axis=1) == logits.argmax(axis=1)).mean() >= 0.8
         assert (whole.logits[depth] != logits).any(), "int8 computes in float32"
+
+
+@pytest.mark.parametrize(("forms", "part"), [("READERS", "mean"), ("ACTIVATIONS", "mlp")])
+def test_a_part_of_a_head_without_an_onnx_form_is_refused(forms: str, part: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delitem(getattr(heads_onnx, forms), part)
+    model = packed(exits=[2], read="mean", head="mlp")
+    with pytest.raises(EatError, match=f"^the part '{part}' of a head has no ONNX form; parts with one: "):
+        operating_graph(model.encoder, POLICIES[1], products_of(model.encoder, "float32"))
 
 
 def test_what_the_engine_has_not_is_refused():

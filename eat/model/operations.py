@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # the parts of heads are read without NumPy
+    import numpy as np
+    import numpy.typing as npt
 
-Count = TypeVar("Count", float, npt.NDArray[np.float64])
+Count = TypeVar("Count", float, "npt.NDArray[np.float64]")
 
 
 class Operations(NamedTuple):

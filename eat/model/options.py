@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from eat.errors import listed
+from eat.model.head_parts import KINDS, READERS
 from eat.model.reducers.registry import AnyReducer, FixedRatio
 from eat.validation import Distinct, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-LastHead = Literal["bert", "distilbert", "electra", "linear"]
 EngineName = Literal["torch", "onnx"]
 """The engines of `eat.engines` that a system can name."""
+
+if TYPE_CHECKING:
+    ReaderName = str
+    EarlyHead = str
+    LastHead = str
+else:
+    ReaderName = Literal[*READERS]
+    EarlyHead = Literal[*(name for name, kind in KINDS.items() if kind.early)]
+    # in the order in which the schema has always listed them
+    LastHead = Literal[*sorted(name for name, kind in KINDS.items() if kind.last)]
 
 PRECISIONS_OF = {
     "torch": ("float32", "float16", "bfloat16"),
@@ -61,12 +71,12 @@ class Heads(Strict):
     """The layers that have a head, and the kind of the heads."""
 
     after: Distinct[Layer] = Field(default=[], description="Layers with a head; the last layer always has one.")
-    read: Literal["cls", "mean", "max", "cls_mean_max", "attention"] = Field(
+    read: ReaderName = Field(
         "cls",
         description="The input of a head: [CLS], the mean or the maximum of live tokens, all three of them, or a small "
         "self-attention of its own (FastBERT).",
     )
-    head: Literal["linear", "mlp", "bert"] = Field(
+    head: EarlyHead = Field(
         "linear",
         description="The kind of all heads except the last: linear, with a hidden layer of 256 units, or with a pooler "
         "(linear, tanh) before (DeeBERT).",
