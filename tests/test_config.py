@@ -785,6 +785,14 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             ".exits: rule [risk_controlled, entropy]: risk_controlled determines",
         ),
         (
+            {"weights_of": "eat", "exits": {"rule": ["entropy"], "choose": {"by": "disagreement"}}},
+            ".exits: choose by disagreement with the rule [entropy]; it needs rule: [confidence]",
+        ),
+        (
+            {"weights_of": "eat", "exits": {"choose": {"epsilon": 0.05}}},
+            ".exits.choose: epsilon with by: accuracy; they belong to by: disagreement",
+        ),
+        (
             {"weights_of": "eat", "exits": {"rule": ["agreement"], "tau": [], "patience": 2}},
             ".exits: rule agreement with exits after [3, 4]; it compares",
         ),
@@ -812,6 +820,13 @@ def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> 
         "configuration: systems.more.exits.promise: epsilon 0.05 at delta 0.1 needs at least 45 calibration texts, but "
         "tasks.movies.calibration_examples is 44"
     )
+    # 0.95^59 = 0.0485 <= 0.05 < 0.95^58; one half of the texts is for the candidates
+    choose = {"by": "disagreement", "epsilon": 0.05, "thresholds": "per_exit"}
+    value["systems"]["more"] = {"weights_of": "eat", "exits": {"choose": choose}}
+    with pytest.raises(
+        EatError, match=r"systems\.more\.exits\.choose: epsilon 0\.05 at delta 0\.05 needs at least 118"
+    ):
+        load_study(value)
 
 
 def test_epochs_of_a_stage_that_no_system_has_are_refused() -> None:
