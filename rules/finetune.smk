@@ -31,6 +31,8 @@ rule finetune:
         task=one_of(map(STUDY.trained_task, STUDY.tasks)),
     conda:
         "../envs/study.yaml"
+    # before traces, which no training waits for
+    priority: 1
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.finetune"),
@@ -64,6 +66,8 @@ rule trace_teacher:
         PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}")
     conda:
         "../envs/study.yaml"
+    # before traces, which no training waits for
+    priority: 1
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.trace"),
