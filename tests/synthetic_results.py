@@ -18,66 +18,10 @@ import pandas as pd
 from eat.figures.overview import Drawn, plot_overview
 from eat.figures.registry import FIGURES
 from eat.files import write_json, write_table
-from eat.report.figures import Placement, placement
-from eat.results.columns import BUCKET_COLUMNS
+from eat.report.figures import Placed, placement
+from eat.results.columns import BUCKET_COLUMNS, PROMISE_COLUMNS, SUMMARY_COLUMNS
 from eat.results.rows import read_rows
 from eat.study.paths import StudyPaths
-from eat.summarize.promises import COLUMNS as PROMISE_COLUMNS
-
-SUMMARY_COLUMNS = [
-    "task",
-    "system",
-    "tau",
-    "calibration",
-    "chosen",
-    "within_budget",
-    "batch_size",
-    "device",
-    "engine",
-    "dtype",
-    "threads",
-    "seeds",
-    "n",
-    "n_timed",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "accuracy_sd",
-    "macro_f1",
-    "f1",
-    "delta_accuracy",
-    "delta_low",
-    "delta_high",
-    "mcnemar_p",
-    "latency_ms_mean",
-    "latency_ms_p50",
-    "latency_ms_p90",
-    "latency_ms_p99",
-    "examples_per_s",
-    "speedup_vs_dense",
-    "speedup_low",
-    "speedup_high",
-    "speedup_mean",
-    "speedup_vs_int8",
-    "speedup_vs_int8_low",
-    "speedup_vs_int8_high",
-    "speedup_vs_packed_dense",
-    "speedup_vs_deep",
-    "avg_depth",
-    "avg_retention",
-    "retention_full_depth",
-    "gflops",
-    "flops_ratio",
-    "gflops_pattern",
-    "ece_raw",
-    "ece_calibrated",
-    "ece_debiased",
-    "ece_debiased_low",
-    "ece_debiased_high",
-    "brier",
-    "nll",
-    "temperature",
-]
 
 LAYERS = 6
 DENSE_MS = 9.0
@@ -227,7 +171,7 @@ def summary(task: str, made: Made, generator: np.random.Generator) -> pd.DataFra
                 common("hf-dense-sorted", None, True) | judged(0.0, True) | timed(1.8, made.half_width) | full_work()
             )
         rows.append(common("hf-dense-12", None, True) | timed(0.515, made.half_width))
-    table = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
     for column in table.select_dtypes("float"):
         table[column] = table[column].map(tidy)
     return table.assign(**made.changes)
@@ -440,7 +384,7 @@ TASK_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.of == "t
 STUDY_FIGURES = tuple(name for name, figure in FIGURES.items() if figure.of == "study")
 
 
-def placed(names: Sequence[str]) -> Placement:
+def placed(names: Sequence[str]) -> list[Placed]:
     """Figures as the report is given them."""
     return placement([{"name": name, "of": FIGURES[name].of, "place": FIGURES[name].place} for name in names])
 

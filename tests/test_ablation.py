@@ -12,10 +12,10 @@ from test_summary import files_of, study_of
 from eat.errors import EatError
 from eat.figures.ablation import TITLES, plot_ablation
 from eat.files import read_json, read_table
+from eat.results.columns import ABLATION_COLUMNS
 from eat.study import keys
 from eat.study.loading import load_study
 from eat.study.study import Study
-from eat.summarize.ablation import COLUMNS
 from eat.summarize.buckets import bucket_rows
 from eat.summarize.curves import CURVES
 from eat.summarize.summary import summarize
@@ -44,7 +44,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_variants_stand_in_the_ablation_alone(results: Path) -> None:
     table = read_table(results / "summary_ablation_movies.csv")
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == ABLATION_COLUMNS
     assert table[["system", "role"]].to_numpy().tolist() == [
         ["dense", "reference"],
         ["eat", "full"],

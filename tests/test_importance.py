@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 
+from eat.results.columns import IMPORTANCE_COLUMNS
 from eat.trace.importance import (
-    COLUMNS,
     _mean_of,
     compare_importance,
     correlations,
@@ -85,7 +85,7 @@ def test_the_table_of_a_task(tmp_path: Path):
         models[name, 1] = tmp_path / name
     tiny.split(tmp_path / "dev.parquet", rows=12)
     table = compare_importance(study, "tiny", models, tmp_path / "dev.parquet", texts=8)
-    assert list(table.columns) == list(COLUMNS)
+    assert list(table.columns) == list(IMPORTANCE_COLUMNS)
     assert table[["system", "kind", "layer"]].to_numpy().tolist() == [["eat", "norm", 1], ["eat", "norm", 3]]
     assert (table["n"] <= 8).all()
     assert ((table["rho_low"] <= table["rho"]) & (table["rho"] <= table["rho_high"])).all()

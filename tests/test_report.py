@@ -44,7 +44,7 @@ from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.report.theory import reach_of
 from eat.report.verdicts import NoiseFloor
-from eat.summarize.ablation import COLUMNS as ABLATION_COLUMNS
+from eat.results.columns import ABLATION_COLUMNS
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 ODD_TASK = r"50%_<b>x</b>\input{a}"

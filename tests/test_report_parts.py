@@ -26,8 +26,7 @@ from eat.report.promises import promises_sentences, promises_table
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
 from eat.report.verdicts import Comparison, NoiseFloor
-from eat.results.columns import BUCKET_COLUMNS
-from eat.summarize.promises import COLUMNS as PROMISE_COLUMNS
+from eat.results.columns import BUCKET_COLUMNS, PROMISE_COLUMNS
 
 QUIET = NoiseFloor(1.0, 0.98, 1.02, 1.0)
 HEADINGS = ("Length of the text", "Promises", "Importance of tokens")

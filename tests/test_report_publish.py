@@ -13,10 +13,10 @@ from test_summary import files_of, study_of
 
 from eat.errors import EatError
 from eat.files import read_json, write_json
+from eat.results.columns import SUMMARY_COLUMNS
 from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
-from eat.summarize.summary import SUMMARY_COLUMNS
 from workflow_scripts import report_publish
 
 STATE = {

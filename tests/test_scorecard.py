@@ -166,7 +166,7 @@ def test_every_claim_stands_in_the_table_with_its_verdict(tmp_path: Path) -> Non
     ("text", "message"),
     [
         ("claims:\n- {claim: a, where: b, test: {kind: magic}}\n", "test: input tag 'magic'"),
-        ("nothing: 1\n", "has no list `claims`"),
+        ("nothing: 1\n", "claims: field required"),
         ("claims: [", "cannot be read"),
     ],
 )

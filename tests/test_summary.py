@@ -21,7 +21,7 @@ from eat.calibrate.operating_points import task_operating_points
 from eat.calibrate.promises import keep_promise
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
-from eat.results.columns import COST_COLUMNS
+from eat.results.columns import COST_COLUMNS, SUMMARY_COLUMNS
 from eat.results.trace import Trace
 from eat.statistics import mcnemar_p, median_ratio
 from eat.study.loading import load_study
@@ -29,7 +29,7 @@ from eat.study.study import Study
 from eat.summarize.buckets import adapts_by, bucket_rows
 from eat.summarize.curves import length_edges, scheduled_retention
 from eat.summarize.promises import promise_rows
-from eat.summarize.summary import SUMMARY_COLUMNS, summarize
+from eat.summarize.summary import summarize
 from eat.summarize.task_results import TaskInputs, read_results
 
 MADE_MS = {

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from eat import rounding
 from eat.compare.states import State
-from eat.results.rows import is_true, without_repeats
+from eat.results.rows import Record, is_true, without_repeats
 from eat.rounding import Rounder
 from eat.study.stock import STOCK_AGAIN, STOCK_PREFIX
 
 Verdict = Literal["beyond the noise", "within the noise", "changed", "unchanged"]
-Record = Mapping[Hashable, Any]
 Ends = tuple[float, float, float]
 """The lower end of an interval, the value, and the upper end."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from eat import rounding
@@ -15,7 +16,7 @@ from eat.errors import listed
 from eat.files import write_text
 from eat.report.environments import html_environment, render, style_and_script
 from eat.report.inline import inline_svg
-from eat.report.table import Cell, Column, Group, Row, Table, to_markdown
+from eat.report.table import Column, Group, Table, text_row, to_markdown
 
 REASONS = 6
 """The most reasons that are shown for a rule; of the others, the number is shown."""
@@ -81,7 +82,7 @@ def _changes_table(changes: Sequence[Change]) -> Table:
     shown = [one for one in changes if one.verdict != "unchanged"]
     for task in dict.fromkeys(one.task for one in shown):
         rows = [
-            Row(tuple(Cell(text) for text in (one.system, one.what, one.before, one.after, one.change, one.verdict)))
+            text_row(one.system, one.what, one.before, one.after, one.change, one.verdict)
             for one in shown
             if one.task == task
         ]
@@ -96,7 +97,7 @@ def _reruns_table(reruns: Sequence[Rerun]) -> Table:
         more = len(one.reasons) - REASONS
         reasons = listed(one.reasons[:REASONS]) + (f" and {rounding.count(more)} more" if more > 0 else "")
         jobs = f"{rounding.count(one.jobs)} of {rounding.count(one.of)}"
-        rows.append(Row((Cell(one.rule), Cell(jobs), Cell(reasons))))
+        rows.append(text_row(one.rule, jobs, reasons))
     columns = (
         Column("Rule", align="left"),
         Column("Jobs", align="left"),
@@ -113,8 +114,7 @@ def _as_markdown(tables: Sequence[Table]) -> list[str]:
         for group in table.groups:
             if group.heading:
                 parts.append(f"{_plain(group.heading)}:\n")
-            one = Table(table.caption, table.label, table.columns, (group,))
-            parts.append(to_markdown(one))
+            parts.append(to_markdown(replace(table, groups=(group,))))
     return parts
 
 

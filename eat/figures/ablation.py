@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_most, at_threshold, canvas
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import of_task
+from eat.results.rows import Record, of_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def _spots(computed: Axes, accuracy: Axes, rows: pd.DataFrame) -> Iterator[Spot]
         yield Spot(accuracy, 100.0 * row["delta_accuracy"], place, gained)
 
 
-def _name(row: Mapping[Hashable, Any]) -> str:
+def _name(row: Record) -> str:
     tau = row["tau"]
     return style.drawable(str(row["system"])) + ("" if math.isnan(tau) else f" (τ {tau:g})")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from eat.figures import style
 from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import in_setting_of, is_true, rows_of, without_repeats
+from eat.results.rows import Record, in_setting_of, is_true, rows_of, without_repeats
 from eat.study.stock import STOCK
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _spots(panel: _Panel, reference: str) -> Iterator[Spot]:
         yield Spot(panel.axes, row[panel.axis.column], row["height"], text)
 
 
-def _cost(row: dict[Hashable, Any], axis: _Axis, reference: str) -> str:
+def _cost(row: Record, axis: _Axis, reference: str) -> str:
     """The cost of a point as text, and its ratio to that of the model it is compared with."""
     if not axis.is_timed:
         return f"{rounding.gflops(row['gflops'])} GFLOPs, {rounding.ratio(1 / row['flops_ratio'])} of {reference}'s"

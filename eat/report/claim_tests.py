@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from eat import rounding
-from eat.report.evidence import Evidence, Model, Record, Untestable
+from eat.report.evidence import Evidence, Model, Untestable
 from eat.report.verdicts import Comparison, accuracy_verdict, comparison, speed_verdict
-from eat.results.rows import is_true
+from eat.results.rows import Record, is_true
 from eat.statistics import proportion_interval
+from eat.validation import Strict
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,7 @@ def _beyond(low: float, high: float, bound: float) -> tuple[bool | None, str]:
     return None, "includes"
 
 
-class Entry(BaseModel):
-    """A part of an entry of `report/claims.yaml`; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Speed(Entry):
+class Speed(Strict):
     """A model is faster or slower than the stock dense model at batch 1."""
 
     kind: Literal["speed"]
@@ -63,7 +58,7 @@ class Speed(Entry):
         return Finding(_ratio(row), _as_expected(verdict, self.expect), reason)
 
 
-class SpeedAgainst(Entry):
+class SpeedAgainst(Strict):
     """A model is faster or slower than another model in the same engine, at batch 1."""
 
     kind: Literal["speed_against"]
@@ -81,7 +76,7 @@ class SpeedAgainst(Entry):
         )
 
 
-class AccuracyAgainst(Entry):
+class AccuracyAgainst(Strict):
     """A model is more or less accurate than another."""
 
     kind: Literal["accuracy_against"]
@@ -111,7 +106,7 @@ class AccuracyAgainst(Entry):
         return Finding(ours, verdict == self.expect, _compared(_point_name(own), accurate, _point_name(other)))
 
 
-class KeepsAccuracy(Entry):
+class KeepsAccuracy(Strict):
     """A model keeps a part of BERT's accuracy."""
 
     kind: Literal["keeps_accuracy"]
@@ -130,7 +125,7 @@ class KeepsAccuracy(Entry):
         return Finding(f"{rounding.with_percent(kept)} {within}", supported, reason)
 
 
-class Frontier(Entry):
+class Frontier(Strict):
     """The threshold trades speed for accuracy: a higher threshold costs time."""
 
     kind: Literal["frontier"]
@@ -149,7 +144,7 @@ class Frontier(Entry):
         return Finding(ours, _as_expected(verdict, "faster"), reason)
 
 
-class Near(Entry):
+class Near(Strict):
     """A measured column lies near a stated value."""
 
     kind: Literal["near"]
@@ -170,7 +165,7 @@ class Near(Entry):
         return Finding(rounding.retention(found), near, reason)
 
 
-class LeavesEarly(Entry):
+class LeavesEarly(Strict):
     """At a threshold, at least a given share of the texts exits before the last layer."""
 
     kind: Literal["leaves_early"]
@@ -192,7 +187,7 @@ class LeavesEarly(Entry):
         return Finding(ours, supported, reason)
 
 
-class ShortTextsLoseMore(Entry):
+class ShortTextsLoseMore(Strict):
     """Shorter texts keep a smaller part of their tokens than longer ones."""
 
     kind: Literal["short_texts_lose_more"]
@@ -215,7 +210,7 @@ class ShortTextsLoseMore(Entry):
         return Finding(ours, shortest["retention"] < longest["retention"], reason)
 
 
-class ScalingHelps(Entry):
+class ScalingHelps(Strict):
     """Temperature scaling reduces the calibration error of the exit."""
 
     kind: Literal["scaling_helps"]
@@ -241,7 +236,7 @@ class ScalingHelps(Entry):
         return Finding(ours, None if is_worse is None else not is_worse, reason)
 
 
-class NormIsCompetitive(Entry):
+class NormIsCompetitive(Strict):
     """The norm of a hidden state is as good a score of importance as others."""
 
     kind: Literal["norm_is_competitive"]
@@ -261,7 +256,7 @@ class NormIsCompetitive(Entry):
         return Finding(", ".join(found), supported, " ".join(sentence for _, sentence in seen.norm))
 
 
-class NotMeasured(Entry):
+class NotMeasured(Strict):
     """A claim that this project does not measure."""
 
     kind: Literal["not_measured"]

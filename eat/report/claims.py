@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from eat.errors import DamagedFile
-from eat.report.claim_tests import Entry, Test
+from eat.report.claim_tests import Test
 from eat.report.evidence import Model
+from eat.report.published import read_declared
+from eat.validation import Strict
 
 
-class PublishedFigure(Entry):
+class PublishedFigure(Strict):
     """A field of a model's rows in the published tables."""
 
     model: Model
@@ -21,7 +21,7 @@ class PublishedFigure(Entry):
     tau: float | None = None
 
 
-class Claim(Entry):
+class Claim(Strict):
     """A claim of the paper.
 
     task: the paper's task that the claim is about; empty for all tasks. published: the figure that the paper prints,
@@ -37,16 +37,10 @@ class Claim(Entry):
     test: Test
 
 
+class _Claims(Strict):
+    claims: list[Claim]
+
+
 def read_claims(path: Path | str) -> list[Claim]:
-    """Read `report/claims.yaml`. Raises `DamagedFile` if the file is missing or not valid."""
-    try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        return [Claim.model_validate(claim) for claim in value["claims"]]
-    except (OSError, yaml.YAMLError) as error:
-        raise DamagedFile(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it") from None
-    except (TypeError, KeyError):
-        raise DamagedFile(f"{path}: has no list `claims`; restore the file") from None
-    except ValidationError as error:
-        fault = error.errors()[0]
-        key = ".".join(str(part) for part in fault["loc"])
-        raise DamagedFile(f"{path}: {key}: {fault['msg'].lower()}; restore it") from None
+    """Read `report/claims.yaml`. Raises `DamagedFile` as `read_declared` does."""
+    return read_declared(path, _Claims).claims

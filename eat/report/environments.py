@@ -19,17 +19,13 @@ from eat.report import latex
 def latex_environment(templates: Path | str) -> jinja2.Environment:
     """Templates with `<< value >>` and `<% statement %>`; strings are escaped for LaTeX, undefined values fail."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
+        **_common(templates),
         block_start_string="<%",
         block_end_string="%>",
         variable_start_string="<<",
         variable_end_string=">>",
         comment_start_string="<#",
         comment_end_string="#>",
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
         autoescape=False,  # Jinja's own escaping is HTML's; `finalize` escapes for LaTeX
         finalize=lambda value: latex.escape_latex(_text(value)) if not isinstance(value, Undefined) else value,
     )
@@ -39,15 +35,13 @@ def latex_environment(templates: Path | str) -> jinja2.Environment:
 
 def html_environment(templates: Path | str) -> jinja2.Environment:
     """Templates of HTML: every string is escaped, undefined values are errors."""
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-        finalize=lambda value: _unbroken(_text(value)),
-    )
+    return jinja2.Environment(**_common(templates), autoescape=True, finalize=lambda value: _unbroken(_text(value)))
+
+
+def _common(templates: Path | str) -> dict[str, Any]:
+    loader = jinja2.FileSystemLoader(templates)
+    kept = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    return {"loader": loader, "undefined": jinja2.StrictUndefined, **kept}
 
 
 def style_and_script(templates: Path) -> dict[str, str]:

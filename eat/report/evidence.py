@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
 from eat.report.verdicts import Competitive, NoiseFloor
-from eat.results.rows import is_true
+from eat.results.rows import Record, is_true
 
 Model = Literal["bert", "distilbert", "eat"]
-Record = Mapping[Hashable, Any]
 
 NAMES = {"bert": "BERT", "distilbert": "DistilBERT", "eat": "EAT"}
 

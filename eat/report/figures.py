@@ -22,18 +22,14 @@ A place that a study does not have, such as `ablation`, shows none. Figures of t
 
 @dataclass(frozen=True)
 class Placed:
-    """A figure of a study: its name in file names and captions, and its place in the report."""
+    """A figure of a study: its name in file names and captions, its place in the report, and of what it is.
+
+    of: `task` for one figure per task, `study` for one in all.
+    """
 
     name: str
     place: str
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The figures of a study, in their order within a place."""
-
-    of_task: tuple[Placed, ...]
-    of_study: tuple[Placed, ...]
+    of: str
 
 
 @dataclass(frozen=True)
@@ -45,25 +41,20 @@ class Figure:
     caption: str
 
 
-def placement(figures: Sequence[Mapping[str, str]]) -> Placement:
-    """The figures of a study, checked.
+def placement(figures: Sequence[Mapping[str, str]]) -> list[Placed]:
+    """The figures of a study, in their order within a place; figures: the fields of each.
 
-    figures: `name`, `place`, and `of`, which is `task` for one figure per task or `study` for one in all. Raises
-    `EatError` if the templates have no such place.
+    Raises `EatError` if the templates have no such place.
     """
     known = {"task": PLACES, "study": ("run",)}
-    for figure in figures:
-        of, place = figure["of"], figure["place"]
-        if place not in known[of]:
+    found = [Placed(**figure) for figure in figures]
+    for one in found:
+        if one.place not in known[one.of]:
             raise EatError(
-                f"figure {figure['name']}: the report has no place {place!r} for figures of a {of}; known: "
-                f"{listed(known[of])}"
+                f"figure {one.name}: the report has no place {one.place!r} for figures of a {one.of}; known: "
+                f"{listed(known[one.of])}"
             )
-    of_task, of_study = (
-        tuple(Placed(figure["name"], figure["place"]) for figure in figures if figure["of"] == of)
-        for of in ("task", "study")
-    )
-    return Placement(of_task, of_study)
+    return found
 
 
 def by_place(figures: Sequence[Placed], drawn: Mapping[str, Figure]) -> dict[str, tuple[Figure, ...]]:
@@ -86,13 +77,10 @@ def read_figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[P
     return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
 
 
-def read_captions(folder: Path) -> dict[str, str]:
-    """Name -> caption of every file `{name}.rst` of a folder, each in one line."""
-    return {path.stem: " ".join(path.read_text(encoding="utf-8").split()) for path in sorted(folder.glob("*.rst"))}
-
-
-def caption_of(captions: Mapping[str, str], name: str) -> str:
-    """The caption of a figure. Raises `EatError` if it has none."""
-    if name not in captions:
-        raise EatError(f"no caption {name}.rst; captions found: {listed(captions)}")
-    return captions[name]
+def read_caption(folder: Path, name: str) -> str:
+    """The caption of a figure in one line, from `{name}.rst`. Raises `EatError` if there is none."""
+    path = folder / f"{name}.rst"
+    if not path.is_file():
+        found = sorted(other.stem for other in folder.glob("*.rst"))
+        raise EatError(f"no caption {path.name}; captions found: {listed(found)}")
+    return " ".join(path.read_text(encoding="utf-8").split())

@@ -7,8 +7,7 @@ number of tokens after every layer.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,7 @@ from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, Competitive
 from eat.results.columns import PRUNING
-from eat.results.rows import in_setting_of, is_true
-
-Record = Mapping[Hashable, Any]
+from eat.results.rows import Record, in_setting_of, is_true
 
 SAME_RETENTION = 0.03
 """The largest difference in retention after any layer that still counts as equal."""

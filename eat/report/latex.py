@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,17 +222,23 @@ def write_tables(
     contains just a comment, so that the set of files is always the same.
     """
     rows = rows_of(summary, task).assign(task=title)
-    made: dict[str, Callable[[], Table | None]] = {
-        "results": lambda: summary_tables.main_table(rows, title, f1),
-        "throughput": lambda: summary_tables.throughput_table(rows, title),
-        "frontier": lambda: summary_tables.frontier_table(rows, title, f1),
-        "calibration": lambda: summary_tables.calibration_table(rows, title),
-        "paper": lambda: published_tables.paper_table(paper_columns, title, reference, published),
-    }
+    made = task_tables(rows, paper_columns, title, reference, published, f1)
     written = []
     for kind in TABLES:
-        table = made[kind]()
-        path = Path(out_folder) / f"{kind}_{task}.tex"
+        table, path = made[kind], Path(out_folder) / f"{kind}_{task}.tex"
         write_text(path, "% only batch size 1 was timed\n" if table is None else to_latex(table))
         written.append(path)
     return written
+
+
+def task_tables(
+    rows: pd.DataFrame, paper_columns: pd.DataFrame, title: str, reference: str, published: Published, f1: bool
+) -> dict[str, Table | None]:
+    """The tables `TABLES` of a task; arguments as `write_tables`. rows: those of the task, under its title."""
+    return {
+        "results": summary_tables.main_table(rows, title, f1),
+        "throughput": summary_tables.throughput_table(rows, title),
+        "frontier": summary_tables.frontier_table(rows, title, f1),
+        "calibration": summary_tables.calibration_table(rows, title),
+        "paper": published_tables.paper_table(paper_columns, title, reference, published),
+    }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -15,9 +14,7 @@ from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, NoiseFloor
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
-from eat.results.rows import in_setting_of, is_true
-
-Record = Mapping[Hashable, Any]
+from eat.results.rows import Record, in_setting_of, is_true
 
 FEWEST = 10
 """The fewest timed texts of a bucket that is compared with another: with fewer, intervals are too wide."""

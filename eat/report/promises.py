@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -13,9 +12,8 @@ from eat.report.quantities import Quantity
 from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Kept
+from eat.results.rows import Record
 from eat.rounding import or_dash
-
-Record = Mapping[Hashable, Any]
 
 _RISKS = {
     "disagreement": "answered differently from the same system without early exits",

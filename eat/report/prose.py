@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,9 +14,7 @@ from eat.report import verdicts
 from eat.report.results import TaskFiles
 from eat.report.sentences import accuracy_sentence, noise_sentence, speed_sentence
 from eat.report.verdicts import NoiseFloor
-from eat.results.rows import is_true
-
-Record = Mapping[Hashable, Any]
+from eat.results.rows import Record, is_true
 
 
 def overview(single: Sequence[Record], noise: NoiseFloor) -> str:
@@ -219,22 +217,21 @@ def noise_of_batch(batch: int, floor: NoiseFloor) -> str:
 def warning(task: TaskFiles) -> str:
     """Limits of the results of a task: a busy machine, and warnings about its text; empty if there are none."""
     doubts = [f"Warning about the text: {line}." for line in task.card["warnings"]]
-    return " ".join([*([_busy_warning(task)] if task.timing["busy"] else []), *doubts])
+    if task.timing["busy"]:
+        doubts.insert(
+            0,
+            f"The machine was busy with other work while {task.name} was timed. Times and speed-ups of this task may "
+            "be off by more than their intervals say; time it again on a quiet machine before quoting them.",
+        )
+    return " ".join(doubts)
 
 
-def _busy_warning(task: TaskFiles) -> str:
-    return (
-        f"The machine was busy with other work while {task.name} was timed. Times and speed-ups of this task may be "
-        "off by more than their intervals say; time it again on a quiet machine before quoting them."
-    )
-
-
-def task_facts(task: TaskFiles) -> tuple[tuple[str, str], ...]:
+def task_facts(task: TaskFiles) -> list[tuple[str, str]]:
     """Facts about the text of a task, as names and values."""
     card, timing = task.card, task.timing
     splits = ", ".join(f"{rounding.count(number)} {name}" for name, number in card["splits"].items())
     source = ", ".join(f"{key} {value[:16] if key == 'sha256' else value}" for key, value in card["source"].items())
-    facts = [
+    return [
         ("Source", source),
         ("Kind", "pairs of texts" if card["pair"] else "single texts"),
         ("Labels", listed(card["labels"])),
@@ -242,7 +239,6 @@ def task_facts(task: TaskFiles) -> tuple[tuple[str, str], ...]:
         ("Splits", splits),
         ("Texts timed", rounding.count(timing["n_timed"])),
     ]
-    return tuple(facts)
 
 
 def processor(timing: Mapping[str, Any]) -> str:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from eat.errors import DamagedFile
+from eat.validation import Strict
 
+_Model = TypeVar("_Model", bound=Strict)
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class _Fixed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PublishedRow(_Fixed):
+class PublishedRow(Strict):
     """A row of a published table: accuracy as a fraction, latency in ms, speed-up against BERT of the same source.
 
     gflops: 10^9 operations per text. flops_ratio: BERT's divided by the model's.
@@ -34,7 +32,7 @@ class PublishedRow(_Fixed):
     flops_ratio: Finite | None = None
 
 
-class PublishedSource(_Fixed):
+class PublishedSource(Strict):
     """Tables of one source: task -> model -> rows."""
 
     title: str
@@ -44,7 +42,7 @@ class PublishedSource(_Fixed):
     tasks: dict[str, dict[str, list[PublishedRow]]]
 
 
-class Published(_Fixed):
+class Published(Strict):
     """All of `report/published.yaml`.
 
     task_names: the names that a study may give to a task of the papers. stands_for: the systems of a study that may
@@ -56,7 +54,7 @@ class Published(_Fixed):
     task_names: dict[str, list[str]]
     stands_for: dict[str, list[str]]
     sources: list[PublishedSource] = Field(min_length=1)
-    others: list[PublishedSource] = []
+    others: list[PublishedSource] = Field(default_factory=list)
 
     def task_of(self, task: str) -> str | None:
         """The name of a study's task in the papers; `None` if no paper has such a task."""
@@ -91,9 +89,14 @@ class Published(_Fixed):
 
 
 def read_published(path: Path | str) -> Published:
-    """Read `report/published.yaml`. Raises `DamagedFile` if the file is missing or not valid."""
+    """Read `report/published.yaml`. Raises `DamagedFile` as `read_declared` does."""
+    return read_declared(path, Published)
+
+
+def read_declared(path: Path | str, model: type[_Model]) -> _Model:
+    """Read a YAML file of `report/`. Raises `DamagedFile` if it is missing or not valid."""
     try:
-        return Published.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        return model.model_validate(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError) as error:
         raise DamagedFile(f"{path}: cannot be read ({str(error).splitlines()[0]}); restore it") from None
     except ValidationError as error:

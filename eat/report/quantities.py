@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from eat import rounding
 from eat.report.table import Cell, Column
+from eat.results.rows import Record
 from eat.rounding import Rounder, or_dash
 
 
@@ -27,7 +26,7 @@ class Quantity:
         """The heading of the column."""
         return Column(self.title, self.unit, interval=self.bounds is not None)
 
-    def cell(self, row: Mapping[Hashable, Any], best: bool = False) -> Cell:
+    def cell(self, row: Record, best: bool = False) -> Cell:
         """The value of a row of the file, rounded, with its interval; a dash if it is empty."""
         text = or_dash(row[self.source], self.rounder)
         if self.bounds is None or text == rounding.DASH:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +16,19 @@ from eat.report import prose, published_tables, summary_tables
 from eat.report.claims import read_claims
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.evidence import Evidence
-from eat.report.figures import Figure, Placement, by_place, caption_of, read_captions, read_figure
+from eat.report.figures import Figure, Placed, by_place, read_caption, read_figure
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
+from eat.report.latex import task_tables
 from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
 from eat.report.published import Published, read_published
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.scorecard import counts_sentence, judge, scorecard_table
-from eat.report.table import Cell, Column, Group, Row, Table
+from eat.report.table import Column, Group, Table, text_row
 from eat.report.theory import theory_sentences, theory_table
 from eat.results.rows import is_true
 from eat.study.paths import CURVES
 from eat.study.stock import STOCK_PREFIX
-
-
-@dataclass(frozen=True)
-class TaskReport:
-    """Everything the report contains about one task, as text and tables ready to be placed.
-
-    tables: by the part of the report that contains them; a part without tables in all tasks is left out. figures: by
-    their place, see `PLACES`.
-    """
-
-    name: str
-    anchor: str
-    facts: tuple[tuple[str, str], ...]
-    overview: str
-    best: tuple[str, ...]
-    findings: tuple[tuple[str, str], ...]
-    adaptive: tuple[str, ...]
-    calibration: tuple[str, ...]
-    lengths: tuple[str, ...]
-    promises: tuple[str, ...]
-    importance: tuple[str, ...]
-    theory: tuple[str, ...]
-    ablation: tuple[str, ...]
-    measuring: tuple[str, ...]
-    warning: str
-    tables: dict[str, Table]
-    figures: dict[str, tuple[Figure, ...]]
 
 
 def render_report(
@@ -66,7 +39,7 @@ def render_report(
     templates_folder: Path | str,
     provenance: Mapping[str, Any],
     out_folder: Path | str,
-    figures: Placement,
+    figures: Sequence[Placed],
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
@@ -89,34 +62,35 @@ def render_report(
             f"provenance.seeds names {len(origin.seeds)} seeds ({listed(origin.seeds)}), {results}/summary.csv holds "
             f"{listed(sorted(counted))}; summarise the study again"
         )
-    captions = read_captions(templates / "captions")
     published = read_published(templates / "published.yaml").also_called(tasks)
     judged = judge(
         read_claims(templates / "claims.yaml"),
         [_evidence(task, published, origin.reference) for task in found],
         published,
     )
+    captions = {kind.name: read_caption(templates / "captions", kind.name) for kind in figures}
+    of_task, of_study = ([kind for kind in figures if kind.of == of] for of in ("task", "study"))
     copies: dict[Path, Path] = {}
     reports = []
     for number, task in enumerate(found, start=1):
         drawn = {}
-        for kind in figures.of_task:
+        for kind in of_task:
             files = results / "figures" / f"{kind.name}_{task.key}"
-            caption = f"{caption_of(captions, kind.name)} {prose.sample(task)}"
+            caption = f"{captions[kind.name]} {prose.sample(task)}"
             drawn[kind.name], copy = read_figure(files, out / f"{kind.name}-{number}.pdf", caption)
             copies |= copy
-        placed = by_place(figures.of_task, drawn)
+        placed = by_place(of_task, drawn)
         reports.append(_task_report(task, f"task-{number}", placed, origin.reference, published))
-    study_figures = []
-    for kind in figures.of_study:
-        files, caption = results / "figures" / kind.name, caption_of(captions, kind.name)
-        study_figures.append(read_figure(files, out / f"{kind.name}.pdf", caption)[0])
+    study_figures = [
+        read_figure(results / "figures" / kind.name, out / f"{kind.name}.pdf", captions[kind.name])[0]
+        for kind in of_study
+    ]
     summary = pd.concat([task.summary for task in found])
     context = {
         "study": study_name,
         "date": origin.date,
         "tasks": reports,
-        "parts": sorted({kind for report in reports for kind in report.tables}),
+        "parts": sorted({kind for report in reports for kind in report["tables"]}),
         "run_facts": _run_facts(origin, found),
         "study_figures": study_figures,
         "scorecard": scorecard_table(judged),
@@ -149,7 +123,10 @@ def _published_notes(published: Published, found: Sequence[TaskFiles], reference
         for source in published.others_on(task.name, list(task.summary["system"].unique()), reference)
     ]
     sources = {source.title: source for source in (*published.sources, *others)}
-    return [f"{_sentence_case(source.title)} ({source.citation}): {source.note}" for source in sources.values()]
+    return [
+        f"{source.title[:1].upper()}{source.title[1:]} ({source.citation}): {source.note}"
+        for source in sources.values()
+    ]
 
 
 def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence:
@@ -162,19 +139,19 @@ def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence
 
 def _task_report(
     task: TaskFiles, anchor: str, figures: dict[str, tuple[Figure, ...]], reference: str, published: Published
-) -> TaskReport:
+) -> dict[str, Any]:
+    """Everything the templates print about one task, as text and tables.
+
+    tables: by the part of the report that contains them; a part without tables in all tasks is left out. figures: by
+    their place, see `PLACES`.
+    """
     rows = task.summary
     chosen = rows[is_true(rows["chosen"]) | rows["tau"].isna()]
     trained = chosen[~chosen["system"].str.startswith(STOCK_PREFIX)]
     noise = {int(batch): noise_floor(rows, task.name, int(batch)) for batch in sorted(rows["batch_size"].unique())}
     single = trained[trained["batch_size"] == 1].to_dict("records")
     f1 = summary_tables.judged_by_f1(task.card)
-    made = {
-        "results": summary_tables.main_table(rows, task.name, f1),
-        "throughput": summary_tables.throughput_table(rows, task.name),
-        "frontier": summary_tables.frontier_table(rows, task.name, f1),
-        "calibration": summary_tables.calibration_table(rows, task.name),
-        "paper": published_tables.paper_table(task.paper_columns, task.name, reference, published),
+    made = task_tables(rows, task.paper_columns, task.name, reference, published, f1) | {
         "lengths": lengths_table(task, reference),
         "promises": promises_table(task),
         "importance": correlation_table(task),
@@ -183,28 +160,28 @@ def _task_report(
         "theory": theory_table(task),
         "ablation": None if task.ablation is None else summary_tables.ablation_table(task.ablation, task.name),
     }
-    return TaskReport(
-        name=task.name,
-        anchor=anchor,
-        facts=prose.task_facts(task),
-        overview=prose.overview(single, noise[1]),
-        best=tuple(prose.best_sentences(single, reference)),
-        findings=tuple((str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single),
-        adaptive=tuple(prose.adaptive_sentences(single, task.exits)),
-        calibration=tuple(prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])),
-        lengths=tuple(lengths_sentences(task, reference, noise[1])),
-        promises=tuple(promises_sentences(task)),
-        importance=tuple(importance_sentences(task, reference)),
-        theory=tuple(theory_sentences(task, reference)),
-        ablation=() if task.ablation is None else tuple(prose.ablation_sentences(task.ablation)),
-        measuring=(
+    return {
+        "name": task.name,
+        "anchor": anchor,
+        "facts": prose.task_facts(task),
+        "overview": prose.overview(single, noise[1]),
+        "best": prose.best_sentences(single, reference),
+        "findings": [(str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single],
+        "adaptive": prose.adaptive_sentences(single, task.exits),
+        "calibration": [prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])],
+        "lengths": lengths_sentences(task, reference, noise[1]),
+        "promises": promises_sentences(task),
+        "importance": importance_sentences(task, reference),
+        "theory": theory_sentences(task, reference),
+        "ablation": [] if task.ablation is None else prose.ablation_sentences(task.ablation),
+        "measuring": [
             *prose.measuring_sentences(task),
             *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
-        ),
-        warning=prose.warning(task),
-        tables={kind: table for kind, table in made.items() if table is not None},
-        figures=figures,
-    )
+        ],
+        "warning": prose.warning(task),
+        "tables": {kind: table for kind, table in made.items() if table is not None},
+        "figures": figures,
+    }
 
 
 # --- provenance ---------------------------------------------------------------------------------------------------
@@ -262,19 +239,19 @@ def _provenance_facts(origin: Provenance) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
-def _some(names: list[str], most: int = 5) -> str:
-    """The number of names and the first few of them; empty if there are none."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{len(names)}: {listed(names[:most])}{more}" if names else ""
+def _some(names: list[str]) -> str:
+    """The number of names and the first five of them; empty if there are none."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)}: {listed(names[:5])}{more}" if names else ""
 
 
 def _durations_table(origin: Provenance) -> Table:
     """The duration of each rule; without rows if it was not recorded."""
     columns = (Column("Rule", align="left"), Column("Jobs"), Column("All", "s"), Column("Longest", "s"))
-    rows = []
-    for one in origin.durations:
-        times = (rounding.count(one.jobs), rounding.seconds(one.seconds), rounding.seconds(one.longest))
-        rows.append(Row((Cell(one.rule), *(Cell(text) for text in times))))
+    rows = [
+        text_row(one.rule, rounding.count(one.jobs), rounding.seconds(one.seconds), rounding.seconds(one.longest))
+        for one in origin.durations
+    ]
     caption = "Duration of each rule in Snakemake's records: its jobs, their total seconds, and the longest job."
     return Table(caption, "durations", columns, (Group("", tuple(rows)),))
 
@@ -296,7 +273,3 @@ def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> lis
     if missing:
         raise DamagedFile(f"{missing[0]}: no such file; run the rule that makes it")
     return [(name, sha256_of(folder / name)[:16]) for folder, name in paths]
-
-
-def _sentence_case(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -2,75 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json
 from eat.report.verdicts import NoiseFloor
-from eat.results.columns import BUCKET_COLUMNS, COST_COLUMNS
+from eat.results import columns
 from eat.results.rows import of_task, read_rows, rows_of
 from eat.study.stock import STOCK_AGAIN, STOCK_PREFIX
+from eat.validation import Strict
 
 NEVER_EMPTY = (
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "delta_accuracy",
-    "delta_low",
-    "delta_high",
-    "avg_depth",
-    "avg_retention",
-    "retention_full_depth",
-    "flops_ratio",
-    "ece_raw",
-    "ece_calibrated",
-)
+    "accuracy", "accuracy_low", "accuracy_high", "delta_accuracy", "delta_low", "delta_high", "avg_depth",
+    "avg_retention", "retention_full_depth", "flops_ratio", "ece_raw", "ece_calibrated",
+)  # fmt: skip
 """Columns of summary.csv that have a value in the row of every trained system."""
+
+_TIMING_KEYS = (
+    "device", "engines", "precisions", "threads", "n_timed", "tokenization_ms_per_text", "foreign_load",
+    "foreign_load_busiest_block", "busy", "machine", "versions", "agreement",
+)  # fmt: skip
 
 TIMED = ("latency_ms_p50", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean")
 """Columns that have a value in every row whose `n_timed` is above 0."""
 
-_KEYS = (
-    "task", "system", "tau", "calibration", "chosen", "within_budget", "batch_size", "device", "engine", "dtype",
-    "threads", "seeds", "n",
-)  # fmt: skip
-_MAY_BE_EMPTY = (
-    "n_timed",
-    "mcnemar_p",
-    "latency_ms_p90",
-    "speedup_vs_int8",
-    "speedup_vs_int8_low",
-    "speedup_vs_int8_high",
-    "speedup_vs_packed_dense",
-    "speedup_vs_deep",
-    "gflops",
-    "gflops_pattern",
-    "ece_debiased",
-    "ece_debiased_low",
-    "ece_debiased_high",
-    "brier",
-    "nll",
-    "temperature",
-)
 
-
-_PROMISED = (
-    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "n_dev", "bad_dev", "observed", "observed_low",
-    "observed_high",
-)  # fmt: skip
-_SCORED = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
-
-
-class RuleTime(BaseModel):
+class RuleTime(Strict):
     """The jobs of a rule: their number, their total seconds, and those of the longest."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rule: str
     jobs: int
@@ -78,10 +42,8 @@ class RuleTime(BaseModel):
     longest: float
 
 
-class Provenance(BaseModel):
+class Provenance(Strict):
     """The provenance of a report. Unknown keys are refused; only keys with a default may be omitted."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     commit: str
     """The commit of the code, or a description if there is none."""
@@ -99,7 +61,7 @@ class Provenance(BaseModel):
     """Package -> version, of the environment that rendered the report."""
     lock: str = ""
     """The start of the sha256 of `dvc.lock`, as it was when the report was rendered."""
-    durations: list[RuleTime] = []
+    durations: list[RuleTime] = Field(default_factory=list)
     """The duration of the jobs of each rule, in the order they ran."""
     ablation: bool = False
     """Whether the study has an ablation."""
@@ -107,7 +69,7 @@ class Provenance(BaseModel):
     """Whether the study compares scores of importance with saliency."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
-    differing: list[str] = []
+    differing: list[str] = Field(default_factory=list)
     """The files that the run could read and that differed from the commit."""
 
 
@@ -159,18 +121,23 @@ def read_tasks(
             f"{results}/metrics.json: belongs to study {metrics.get('study')!r}, not {study!r}; give the folder of "
             f"{study!r}"
         )
-    summary = read_rows(results / "summary.csv", (*_KEYS, *NEVER_EMPTY, *TIMED, *_MAY_BE_EMPTY))
+    summary = read_rows(results / "summary.csv", columns.SUMMARY_COLUMNS)
     _refuse_gaps(summary, results / "summary.csv")
     exits = read_rows(results / "curves" / "exits.csv", ("task", "system", "tau", "chosen", "exit", "fraction", "n"))
     lengths = read_rows(
         results / "curves" / "lengths.csv", ("task", "system", "tau", "chosen", "length_mean", "retention")
     )
     retention = read_rows(results / "curves" / "retention.csv", ("task", "system", "tau", "over", "layer", "observed"))
-    cost = read_rows(results / "curves" / "cost.csv", COST_COLUMNS, may_be_empty=True)
-    buckets = read_rows(results / "buckets.csv", BUCKET_COLUMNS)
+    cost = read_rows(results / "curves" / "cost.csv", columns.COST_COLUMNS, may_be_empty=True)
+    buckets = read_rows(results / "buckets.csv", columns.BUCKET_COLUMNS)
+    complete = set(columns.PROMISE_COLUMNS) - {"tau", "thresholds"}
     promises = read_rows(
-        results / "promises.csv", (*_PROMISED, "tau", "thresholds"), complete=_PROMISED, may_be_empty=True
+        results / "promises.csv", columns.PROMISE_COLUMNS, complete=sorted(complete), may_be_empty=True
     )
+
+    def optional(name: str, required: Sequence[str], is_there: bool) -> pd.DataFrame | None:
+        return read_rows(results / name, required) if is_there else None
+
     found = []
     for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")
@@ -189,8 +156,8 @@ def read_tasks(
                 cost=of_task(cost, task, may_be_empty=True),
                 buckets=of_task(buckets, task),
                 promises=of_task(promises, task, may_be_empty=True),
-                ablation=_ablation(results, task) if ablation else None,
-                importance=_importance(results, task) if importance else None,
+                ablation=optional(f"summary_ablation_{task}.csv", columns.ABLATION_COLUMNS, ablation),
+                importance=optional(f"importance/{task}.csv", columns.IMPORTANCE_COLUMNS, importance),
                 card=read_json(data / task / "card.json"),
                 timing=timing,
             )
@@ -198,39 +165,14 @@ def read_tasks(
     return found
 
 
-_TIMING_KEYS = (
-    "device",
-    "engines",
-    "precisions",
-    "threads",
-    "n_timed",
-    "tokenization_ms_per_text",
-    "foreign_load",
-    "foreign_load_busiest_block",
-    "busy",
-    "machine",
-    "versions",
-    "agreement",
-)
-
-
-def _ablation(results: Path, task: str) -> pd.DataFrame:
-    columns = ("ablation", "role", "system", "tau", "compute", "delta_accuracy", "delta_low", "delta_high")
-    return read_rows(results / f"summary_ablation_{task}.csv", columns)
-
-
-def _importance(results: Path, task: str) -> pd.DataFrame:
-    return read_rows(results / "importance" / f"{task}.csv", _SCORED)
-
-
 def _refuse_gaps(summary: pd.DataFrame, path: Path) -> None:
     trained = summary[~summary["system"].astype(str).str.startswith(STOCK_PREFIX)]
     timed = summary[summary["n_timed"] > 0]
-    for rows, columns in ((trained, NEVER_EMPTY), (timed, TIMED)):
-        for column in columns:
-            if rows[column].isna().any():
-                system = rows.loc[rows[column].isna(), "system"].iloc[0]
-                raise DamagedFile(f"{path}: {column} of {system} is empty; delete it and run again")
+    for rows, never_empty in ((trained, NEVER_EMPTY), (timed, TIMED)):
+        for column in never_empty:
+            gaps = rows.loc[rows[column].isna(), "system"]
+            if not gaps.empty:
+                raise DamagedFile(f"{path}: {column} of {gaps.iloc[0]} is empty; delete it and run again")
 
 
 def noise_floor(rows: pd.DataFrame, task: str, batch: int) -> NoiseFloor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any
-
 import pandas as pd
 
 from eat import rounding
 from eat.report.verdicts import NoiseFloor, accuracy_verdict, speed_verdict
+from eat.results.rows import Record
 
 
-def speed_sentence(row: Mapping[Hashable, Any], noise: NoiseFloor) -> str:
+def speed_sentence(row: Record, noise: NoiseFloor) -> str:
     """One sentence on a row of summary.csv: its time against the stock dense model at the same batch size."""
     if pd.isna(row["speedup_low"]) or pd.isna(row["speedup_high"]):
         return f"{row['system']} was not timed against the stock dense model."
@@ -30,7 +28,7 @@ def speed_sentence(row: Mapping[Hashable, Any], noise: NoiseFloor) -> str:
     )
 
 
-def accuracy_sentence(row: Mapping[Hashable, Any], reference: str) -> str:
+def accuracy_sentence(row: Record, reference: str) -> str:
     """One sentence on a row of summary.csv: its accuracy against the dense reference on the same examples."""
     if row["system"] == reference:
         return f"It is the dense reference; its accuracy is {rounding.with_percent(row['accuracy'])}."

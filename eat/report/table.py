@@ -46,6 +46,11 @@ class Row:
     chosen: bool = False
 
 
+def text_row(*texts: str) -> Row:
+    """A line of cells without intervals."""
+    return Row(tuple(map(Cell, texts)))
+
+
 @dataclass(frozen=True)
 class Group:
     """Rows under a common heading (empty: no heading)."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +14,9 @@ from eat.errors import listed
 from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.results.columns import COST_MODELS, LENGTHS_NEEDED
-from eat.results.rows import is_true
+from eat.results.rows import Record, is_true
 from eat.rounding import or_dash
 
-Record = Mapping[Hashable, Any]
 Floats = npt.NDArray[np.float64]
 
 

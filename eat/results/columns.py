@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+SUMMARY_COLUMNS = (
+    "task", "system", "tau", "thresholds", "calibration", "chosen", "within_budget", "batch_size", "device", "engine",
+    "dtype", "threads", "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "macro_f1",
+    "f1", "delta_accuracy", "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50",
+    "latency_ms_p90", "latency_ms_p99", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high", "speedup_mean",
+    "speedup_vs_int8", "speedup_vs_int8_low", "speedup_vs_int8_high", "speedup_vs_packed_dense", "speedup_vs_deep",
+    "avg_depth", "avg_retention", "retention_full_depth", "gflops", "flops_ratio", "gflops_pattern", "ece_raw",
+    "ece_calibrated", "ece_debiased", "ece_debiased_low", "ece_debiased_high", "brier", "nll", "temperature",
+)  # fmt: skip
+
+ABLATION_COLUMNS = (
+    "task", "ablation", "role", "system", "reducer", "attention", "exits", "tau", "calibration", "seeds", "n",
+    "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "delta_accuracy", "delta_low", "delta_high",
+    "mcnemar_p", "compute", "latency_ms_p50", "speedup_vs_dense", "speedup_low", "speedup_high", "avg_depth",
+    "avg_retention",
+)  # fmt: skip
+
+PROMISE_COLUMNS = (
+    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "thresholds", "n_dev", "bad_dev",
+    "observed", "observed_low", "observed_high",
+)  # fmt: skip
+
+IMPORTANCE_COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
+
 BUCKETS = ((1, 35), (36, 70), (71, None))
 """The buckets of lengths in tokens, including [CLS] and [SEP], from and to; `None` has no end."""
 

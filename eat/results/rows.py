@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_table
@@ -12,6 +12,9 @@ from eat.study.stock import is_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
+
+Record = Mapping[Hashable, Any]
+"""A row of a table: column -> value."""
 
 NAMES = ("task", "system", "model")
 """The columns of tables of results with names from a study; `model` is a system's, or a cost model's."""

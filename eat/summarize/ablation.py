@@ -10,15 +10,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from eat.results.columns import ABLATION_COLUMNS
+
 if TYPE_CHECKING:
     from eat.study.study import Study
-
-COLUMNS = (
-    "task", "ablation", "role", "system", "reducer", "attention", "exits", "tau", "calibration", "seeds", "n",
-    "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd", "delta_accuracy", "delta_low", "delta_high",
-    "mcnemar_p", "compute", "latency_ms_p50", "speedup_vs_dense", "speedup_low", "speedup_high", "avg_depth",
-    "avg_retention",
-)  # fmt: skip
 
 
 def without_variants(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -49,5 +44,5 @@ def ablation_table(study: Study, summary: pd.DataFrame) -> pd.DataFrame:
     )
     rank = {name: position for position, name in enumerate(order)}
     return table.sort_values(["task", "system"], key=lambda c: c.map(rank) if c.name == "system" else c, kind="stable")[
-        list(COLUMNS)
+        list(ABLATION_COLUMNS)
     ]

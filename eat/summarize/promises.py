@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from eat.results.calibrated import promised_of
+from eat.results.columns import PROMISE_COLUMNS
 from eat.results.replay import bad_texts
 from eat.statistics import exact_interval
 
 if TYPE_CHECKING:
     from eat.summarize.task_results import Results
-
-COLUMNS = (
-    "task", "system", "seed", "risk", "epsilon", "delta", "n", "bad", "tau", "thresholds", "n_dev", "bad_dev",
-    "observed", "observed_low", "observed_high",
-)  # fmt: skip
 
 
 def promise_rows(results: Results) -> pd.DataFrame:
@@ -52,7 +48,7 @@ def promise_rows(results: Results) -> pd.DataFrame:
                     "observed_high": high,
                 }
             )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(PROMISE_COLUMNS))
 
 
 def _thresholds(tau: Any) -> dict[str, Any]:

@@ -23,12 +23,12 @@ from eat.model.reducers.base import Reducer, Reduction, TokenView
 from eat.model.saliency import saliency_of_texts
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
+from eat.results.columns import IMPORTANCE_COLUMNS
 from eat.statistics import Estimate, proportion_interval
 
 if TYPE_CHECKING:
     from eat.study.study import Study
 
-COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
 
 FEWEST = 4
 """The fewest unprotected tokens of a text; with fewer, ranks are unreliable."""
@@ -109,7 +109,7 @@ def compare_importance(
                 mean = _mean_of(found)
                 key = {"task": task, "system": system, "seed": seed, "kind": kind, "layer": depth}
                 rows.append(key | {"n": len(found), "rho": mean.value, "rho_low": mean.low, "rho_high": mean.high})
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(IMPORTANCE_COLUMNS))
 
 
 def _mean_of(values: Sequence[float]) -> Estimate:
