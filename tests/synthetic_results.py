@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from eat.figures import style
 from eat.figures.overview import Drawn, plot_overview
 from eat.figures.registry import FIGURES
 from eat.files import write_json, write_table
@@ -398,7 +399,7 @@ def plot(kind: str, results: Path, task: str, reference: str, pdf: Path | str, s
     figure, paths = FIGURES[kind], StudyPaths(results.name)
     root = results.parents[1]
     tables = [read_rows(root / paths.result(name, task), may_be_empty=True) for name in figure.reads]
-    figure.draw(*tables, task, reference, out_pdf=pdf, out_svg=svg)
+    figure.write(*tables, task, reference, out_pdf=pdf, out_svg=svg)
 
 
 def plot_systems(made: Made, pdf: Path | str, svg: Path | str) -> None:
@@ -407,7 +408,7 @@ def plot_systems(made: Made, pdf: Path | str, svg: Path | str) -> None:
         Drawn(row.name, shape_of(row), ["confidence"] if row.taus != (None,) else [], [tau for tau in row.taus if tau])
         for row in made.systems
     ]
-    plot_overview(systems, out_pdf=pdf, out_svg=svg)
+    style.write(lambda: plot_overview(systems), pdf, svg)
 
 
 def card_json(task: str, made: Made) -> dict[str, Any]:

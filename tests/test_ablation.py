@@ -10,7 +10,7 @@ import pytest
 from test_summary import files_of, study_of
 
 from eat.errors import EatError
-from eat.figures.ablation import TITLES, plot_ablation
+from eat.figures.ablation import FIGURE, TITLES, plot_ablation
 from eat.files import read_json, read_table
 from eat.results.columns import ABLATION_COLUMNS
 from eat.study import keys
@@ -81,12 +81,12 @@ def test_computation_and_accuracy_are_those_of_the_summary(results: Path) -> Non
 def test_the_figure_says_which_kind_it_is_and_refuses_to_mix_them(results: Path, tmp_path: Path) -> None:
     table = read_table(results / "summary_ablation_movies.csv")
     for name in ("a", "b"):
-        plot_ablation(table, "movies", out_pdf=tmp_path / f"{name}.pdf", out_svg=tmp_path / f"{name}.svg")
+        FIGURE.write(table, "movies", out_pdf=tmp_path / f"{name}.pdf", out_svg=tmp_path / f"{name}.svg")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
     mixed = pd.concat([table, table.assign(ablation="retrained")])
     with pytest.raises(EatError, match="the table has the ablations retrained, switched_off; a figure shows one of"):
-        plot_ablation(mixed, "movies", out_pdf=tmp_path / "c.pdf", out_svg=tmp_path / "c.svg")
+        plot_ablation(mixed, "movies")
     assert not (tmp_path / "c.pdf").exists()
     assert set(TITLES) == {"switched_off", "retrained"}
 

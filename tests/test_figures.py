@@ -88,8 +88,7 @@ def test_what_a_figure_declares_is_there(name: str) -> None:
         assert result in SEVERAL or StudyPaths("tiny").result(result, "task").suffix in (".csv", ".parquet")
     assert set(figure.may_be_empty) <= set(figure.reads)
     assert figure.needs is None or figure.needs in Study.model_fields
-    given = [*figure.reads, *figure.takes]
-    signature(figure.draw).bind(*given, out_pdf="a.pdf", out_svg="a.svg")
+    signature(figure.draw).bind(*figure.reads, *figure.takes)
     assert (ROOT / "report" / "captions" / f"{name}.rst").read_text(encoding="utf-8").strip().endswith(".")
     assert Path(ROOT, *figure.module.split(".")).with_suffix(".py").is_file()
 
@@ -323,7 +322,7 @@ def test_systems_built_alike_are_drawn_once(tmp_path: Path) -> None:
         overview.Drawn("eat-6-other", shape, ["entropy"], [0.8]),
     ]
     assert [drawn.name for drawn in overview.alike(systems)] == ["eat-6, eat-6-int8", "eat-6-other"]
-    overview.plot_overview(systems, out_pdf=tmp_path / "a.pdf", out_svg=tmp_path / "a.svg")
+    style.write(lambda: overview.plot_overview(systems), tmp_path / "a.pdf", tmp_path / "a.svg")
     titles = "".join(ElementTree.parse(tmp_path / "a.svg").getroot().itertext())
     assert "eat-6, eat-6-int8: layer 2, window attention, then norm: 30 % removed" in titles
     assert "eat-6-other: layer 4, window attention, then norm: 30 % removed, a head at which texts may exit" in titles

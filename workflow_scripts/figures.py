@@ -38,7 +38,7 @@ def main() -> None:
         else:
             given.append(read_rows(arguments[result], may_be_empty=result in figure.may_be_empty))
     given += [json.loads(arguments[value]) if value in AS_JSON else arguments[value] for value in figure.takes]
-    figure.draw(*given, out_pdf=arguments["pdf"], out_svg=arguments["svg"])
+    figure.write(*given, out_pdf=arguments["pdf"], out_svg=arguments["svg"])
 
 
 HELP = {

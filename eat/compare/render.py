@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from eat import rounding
@@ -13,6 +14,7 @@ from eat.compare.overlay import plot_overlay
 from eat.compare.reruns import Rerun, reruns_between
 from eat.compare.states import State
 from eat.errors import listed
+from eat.figures import style
 from eat.files import write_text
 from eat.report.environments import html_environment, render, style_and_script
 from eat.report.inline import inline_svg
@@ -34,7 +36,7 @@ def compare(before: State, after: State, reference: str, templates: Path, out: P
     drawings = []
     for number, task in enumerate(tasks, start=1):
         pdf, svg = out / f"frontier-{number}.pdf", out / f"frontier-{number}.svg"
-        plot_overlay(before, after, task, reference, out_pdf=pdf, out_svg=svg)
+        style.write(partial(plot_overlay, before, after, task, reference), pdf, svg)
         drawings.append((task, inline_svg(svg, prefix=f"d{number}-")))
     title = f"{before.name} to {after.name}"
     markdown = "\n".join(

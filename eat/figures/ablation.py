@@ -11,7 +11,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, at_threshold, canvas
+from eat.figures.canvas import Drawing, at_most, at_threshold, canvas
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import Record, of_task
@@ -27,7 +27,7 @@ TITLES = {
 COLOURS = {"reference": "#000000", "full": "#E69F00", "variant": "#56B4E9"}
 
 
-def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg: Output) -> None:
+def plot_ablation(ablation: pd.DataFrame, task: str) -> Drawing:
     """Draw relative computation and the difference in accuracy side by side, with one row per variant of a task.
 
     ablation: summary_ablation_{task}.csv. Computation is the ratio of FLOPs to those of the reference. The difference
@@ -40,14 +40,13 @@ def plot_ablation(ablation: pd.DataFrame, task: str, *, out_pdf: Output, out_svg
         raise EatError(
             f"task {task!r}: the table has the ablations {listed(kinds)}; a figure shows one of: {listed(TITLES)}"
         )
-    with style.figure_style():
-        figure = canvas(style.FULL, 0.9 + 0.26 * len(rows))
-        computed, accuracy = figure.subplots(1, 2, sharey=True)
-        _draw_computation(computed, rows)
-        _draw_accuracy(accuracy, rows)
-        computed.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")])
-        figure.suptitle(TITLES[kinds[0]], fontsize=8)
-        style.save(figure, out_pdf, out_svg, list(_spots(computed, accuracy, rows)))
+    figure = canvas(style.FULL, 0.9 + 0.26 * len(rows))
+    computed, accuracy = figure.subplots(1, 2, sharey=True)
+    _draw_computation(computed, rows)
+    _draw_accuracy(accuracy, rows)
+    computed.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")])
+    figure.suptitle(TITLES[kinds[0]], fontsize=8)
+    return figure, list(_spots(computed, accuracy, rows))
 
 
 FIGURE = Figure(

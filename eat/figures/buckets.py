@@ -10,7 +10,7 @@ import numpy as np
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, legend, line_of, upright_ratio_axis, write_note
+from eat.figures.canvas import Drawing, at_threshold, canvas, legend, line_of, note, upright_ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
@@ -26,9 +26,7 @@ _SPREAD = 0.3
 """Distance from the first to the last point of a bucket, as a fraction of the distance between two buckets."""
 
 
-def plot_buckets(
-    summary: pd.DataFrame, buckets: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_buckets(summary: pd.DataFrame, buckets: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw the speed-up against the reference in the same engine at batch size 1, on short, medium and long texts.
 
     summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. Each kind of system in the
@@ -43,28 +41,26 @@ def plot_buckets(
     ends = [bucket_name(*bucket) for bucket in BUCKETS]
     ends = [name for name in ends if name in set(points["bucket"])]
     kinds = [kind for kind in TITLES if kind in set(points["adapts_by"])]
+    if not kinds:
+        return note("No system of this study removes tokens or exits early.", 2.6)
     width = style.FULL if len(kinds) > 1 else style.COLUMN
     labels = [looks[name].label for name in shown]
-    with style.figure_style():
-        figure = canvas(width, 2.5 + style.legend_height(labels, width))
-        spots: list[Spot] = []
-        if not kinds:
-            write_note(figure, "No system of this study removes tokens or exits early.")
-        else:
-            panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
-            for panel, kind in zip(panels, kinds, strict=True):
-                own = points[points["adapts_by"] == kind]
-                names = [name for name in shown if name in set(own["system"])]
-                places = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(names)) if len(names) > 1 else np.zeros(1)
-                for name, aside in zip(names, places, strict=True):
-                    line = own[own["system"] == name]
-                    x = line["bucket"].map(ends.index).to_numpy(float) + aside
-                    _draw(panel, x, line, looks[name])
-                    spots += _spots(panel, x, line)
-                _finish(panel, TITLES[kind], ends)
-            panels[0].set_ylabel(f"Speed-up over {style.drawable(reference)}, median")
-            legend(figure, [line_of(looks[name]) for name in shown], labels, width)
-        style.save(figure, out_pdf, out_svg, spots)
+    figure = canvas(width, 2.5 + style.legend_height(labels, width))
+    spots: list[Spot] = []
+    panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
+    for panel, kind in zip(panels, kinds, strict=True):
+        own = points[points["adapts_by"] == kind]
+        names = [name for name in shown if name in set(own["system"])]
+        places = np.linspace(-_SPREAD / 2, _SPREAD / 2, len(names)) if len(names) > 1 else np.zeros(1)
+        for name, aside in zip(names, places, strict=True):
+            line = own[own["system"] == name]
+            x = line["bucket"].map(ends.index).to_numpy(float) + aside
+            _draw(panel, x, line, looks[name])
+            spots += _spots(panel, x, line)
+        _finish(panel, TITLES[kind], ends)
+    panels[0].set_ylabel(f"Speed-up over {style.drawable(reference)}, median")
+    legend(figure, [line_of(looks[name]) for name in shown], labels, width)
+    return figure, spots
 
 
 FIGURE = Figure("buckets", plot_buckets, reads=("summary", "buckets"), place="lengths")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.style import Look
+from eat.figures.style import Look, Spot
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     Values = npt.NDArray[np.float64] | pd.Series
 
-Output = Path | str
+Drawing = tuple["Figure", Sequence[Spot]]
+"""A figure, and the places that show their values under the pointer."""
 
 
 def canvas(width: float, height: float) -> Figure:
@@ -33,9 +33,11 @@ def canvas(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def write_note(figure: Figure, sentence: str) -> None:
-    """Write a sentence in the middle of a figure that has nothing to draw."""
+def note(sentence: str, height: float) -> Drawing:
+    """A figure of a column's width that has nothing to draw but this sentence."""
+    figure = canvas(style.COLUMN, height)
     figure.text(0.5, 0.5, sentence, ha="center", va="center")
+    return figure, []
 
 
 def entry(**properties: Any) -> Line2D:

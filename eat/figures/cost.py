@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from eat import rounding
 from eat.figures import style
 from eat.figures.canvas import (
-    Output,
+    Drawing,
     at_threshold,
     both_ratio_axes,
     canvas,
     entry,
     legend,
     line_of,
+    note,
     points_of,
-    write_note,
 )
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_cost(
-    summary: pd.DataFrame, cost: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_cost(summary: pd.DataFrame, cost: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw predicted against observed mean time per text, both in ms.
 
     Open markers: equation (5). Filled markers: with a constant per layer. Both axes are logarithmic and have the same
@@ -43,30 +41,26 @@ def plot_cost(
     shown = [name for name in looks if name in set(points["system"])]
     plain, full = COST_MODELS
     entries = [*(looks[name].label for name in shown), plain, full, "prediction equals observation"]
-    with style.figure_style():
-        if points.empty:
-            figure = canvas(style.COLUMN, 1.2)
-            write_note(figure, "Too few lengths to fit a cost model.")
-            style.save(figure, out_pdf, out_svg, [])
-            return
-        figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
-        axes = figure.subplots()
-        ends = points[["observed_ms", "predicted_ms"]].to_numpy(float)
-        span = (0.85 * ends.min(), 1.18 * ends.max())
-        axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
-        for name in shown:
-            look = looks[name]
-            for model, face in ((plain, "white"), (full, look.colour)):
-                own = points[(points["system"] == name) & (points["model"] == model)]
-                points_of(axes, own["observed_ms"], own["predicted_ms"], look, face)
-        both_ratio_axes(axes)
-        axes.set(xlim=span, ylim=span, xlabel="Observed (ms per text)", ylabel="Predicted (ms per text)")
-        handles = [line_of(looks[name]) for name in shown]
-        handles.append(entry(linestyle="", marker="o", color="#444444", markerfacecolor="white"))
-        handles.append(entry(linestyle="", marker="o", color="#444444"))
-        handles.append(entry(color="#999999", linewidth=0.8))
-        legend(figure, handles, entries, style.COLUMN)
-        style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+    if points.empty:
+        return note("Too few lengths to fit a cost model.", 1.2)
+    figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
+    axes = figure.subplots()
+    ends = points[["observed_ms", "predicted_ms"]].to_numpy(float)
+    span = (0.85 * ends.min(), 1.18 * ends.max())
+    axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
+    for name in shown:
+        look = looks[name]
+        for model, face in ((plain, "white"), (full, look.colour)):
+            own = points[(points["system"] == name) & (points["model"] == model)]
+            points_of(axes, own["observed_ms"], own["predicted_ms"], look, face)
+    both_ratio_axes(axes)
+    axes.set(xlim=span, ylim=span, xlabel="Observed (ms per text)", ylabel="Predicted (ms per text)")
+    handles = [line_of(looks[name]) for name in shown]
+    handles.append(entry(linestyle="", marker="o", color="#444444", markerfacecolor="white"))
+    handles.append(entry(linestyle="", marker="o", color="#444444"))
+    handles.append(entry(color="#999999", linewidth=0.8))
+    legend(figure, handles, entries, style.COLUMN)
+    return figure, list(_spots(axes, points))
 
 
 FIGURE = Figure("cost", plot_cost, reads=("summary", "curve:cost"), place="cost model", may_be_empty=("curve:cost",))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, percent_axis, wrapped, write_note
+from eat.figures.canvas import Drawing, at_threshold, canvas, entry, legend, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_setting_of, is_true, of_task, rows_of
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_exits(
-    summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_exits(summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw the share of texts that exit after each layer: one stacked bar per threshold of each system with exits.
 
     Systems that have no exit rule are left out, and so are systems in a precision other than the reference's.
-      summary: summary.csv. exits: curves/exits.csv.
+    summary: summary.csv. exits: curves/exits.csv.
     """
     from matplotlib.patches import Patch
 
@@ -33,42 +31,38 @@ def plot_exits(
     several = curves.groupby("system")["exit"].nunique() > 1
     plain = in_setting_of(rows, reference)
     shown = [name for name in looks if name in plain and several.get(name, False)]
-    with style.figure_style():
-        if not shown:
-            figure = canvas(style.COLUMN, 1.0)
-            write_note(figure, "No system of this study has an early exit.")
-            style.save(figure, out_pdf, out_svg)
-            return
-        groups = [(name, _thresholds(curves[curves["system"] == name])) for name in shown]
-        layers = int(curves["exit"].max())
-        depths = sorted(int(depth) for depth in curves.loc[curves["system"].isin(shown), "exit"].unique())
-        names = [f"after layer {depth}" for depth in depths]
-        columns = _columns(groups)
-        tallest = max(_height(column) for column in columns)
-        width = style.COLUMN if len(columns) == 1 else style.FULL
-        figure = canvas(width, 0.5 + tallest + style.legend_height(names, width))
-        spots: list[Spot] = []
-        parts = figure.subfigures(1, len(columns), squeeze=False)[0]
-        for part, column in zip(parts, columns, strict=True):
-            # a shorter column is filled up with empty space, so that all bars have the same height
-            heights = [len(taus) + 0.3 for _, taus in column]
-            rest = (tallest - _height(column)) / BAR_HEIGHT
-            panels = part.subplots(
-                len(column) + (rest > 0), 1, sharex=True, squeeze=False, height_ratios=heights + [rest] * (rest > 0)
-            )[:, 0]
-            for panel, (name, taus) in zip(panels, column, strict=False):
-                spots += _draw_exits(panel, curves[curves["system"] == name], taus, layers)
-                panel.set_title(wrapped(looks[name].label, 38), loc="left", pad=2.5)
-            for panel in panels[len(column) :]:
-                panel.set_axis_off()
-            panels[len(column) - 1].set_xlabel("Texts (%)")
-            panels[len(column) - 1].tick_params(labelbottom=True)
-        handles = [
-            Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
-        ]
-        arrow = entry(linestyle="", marker=">", color="black")
-        legend(figure, [*handles, arrow], [*names, "chosen"], width)
-        style.save(figure, out_pdf, out_svg, spots)
+    if not shown:
+        return note("No system of this study has an early exit.", 1.0)
+    groups = [(name, _thresholds(curves[curves["system"] == name])) for name in shown]
+    layers = int(curves["exit"].max())
+    depths = sorted(int(depth) for depth in curves.loc[curves["system"].isin(shown), "exit"].unique())
+    names = [f"after layer {depth}" for depth in depths]
+    columns = _columns(groups)
+    tallest = max(_height(column) for column in columns)
+    width = style.COLUMN if len(columns) == 1 else style.FULL
+    figure = canvas(width, 0.5 + tallest + style.legend_height(names, width))
+    spots: list[Spot] = []
+    parts = figure.subfigures(1, len(columns), squeeze=False)[0]
+    for part, column in zip(parts, columns, strict=True):
+        # a shorter column is filled up with empty space, so that all bars have the same height
+        heights = [len(taus) + 0.3 for _, taus in column]
+        rest = (tallest - _height(column)) / BAR_HEIGHT
+        panels = part.subplots(
+            len(column) + (rest > 0), 1, sharex=True, squeeze=False, height_ratios=heights + [rest] * (rest > 0)
+        )[:, 0]
+        for panel, (name, taus) in zip(panels, column, strict=False):
+            spots += _draw_exits(panel, curves[curves["system"] == name], taus, layers)
+            panel.set_title(wrapped(looks[name].label, 38), loc="left", pad=2.5)
+        for panel in panels[len(column) :]:
+            panel.set_axis_off()
+        panels[len(column) - 1].set_xlabel("Texts (%)")
+        panels[len(column) - 1].tick_params(labelbottom=True)
+    handles = [
+        Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
+    ]
+    arrow = entry(linestyle="", marker=">", color="black")
+    legend(figure, [*handles, arrow], [*names, "chosen"], width)
+    return figure, spots
 
 
 FIGURE = Figure("exits", plot_exits, reads=("summary", "curve:exits"), place="adaptive")
@@ -109,17 +103,10 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
             panel.barh(row, fraction, left=left, height=0.82, color=colour, edgecolor="white", linewidth=0.5)
             spots.append(_spot(panel, bar, depth, fraction, left, row))
             if fraction >= 0.09:
-                text = f"{100 * fraction:.0f}"
-                middle = left + fraction / 2
                 panel.text(
-                    middle,
-                    row,
-                    text,
-                    ha="center",
-                    va="center_baseline",
-                    fontsize=style.SMALL,
-                    color=style.ink_on(colour),
-                )
+                    left + fraction / 2, row, f"{100 * fraction:.0f}", ha="center", va="center_baseline",
+                    fontsize=style.SMALL, color=style.ink_on(colour),
+                )  # fmt: skip
             left += fraction
         ticks.append(("\N{BLACK RIGHT-POINTING TRIANGLE} " if is_true(bar["chosen"]).any() else "") + _tau_name(tau))
     panel.set_yticks(range(len(taus)), ticks)

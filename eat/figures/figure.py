@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from eat.figures import style
+from eat.figures.canvas import Drawing
 
 Value = Literal["task", "reference", "exit_rules"]
 """The arguments of a figure besides results.
@@ -26,8 +31,8 @@ class Figure:
     """The declaration of a figure.
 
     name: part of the names of its files and of its caption, `report/captions/{name}.rst`.
-    draw: called with the values named in `reads` and in `takes`, in this order, and with `out_pdf` and `out_svg`, the
-    two files to write. A table is a `pandas.DataFrame`, shapes are a list of dictionaries.
+    draw: maps the values named in `reads` and in `takes`, in this order, to a `Drawing`. A table is a
+    `pandas.DataFrame`, shapes are a list of dictionaries.
     reads: the results it is drawn from, as `StudyPaths.result` names them, or `shapes`.
     place: where the report shows it, one of `PLACES` in `eat/report/figures.py`.
     takes: the arguments of `draw` besides results.
@@ -37,7 +42,7 @@ class Figure:
     """
 
     name: str
-    draw: Callable[..., None]
+    draw: Callable[..., Drawing]
     reads: tuple[str, ...]
     place: str
     takes: tuple[Value, ...] = ("task", "reference")
@@ -49,6 +54,10 @@ class Figure:
     def module(self) -> str:
         """The module that draws it, for example `eat.figures.frontier`."""
         return self.draw.__module__
+
+    def write(self, *given: Any, out_pdf: Path | str, out_svg: Path | str) -> None:
+        """Draw it and write both files; given: the arguments of `draw`."""
+        style.write(partial(self.draw, *given), out_pdf, out_svg)
 
 
 def option_of(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of
+from eat.figures.canvas import Drawing, at_threshold, both_ratio_axes, canvas, entry, legend, line_of, points_of
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_setting_of, is_true, rows_of
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
+def plot_flops(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw the speed-up against the reference in the same engine and precision, against the ratio of FLOPs.
 
     The batch size is 1. Both ratios are the reference's value divided by the system's. On the diagonal, time falls as
@@ -30,27 +30,26 @@ def plot_flops(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Out
     shown = [name for name, look in looks.items() if look.role != "stock" and name in set(points["system"])]
     points = points[points["system"].isin(shown)]
     entries = [*(looks[name].label for name in shown), "chosen", "time falls as much as FLOPs"]
-    with style.figure_style():
-        figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
-        axes = figure.subplots()
-        ends = points[["flops_ratio", "speedup_vs_packed_dense"]].to_numpy(float)
-        span = (0.9 * min(1.0, ends.min()), 1.12 * max(1.0, ends.max()))
-        axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
-        for name in shown:
-            own, look = points[points["system"] == name].sort_values("tau"), looks[name]
-            chosen = is_true(own["chosen"]).to_numpy()
-            x, y = own["flops_ratio"].to_numpy(float), own["speedup_vs_packed_dense"].to_numpy(float)
-            axes.plot(x, y, color=look.colour, linewidth=0.7)
-            for mask, face in ((~chosen, "white"), (chosen, look.colour)):
-                points_of(axes, x[mask], y[mask], look, face)
-        both_ratio_axes(axes)
-        axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / system")
-        axes.set_ylabel("Time, dense / system (median, same engine)")
-        handles = [line_of(looks[name]) for name in shown]
-        handles.append(entry(linestyle="", marker="o", color="#444444"))
-        handles.append(entry(color="#999999", linewidth=0.8))
-        legend(figure, handles, entries, style.COLUMN)
-        style.save(figure, out_pdf, out_svg, list(_spots(axes, points)))
+    figure = canvas(style.COLUMN, 3.0 + style.legend_height(entries, style.COLUMN))
+    axes = figure.subplots()
+    ends = points[["flops_ratio", "speedup_vs_packed_dense"]].to_numpy(float)
+    span = (0.9 * min(1.0, ends.min()), 1.12 * max(1.0, ends.max()))
+    axes.plot(span, span, color="#999999", linewidth=0.8, zorder=1)
+    for name in shown:
+        own, look = points[points["system"] == name].sort_values("tau"), looks[name]
+        chosen = is_true(own["chosen"]).to_numpy()
+        x, y = own["flops_ratio"].to_numpy(float), own["speedup_vs_packed_dense"].to_numpy(float)
+        axes.plot(x, y, color=look.colour, linewidth=0.7)
+        for mask, face in ((~chosen, "white"), (chosen, look.colour)):
+            points_of(axes, x[mask], y[mask], look, face)
+    both_ratio_axes(axes)
+    axes.set(xlim=span, ylim=span, xlabel="FLOPs, dense / system")
+    axes.set_ylabel("Time, dense / system (median, same engine)")
+    handles = [line_of(looks[name]) for name in shown]
+    handles.append(entry(linestyle="", marker="o", color="#444444"))
+    handles.append(entry(color="#999999", linewidth=0.8))
+    legend(figure, handles, entries, style.COLUMN)
+    return figure, list(_spots(axes, points))
 
 
 FIGURE = Figure("flops", plot_flops, reads=("summary",), place="theory")

@@ -12,7 +12,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import Output, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
+from eat.figures.canvas import Drawing, at_threshold, canvas, entry, legend, line_of, percent_axis, ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import Record, in_setting_of, is_true, rows_of, without_repeats
@@ -53,7 +53,7 @@ class _Panel:
     axis: _Axis
 
 
-def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output) -> None:
+def plot_frontier(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw accuracy against latency at batch size 1, throughput at the largest batch size, and FLOPs per text.
 
     The panel of throughput is drawn only if a batch size above 1 was timed. All panels share the axis of accuracy, so
@@ -80,31 +80,28 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str, *, out_pdf: 
     is_many = len(shown) > MANY
     heights = [_height(rows.loc[line, "system"].nunique()) for line in lines]
     entries = [*(looks[name].label for name in shown), "chosen on the calibration split", "Pareto front"]
-    with style.figure_style():
-        figure = canvas(style.FULL, 0.3 + sum(heights) + style.legend_height(entries, style.FULL))
-        grid = figure.subplots(
-            len(lines), len(columns), sharex="col", sharey=True, squeeze=False, height_ratios=heights
-        )
-        panels = []
-        for line, places in zip(lines, grid, strict=True):
-            for axes, (points, axis) in zip(places, columns, strict=True):
-                panel = _Panel(axes, points[line.loc[points.index]], axis)
-                _draw_front(panel, points)
-                _draw_points(panel, looks, all_crosses=not is_many)
-                panels.append(panel)
-            if len(lines) == 2:
-                places[0].set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
-            places[0].set_ylabel("Accuracy (%)")
-        for axes, (_, axis) in zip(grid[-1], columns, strict=True):
-            axes.set_xlabel(axis.title)
-        room = 0.06 * (high - low)
-        grid[0, 0].set_ylim(low - room, high + room)
-        handles = [line_of(looks[name]) for name in shown]
-        handles.append(entry(linestyle="", marker="o", color="#444444", markersize=5.5))
-        handles.append(entry(color="#B0B0B0", linewidth=2.2))
-        legend(figure, handles, entries, style.FULL)
-        _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
-        style.save(figure, out_pdf, out_svg, [spot for panel in panels for spot in _spots(panel, reference)])
+    figure = canvas(style.FULL, 0.3 + sum(heights) + style.legend_height(entries, style.FULL))
+    grid = figure.subplots(len(lines), len(columns), sharex="col", sharey=True, squeeze=False, height_ratios=heights)
+    panels = []
+    for line, places in zip(lines, grid, strict=True):
+        for axes, (points, axis) in zip(places, columns, strict=True):
+            panel = _Panel(axes, points[line.loc[points.index]], axis)
+            _draw_front(panel, points)
+            _draw_points(panel, looks, all_crosses=not is_many)
+            panels.append(panel)
+        if len(lines) == 2:
+            places[0].set_title(listed(sorted(set(rows.loc[line, "dtype"]))), loc="left")
+        places[0].set_ylabel("Accuracy (%)")
+    for axes, (_, axis) in zip(grid[-1], columns, strict=True):
+        axes.set_xlabel(axis.title)
+    room = 0.06 * (high - low)
+    grid[0, 0].set_ylim(low - room, high + room)
+    handles = [line_of(looks[name]) for name in shown]
+    handles.append(entry(linestyle="", marker="o", color="#444444", markersize=5.5))
+    handles.append(entry(color="#B0B0B0", linewidth=2.2))
+    legend(figure, handles, entries, style.FULL)
+    _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
+    return figure, [spot for panel in panels for spot in _spots(panel, reference)]
 
 
 FIGURE = Figure("frontier", plot_frontier, reads=("summary",), place="frontier")
@@ -171,16 +168,9 @@ def _draw_points(panel: _Panel, looks: dict[str, Look], all_crosses: bool) -> No
                     x[mask], y[mask], **bars, fmt="none", ecolor=look.colour, elinewidth=0.6, alpha=strength, zorder=2
                 )
             axes.plot(
-                x[mask],
-                y[mask],
-                linestyle="",
-                marker=look.marker,
-                color=look.colour,
-                markerfacecolor=face,
-                markeredgewidth=0.9,
-                markersize=size,
-                zorder=front if size > 4 else 4,
-            )
+                x[mask], y[mask], linestyle="", marker=look.marker, color=look.colour, markerfacecolor=face,
+                markeredgewidth=0.9, markersize=size, zorder=front if size > 4 else 4,
+            )  # fmt: skip
     ratio_axis(axes, TICKS)
     percent_axis(axes.yaxis)
     axes.margins(x=0.08)
@@ -260,25 +250,16 @@ def _label_thresholds(
             labelled = labelled[labelled["first"] | labelled["end"]]
         for _, row in labelled.sort_values(["below", "first", "end", "tau"], ascending=False).iterrows():
             label = panel.axes.annotate(
-                _label(row),
-                (row[panel.axis.column], row["height"]),
-                (0, 0),
-                textcoords="offset points",
-                fontsize=style.SMALL,
-                color=style.darker(looks[row["system"]].colour),
-                zorder=6,
+                _label(row), (row[panel.axis.column], row["height"]), (0, 0), textcoords="offset points",
+                fontsize=style.SMALL, color=style.darker(looks[row["system"]].colour), zorder=6,
                 path_effects=[withStroke(linewidth=1.6, foreground="white")],
-            )
+            )  # fmt: skip
             label.set_in_layout(False)
             for dx, dy, across, up in _AROUND:
-                label.set_position((dx, dy))
-                label.set(ha=across, va=up)
+                label.set(position=(dx, dy), ha=across, va=up)
                 box = label.get_window_extent(renderer)
-                if (
-                    not any(box.overlaps(other) for other in taken)
-                    and frame.contains(*box.min)
-                    and frame.contains(*box.max)
-                ):
+                is_inside = frame.contains(*box.min) and frame.contains(*box.max)
+                if is_inside and not any(box.overlaps(other) for other in taken):
                     taken.append(box)
                     break
             else:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, canvas, legend, line_of, percent_axis, write_note
+from eat.figures.canvas import Drawing, at_most, canvas, legend, line_of, note, percent_axis
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_setting_of, is_true, of_task, rows_of
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_lengths(
-    summary: pd.DataFrame, lengths: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_lengths(summary: pd.DataFrame, lengths: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw final retention against the length of the input, at the chosen threshold of each adaptive system.
 
     The panel below shows the number of texts in each bin of length. summary: summary.csv. lengths: curves/lengths.csv.
@@ -30,45 +28,30 @@ def plot_lengths(
     looks = style.looks(rows, reference)
     known = set(curves["system"]) & in_setting_of(rows, reference)
     shown = [name for name, look in looks.items() if look.role == "adaptive" and name in known]
-    with style.figure_style():
-        labels = [looks[name].label for name in shown]
-        figure = canvas(style.COLUMN, 2.9 + style.legend_height(labels, style.COLUMN))
-        spots: list[Spot] = []
-        if not shown:
-            write_note(figure, "No system of this study is adaptive.")
-        else:
-            upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-            for order, name in enumerate(shown):
-                own = curves[curves["system"] == name].sort_values("length_mean")
-                look = looks[name]
-                size = 3.0 + 2.5 * (1 - order / len(shown))  # a line below another one remains visible at its edges
-                upper.plot(
-                    own["length_mean"],
-                    own["retention"],
-                    color=look.colour,
-                    marker=look.marker,
-                    markersize=size,
-                    linewidth=size / 3,
-                )
-                spots += _spots(upper, own, name)
-            upper.set_ylabel("Final retention (%)")
-            percent_axis(upper.yaxis)
-            upper.set_ylim(0, 1.05)
-            bins = curves[curves["system"] == shown[0]].sort_values("low")
-            lower.bar(
-                bins["low"],
-                bins["n"],
-                width=bins["high"] - bins["low"],
-                align="edge",
-                color="#BBBBBB",
-                edgecolor="white",
-            )
-            lower.set_ylabel("Texts")
-            lower.set_xlabel("Length of the input (tokens)")
-            at_most(lower.yaxis, 2, whole=True)
-            figure.align_ylabels()
-            legend(figure, [line_of(looks[name]) for name in shown], labels, style.COLUMN)
-        style.save(figure, out_pdf, out_svg, spots)
+    if not shown:
+        return note("No system of this study is adaptive.", 3.0)
+    labels = [looks[name].label for name in shown]
+    figure = canvas(style.COLUMN, 2.9 + style.legend_height(labels, style.COLUMN))
+    spots: list[Spot] = []
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    for order, name in enumerate(shown):
+        own = curves[curves["system"] == name].sort_values("length_mean")
+        look = looks[name]
+        size = 3.0 + 2.5 * (1 - order / len(shown))  # a line below another one remains visible at its edges
+        upper.plot(
+            own["length_mean"], own["retention"], color=look.colour, marker=look.marker, markersize=size,
+            linewidth=size / 3,
+        )  # fmt: skip
+        spots += _spots(upper, own, name)
+    upper.set(ylabel="Final retention (%)", ylim=(0, 1.05))
+    percent_axis(upper.yaxis)
+    bins = curves[curves["system"] == shown[0]].sort_values("low")
+    lower.bar(bins["low"], bins["n"], bins["high"] - bins["low"], align="edge", color="#BBBBBB", edgecolor="white")
+    lower.set(xlabel="Length of the input (tokens)", ylabel="Texts")
+    at_most(lower.yaxis, 2, whole=True)
+    figure.align_ylabels()
+    legend(figure, [line_of(looks[name]) for name in shown], labels, style.COLUMN)
+    return figure, spots
 
 
 FIGURE = Figure("lengths", plot_lengths, reads=("summary", "curve:lengths"), place="adaptive")

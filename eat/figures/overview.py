@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eat import rounding
 from eat.errors import listed
 from eat.figures import style
-from eat.figures.canvas import Output, canvas
+from eat.figures.canvas import Drawing, canvas
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 
@@ -58,37 +58,32 @@ def alike(systems: Sequence[Drawn]) -> list[Drawn]:
     ]
 
 
-def plot_overview(systems: Sequence[Drawn], *, out_pdf: Output, out_svg: Output) -> None:
+def plot_overview(systems: Sequence[Drawn]) -> Drawing:
     """Draw a column of layers for each system, from the input upwards.
 
     The width of a layer is the scheduled share of tokens that reach it. A reducer without a fixed ratio is named beside
     its layer. A hatched layer attends within a window. An arrow is an exit.
     """
     shown = alike(systems)
-    most, step = (
-        (4, 0.28) if len(shown) <= MANY else (5, 0.24)
-    )  # inches from one layer to the next, with a line between
+    # step: inches from one layer to the next, with a line between
+    most, step = (4, 0.28) if len(shown) <= MANY else (5, 0.24)
     columns = min(most, len(shown))
     rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
     tall = [max(int(system.shape["layers"]) for system in row) + BELOW + ABOVE - 1 for row in rows]
-    with style.figure_style():
-        width = style.COLUMN if columns <= 2 else style.FULL
-        figure = canvas(width, step * sum(tall))
-        grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall)
-        spots: list[Spot] = []
-        for places, row, units in zip(grid, rows, tall, strict=True):
-            for axes, system in zip_longest(places, row):
-                axes.set_axis_off()
-                axes.set_xlim(-0.04, 1.62)
-                axes.set_ylim(-BELOW, units - BELOW)
-                if system is not None:
-                    spots += _draw_system(axes, system)
-        style.save(figure, out_pdf, out_svg, spots)
+    width = style.COLUMN if columns <= 2 else style.FULL
+    figure = canvas(width, step * sum(tall))
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall)
+    spots: list[Spot] = []
+    for places, row, units in zip(grid, rows, tall, strict=True):
+        for axes, system in zip_longest(places, row):
+            axes.set_axis_off()
+            axes.set(xlim=(-0.04, 1.62), ylim=(-BELOW, units - BELOW))
+            if system is not None:
+                spots += _draw_system(axes, system)
+    return figure, spots
 
 
-def plot_shapes(
-    shapes: Sequence[Mapping[str, Any]], exit_rules: Mapping[str, Any], *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_shapes(shapes: Sequence[Mapping[str, Any]], exit_rules: Mapping[str, Any]) -> Drawing:
     """The overview of systems given by the shapes of their traces, in the order of `exit_rules`.
 
     exit_rules: system -> the `rule` of its exits and their thresholds, `tau`.
@@ -97,7 +92,7 @@ def plot_shapes(
         Drawn(name, shape, exits["rule"], exits["tau"])
         for (name, exits), shape in zip(exit_rules.items(), shapes, strict=True)
     ]
-    plot_overview(systems, out_pdf=out_pdf, out_svg=out_svg)
+    return plot_overview(systems)
 
 
 FIGURE = Figure("overview", plot_shapes, reads=("shapes",), place="run", takes=("exit_rules",), of="study")

@@ -10,7 +10,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, wrapped
+from eat.figures.canvas import Drawing, at_most, canvas, entry, legend, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import in_setting_of, of_task, rows_of
@@ -23,9 +23,7 @@ MANY = 5
 """With more systems than this, one exit of each is shown."""
 
 
-def plot_reliability(
-    summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_reliability(summary: pd.DataFrame, reliability: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw accuracy against confidence at each exit, before and after temperature scaling.
 
     There is a row for each system in the reference's precision with early exits (for every system if none has any) and
@@ -43,37 +41,36 @@ def plot_reliability(
         raise EatError(f"task {task!r}: the reliability curves contain no system of the summary")
     columns = max(len(line) for line in lines)
     start = np.floor(10 * min(float(curves["confidence"].min()), float(curves["accuracy"].min()))) / 10
-    with style.figure_style():
-        width = style.COLUMN if columns <= 2 else style.FULL
-        figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(lines) + 0.2 * len(lines))
-        grid = figure.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
-        spots: list[Spot] = []
-        for panels, line in zip(grid, lines, strict=True):
-            for panel in panels[len(line) :]:
-                panel.set_axis_off()
-            for place, (panel, (name, depth)) in enumerate(zip(panels, line, strict=False)):
-                own = curves[(curves["system"] == name) & (curves["exit"] == depth)]
-                _draw_reliability(panel, own, looks[name])
-                spots += _spots(panel, own, name)
-                is_first = place == 0 or line[place - 1][0] != name
-                room = max(19, 14 * (columns - place)) if line[-1][0] == name else 19
-                title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
-                panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
-                panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
-                at_most(panel.xaxis, 3)
-                at_most(panel.yaxis, 4)
-        for column in grid.T:  # the lowest visible panel, which may have empty places below it
-            next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
-        figure.supxlabel("Confidence (%)", fontsize=8)
-        figure.supylabel("Accuracy (%)", fontsize=8)
-        handles = [
-            entry(color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
-            entry(color="#444444", marker="o"),
-            entry(color="#999999", linewidth=0.8),
-        ]
-        names = ["raw", "calibrated", "confidence equals accuracy"]
-        legend(figure, handles, names, width, where="outside upper center")
-        style.save(figure, out_pdf, out_svg, spots)
+    width = style.COLUMN if columns <= 2 else style.FULL
+    figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(lines) + 0.2 * len(lines))
+    grid = figure.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
+    spots: list[Spot] = []
+    for panels, line in zip(grid, lines, strict=True):
+        for panel in panels[len(line) :]:
+            panel.set_axis_off()
+        for place, (panel, (name, depth)) in enumerate(zip(panels, line, strict=False)):
+            own = curves[(curves["system"] == name) & (curves["exit"] == depth)]
+            _draw_reliability(panel, own, looks[name])
+            spots += _spots(panel, own, name)
+            is_first = place == 0 or line[place - 1][0] != name
+            room = max(19, 14 * (columns - place)) if line[-1][0] == name else 19
+            title = f"{wrapped(looks[name].label, room)}\n" if is_first else ""
+            panel.set_title(f"{title}layer {depth}", fontsize=7, pad=3, loc="left")
+            panel.set(xlim=(start - 0.03, 1.03), ylim=(start - 0.03, 1.03))
+            at_most(panel.xaxis, 3)
+            at_most(panel.yaxis, 4)
+    for column in grid.T:  # the lowest visible panel, which may have empty places below it
+        next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
+    figure.supxlabel("Confidence (%)", fontsize=8)
+    figure.supylabel("Accuracy (%)", fontsize=8)
+    handles = [
+        entry(color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
+        entry(color="#444444", marker="o"),
+        entry(color="#999999", linewidth=0.8),
+    ]
+    names = ["raw", "calibrated", "confidence equals accuracy"]
+    legend(figure, handles, names, width, where="outside upper center")
+    return figure, spots
 
 
 FIGURE = Figure("reliability", plot_reliability, reads=("summary", "curve:reliability"), place="calibration")

@@ -10,7 +10,7 @@ import numpy as np
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Output, at_most, canvas, entry, legend, percent_axis, wrapped, write_note
+from eat.figures.canvas import Drawing, at_most, canvas, entry, legend, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import chosen_thresholds, in_setting_of, of_task, rows_of
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot_retention(
-    summary: pd.DataFrame, retention: pd.DataFrame, task: str, reference: str, *, out_pdf: Output, out_svg: Output
-) -> None:
+def plot_retention(summary: pd.DataFrame, retention: pd.DataFrame, task: str, reference: str) -> Drawing:
     """Draw the share of tokens alive after each layer, as scheduled and as observed.
 
     summary: summary.csv. retention: curves/retention.csv. There is a panel for each system in the reference's precision
@@ -35,35 +33,31 @@ def plot_retention(
     removing = set(curves.loc[(curves["scheduled"] < 1) | (curves["observed"] < 1), "system"])
     shown = [name for name in looks if name in removing & in_setting_of(rows, reference)]
     chosen = chosen_thresholds(rows)
-    with style.figure_style():
-        columns = min(4 if len(shown) > 6 else 3, max(1, len(shown)))
-        width = style.COLUMN if columns == 1 else style.FULL
-        lines = -(-len(shown) // columns)
-        figure = canvas(width, 0.55 + 1.75 * max(1, lines))
-        if not shown:
-            write_note(figure, "No system of this study removes tokens.")
-        panels: list[Axes] = []
-        if shown:
-            panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel())
-        spots: list[Spot] = []
-        for panel, name in zip(panels, shown, strict=False):
-            own = curves[curves["system"] == name]
-            _draw(panel, own, chosen.get(name), looks[name])
-            panel.set_title(wrapped(looks[name].label, 22 if columns > 3 else 30))
-            spots += _spots(panel, own[own["over"] == "all"], name)
-        for panel in panels[len(shown) :]:
-            panel.set_axis_off()
-        if shown:
-            figure.supxlabel("Layer", fontsize=8)
-            figure.supylabel("Tokens alive (%)", fontsize=8)
-            handles = [
-                entry(color="#777777", linestyle="--"),
-                entry(color="#333333", marker="o"),
-                entry(color="#333333", marker="o", markerfacecolor="white", linestyle=":"),
-            ]
-            names = ["scheduled", "observed, all texts", "observed, still running (chosen threshold)"]
-            legend(figure, handles, names, width, where="outside upper center")
-        style.save(figure, out_pdf, out_svg, spots)
+    if not shown:
+        return note("No system of this study removes tokens.", 2.3)
+    columns = min(4 if len(shown) > 6 else 3, len(shown))
+    width = style.COLUMN if columns == 1 else style.FULL
+    lines = -(-len(shown) // columns)
+    figure = canvas(width, 0.55 + 1.75 * lines)
+    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    spots: list[Spot] = []
+    for panel, name in zip(panels, shown, strict=False):
+        own = curves[curves["system"] == name]
+        _draw(panel, own, chosen.get(name), looks[name])
+        panel.set_title(wrapped(looks[name].label, 22 if columns > 3 else 30))
+        spots += _spots(panel, own[own["over"] == "all"], name)
+    for panel in panels[len(shown) :]:
+        panel.set_axis_off()
+    figure.supxlabel("Layer", fontsize=8)
+    figure.supylabel("Tokens alive (%)", fontsize=8)
+    handles = [
+        entry(color="#777777", linestyle="--"),
+        entry(color="#333333", marker="o"),
+        entry(color="#333333", marker="o", markerfacecolor="white", linestyle=":"),
+    ]
+    names = ["scheduled", "observed, all texts", "observed, still running (chosen threshold)"]
+    legend(figure, handles, names, width, where="outside upper center")
+    return figure, spots
 
 
 FIGURE = Figure("retention", plot_retention, reads=("summary", "curve:retention"), place="adaptive")
@@ -89,14 +83,9 @@ def _draw(panel: Axes, own: pd.DataFrame, tau: float | None, look: Look) -> None
     running = still[(still["tau"].isna() if tau is None else np.isclose(still["tau"], tau)) & (still["n"] > 0)]
     if not running.empty:
         panel.plot(
-            running["layer"],
-            running["observed"],
-            color=look.colour,
-            marker=look.marker,
-            markerfacecolor="white",
-            markersize=3.8,
-            linestyle=":",
-        )
+            running["layer"], running["observed"], color=look.colour, marker=look.marker, markerfacecolor="white",
+            markersize=3.8, linestyle=":",
+        )  # fmt: skip
     at_most(panel.xaxis, 7, whole=True)
     percent_axis(panel.yaxis)
     panel.set_ylim(0, 1.05)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -204,6 +204,13 @@ class Spot:
 
 SPOT_RADIUS = 5.0
 """The radius in points within which the pointer finds a spot."""
+
+
+def write(draw: Callable[[], tuple[Figure, Sequence[Spot]]], out_pdf: Path | str, out_svg: Path | str) -> None:
+    """Draw a figure in the style of all figures, and save it."""
+    with figure_style():
+        figure, spots = draw()
+        save(figure, out_pdf, out_svg, spots)
 
 
 def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequence[Spot] = ()) -> None:
