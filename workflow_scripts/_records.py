@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from eat.errors import DamagedFile, listed
+from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json, sha256_of, write_json, write_text
+from eat.interrupts import output_of
 from eat.progress import counted
 from eat.study.paths import StudyPaths
 from workflow_scripts._content import cached_sha256
@@ -97,6 +99,19 @@ def records_may_be_lost() -> bool:
     return RECORDS_ARE_LOST.keys() <= os.environ.keys()
 
 
+def snakemake(what: str, *arguments: str, records_are_lost: bool = True) -> tuple[str, str]:
+    """Run Snakemake on the project's workflow in the current folder, which may be another one; its stdout and stderr.
+
+    what: the option that says what it does. Raises `EatError` with the end of its output if it fails.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), what, *arguments]
+    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
+    done = output_of(command, f"snakemake {what}", env=environment)
+    if done.returncode != 0:
+        raise EatError(f"snakemake {what} failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
+    return done.stdout, done.stderr
+
+
 def files_of(paths: StudyPaths) -> list[str]:
     """The files of a study that may be results: without logs, benchmarks, checkpoints and hidden files."""
     beside = [paths.results / name for name in ("logs", "benchmarks", paths.checkpoints.name)]
@@ -140,7 +155,7 @@ def note_contents(paths: StudyPaths) -> None:
 
     DVC changes the dates of results when it adds them, and so does copying.
     """
-    notes = _noted()
+    notes = _read_or_empty(NOTES)
     new = [
         (result, record)
         for result in files_of(paths)
@@ -166,29 +181,13 @@ def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]])
     known: dict[str, set[str]] = {result: set() for result in records}
     gathered = {
         result: {"starttime": entry["record"]["starttime"], "sha256": entry["sha256"]}
-        for result, entry in _gathered(paths).items()
+        for result, entry in _read_or_empty(paths.records).items()
     }
-    for notes in (gathered, _noted()):
+    for notes in (gathered, _read_or_empty(NOTES)):
         for result, note in notes.items():
             if result in records and note["starttime"] == records[result]["starttime"]:
                 known[result].add(note["sha256"])
     return known
-
-
-def _noted() -> dict[str, Any]:
-    """The notes of `note_contents`: output -> starttime of the record, sha256."""
-    try:
-        return dict(read_json(NOTES))
-    except DamagedFile:
-        return {}
-
-
-def _gathered(paths: StudyPaths) -> dict[str, Any]:
-    """The records that the last full run stored with the results; empty if they are damaged or missing."""
-    try:
-        return dict(read_json(paths.records))
-    except DamagedFile:
-        return {}
 
 
 def is_left_locked(paths: StudyPaths) -> bool:
@@ -253,6 +252,11 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     except DamagedFile:
         return None
     return record if isinstance(record, dict) else None
+
+
+def _read_or_empty(path: Path) -> dict[str, Any]:
+    """The notes of `note_contents`, or the records of the last full run; empty if they are damaged or missing."""
+    return _read_record(path) or {}
 
 
 def _place(root: Path, output: str) -> Path:

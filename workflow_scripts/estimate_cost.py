@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
 import time
 from pathlib import Path
 
 from eat.errors import EatError
-from eat.interrupts import output_of
 from workflow_scripts._command import run
-from workflow_scripts._records import RECORDS_ARE_LOST
+from workflow_scripts._records import snakemake
 
 
 def main() -> None:
@@ -61,13 +58,11 @@ def main() -> None:
 
 def jobs_of(config: Path) -> dict[str, int]:
     """The jobs of each rule that Snakemake would run for the whole study, by its own dry run."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--forceall", "--cores", "1", "--quiet", "rules"]
     # jobs are counted, whatever results there are
-    environment = os.environ | RECORDS_ARE_LOST
-    done = output_of([*command, "--configfile", str(config)], "Snakemake plans", env=environment)
-    found = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", done.stdout + done.stderr, re.M | re.S)
-    if done.returncode != 0 or found is None:
-        raise EatError(f"snakemake --dry-run failed: {' '.join(done.stderr.split()[-60:])}")
+    printed = snakemake("--dry-run", "--forceall", "--cores", "1", "--quiet", "rules", "--configfile", str(config))
+    found = re.search(r"^Job stats:\njob +count\n[- ]+\n(.*?)^total ", "".join(printed), re.M | re.S)
+    if found is None:
+        raise EatError(f"snakemake --dry-run printed no number of jobs: {' '.join(''.join(printed).split()[-60:])}")
     counts = dict(line.split() for line in found[1].splitlines())
     return {rule: int(count) for rule, count in counts.items() if rule != "all"}
 

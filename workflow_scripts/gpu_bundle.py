@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 from workflow_scripts._command import run
-
-ROOT = Path(__file__).resolve().parent.parent
+from workflow_scripts._sources import ROOT
 
 
 def main() -> None:

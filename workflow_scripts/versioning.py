@@ -13,7 +13,6 @@ import argparse
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence, Set
 from functools import cache
@@ -31,13 +30,13 @@ from eat.study.paths import StudyPaths
 from eat.study.study import Study
 from workflow_scripts._command import run
 from workflow_scripts._records import (
-    RECORDS_ARE_LOST,
     files_of,
     is_versioned,
     mark_incomplete,
     marked_incomplete,
     read_records,
     restore_records,
+    snakemake,
     without_record,
 )
 from workflow_scripts._sources import ROOT
@@ -115,13 +114,13 @@ def repair() -> str:
     outputs = _locked_outputs()
     if not without_record(_paths(), outputs):
         return "nothing to repair: Snakemake has its records"
-    dirty = _dirty_stages()
+    dirty = sorted(json.loads(_dvc("status", "--json") or "{}"))
     if dirty:
         raise EatError(
             f"not repaired: DVC reports that {listed(dirty)} is not current, and new records would hide it; undo the "
             "change and repair, or delete the results and run again"
         )
-    _snakemake("--cores", "1", "--touch", "--forceall", records_are_lost=True)
+    snakemake("--touch", "--forceall", "--cores", "1")
     mark_incomplete(without_record(_paths(), files_of(_paths())))
     _dvc("commit", "--force", "--no-relink")
     return "repaired: Snakemake has records of all results again"
@@ -168,9 +167,7 @@ def restore(paths: StudyPaths, given: Sequence[str]) -> str:
 def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
     """Let Snakemake record the file of the records, which cannot contain its own record."""
     os.utime(records, (OLD_DATE, OLD_DATE))  # older than its inputs, or there would be nothing to touch
-    _snakemake(
-        "--cores", "1", *given, "--touch", "--allowed-rules", "record", "--", str(records), records_are_lost=True
-    )  # fmt: skip
+    snakemake("--touch", "--cores", "1", *given, "--allowed-rules", "record", "--", str(records))
     os.utime(records, (OLD_DATE, OLD_DATE))
 
 
@@ -246,42 +243,21 @@ def _replaced_inputs(outputs: Set[str]) -> list[str]:
     ]
 
 
-def _locked_digests() -> dict[str, str]:
+def _locked_outputs() -> list[str]:
     lock = Path("dvc.lock")
     stages = yaml.safe_load(lock.read_text(encoding="utf-8"))["stages"] if lock.is_file() else {}
-    return {out["path"]: str(out.get("md5")) for stage in stages.values() for out in stage.get("outs", [])}
-
-
-def _locked_outputs() -> list[str]:
-    digests = _locked_digests()
-    if not digests:
+    outputs = sorted({out["path"] for stage in stages.values() for out in stage.get("outs", [])})
+    if not outputs:
         raise EatError("there is no dvc.lock, so no results of this commit are known; run snakemake --cores all")
-    return sorted(digests)
+    return outputs
 
 
-def _dirty_stages() -> list[str]:
-    done = _run(["dvc", "status", "--json"])
-    return sorted(json.loads(done.stdout or "{}"))
-
-
-def _snakemake(*arguments: str, records_are_lost: bool = False) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
-    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
-    done = output_of(command, "Snakemake makes records anew", env=environment)
+def _dvc(*arguments: str) -> str:
+    """The output of a command of DVC."""
+    done = output_of([sys.executable, "-m", "dvc", *arguments], f"dvc {' '.join(arguments)}")
     if done.returncode != 0:
-        raise EatError(f"snakemake failed: {' '.join((done.stdout + done.stderr).split()[-60:])}")
-    return done
-
-
-def _dvc(*arguments: str) -> None:
-    _run(["dvc", *arguments])
-
-
-def _run(command: Sequence[str]) -> subprocess.CompletedProcess[Any]:
-    done = output_of([sys.executable, "-m", *command], " ".join(command))
-    if done.returncode != 0:
-        raise EatError(f"{' '.join(command)} failed: {' '.join(done.stderr.split()[-60:])}")
-    return done
+        raise EatError(f"dvc {' '.join(arguments)} failed: {' '.join(done.stderr.split()[-60:])}")
+    return done.stdout
 
 
 if __name__ == "__main__":

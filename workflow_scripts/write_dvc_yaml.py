@@ -11,7 +11,6 @@ import csv
 import io
 import os
 import re
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ import yaml
 
 from eat.errors import EatError
 from eat.files import write_text
-from eat.interrupts import output_of
 from eat.prepare.backbones import given_files
 from eat.prepare.sources.registry import reader_of
 from eat.study.keys import matching
@@ -29,8 +27,7 @@ from eat.study.loading import load_study, read_mapping
 from eat.study.study import Study
 from workflow_scripts._command import run
 from workflow_scripts._phases import PHASES, phase_of
-from workflow_scripts._records import RECORDS_ARE_LOST
-from workflow_scripts._sources import ROOT
+from workflow_scripts._records import snakemake
 
 HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
 # Written by `python -m workflow_scripts.write_dvc_yaml`; a test holds it to the rules.
@@ -111,14 +108,13 @@ def plan(given: Sequence[str], records_are_lost: bool = False) -> list[dict[str,
     given: Snakemake's options that configure the study. records_are_lost: continue if results have no records; stale
     results are then not detected.
     """
-    return list(
-        csv.DictReader(io.StringIO(_output_of_snakemake("--detailed-summary", given, records_are_lost)), delimiter="\t")
-    )
+    rows, _ = snakemake("--detailed-summary", *given, records_are_lost=records_are_lost)
+    return list(csv.DictReader(io.StringIO(rows), delimiter="\t"))
 
 
 def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[str, set[str]]:
     """Phase -> the other phases whose outputs its rules read, by Snakemake's graph of rules; arguments as `plan`."""
-    graph = _output_of_snakemake("--rulegraph", given, records_are_lost)
+    graph, _ = snakemake("--rulegraph", *given, records_are_lost=records_are_lost)
     rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
     found: dict[str, set[str]] = {name: set() for name in PHASES}
     for number, reader in re.findall(r"(\d+) -> (\d+)", graph):
@@ -126,18 +122,6 @@ def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[st
         if made_by is not None and read_by is not None and made_by != read_by:
             found[read_by].add(made_by)
     return found
-
-
-def _output_of_snakemake(question: str, given: Sequence[str], records_are_lost: bool) -> str:
-    """The output of Snakemake for the study."""
-    # results may be in another folder than the project (`snakemake --directory`)
-    snakefile = ["--snakefile", str(ROOT / "Snakefile")]
-    command = [sys.executable, "-m", "snakemake", question, *snakefile, *given]
-    environment = os.environ | (RECORDS_ARE_LOST if records_are_lost else {})
-    done = output_of(command, "Snakemake plans", env=environment)
-    if done.returncode != 0:
-        raise EatError(f"snakemake {question} failed: {' '.join(done.stderr.split()[-60:])}")
-    return done.stdout
 
 
 if __name__ == "__main__":
