@@ -28,6 +28,15 @@ class Estimate:
     low: float
     high: float
 
+    def columns(self, name: str, ends: str = "") -> dict[str, float]:
+        """As columns of a table: `name`, and `{ends}_low` and `{ends}_high`; ends: `name` by default."""
+        ends = ends or name
+        return {name: self.value, f"{ends}_low": self.low, f"{ends}_high": self.high}
+
+
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)
+"""The estimate of what was not measured."""
+
 
 def mcnemar_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
     """Exact two-sided McNemar test of two systems on the same examples.
@@ -211,3 +220,14 @@ def exact_interval(bad: int, n: int, confidence: float = 0.95) -> tuple[float, f
 
     interval = binomtest(bad, n).proportion_ci(confidence_level=confidence, method="exact")
     return float(interval.low), float(interval.high)
+
+
+def nonnegative_fit(terms: Floats, values: Floats) -> Floats:
+    """Non-negative coefficients of a sum of terms with the smallest relative error; (S, K) and (S,) to (K,)."""
+    from scipy.optimize import nnls
+
+    relative = terms / values[:, None]
+    scale = np.linalg.norm(relative, axis=0)
+    scale[scale == 0] = 1.0
+    coefficients: Floats = nnls(relative / scale, np.ones(len(values)))[0] / scale
+    return coefficients

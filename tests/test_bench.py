@@ -31,7 +31,7 @@ from eat.bench.engine import bench_engine
 from eat.bench.engine_options import EngineOptions
 from eat.bench.growth import GrowthOptions, bench_growth, live_tokens
 from eat.bench.inputs import Case, equal_case, mixed_case, mixed_lengths, random_texts, read_texts
-from eat.bench.measure import Turn, crossing, exponent, nonnegative_fit, power_law, run_rounds
+from eat.bench.measure import Turn, crossing, exponent, power_law, run_rounds
 from eat.bench.memory import Memory, Meter, peak_of
 from eat.bench.processes import Worker
 from eat.bench.results import check_folder, write_findings
@@ -44,6 +44,7 @@ from eat.machine import ForeignLoad
 from eat.model import attention
 from eat.model.encoder import PackedBatch
 from eat.model.shape import Shape
+from eat.statistics import nonnegative_fit
 
 SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, layers=6, heads=4, intermediate=64, positions=64)
 PRODUCT = ((32, 32, 32),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 
@@ -44,11 +46,11 @@ def test_equation_5_sums_over_the_layers_that_a_text_reaches():
 
 
 def test_the_exponent_that_made_the_times_is_found():
-    found, low, high = exponent(LENGTHS, 0.3 * LENGTHS**1.5)
+    found, low, high = astuple(exponent(LENGTHS, 0.3 * LENGTHS**1.5))
     assert found == pytest.approx(1.5)
     assert low <= found <= high
     spread = np.array([1.1, 0.9] * (len(LENGTHS) // 2))
-    found, low, high = exponent(LENGTHS, 0.3 * LENGTHS**1.5 * spread)
+    found, low, high = astuple(exponent(LENGTHS, 0.3 * LENGTHS**1.5 * spread))
     assert low < 1.5 < high and high - low > 0.05
 
 

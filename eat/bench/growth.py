@@ -17,7 +17,7 @@ Memory is that of `eat.bench.memory`, `memory_repeats` fresh processes each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -35,7 +35,6 @@ from eat.bench.measure import (
     crossing,
     exponent,
     matrix,
-    nonnegative_fit,
     percentiles,
     power_law,
     round_medians,
@@ -44,7 +43,7 @@ from eat.bench.measure import (
 )
 from eat.bench.memory import Memory, Meter
 from eat.bench.plots import plot_growth
-from eat.bench.results import Findings, Quantity, Watch, markdown
+from eat.bench.results import Findings, Watch, markdown
 from eat.bench.runners import LocalRunner, build_runner, key_of
 from eat.bench.systems import EXIT_AFTER, GROWTH_SYSTEMS, MINILM, PRUNED, REFERENCE, WINDOW, System, chosen
 from eat.errors import EatError
@@ -52,7 +51,8 @@ from eat.machine import machine_facts, quiet
 from eat.model.attention import BLOCKED_FROM
 from eat.model.shape import Shape
 from eat.progress import counted
-from eat.statistics import Estimate
+from eat.report.quantities import Quantity
+from eat.statistics import UNKNOWN, nonnegative_fit
 
 LONG_FROM = 512
 """The exponent is fitted to lengths from here on, where the constant part is negligible."""
@@ -86,9 +86,7 @@ def bench_growth(options: GrowthOptions) -> Findings:
             "length": [equal_case(length, 1, shape.vocabulary) for length in options.lengths],
             "batch": [equal_case(options.batch_length, size, shape.vocabulary) for size in options.batch_sizes],
         }
-        runners: dict[str, LocalRunner] = {}
-        for system in systems:
-            runners[system.name] = build_runner(system, shape)
+        runners = {system.name: build_runner(system, shape) for system in systems}
         timed = {against: _time(cases, systems, runners, options, against) for against, cases in parts.items()}
         memory = _memory(parts, systems, shape, options)
     rows: list[dict[str, Any]] = []
@@ -187,10 +185,7 @@ def _rows(
     for system in systems:
         for case in cases:
             name = _turn(system, case)
-            gain = speedup(medians, _turn(GROWTH_SYSTEMS[REFERENCE], case), name)
             measured = memory.get((system.name, case.name, case.batch_size), [])
-            calls = [one.call_mb for one in measured if one.call_mb is not None]
-            weights = [one.weights_mb for one in measured if one.weights_mb is not None]
             rows.append(
                 {
                     "system": system.name,
@@ -199,14 +194,17 @@ def _rows(
                     "length": case.length,
                     "batch_size": case.batch_size,
                     **percentiles(timed, name),
-                    "speedup": gain.value,
-                    "speedup_low": gain.low,
-                    "speedup_high": gain.high,
-                    "weights_mb": float(np.median(weights)) if weights else None,
-                    "call_mb": float(np.median(calls)) if calls else None,
+                    **speedup(medians, _turn(GROWTH_SYSTEMS[REFERENCE], case), name).columns("speedup"),
+                    "weights_mb": _median(one.weights_mb for one in measured),
+                    "call_mb": _median(one.call_mb for one in measured),
                 }
             )
     return rows
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else None
 
 
 def _fits(
@@ -223,22 +221,16 @@ def _fits(
         sizes, times = matrix(medians, names)
         far = sizes >= LONG_FROM
         row: dict[str, Any] = {"system": system.name}
-        row |= _columns("exponent", exponent(sizes[far], times[:, far]) if far.sum() >= 2 else None)
+        row |= (exponent(sizes[far], times[:, far]) if far.sum() >= 2 else UNKNOWN).columns("exponent")
         law = power_law(sizes, times) if len(sizes) >= 4 else None
         row |= {"power_a": law.a if law else None, "power_b": law.b if law else None}
-        row |= _columns("power_c", law.c if law else None)
+        row |= (law.c if law else UNKNOWN).columns("power_c")
         kept = [[one.call_mb for one in memory.get((system.name, str(int(size)), 1), [])] for size in sizes[far]]
         whole = far.sum() >= 2 and all(calls and all(calls) for calls in kept)
-        grown = exponent(sizes[far], np.array(kept, np.float64).T) if whole else None
-        row |= _columns("memory_exponent", grown)
+        grown = exponent(sizes[far], np.array(kept, np.float64).T) if whole else UNKNOWN
+        row |= grown.columns("memory_exponent")
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
 def _crossings(medians: pd.DataFrame, lengths: Sequence[int], systems: Sequence[str]) -> pd.DataFrame:
@@ -252,10 +244,9 @@ def _crossings(medians: pd.DataFrame, lengths: Sequence[int], systems: Sequence[
         sizes, slow = matrix(medians, {length: f"{first}, {length} x 1" for length in differ})
         _, fast = matrix(medians, {length: f"{second}, {length} x 1" for length in differ})
         found = crossing(sizes, slow, fast) if len(sizes) > 1 else None
-        row = {"first": first, "second": second, **_columns("length", found)}
-        rows.append(
-            {name: None if isinstance(value, float) and np.isinf(value) else value for name, value in row.items()}
-        )
+        ends = (found or UNKNOWN).columns("length")
+        lengths_found = {name: np.nan if np.isinf(length) else length for name, length in ends.items()}
+        rows.append({"first": first, "second": second, **lengths_found})
     return pd.DataFrame(rows, columns=["first", "second", "length", "length_low", "length_high"])
 
 

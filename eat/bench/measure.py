@@ -19,7 +19,7 @@ import pandas as pd
 
 from eat.errors import EatError
 from eat.progress import Progress, counted
-from eat.statistics import Estimate, median_ratio, percentile_interval
+from eat.statistics import Estimate, median_ratio, nonnegative_fit, percentile_interval
 
 Floats = npt.NDArray[np.float64]
 
@@ -146,17 +146,6 @@ def _best_power(sizes: Floats, medians: Floats) -> float:
         best, step = float(grid[int(np.argmin(errors))]), float(grid[1] - grid[0])
         low, high = best - step, best + step
     return best
-
-
-def nonnegative_fit(terms: Floats, values: Floats) -> Floats:
-    """Non-negative coefficients of a sum of terms with the smallest relative error; (S, K) and (S,) to (K,)."""
-    from scipy.optimize import nnls
-
-    relative = terms / values[:, None]
-    scale = np.linalg.norm(relative, axis=0)
-    scale[scale == 0] = 1.0
-    coefficients: Floats = nnls(relative / scale, np.ones(len(values)))[0] / scale
-    return coefficients
 
 
 def _relative_error(terms: Floats, values: Floats) -> float:

@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +70,12 @@ class Meter:
 def _measure(
     system: dict[str, Any], shape: dict[str, Any], threads: int, cases: list[list[list[int]]], file: str | None
 ) -> list[list[float | None]]:
-    """[weights_mb, call_mb] of each case."""
-    found: list[list[float | None]] = in_child(
-        lambda: _build_and_measure(System(**system), shape, threads, cases, file)
-    )
-    return found
-
-
-def _build_and_measure(
-    system: System, shape: dict[str, Any], threads: int, cases: list[list[list[int]]], file: str | None
-) -> list[list[float | None]]:
+    """Build the system in this process; [weights_mb, call_mb] of each case."""
     from eat.bench.inputs import random_texts
     from eat.bench.runners import build_runner
 
     before = resident_mb()
-    runner = None if file is not None else build_runner(system, Shape(**shape))
+    runner = None if file is not None else build_runner(System(**system), Shape(**shape))
     trim()
     weights = _grown(before, resident_mb())
     found = []
@@ -190,14 +182,11 @@ def main() -> None:
     from eat.model.shape import Shape
 
     torch.set_num_threads(1)
-    for name in (
-        "hf-sdpa-6",
-        "packed-6",
-        "onnx-int8-6",
-    ):  # imports the modules that building needs, once
+    # imports the modules that building needs, once
+    for name in ("hf-sdpa-6", "packed-6", "onnx-int8-6"):
         build_runner(SYSTEMS[name], Shape(vocabulary=8, hidden=8, heads=1, intermediate=8, positions=8))
     trim()
-    serve({"measure": _measure})
+    serve({"measure": lambda **request: in_child(partial(_measure, **request))})
 
 
 if __name__ == "__main__":

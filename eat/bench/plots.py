@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from eat.figures import style
+from eat.figures.canvas import canvas, entry, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -22,12 +22,14 @@ _COLOURS = ("#000000", "#0072B2", "#E69F00", "#CC3D00", "#009E73", "#CC79A7", "#
 _STOCK = "#767676"
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "p", "<", ">", "h", "d", "H", "8")
 Dashes = Literal["-", "--", ":", "-."]
+Look = tuple[str, str, Dashes]
+"""Colour, marker and dashes of a system."""
 _DASHES: dict[str, Dashes] = {"float32": "-", "float16": "-.", "bfloat16": ":", "int8": "--"}
 
 
-def _looks(table: pd.DataFrame) -> dict[str, tuple[str, str, Dashes]]:
-    """system -> colour, marker, dashes: stock models are grey, dashes show the precision."""
-    found: dict[str, tuple[str, str, Dashes]] = {}
+def _looks(table: pd.DataFrame) -> dict[str, Look]:
+    """Stock models are grey, dashes show the precision."""
+    found: dict[str, Look] = {}
     colours = 0
     for name, precision in table[["system", "precision"]].drop_duplicates().itertuples(index=False):
         colour = _STOCK
@@ -44,31 +46,24 @@ def plot_engine(table: pd.DataFrame) -> Figure:
     sizes = list(dict.fromkeys(table["batch_size"]))
     equal, mixed = table[table["case"] != "mixed"], table[table["case"] == "mixed"]
     panels = [(size, equal[equal["batch_size"] == size], "equal") for size in sizes if len(equal)]
-    panels += [
-        (size, mixed[mixed["batch_size"] == size], "mixed") for size in sizes if size in set(mixed["batch_size"])
-    ]
+    panels += [(size, rows, "mixed") for size in sizes if len(rows := mixed[mixed["batch_size"] == size])]
     labels = [style.drawable(name) for name in looks]
     width, columns = style.FULL, min(len(panels), 2)
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(width, 2.9 * lines + style.legend_height(labels, width)), layout="constrained")
+    figure = canvas(width, 2.9 * lines + style.legend_height(labels, width))
     for axes, (size, rows, kind) in zip(figure.subplots(lines, columns, squeeze=False).ravel(), panels, strict=False):
         axes.axhline(1.0, color="#999999", linewidth=0.8, zorder=1)
-        if kind == "equal":
-            _draw_lines(axes, rows, looks)
-            axes.set_title(f"batch {size}, equal lengths")
-        else:
-            _draw_dots(axes, rows, looks)
-            axes.set_title(f"batch {size}, mixed lengths")
+        (_draw_lines if kind == "equal" else _draw_dots)(axes, rows, looks)
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter(_PLAIN)
-        axes.set_ylabel(f"Speed-up over {reference}")
+        axes.set(title=f"batch {size}, {kind} lengths", ylabel=f"Speed-up over {reference}")
     for axes in figure.axes[len(panels) :]:
         axes.set_axis_off()
-    _legend(figure, looks, labels, width)
+    _legend(figure, looks, width)
     return figure
 
 
-def _draw_lines(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, Dashes]]) -> None:
+def _draw_lines(axes: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     for name, (colour, marker, dashes) in looks.items():
         own = rows[rows["system"] == name].sort_values("length")
         if own.empty:
@@ -82,7 +77,7 @@ def _draw_lines(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str,
     axes.set_xlabel("Length (tokens)")
 
 
-def _draw_dots(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, Dashes]]) -> None:
+def _draw_dots(axes: Axes, rows: pd.DataFrame, looks: dict[str, Look]) -> None:
     orders = list(dict.fromkeys(rows["order"]))
     for name, (colour, marker, dashes) in looks.items():
         own = rows[rows["system"] == name]
@@ -96,13 +91,13 @@ def _draw_dots(axes: Axes, rows: pd.DataFrame, looks: dict[str, tuple[str, str, 
 def plot_growth(table: pd.DataFrame) -> Figure:
     """Time and memory against length at batch 1, and per text and call against batch size; all axes are logarithmic."""
     systems = list(dict.fromkeys(table["system"]))
-    looks: dict[str, tuple[str, str, Dashes]] = {
+    looks: dict[str, Look] = {
         name: (_STOCK if name.startswith("hf-") else _COLOURS[index % len(_COLOURS)], _MARKERS[index], "-")
         for index, name in enumerate(systems)
     }
     labels = [style.drawable(name) for name in systems]
     width = style.FULL
-    figure = Figure(figsize=(width, 4.8 + style.legend_height(labels, width)), layout="constrained")
+    figure = canvas(width, 4.8 + style.legend_height(labels, width))
     panels = figure.subplots(2, 2, squeeze=False)
     for column, (against, title) in enumerate((("length", "Length (tokens)"), ("batch", "Batch size"))):
         rows = table[table["against"] == against]
@@ -129,17 +124,14 @@ def plot_growth(table: pd.DataFrame) -> Figure:
             else:
                 axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes)
             _log_sizes(axes, sorted({int(size) for size in rows["size"]}))
-            axes.set_xlabel(title)
-            axes.set_ylabel(named)
-    _legend(figure, looks, labels, width)
+            axes.set(xlabel=title, ylabel=named)
+    _legend(figure, looks, width)
     return figure
 
 
 def plot_training(table: pd.DataFrame) -> Figure:
     """Tokens per second of each way to train, and the speed-up over padded training; grouped by number of threads."""
-    names = list(dict.fromkeys(table["system"]))
-    threads = list(dict.fromkeys(table["threads"]))
-    figure = Figure(figsize=(style.FULL, 0.9 + 0.32 * len(names) * len(threads)), layout="constrained")
+    figure = canvas(style.FULL, 0.9 + 0.32 * table["system"].nunique() * table["threads"].nunique())
     left, right = figure.subplots(1, 2, sharey=True)
     ticks = []
     for place, row in enumerate(table.itertuples(index=False)):
@@ -166,9 +158,8 @@ def _log_sizes(axes: Axes, sizes: Sequence[int]) -> None:
     axes.tick_params(axis="x", labelrotation=45 if len(sizes) > 8 else 0)
 
 
-def _legend(figure: Figure, looks: dict[str, tuple[str, str, Dashes]], labels: list[str], width: float) -> None:
+def _legend(figure: Figure, looks: Mapping[str, Look], width: float) -> None:
     handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle=line, markersize=4)
-        for colour, marker, line in looks.values()
+        entry(color=colour, marker=marker, linestyle=line, markersize=4) for colour, marker, line in looks.values()
     ]
-    figure.legend(handles, labels, loc="outside lower center", ncols=style.legend_columns(labels, width))
+    legend(figure, handles, [style.drawable(name) for name in looks], width)

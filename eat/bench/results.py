@@ -20,7 +20,8 @@ from eat import rounding
 from eat.errors import EatError
 from eat.files import replacing_folder, write_json, write_table, write_text
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
-from eat.report.table import Cell, Column, Group, Row, Table, to_markdown
+from eat.report import quantities
+from eat.report.table import Group, Row, Table, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -140,33 +141,11 @@ def _origin(run: Mapping[str, Any]) -> str:
 # --- printed tables ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Quantity:
-    """A column of a printed table: its title, its source column, its rounding, and the columns of its interval."""
-
-    title: str
-    source: str
-    rounder: Callable[[float], str] | None = None
-    bounds: tuple[str, str] | None = None
+Quantity = quantities.Quantity
 
 
-def markdown(table: pd.DataFrame, quantities: Sequence[Quantity], label: str) -> str:
+def markdown(table: pd.DataFrame, columns: Sequence[Quantity], label: str) -> str:
     """A table as Markdown, with rounded numbers; a dash stands for values that were not measured."""
-
-    def cell(row: Mapping[Any, Any], quantity: Quantity) -> Cell:
-        value = row[quantity.source]
-        if quantity.rounder is None:
-            return Cell(rounding.DASH if pd.isna(value) else str(value))
-        text = rounding.or_dash(None if pd.isna(value) else float(value), quantity.rounder)
-        if quantity.bounds is None or text == rounding.DASH:
-            return Cell(text)
-        low, high = (float(row[name]) for name in quantity.bounds)
-        return Cell(
-            text, "" if pd.isna(low) or pd.isna(high) or low == high else rounding.interval(low, high, quantity.rounder)
-        )
-
-    columns = tuple(
-        Column(quantity.title, align="left" if quantity.rounder is None else "right") for quantity in quantities
-    )
-    rows = tuple(Row(tuple(cell(row, quantity) for quantity in quantities)) for row in table.to_dict("records"))
-    return to_markdown(Table("", label, columns, (Group("", rows),)))
+    heads = tuple(quantity.column() for quantity in columns)
+    rows = tuple(Row(tuple(quantity.cell(row) for quantity in columns)) for row in table.to_dict("records"))
+    return to_markdown(Table("", label, heads, (Group("", rows),)))

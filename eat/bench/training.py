@@ -27,7 +27,7 @@ from eat import rounding
 from eat.bench.inputs import Case, mixed_case
 from eat.bench.measure import Turn, percentiles, round_medians, run_rounds, speedup
 from eat.bench.plots import plot_training
-from eat.bench.results import Findings, Quantity, Watch, markdown
+from eat.bench.results import Findings, Watch, markdown
 from eat.bench.systems import MINILM, SAME, randomise
 from eat.engines.stock import padded
 from eat.errors import EatError
@@ -35,14 +35,13 @@ from eat.machine import machine_facts, quiet
 from eat.model.encoder import PackedBatch
 from eat.model.shape import Shape
 from eat.model.tokenizer import Encoded
+from eat.report.quantities import Quantity
 
-BASE, AGAIN, GROUPED, PACKED, PACKED_GROUPED = (
-    "stock padded",
-    "stock padded again",
-    "stock grouped",
-    "packed",
-    "packed grouped",
-)
+BASE, AGAIN, GROUPED = "stock padded", "stock padded again", "stock grouped"
+PACKED, PACKED_GROUPED = "packed", "packed grouped"
+
+ORDERS = {BASE: "arrival", AGAIN: "arrival", GROUPED: "sorted", PACKED: "arrival", PACKED_GROUPED: "sorted"}
+"""The ways to train -> the order in which they batch the texts."""
 
 Batch = tuple[list[Encoded], Tensor]
 
@@ -149,14 +148,8 @@ def _batches(case: Case, order: str) -> list[Batch]:
 
 def _turns(shape: Shape, case: Case, learning_rate: float) -> dict[str, Callable[[int, bool], list[float]]]:
     """The ways to train, as turns: each has its own model and makes a step on every batch."""
-    ways = (
-        (BASE, stock_step, "arrival"),
-        (AGAIN, stock_step, "arrival"),
-        (GROUPED, stock_step, "sorted"),
-        (PACKED, packed_step, "arrival"),
-        (PACKED_GROUPED, packed_step, "sorted"),
-    )
-    return {name: _timed(step(shape, learning_rate), _batches(case, order)) for name, step, order in ways}
+    steps = {name: packed_step if name in (PACKED, PACKED_GROUPED) else stock_step for name in ORDERS}
+    return {name: _timed(steps[name](shape, learning_rate), _batches(case, ORDERS[name])) for name in ORDERS}
 
 
 def _timed(step: Callable[[Batch], float], batches: list[Batch]) -> Callable[[int, bool], list[float]]:
@@ -190,14 +183,13 @@ def stock_step(shape: Shape, learning_rate: float) -> Callable[[Batch], float]:
     from eat.model.weights import to_stock
 
     model = to_stock(_model(shape).encoder, ["0", "1"])
-    config = model.config  # the export is for inference and has the dropout of the class
+    # the export is for inference and has the dropout of the class
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = shape.dropout
     for layer in model.bert.encoder.layer:
-        attention = layer.attention.self
-        attention.dropout.p = shape.attention_dropout
-    config.attention_probs_dropout_prob = shape.attention_dropout
+        layer.attention.self.dropout.p = shape.attention_dropout
+    model.config.attention_probs_dropout_prob = shape.attention_dropout
     model.train()
 
     def loss_of(texts: list[Encoded], labels: Tensor) -> Tensor:
@@ -234,8 +226,7 @@ def _step(
 def _rows(timed: pd.DataFrame, case: Case, threads: int) -> list[dict[str, Any]]:
     medians = round_medians(timed)
     rows = []
-    for name, order in ((BASE, "arrival"), (AGAIN, "arrival"), (GROUPED, "sorted"), (PACKED, ""), (PACKED_GROUPED, "")):
-        gain = speedup(medians, BASE, name)
+    for name, order in ORDERS.items():
         times = percentiles(timed, name)
         cells = sum(len(batch) * max(len(text.ids) for text in batch) for batch in case.batches(order))
         rows.append(
@@ -244,10 +235,8 @@ def _rows(timed: pd.DataFrame, case: Case, threads: int) -> list[dict[str, Any]]
                 "threads": threads,
                 "tokens_per_s": case.tokens / times["ms_p50"] * 1e3,
                 **{f"epoch_{key}": value for key, value in times.items()},
-                "speedup": gain.value,
-                "speedup_low": gain.low,
-                "speedup_high": gain.high,
-                "padding": 1.0 - case.tokens / cells if order else 0.0,
+                **speedup(medians, BASE, name).columns("speedup"),
+                "padding": 0.0 if name in (PACKED, PACKED_GROUPED) else 1.0 - case.tokens / cells,
                 "rounds": int(timed["round"].nunique()),
             }
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
-from eat.report.quantities import DELTA, SPEEDUP, WORK, Quantity
+from eat.report.quantities import DELTA, PACKED, SPEEDUP, WORK
 from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, NoiseFloor
@@ -19,7 +20,7 @@ from eat.results.rows import Record, in_setting_of, is_true
 FEWEST = 10
 """The fewest timed texts of a bucket that is compared with another: with fewer, intervals are too wide."""
 
-_PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup, ("packed_low", "packed_high"))
+_PACKED = replace(PACKED, bounds=("packed_low", "packed_high"))
 
 _CLAIMS: Mapping[str, tuple[str, Comparison]] = {
     PRUNING: ("pruning alone gains more on long texts than on short ones", "higher"),

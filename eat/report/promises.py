@@ -27,7 +27,7 @@ def promises_table(task: TaskFiles) -> Table | None:
     """Each promise of a task: its risk and threshold, and whether it was kept; `None` if no system makes one."""
     if task.promises.empty:
         return None
-    observed = Quantity("Observed", "%", "observed", rounding.risk, ("observed_low", "observed_high"))
+    observed = Quantity("Observed", "observed", rounding.risk, ("observed_low", "observed_high"), unit="%")
     columns = (
         Column("System", align="left"),
         Column("Seed"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pandas as pd
 
@@ -14,20 +15,26 @@ from eat.rounding import Rounder, or_dash
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of a table made from a column of a results file, with the columns of its interval."""
+    """A column of a table made from a column of a results file, with the columns of its interval.
+
+    rounder: `None` for a column of text.
+    """
 
     title: str
-    unit: str
     source: str
-    rounder: Rounder
+    rounder: Rounder | None = None
     bounds: tuple[str, str] | None = None
+    unit: str = ""
 
     def column(self) -> Column:
         """The heading of the column."""
-        return Column(self.title, self.unit, interval=self.bounds is not None)
+        align: Literal["left", "right"] = "left" if self.rounder is None else "right"
+        return Column(self.title, self.unit, align, interval=self.bounds is not None)
 
     def cell(self, row: Record, best: bool = False) -> Cell:
         """The value of a row of the file, rounded, with its interval; a dash if it is empty."""
+        if self.rounder is None:
+            return Cell(rounding.DASH if pd.isna(row[self.source]) else str(row[self.source]))
         text = or_dash(row[self.source], self.rounder)
         if self.bounds is None or text == rounding.DASH:
             return Cell(text)
@@ -37,21 +44,20 @@ class Quantity:
         return Cell(text, "" if no_interval else rounding.interval(low, high, self.rounder), best)
 
 
-ACCURACY = Quantity("Accuracy", "%", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"))
-DELTA = Quantity("Difference", "pp", "delta_accuracy", rounding.points, ("delta_low", "delta_high"))
-F1 = Quantity("F1", "%", "f1", rounding.percent)
-MCNEMAR = Quantity("McNemar", "p", "mcnemar_p", rounding.p_value)
-P50 = Quantity("Latency", "p50, ms", "latency_ms_p50", rounding.milliseconds)
-P90 = Quantity("", "p90, ms", "latency_ms_p90", rounding.milliseconds)
-P99 = Quantity("", "p99, ms", "latency_ms_p99", rounding.milliseconds)
-SPEEDUP = Quantity("Speed-up", "median", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"))
-SPEEDUP_MEAN = Quantity("", "mean", "speedup_mean", rounding.speedup)
-INT8 = Quantity(
-    "vs. dense int8", "median", "speedup_vs_int8", rounding.speedup, ("speedup_vs_int8_low", "speedup_vs_int8_high")
-)
-PACKED = Quantity("vs. packed", "median", "speedup_vs_packed_dense", rounding.speedup)
-RATE = Quantity("Rate", "texts/s", "examples_per_s", rounding.throughput)
-DEPTH = Quantity("Depth", "layers", "avg_depth", rounding.depth)
-RETENTION = Quantity("Retention", "", "avg_retention", rounding.retention)
-COMPUTE = Quantity("FLOPs", "own / dense", "compute", rounding.retention)
-WORK = Quantity("FLOPs", "dense / own", "flops_ratio", rounding.ratio)
+ACCURACY = Quantity("Accuracy", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"), unit="%")
+DELTA = Quantity("Difference", "delta_accuracy", rounding.points, ("delta_low", "delta_high"), unit="pp")
+F1 = Quantity("F1", "f1", rounding.percent, unit="%")
+MCNEMAR = Quantity("McNemar", "mcnemar_p", rounding.p_value, unit="p")
+P50 = Quantity("Latency", "latency_ms_p50", rounding.milliseconds, unit="p50, ms")
+P90 = Quantity("", "latency_ms_p90", rounding.milliseconds, unit="p90, ms")
+P99 = Quantity("", "latency_ms_p99", rounding.milliseconds, unit="p99, ms")
+SPEEDUP = Quantity("Speed-up", "speedup_vs_dense", rounding.speedup, ("speedup_low", "speedup_high"), unit="median")
+SPEEDUP_MEAN = Quantity("", "speedup_mean", rounding.speedup, unit="mean")
+_INT8_ENDS = ("speedup_vs_int8_low", "speedup_vs_int8_high")
+INT8 = Quantity("vs. dense int8", "speedup_vs_int8", rounding.speedup, _INT8_ENDS, unit="median")
+PACKED = Quantity("vs. packed", "speedup_vs_packed_dense", rounding.speedup, unit="median")
+RATE = Quantity("Rate", "examples_per_s", rounding.throughput, unit="texts/s")
+DEPTH = Quantity("Depth", "avg_depth", rounding.depth, unit="layers")
+RETENTION = Quantity("Retention", "avg_retention", rounding.retention)
+COMPUTE = Quantity("FLOPs", "compute", rounding.retention, unit="own / dense")
+WORK = Quantity("FLOPs", "flops_ratio", rounding.ratio, unit="dense / own")

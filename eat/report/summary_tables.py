@@ -121,18 +121,14 @@ def calibration_table(summary: pd.DataFrame, task: str) -> Table:
     rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
     rows = rows[rows["ece_raw"].notna() & ~rows["system"].isin([STOCK])]
     quantities = (
-        Quantity("ECE raw", "%", "ece_raw", rounding.calibration_error),
-        Quantity("calibrated", "%", "ece_calibrated", rounding.calibration_error),
+        Quantity("ECE raw", "ece_raw", rounding.calibration_error, unit="%"),
+        Quantity("calibrated", "ece_calibrated", rounding.calibration_error, unit="%"),
         Quantity(
-            "debiased",
-            "%",
-            "ece_debiased",
-            rounding.calibration_error,
-            ("ece_debiased_low", "ece_debiased_high"),
+            "debiased", "ece_debiased", rounding.calibration_error, ("ece_debiased_low", "ece_debiased_high"), unit="%"
         ),
-        Quantity("Brier", "", "brier", rounding.score),
-        Quantity("NLL", "", "nll", rounding.score),
-        Quantity("Temperature", "", "temperature", rounding.temperature),
+        Quantity("Brier", "brier", rounding.score),
+        Quantity("NLL", "nll", rounding.score),
+        Quantity("Temperature", "temperature", rounding.temperature),
     )
     caption = (
         f"Calibration on {task}: expected calibration error before and after temperature scaling, of the deepest exit "

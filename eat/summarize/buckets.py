@@ -47,7 +47,6 @@ def bucket_rows(results: Results) -> pd.DataFrame:
             f"{bucket_name(low, high)} tokens, speed of", list(results.replays.items()), "operating points"
         )
         for place, (point, played) in enumerate(points):
-            delta = results.difference(point, within)
             rows[place, number] = {
                 "task": results.task,
                 "system": point[0],
@@ -57,9 +56,7 @@ def bucket_rows(results: Results) -> pd.DataFrame:
                 "bucket": bucket_name(low, high),
                 "n": int(within.sum()),
                 "accuracy": results.correct(point)[within].mean(),
-                "delta_accuracy": delta.value,
-                "delta_low": delta.low,
-                "delta_high": delta.high,
+                **results.difference(point, within).columns("delta_accuracy", "delta"),
                 "avg_depth": np.mean([one.depth[within].mean() for one in played]),
                 "avg_retention": np.mean([one.retention[within].mean() for one in played]),
                 "flops_ratio": reference_cost / np.mean([one.flops[within].mean() for one in played]),
@@ -102,16 +99,13 @@ class _Timed:
     def speedups(self, point: Point, within: Mask) -> dict[str, float]:
         """The speed-ups of an operating point on the timed texts among these."""
         found = dict.fromkeys(BUCKET_COLUMNS[-6:], np.nan)
-        if point not in self.times:
-            return {"n_timed": 0, **found}
-        own = self.times[point]
-        some = own[own.index.get_level_values("unit").isin(self.ids[within])]
-        if some.empty:
+        own = self.times.get(point)
+        some = None if own is None else own[own.index.get_level_values("unit").isin(self.ids[within])]
+        if some is None or some.empty:
             return {"n_timed": 0, **found}
         blocks = some.index.get_level_values("block").to_numpy()
         for name, ends in (("dense", "speedup"), ("packed_dense", "packed")):
             if self.against[name] in self.times:
                 mine, others = paired(self.times, self.against[name], some, self.task)
-                ratio = median_ratio(others, mine, blocks)
-                found |= {f"speedup_vs_{name}": ratio.value, f"{ends}_low": ratio.low, f"{ends}_high": ratio.high}
+                found |= median_ratio(others, mine, blocks).columns(f"speedup_vs_{name}", ends)
         return {"n_timed": len(some), **found}

@@ -8,7 +8,7 @@ constant cost per layer: `with_overhead` adds gamma for each executed layer, whi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ import pandas as pd
 
 from eat.errors import EatError
 from eat.results.columns import COST_COLUMNS, COST_MODELS, LENGTHS_NEEDED
+from eat.statistics import Estimate, nonnegative_fit
 
 if TYPE_CHECKING:
     from eat.summarize.task_results import Results
@@ -53,8 +54,6 @@ def fit_dense(lengths: npt.NDArray[np.integer], ms: Floats, layers: int, with_ov
     lengths: tokens of each timed text (N,). ms: its time at batch 1 (N,). Raises `EatError` for texts of fewer
     different lengths than there are coefficients.
     """
-    from scipy.optimize import nnls
-
     coefficients = LENGTHS_NEEDED if with_overhead else LENGTHS_NEEDED - 1
     if len(np.unique(lengths)) < coefficients:
         raise EatError(
@@ -62,13 +61,11 @@ def fit_dense(lengths: npt.NDArray[np.integer], ms: Floats, layers: int, with_ov
             "raise timing.texts"
         )
     tokens = lengths.astype(np.float64)
-    terms = np.stack([tokens**2, tokens, np.ones_like(tokens)][:coefficients], axis=1) * layers / ms[:, None]
-    scale = np.linalg.norm(terms, axis=0)
-    found = nnls(terms / scale, np.ones(len(ms)))[0] / scale
-    return CostModel(*(float(value) for value in found))
+    terms = np.stack([tokens**2, tokens, np.ones_like(tokens)][:coefficients], axis=1) * layers
+    return CostModel(*map(float, nonnegative_fit(terms, ms)))
 
 
-def exponent(lengths: npt.NDArray[np.integer], values: Floats) -> tuple[float, float, float]:
+def exponent(lengths: npt.NDArray[np.integer], values: Floats) -> Estimate:
     """The power c of the length by which values grow, values = b T^c, with its 95 % interval.
 
     By least squares of the logarithms, the interval by Student's t. lengths: tokens of each text (N,), of at least two
@@ -78,7 +75,7 @@ def exponent(lengths: npt.NDArray[np.integer], values: Floats) -> tuple[float, f
 
     fit = linregress(np.log(lengths), np.log(values))
     room = float(t.ppf(0.975, len(values) - 2)) * fit.stderr
-    return float(fit.slope), float(fit.slope - room), float(fit.slope + room)
+    return Estimate(float(fit.slope), float(fit.slope - room), float(fit.slope + room))
 
 
 def cost_curve(results: Results) -> pd.DataFrame:
@@ -110,21 +107,16 @@ def cost_curve(results: Results) -> pd.DataFrame:
                 trace, own = results.traces[system][number], times[system, tau]
                 at = np.array([place[text] for text in own.index])
                 predicted = model.predict(trace.pattern_pairs[at], trace.fed[at], replays[number].depth[at])
-                grown, least, most = exponent(dense.lengths[at], own.to_numpy())
                 rows.append(
                     {
                         "system": system,
                         "tau": tau,
                         "model": name,
-                        "alpha": model.alpha,
-                        "beta": model.beta,
-                        "gamma": model.gamma,
+                        **asdict(model),
                         "observed_ms": own.mean(),
                         "predicted_ms": predicted.mean(),
-                        "exponent_ms": grown,
-                        "exponent_ms_low": least,
-                        "exponent_ms_high": most,
-                        "exponent_flops": exponent(dense.lengths[at], replays[number].flops[at])[0],
+                        **exponent(dense.lengths[at], own.to_numpy()).columns("exponent_ms"),
+                        "exponent_flops": exponent(dense.lengths[at], replays[number].flops[at]).value,
                         "n": len(own),
                     }
                 )

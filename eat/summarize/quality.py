@@ -32,23 +32,19 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
     """
     rows = []
     for point in results.replays:
-        accuracy, delta = accuracy_interval(results.correct(point)), results.difference(point)
+        first = results.rows_of(point).iloc[0]
         rows.append(
             {
                 "system": point[0],
                 "tau": point[1],
                 "thresholds": _thresholds(results.rows_of(point)["thresholds"].dropna()),
                 "chosen": results.is_chosen(point),
-                "within_budget": bool(results.rows_of(point)["within_budget"].iloc[0]),
-                "calibration": results.rows_of(point)["calibration"].iloc[0],
+                "within_budget": bool(first["within_budget"]),
+                "calibration": first["calibration"],
                 "n": len(results.labels),
-                "accuracy": accuracy.value,
-                "accuracy_low": accuracy.low,
-                "accuracy_high": accuracy.high,
+                **accuracy_interval(results.correct(point)).columns("accuracy"),
                 "accuracy_sd": _sd(results.correct(point).mean(axis=0)),
-                "delta_accuracy": delta.value,
-                "delta_low": delta.low,
-                "delta_high": delta.high,
+                **results.difference(point).columns("delta_accuracy", "delta"),
                 "mcnemar_p": _mcnemar(results.correct(point), results.correct(results.reference)),
             }
         )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from eat.progress import counted
 from eat.results.timed_calls import Point, at_point, by_unit, paired, points_of
-from eat.statistics import median_ratio
+from eat.statistics import UNKNOWN, Estimate, median_ratio
 from eat.study.stock import STOCK, STRONGEST, stock_deep
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ def speed_rows(results: Results) -> pd.DataFrame:
         for point, own in counted(f"batch {batch_size}, speed of", list(times.items()), "operating points"):
             mine, dense = paired(times, (STOCK, None), own, results.task)
             blocks = own.index.get_level_values("block").to_numpy() if batch_size == 1 else None
-            speedup = median_ratio(dense, mine, blocks)
             rows.append(
                 {
                     "system": point[0],
@@ -41,11 +40,9 @@ def speed_rows(results: Results) -> pd.DataFrame:
                     "batch_size": batch_size,
                     "n_timed": _texts_timed(at_point(timed, point)),
                     **_latency(at_point(timed, point), int(str(batch_size))),
-                    "speedup_vs_dense": speedup.value,
-                    "speedup_low": speedup.low,
-                    "speedup_high": speedup.high,
+                    **median_ratio(dense, mine, blocks).columns("speedup_vs_dense", "speedup"),
                     "speedup_mean": dense.sum() / mine.sum(),
-                    **_against_strongest(times, own, blocks, results.task),
+                    **_against_strongest(times, own, blocks, results.task).columns("speedup_vs_int8"),
                     "speedup_vs_packed_dense": _median_speedup(times, results.reference, own, results.task),
                     "speedup_vs_deep": _median_speedup(times, deep, own, results.task),
                 }
@@ -72,16 +69,12 @@ def _latency(rows: pd.DataFrame, batch_size: int) -> dict[str, float]:
     }
 
 
-def _against_strongest(
-    times: Mapping[Point, pd.DataFrame], own: pd.DataFrame, blocks: Any, task: str
-) -> dict[str, float]:
-    """The speed-up over the strongest dense rival, with its interval; NaN if it was not timed."""
-    found = [float("nan")] * 3
-    if (STRONGEST, None) in times:
-        mine, rival = paired(times, (STRONGEST, None), own, task)
-        ratio = median_ratio(rival, mine, blocks)
-        found = [ratio.value, ratio.low, ratio.high]
-    return dict(zip(("speedup_vs_int8", "speedup_vs_int8_low", "speedup_vs_int8_high"), found, strict=True))
+def _against_strongest(times: Mapping[Point, pd.DataFrame], own: pd.DataFrame, blocks: Any, task: str) -> Estimate:
+    """The speed-up over the strongest dense rival; unknown if it was not timed."""
+    if (STRONGEST, None) not in times:
+        return UNKNOWN
+    mine, rival = paired(times, (STRONGEST, None), own, task)
+    return median_ratio(rival, mine, blocks)
 
 
 def _median_speedup(times: Mapping[Point, pd.DataFrame], other: Point | None, own: pd.DataFrame, task: str) -> float:
