@@ -21,7 +21,7 @@ from eat.errors import EatError
 from eat.files import replacing_folder, write_json, write_table, write_text
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
 from eat.report import quantities
-from eat.report.table import Group, Row, Table, to_markdown
+from eat.report.table import to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -146,6 +146,4 @@ Quantity = quantities.Quantity
 
 def markdown(table: pd.DataFrame, columns: Sequence[Quantity], label: str) -> str:
     """A table as Markdown, with rounded numbers; a dash stands for values that were not measured."""
-    heads = tuple(quantity.column() for quantity in columns)
-    rows = tuple(Row(tuple(quantity.cell(row) for quantity in columns)) for row in table.to_dict("records"))
-    return to_markdown(Table("", label, heads, (Group("", rows),)))
+    return to_markdown(quantities.table_of("", label, columns, [("", table.to_dict("records"))]))

@@ -15,7 +15,7 @@ import pandas as pd
 from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
-from eat.report.quantities import ACCURACY, DELTA, WORK
+from eat.report.quantities import ACCURACY, DELTA, SYSTEM, WORK, Quantity, table_of
 from eat.report.results import TaskFiles
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import Comparison, Competitive
@@ -59,27 +59,18 @@ def retention_table(task: TaskFiles, reference: str) -> Table | None:
     if not groups:
         return None
     kinds, rows = _kinds(task), _single(task)
-    quantities = (ACCURACY, DELTA, WORK)
-    columns = (
-        Column("System", align="left"),
-        Column("Score", align="left"),
-        Column("Retention", "full depth"),
-        *(quantity.column() for quantity in quantities),
-    )
-    parts = []
-    for systems in groups:
-        lines = []
-        for system in systems:
-            row = rows[system]
-            texts = (system, kinds.get(system, rounding.DASH), rounding.retention(row["retention_full_depth"]))
-            lines.append(Row((*map(Cell, texts), *(quantity.cell(row) for quantity in quantities))))
-        parts.append(Group(f"Same retention as {systems[0]}", tuple(lines)))
+    retention = Quantity("Retention", "retention_full_depth", rounding.retention, unit="full depth")
+    parts = [
+        (f"Same retention as {norm}", [{**rows[name], "score": kinds.get(name)} for name in (norm, *others)])
+        for norm, *others in groups
+    ]
     caption = (
         f"Accuracy at equal retention on {task.name}: systems that only remove or merge tokens. Within a group "
         f"they keep the same share of tokens after every layer, to within {rounding.percent(SAME_RETENTION)} points. "
         "Differences are from the dense reference. A dash instead of a score: the system merges tokens."
     )
-    return Table(caption, f"equal-retention:{task.name}", columns, tuple(parts))
+    quantities = (SYSTEM, Quantity("Score", "score"), retention, ACCURACY, DELTA, WORK)
+    return table_of(caption, f"equal-retention:{task.name}", quantities, parts)
 
 
 def importance_sentences(task: TaskFiles, reference: str) -> list[str]:

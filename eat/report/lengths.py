@@ -10,9 +10,9 @@ import pandas as pd
 from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
-from eat.report.quantities import DELTA, PACKED, SPEEDUP, WORK
+from eat.report.quantities import DELTA, PACKED, SPEEDUP, SYSTEM, THRESHOLD, WORK, Quantity, table_of
 from eat.report.results import TaskFiles
-from eat.report.table import Cell, Column, Group, Row, Table
+from eat.report.table import Table
 from eat.report.verdicts import Comparison, NoiseFloor
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
 from eat.results.rows import Record, in_setting_of, is_true
@@ -35,35 +35,27 @@ def lengths_table(task: TaskFiles, reference: str) -> Table | None:
     rows, buckets = _chosen(task, reference), compared_buckets(task, reference)
     if not buckets:
         return None
-    quantities = (DELTA, SPEEDUP, _PACKED, WORK)
-    columns = (
-        Column("System", align="left"),
-        Column("Threshold"),
-        Column("Adapts by", align="left"),
-        Column("Texts"),
-        Column("Timed"),
-        *(quantity.column() for quantity in quantities),
+    quantities = (
+        SYSTEM,
+        THRESHOLD,
+        Quantity("Adapts by", "how"),
+        Quantity("Texts", "n", rounding.count),
+        Quantity("Timed", "n_timed", rounding.count),
+        DELTA,
+        SPEEDUP,
+        _PACKED,
+        WORK,
     )
-    groups = []
-    for name in dict.fromkeys(rows["bucket"]):
-        lines = []
-        for row in rows[rows["bucket"] == name].to_dict("records"):
-            texts = (
-                str(row["system"]),
-                rounding.or_dash(row["tau"], rounding.threshold),
-                {PRUNING: "fewer tokens", EXITS: "early exits", NEITHER: rounding.DASH}.get(row["adapts_by"], BOTH),
-                rounding.count(row["n"]),
-                rounding.count(row["n_timed"]),
-            )
-            lines.append(Row((*map(Cell, texts), *(quantity.cell(row) for quantity in quantities))))
-        groups.append(Group(f"{name} tokens", tuple(lines)))
+    words = {PRUNING: "fewer tokens", EXITS: "early exits", NEITHER: rounding.DASH, BOTH: BOTH}
+    rows = rows.assign(how=rows["adapts_by"].map(words))
+    groups = [(f"{name} tokens", own.to_dict("records")) for name, own in rows.groupby("bucket", sort=False)]
     caption = (
         f"Results on {task.name} by the length of the text, [CLS] and [SEP] counted, at batch size 1, for the chosen "
         "operating points in the precision of the reference, with 95 % intervals. Speed-ups are over the stock "
         "export of the reference, and next to them over the reference in the same packed engine: only these are due to "
         "the method alone. FLOPs are the reference's divided by the system's."
     )
-    return Table(caption, f"lengths:{task.name}", columns, tuple(groups))
+    return table_of(caption, f"lengths:{task.name}", quantities, groups)
 
 
 def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> list[str]:

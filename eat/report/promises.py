@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pandas as pd
-
 from eat import rounding
 from eat.report import verdicts
-from eat.report.quantities import Quantity
+from eat.report.quantities import SYSTEM, THRESHOLD, Quantity, table_of
 from eat.report.results import TaskFiles
-from eat.report.table import Cell, Column, Group, Row, Table
+from eat.report.table import Table
 from eat.report.verdicts import Kept
 from eat.results.rows import Record
-from eat.rounding import or_dash
 
 _RISKS = {
     "disagreement": "answered differently from the same system without early exits",
@@ -27,43 +24,31 @@ def promises_table(task: TaskFiles) -> Table | None:
     """Each promise of a task: its risk and threshold, and whether it was kept; `None` if no system makes one."""
     if task.promises.empty:
         return None
-    observed = Quantity("Observed", "observed", rounding.risk, ("observed_low", "observed_high"), unit="%")
-    columns = (
-        Column("System", align="left"),
-        Column("Seed"),
-        Column("Risk", align="left"),
-        Column("Promised", "at most, %"),
-        Column("Confidence", "%"),
-        Column("Texts", "calibration"),
-        Column("Bad", "calibration"),
-        Column("Threshold"),
-        Column("Texts", "dev"),
-        Column("Bad", "dev"),
-        observed.column(),
-        Column("On dev", align="left"),
+    quantities = (
+        SYSTEM,
+        Quantity("Seed", "seed", rounding.count),
+        Quantity("Risk", "risk"),
+        Quantity("Promised", "epsilon", rounding.risk, unit="at most, %"),
+        Quantity("Confidence", "confidence", rounding.percent, unit="%"),
+        Quantity("Texts", "n", rounding.count, unit="calibration"),
+        Quantity("Bad", "bad", rounding.count, unit="calibration"),
+        THRESHOLD,
+        Quantity("Texts", "n_dev", rounding.count, unit="dev"),
+        Quantity("Bad", "bad_dev", rounding.count, unit="dev"),
+        Quantity("Observed", "observed", rounding.risk, ("observed_low", "observed_high"), unit="%"),
+        Quantity("On dev", "on_dev"),
     )
-    rows = []
-    for row in task.promises.to_dict("records"):
-        texts = (
-            str(row["system"]),
-            rounding.count(row["seed"]),
-            str(row["risk"]),
-            rounding.risk(row["epsilon"]),
-            rounding.percent(1.0 - row["delta"]),
-            rounding.count(row["n"]),
-            rounding.count(row["bad"]),
-            or_dash(row["tau"], rounding.threshold) if pd.isna(row["thresholds"]) else "by exit",
-            rounding.count(row["n_dev"]),
-            rounding.count(row["bad_dev"]),
-        )
-        rows.append(Row((*map(Cell, texts), observed.cell(row), Cell(_KEPT[_verdict(row)]))))
+    rows = [
+        {**row, "confidence": 1.0 - row["delta"], "on_dev": _KEPT[_verdict(row)]}
+        for row in task.promises.to_dict("records")
+    ]
     caption = (
         f"Risk control on {task.name}: the promised upper bound of the risk and its confidence, the threshold that "
         "Learn-then-Test chose on the calibration split, and the observed risk on the dev texts, with its exact 95 % "
         "interval. Kept: the interval ends at or below the promised bound; broken: it begins above it. With a "
         "threshold of 1.00 no text exits early."
     )
-    return Table(caption, f"promises:{task.name}", columns, (Group("", tuple(rows)),))
+    return table_of(caption, f"promises:{task.name}", quantities, [("", rows)])
 
 
 def promises_sentences(task: TaskFiles) -> list[str]:

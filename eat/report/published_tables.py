@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from eat import rounding
-from eat.report.quantities import ACCURACY, DELTA, SPEEDUP, WORK
+from eat.report.quantities import ACCURACY, DELTA, SPEEDUP, SYSTEM, THRESHOLD, WORK, Quantity, table_of
 from eat.report.summary_tables import chosen_rows, rows_of_batch
 from eat.report.table import Cell, Column, Group, Row, Table
-from eat.results.rows import rows_of, without_repeats
+from eat.results.rows import Record, rows_of, without_repeats
 from eat.rounding import Rounder, or_dash
 
 if TYPE_CHECKING:
@@ -74,50 +74,44 @@ def _same_point(rows: Sequence[PublishedRow], tau: float) -> list[PublishedRow]:
 
 def published_table(published: Published, summary: pd.DataFrame, tasks: Sequence[str]) -> Table:
     """The paper's figures and those of its authors' later logs, followed by ours."""
-    from eat.report.published import PublishedRow
-
-    columns = (
-        Column("Task", align="left"),
-        Column("System", align="left"),
-        Column("Threshold"),
-        Column("Latency", "ms"),
-        Column("Accuracy", "%"),
-        Column("Speed-up"),
-        Column("Depth", "layers"),
-        Column("Retention"),
+    quantities = (
+        Quantity("Task", "task"),
+        SYSTEM,
+        THRESHOLD,
+        Quantity("Latency", "latency_ms", rounding.milliseconds, unit="ms"),
+        Quantity("Accuracy", "accuracy", rounding.percent, unit="%"),
+        Quantity("Speed-up", "speedup", rounding.x_times),
+        Quantity("Depth", "depth", rounding.depth, unit="layers"),
+        Quantity("Retention", "retention", rounding.retention),
     )
-    groups = [
-        Group(
+    groups: list[tuple[str, list[Record]]] = [
+        (
             f"As published: {source.title} ({source.machine})",
-            tuple(
-                _published_row(task, model, row)
+            [
+                {**row.model_dump(), "task": task, "system": model}
                 for task, models in source.tasks.items()
                 for model, rows in models.items()
                 for row in rows
-            ),
+            ],
         )
         for source in published.sources
     ]
-    ours = []
+    theirs = {
+        "latency_ms_p50": "latency_ms",
+        "speedup_vs_dense": "speedup",
+        "avg_depth": "depth",
+        "avg_retention": "retention",
+    }
+    ours: list[Record] = []
     for task in tasks:
-        rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1))
-        for row in rows[rows["accuracy"].notna()].to_dict("records"):
-            values = {
-                "tau": row["tau"],
-                "latency_ms": row["latency_ms_p50"],
-                "accuracy": row["accuracy"],
-                "speedup": row["speedup_vs_dense"],
-                "depth": row["avg_depth"],
-                "retention": row["avg_retention"],
-            }
-            known = {name: value for name, value in values.items() if pd.notna(value)}
-            ours.append(_published_row(task, row["system"], PublishedRow(**known)))
-    groups.append(Group("This run: chosen operating points, batch size 1, median latency", tuple(ours)))
+        rows = chosen_rows(rows_of_batch(rows_of(summary, task), task, 1)).rename(columns=theirs)
+        ours += rows[rows["accuracy"].notna()].to_dict("records")
+    groups.append(("This run: chosen operating points, batch size 1, median latency", ours))
     caption = (
         "Published figures and ours. The published ones were measured by other people on another machine, with another "
         "model and other data: compare ratios within a group, not rows across groups."
     )
-    return Table(caption, "published", columns, tuple(groups))
+    return table_of(caption, "published", quantities, groups)
 
 
 def other_papers_table(published: Published, summary: pd.DataFrame, task: str, reference: str) -> Table | None:
@@ -130,16 +124,16 @@ def other_papers_table(published: Published, summary: pd.DataFrame, task: str, r
     found, name = published.others_on(task, systems, reference), published.task_of(task)
     if not found or name is None:
         return None
-    columns = (
-        Column("System", align="left"),
-        Column("Threshold"),
-        Column("Accuracy", "paper, %"),
-        Column("Accuracy", "ours, %", interval=True),
-        Column("Difference", "paper, pp"),
-        Column("Difference", "ours, pp", interval=True),
-        Column("FLOPs, dense / own", "paper"),
-        Column("FLOPs, dense / own", "ours"),
-        Column("Speed-up", "ours, median", interval=True),
+    quantities = (
+        SYSTEM,
+        THRESHOLD,
+        Quantity("Accuracy", "theirs", rounding.percent, unit="paper, %"),
+        replace(ACCURACY, unit="ours, %"),
+        Quantity("Difference", "lost", rounding.points, unit="paper, pp"),
+        replace(DELTA, unit="ours, pp"),
+        Quantity("FLOPs, dense / own", "their_work", rounding.ratio, unit="paper"),
+        replace(WORK, title="FLOPs, dense / own", unit="ours"),
+        replace(SPEEDUP, unit="ours, median"),
     )
     groups = []
     for source in found:
@@ -148,37 +142,15 @@ def other_papers_table(published: Published, summary: pd.DataFrame, task: str, r
         for system, model in published.models(systems, reference).items():
             own = rows[rows["system"] == system]
             for row in theirs.get(model, ()):
-                for ours in (chosen_rows(own) if row.tau is None else own[own["tau"] == row.tau]).to_dict("records"):
-                    lost = None if row.accuracy is None or dense is None else row.accuracy - dense
-                    cells = (
-                        Cell(system),
-                        Cell(or_dash(ours["tau"], rounding.threshold)),
-                        Cell(or_dash(row.accuracy, rounding.percent)),
-                        ACCURACY.cell(ours),
-                        Cell(or_dash(lost, rounding.points)),
-                        DELTA.cell(ours),
-                        Cell(or_dash(row.flops_ratio, rounding.ratio)),
-                        WORK.cell(ours),
-                        SPEEDUP.cell(ours),
-                    )
-                    lines.append(Row(cells))
+                lost = None if row.accuracy is None or dense is None else row.accuracy - dense
+                paper = {"theirs": row.accuracy, "lost": lost, "their_work": row.flops_ratio}
+                same = chosen_rows(own) if row.tau is None else own[own["tau"] == row.tau]
+                lines += [{**ours, **paper} for ours in same.to_dict("records")]
         if lines:
-            groups.append(Group(f"{source.title} ({source.machine})", tuple(lines)))
+            groups.append((f"{source.title} ({source.machine})", lines))
     caption = (
         f"Figures of other papers on {task} and those of the systems that represent their models, batch size 1. "
         "Differences are from BERT in the papers, and from the dense reference here. The models differ: compare "
         "differences and ratios, not accuracies."
     )
-    return Table(caption, f"other-papers:{task}", columns, tuple(groups)) if groups else None
-
-
-def _published_row(task: str, model: str, row: PublishedRow) -> Row:
-    shown = (
-        (row.tau, rounding.threshold),
-        (row.latency_ms, rounding.milliseconds),
-        (row.accuracy, rounding.percent),
-        (row.speedup, rounding.x_times),
-        (row.depth, rounding.depth),
-        (row.retention, rounding.retention),
-    )
-    return Row((Cell(task), Cell(model), *(Cell(or_dash(value, rounder)) for value, rounder in shown)))
+    return table_of(caption, f"other-papers:{task}", quantities, groups) if groups else None

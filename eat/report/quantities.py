@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
 from eat import rounding
-from eat.report.table import Cell, Column
+from eat.report.table import Cell, Column, Group, Row, Table
 from eat.results.rows import Record
 from eat.rounding import Rounder, or_dash
 
@@ -44,6 +45,19 @@ class Quantity:
         return Cell(text, "" if no_interval else rounding.interval(low, high, self.rounder), best)
 
 
+def table_of(
+    caption: str, label: str, quantities: Sequence[Quantity], groups: Iterable[tuple[str, Iterable[Record]]]
+) -> Table:
+    """A table with a column for each quantity. groups: the heading and the rows of each group."""
+    parts = [
+        Group(heading, tuple(Row(tuple(quantity.cell(row) for quantity in quantities)) for row in rows))
+        for heading, rows in groups
+    ]
+    return Table(caption, label, tuple(quantity.column() for quantity in quantities), tuple(parts))
+
+
+SYSTEM = Quantity("System", "system")
+THRESHOLD = Quantity("Threshold", "tau", rounding.threshold)
 ACCURACY = Quantity("Accuracy", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"), unit="%")
 DELTA = Quantity("Difference", "delta_accuracy", rounding.points, ("delta_low", "delta_high"), unit="pp")
 F1 = Quantity("F1", "f1", rounding.percent, unit="%")

@@ -22,9 +22,10 @@ from eat.report.latex import task_tables
 from eat.report.lengths import lengths_sentences, lengths_table
 from eat.report.promises import promises_sentences, promises_table
 from eat.report.published import Published, read_published
+from eat.report.quantities import Quantity, table_of
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.scorecard import counts_sentence, judge, scorecard_table
-from eat.report.table import Column, Group, Table, text_row
+from eat.report.table import Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.results.rows import is_true
 from eat.study.paths import CURVES
@@ -247,13 +248,14 @@ def _some(names: list[str]) -> str:
 
 def _durations_table(origin: Provenance) -> Table:
     """The duration of each rule; without rows if it was not recorded."""
-    columns = (Column("Rule", align="left"), Column("Jobs"), Column("All", "s"), Column("Longest", "s"))
-    rows = [
-        text_row(one.rule, rounding.count(one.jobs), rounding.seconds(one.seconds), rounding.seconds(one.longest))
-        for one in origin.durations
-    ]
+    quantities = (
+        Quantity("Rule", "rule"),
+        Quantity("Jobs", "jobs", rounding.count),
+        Quantity("All", "seconds", rounding.seconds, unit="s"),
+        Quantity("Longest", "longest", rounding.seconds, unit="s"),
+    )
     caption = "Duration of each rule in Snakemake's records: its jobs, their total seconds, and the longest job."
-    return Table(caption, "durations", columns, (Group("", tuple(rows)),))
+    return table_of(caption, "durations", quantities, [("", [one.model_dump() for one in origin.durations])])
 
 
 def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> list[tuple[str, str]]:

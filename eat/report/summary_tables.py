@@ -29,12 +29,14 @@ from eat.report.quantities import (
     RETENTION,
     SPEEDUP,
     SPEEDUP_MEAN,
+    SYSTEM,
+    THRESHOLD,
     WORK,
     Quantity,
+    table_of,
 )
-from eat.report.table import Cell, Column, Group, Row, Table
+from eat.report.table import Group, Row, Table
 from eat.results.rows import is_true, rows_of, without_repeats
-from eat.rounding import or_dash
 from eat.study.stock import STOCK, STOCK_PREFIX
 
 
@@ -97,20 +99,14 @@ ABLATIONS = {
 
 def ablation_table(rows: pd.DataFrame, task: str) -> Table:
     """The reference, a system with all its parts, and its variants. rows: summary_ablation_{task}.csv."""
-    quantities = (ACCURACY, DELTA, MCNEMAR, COMPUTE, P50, SPEEDUP, DEPTH, RETENTION)
-    titles = ("System", "Reducer", "Attention", "Exits")
-    lines = []
-    for row in rows.to_dict("records"):
-        parts = (Cell(str(row[name.lower()])) for name in titles)
-        cells = (quantity.cell(row) for quantity in quantities)
-        lines.append(Row((*parts, Cell(or_dash(row["tau"], rounding.threshold)), *cells)))
+    parts = (Quantity(title, title.lower()) for title in ("Reducer", "Attention", "Exits"))
+    measured = (ACCURACY, DELTA, MCNEMAR, COMPUTE, P50, SPEEDUP, DEPTH, RETENTION)
     caption = (
         f"Ablation on {task}: {ABLATIONS[rows['ablation'].iloc[0]]}. Each row is at its chosen threshold, batch "
         "size 1. Differences and FLOPs are relative to the dense reference, speed-ups are over its stock export."
     )
-    heads = (*(Column(title, align="left") for title in titles), Column("Threshold"))
-    columns = (*heads, *(quantity.column() for quantity in quantities))
-    return Table(caption, f"ablation:{task}", columns, (Group("", tuple(lines)),))
+    quantities = (SYSTEM, *parts, THRESHOLD, *measured)
+    return table_of(caption, f"ablation:{task}", quantities, [("", rows.to_dict("records"))])
 
 
 def calibration_table(summary: pd.DataFrame, task: str) -> Table:
@@ -166,7 +162,7 @@ def _summary_table(
         quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
         for quantity in quantities
     }
-    with_tau = rows["tau"].notna().any()
+    quantities = (SYSTEM, *([THRESHOLD] if rows["tau"].notna().any() else []), *quantities)
     is_stock = rows["system"].str.startswith(STOCK_PREFIX)
     stock = rows[is_stock].sort_values(
         ["accuracy", "system"],
@@ -177,14 +173,12 @@ def _summary_table(
     for heading, part in (("", rows[~is_stock]), ("Dense rivals", stock)):
         lines = []
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
-            cells = [quantity.cell(row, best=index == best[quantity.source]) for quantity in quantities]
-            tau = [Cell(or_dash(row["tau"], rounding.threshold))] if with_tau else []
+            cells = [quantity.cell(row, best=index == best.get(quantity.source)) for quantity in quantities]
             is_choice = not mark and pd.notna(row["tau"]) and str(row["chosen"]).lower() == "true"
-            lines.append(Row((Cell(str(row["system"])), *tau, *cells), chosen=is_choice))
+            lines.append(Row(tuple(cells), chosen=is_choice))
         if lines:
             groups.append(Group(heading, tuple(lines)))
-    heads = [Column("System", align="left"), *([Column("Threshold")] if with_tau else [])]
-    return Table(caption, label, (*heads, *(quantity.column() for quantity in quantities)), tuple(groups))
+    return Table(caption, label, tuple(quantity.column() for quantity in quantities), tuple(groups))
 
 
 def best_row(rows: pd.DataFrame, source: str, bounds: tuple[str, str] | None) -> Hashable | None:

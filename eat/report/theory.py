@@ -11,11 +11,11 @@ import pandas as pd
 
 from eat import rounding
 from eat.errors import listed
+from eat.report.quantities import SYSTEM, THRESHOLD, Quantity, table_of
 from eat.report.results import TaskFiles
-from eat.report.table import Cell, Column, Group, Row, Table
+from eat.report.table import Table
 from eat.results.columns import COST_MODELS, LENGTHS_NEEDED
 from eat.results.rows import Record, is_true
-from eat.rounding import or_dash
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,35 +67,28 @@ def theory_table(task: TaskFiles) -> Table | None:
     """
     if task.cost.empty:
         return None
-    columns = (
-        Column("System", align="left"),
-        Column("Threshold"),
-        Column("r", "tokens"),
-        Column("p", "layers"),
-        Column("r p"),
-        Column("Executed", "token layers"),
-        Column("FLOPs", "own / dense"),
-        Column("Time", "own / dense"),
-        *(Column("Error", name) for name in COST_MODELS),
-        Column("Exponent", "time", interval=True),
-        Column("", "FLOPs"),
+    quantities = (
+        SYSTEM,
+        THRESHOLD,
+        Quantity("r", "r", rounding.retention, unit="tokens"),
+        Quantity("p", "p", rounding.retention, unit="layers"),
+        Quantity("r p", "product", rounding.retention),
+        Quantity("Executed", "executed", rounding.retention, unit="token layers"),
+        Quantity("FLOPs", "work", rounding.retention, unit="own / dense"),
+        Quantity("Time", "time", rounding.retention, unit="own / dense"),
+        *(
+            Quantity("Error", name, lambda value: f"{rounding.signed_percent(value)} %", unit=name)
+            for name in COST_MODELS
+        ),
+        Quantity("Exponent", "exponent_ms", rounding.exponent, ("exponent_ms_low", "exponent_ms_high"), unit="time"),
+        Quantity("", "exponent_flops", rounding.exponent, unit="FLOPs"),
     )
     rows = []
     for point in _chosen(task):
         reach = reach_of(task, point["system"], point["tau"])
-        texts = [
-            or_dash(point["tau"], rounding.threshold),
-            rounding.retention(reach.entering.mean()),
-            rounding.retention(reach.reached.mean()),
-            rounding.retention(reach.product),
-            rounding.retention(reach.executed),
-            rounding.retention(1.0 / point["flops_ratio"]),
-            or_dash(1.0 / point["speedup_vs_packed_dense"], rounding.retention),
-            *(or_dash(point[name], lambda value: f"{rounding.signed_percent(value)} %") for name in COST_MODELS),
-        ]
-        grown = Cell(rounding.exponent(point["exponent_ms"]), _of_exponent(point))
-        flops = Cell(rounding.exponent(point["exponent_flops"]))
-        rows.append(Row((Cell(str(point["system"])), *(Cell(text) for text in texts), grown, flops)))
+        shares = {"r": reach.entering.mean(), "p": reach.reached.mean(), "product": reach.product}
+        ratios = {"work": 1.0 / point["flops_ratio"], "time": 1.0 / point["speedup_vs_packed_dense"]}
+        rows.append({**point, **shares, "executed": reach.executed, **ratios})
     caption = (
         f"Theory and measurement on {task.name}, batch size 1, for the chosen operating points in the precision of the "
         "reference. r: the share of tokens that enter a layer. p: the share of texts that reach it. Both are means "
@@ -103,7 +96,7 @@ def theory_table(task: TaskFiles) -> Table | None:
         "the median paired ratio to the reference in the same engine. Error: the error of the mean time predicted by "
         "the cost model. Exponent: the power of the length with which time and FLOPs grow over the timed texts."
     )
-    return Table(caption, f"theory:{task.name}", columns, (Group("", tuple(rows)),))
+    return table_of(caption, f"theory:{task.name}", quantities, [("", rows)])
 
 
 def theory_sentences(task: TaskFiles, reference: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from eat.study.stock import is_repeat
 if TYPE_CHECKING:
     import pandas as pd
 
-Record = Mapping[Hashable, Any]
+Record = Mapping[Any, Any]
 """A row of a table: column -> value."""
 
 NAMES = ("task", "system", "model")
