@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,6 +46,20 @@ class Quantity:
         return Cell(text, "" if no_interval else rounding.interval(low, high, self.rounder), best)
 
 
+class _Threshold(Quantity):
+    """The threshold of an operating point; of one with several, by exit or by seed, the lowest and the highest."""
+
+    def cell(self, row: Record, best: bool = False) -> Cell:
+        """As `Quantity`."""
+        given = row.get("thresholds")
+        if not isinstance(given, str):
+            return super().cell(row, best)
+        found = json.loads(given)
+        values = [value for one in (found if isinstance(found, list) else [found]) for value in one.values()]
+        ends = dict.fromkeys(rounding.threshold(value) for value in (min(values), max(values)))
+        return Cell("-".join(ends))
+
+
 def table_of(
     caption: str, label: str, quantities: Sequence[Quantity], groups: Iterable[tuple[str, Iterable[Record]]]
 ) -> Table:
@@ -57,7 +72,7 @@ def table_of(
 
 
 SYSTEM = Quantity("System", "system")
-THRESHOLD = Quantity("Threshold", "tau", rounding.threshold)
+THRESHOLD = _Threshold("Threshold", "tau", rounding.threshold)
 ACCURACY = Quantity("Accuracy", "accuracy", rounding.percent, ("accuracy_low", "accuracy_high"), unit="%")
 DELTA = Quantity("Difference", "delta_accuracy", rounding.points, ("delta_low", "delta_high"), unit="pp")
 F1 = Quantity("F1", "f1", rounding.percent, unit="%")
