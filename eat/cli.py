@@ -220,8 +220,8 @@ _DIFF = (
 )
 _BENCH = "Measure the engine, independently of a study. Every ratio is of times measured moments apart."
 _ENGINE = (
-    "Time our packed encoder against stock transformers and ONNX Runtime, in turn, on the same random texts. Prints a "
-    "table and writes it with all timed passes, a figure, and the facts of the machine."
+    "Time our packed encoder against stock transformers, ONNX Runtime and OpenVINO (the extra bench), in turn, on the "
+    "same random texts. Prints a table and writes it with all timed passes, a figure, and the facts of the machine."
 )
 _GROWTH = (
     "Time and memory of dense and window attention against length at batch 1, and against the batch; exponents, and "

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import psutil
 import pytest
@@ -23,9 +24,10 @@ import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from eat import cli, machine
-from eat.bench import engine, engine_options, growth, measure, runners, systems, training
+from eat.bench import engine, engine_options, growth, measure, onnx_model, onnx_worker, runners, systems, training
 from eat.bench.answers import check_answers
 from eat.bench.engine import bench_engine
 from eat.bench.engine_options import EngineOptions
@@ -48,7 +50,10 @@ from eat.statistics import nonnegative_fit
 
 SHAPE = Shape(vocabulary=tiny.VOCABULARY, hidden=32, layers=6, heads=4, intermediate=64, positions=64)
 PRODUCT = ((32, 32, 32),)
-HERE = [row for row in SYSTEMS.values() if row.engine != "export"]
+NO_OPENVINO = "OpenVINO is not installed (extra bench)"
+NEAR = 0.1
+"""The tolerance between logits in float32 and with int8 weights; at this shape logits reach 1."""
+HERE = [row for row in SYSTEMS.values() if not row.exported]
 
 
 @pytest.fixture(autouse=True)
@@ -357,7 +362,8 @@ def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(mon
     gpu = torch.device("cuda")
     found, skipped = engine_options.systems_of(options(systems=None), gpu)
     onnx = {"onnx-6", "onnx-int8-6", "onnx-int8-eat-6", "onnx-int8-eat-6-all-leave"}
-    assert set(skipped) == {"ort-6", "ort-int8-6"} | onnx
+    openvino = {"openvino-6", "openvino-bfloat16-6", "openvino-int8-6"}
+    assert set(skipped) == {"ort-6", "ort-int8-6"} | onnx | openvino
     assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
     with pytest.raises(EatError, match=r"^ort-6: it is measured only on the CPU"):
         engine_options.systems_of(options(systems=("ort-6",)), gpu)
@@ -396,6 +402,7 @@ def test_a_precision_that_is_of_no_use_here_is_left_out_with_a_line_and_refused_
     assert set(found.facts["skipped"]) == {"hf-bfloat16-6"}
     line = "hf-bfloat16-6 is left out: precision bfloat16 computes wrong sums on this processor ("
     assert line in capsys.readouterr().err
+    assert f"\n{line}" in found.markdown
     rows = found.tables["engine"].set_index("system")
     assert np.isnan(rows.loc["packed-bfloat16-6", "stock_speedup"])  # against the row that is left out
     assert rows.loc[AGAIN, "stock_speedup"] > 0
@@ -411,6 +418,72 @@ def test_onnx_runtime_answers_as_stock_does_from_a_process_of_its_own():
     assert 0 < table.loc[("ort-int8-6", "mixed", 3, "arrival"), "max_difference"] < 0.5
     assert table["call_mb"].notna().all()
     assert not psutil.Process().children()
+
+
+@pytest.mark.bench
+def test_openvino_answers_as_stock_does_from_a_process_of_its_own():
+    pytest.importorskip("openvino", reason=NO_OPENVINO)
+    found = bench_engine(options(systems=("openvino-6", "openvino-int8-6"), mixed_lengths=True, memory=True))
+    table = found.tables["engine"].set_index(["system", "case", "batch_size", "order"])
+    assert table.loc[("openvino-6", "mixed", 3, "arrival"), "max_difference"] < 1e-4
+    assert 0 < table.loc[("openvino-int8-6", "mixed", 3, "arrival"), "max_difference"] < NEAR
+    assert table["call_mb"].notna().all()
+    assert not psutil.Process().children()
+
+
+@pytest.mark.parametrize("name", ["openvino-6", "openvino-int8-6"])
+def test_a_file_for_openvino_answers_padded_batches_of_any_size(tmp_path: Path, name: str):
+    pytest.importorskip("openvino", reason=NO_OPENVINO)
+    row = SYSTEMS[name]
+    path = tmp_path / "model.onnx"
+    stock = systems.build_stock(replace(SYSTEMS[REFERENCE], attention="eager"), SHAPE)
+    onnx_model.write_openvino(stock, row.precision, path)
+    model = onnx_worker.open_model(row, str(path), 1)
+    for lengths in ([24], [5, 17, 9]):
+        texts = random_texts(lengths, SHAPE.vocabulary)
+        found = onnx_worker.run(model, [text.ids.numpy() for text in texts])
+        with torch.inference_mode():
+            expected = [stock(text.ids[None]).logits[0].numpy() for text in texts]
+        assert found == pytest.approx(np.stack(expected), abs=NEAR if row.precision == "int8" else systems.SAME)
+
+
+def test_int8_weights_for_openvino_are_within_half_a_step_of_each_column(tmp_path: Path):
+    stock = systems.build_stock(replace(SYSTEMS[REFERENCE], attention="eager"), SHAPE)
+    onnx_model.write_openvino(stock, "float32", tmp_path / "float32.onnx")
+    onnx_model.write_openvino(stock, "int8", tmp_path / "int8.onnx")
+    plain, whole = ({tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+                    for path in (tmp_path / "float32.onnx", tmp_path / "int8.onnx"))  # fmt: skip
+    changed = set(plain) - set(whole)
+    assert len(changed) == 6 * 6  # query, key, value, output, up, down
+    for name in changed:
+        steps = np.abs(plain[name]).max(axis=0) / 127
+        assert whole[f"{name}.int8"].dtype == np.int8
+        assert (np.abs(whole[f"{name}.int8"] * whole[f"{name}.scale"] - plain[name]) <= 0.501 * steps).all()
+
+
+def test_openvino_that_is_not_installed_is_left_out_with_one_line_and_refused_when_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(engine_options, "find_spec", lambda name: None)
+    monkeypatch.setattr("eat.engines.precision._fault", lambda precision, device, stock: None)
+    why = 'OpenVINO is not installed; pip install "eat-study[bench]"'
+    found, skipped = engine_options.systems_of(options(systems=None), torch.device("cpu"))
+    names = [name for name, reason in skipped.items() if reason == why]
+    assert names == ["openvino-6", "openvino-bfloat16-6", "openvino-int8-6"]
+    assert f"{', '.join(names)} are left out: {why}\n" in capsys.readouterr().err
+    assert not {row.name for row in found} & set(names)
+    with pytest.raises(EatError, match=r"^openvino-6: OpenVINO is not installed; "):
+        engine_options.systems_of(options(systems=("openvino-6",)), torch.device("cpu"))
+
+
+def test_openvino_in_bfloat16_is_measured_only_where_it_computes_in_it(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("openvino", reason=NO_OPENVINO)
+    monkeypatch.setattr("eat.engines.precision._fault", lambda precision, device, stock: None)
+    row, cpu = SYSTEMS["openvino-bfloat16-6"], torch.device("cpu")
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "INT8"])
+    assert str(engine_options.obstacle(row, cpu)).startswith("OpenVINO has no bfloat16 on this processor (")
+    monkeypatch.setattr("openvino.Core.get_property", lambda *_: ["FP32", "BF16"])
+    assert engine_options.obstacle(row, cpu) is None
 
 
 @pytest.mark.bench
@@ -663,6 +736,7 @@ def test_the_command_prints_a_table_and_says_where_the_files_are(
         return bench_engine(replace(given, shape=SHAPE, products=PRODUCT))
 
     monkeypatch.setattr(engine, "bench_engine", small)
+    monkeypatch.setattr("eat.bench.results.PACKAGES", ("torch", "not-installed"))
     line = ["bench", "engine", "--systems", "packed-6", "--lengths", "8,16", "--batch-sizes", "1", "--rounds", "1"]
     cli.main([*line, "--threads", "1", "--no-memory", "--out", str(tmp_path / "out")])
     assert seen[0].lengths == (8, 16)
@@ -672,7 +746,8 @@ def test_the_command_prints_a_table_and_says_where_the_files_are(
     run = read_json(tmp_path / "out" / "run.json")
     assert run["command"].startswith("eat bench engine --systems packed-6 --lengths 8,16")
     assert {"cpu", "cores"} <= set(run["machine"])
-    assert run["versions"]["torch"]
+    assert run["versions"]["torch"] and run["versions"]["not-installed"] is None
+    assert "not-installed" not in (tmp_path / "out" / "engine.md").read_text(encoding="utf-8")
 
 
 def test_the_documented_run_is_what_is_run_without_options():

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from eat.bench.engine_options import EngineOptions, cases_of, systems_of
+from eat.bench.engine_options import EngineOptions, cases_of, left_out, systems_of
 from eat.bench.engine_table import best_product, engine_page
 from eat.bench.fleet import Fleet
 from eat.bench.plots import plot_engine
@@ -77,7 +77,7 @@ def bench_engine(options: EngineOptions) -> Findings:
         "engine",
         {"engine": table},
         pd.concat(raw, ignore_index=True),
-        engine_page(table, best, options.threads) + watch.warning,
+        engine_page(table, best, options.threads, left_out(skipped)) + watch.warning,
         lambda: plot_engine(table),
         facts,
     )

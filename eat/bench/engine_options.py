@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ import torch
 from eat.bench.inputs import SHORTEST, Case, equal_case, mixed_case, read_texts
 from eat.bench.systems import MINILM, TABLES, System, chosen, of_folder
 from eat.engines.precision import refusal
-from eat.errors import EatError
+from eat.engines.probe import where
+from eat.errors import EatError, listed
 from eat.model.shape import Shape
 
 
@@ -66,17 +68,39 @@ def systems_of(options: EngineOptions, device: torch.device) -> tuple[list[Syste
     skipped = {system.name: why for system in systems if (why := obstacle(system, device)) is not None}
     for name, why in skipped.items():
         _require(name not in (options.systems or ()), f"{name}: {why}")
-        print(f"{name} is left out: {why}", file=sys.stderr)
+    for line in left_out(skipped):
+        print(line, file=sys.stderr)
     return [system for system in systems if system.name not in skipped], skipped
+
+
+def left_out(skipped: Mapping[str, str]) -> list[str]:
+    """A line for each reason: which systems are left out. skipped: system -> reason."""
+    names = {reason: [name for name, why in skipped.items() if why == reason] for reason in skipped.values()}
+    return [f"{listed(of)} {'is' if len(of) == 1 else 'are'} left out: {reason}" for reason, of in names.items()]
 
 
 def obstacle(system: System, device: torch.device) -> str | None:
     """Why a system cannot run on a device here, or is useless there, and what to do; `None` if there is no obstacle."""
-    if system.engine in ("onnx", "export"):
-        return None if device.type == "cpu" else "it is measured only on the CPU; use --device cpu"
+    if system.exported or system.engine == "onnx":
+        if device.type != "cpu":
+            return "it is measured only on the CPU; use --device cpu"
+        return _openvino_obstacle(system.precision) if system.engine == "openvino" else None
     if system.precision == "float16" and device.type == "cpu":
         return "it computes in float16, which is for a GPU; use bfloat16, or --device cuda"
     return refusal(system.precision, device, stock=system.engine == "stock")
+
+
+def _openvino_obstacle(precision: str) -> str | None:
+    if find_spec("openvino") is None:
+        return 'OpenVINO is not installed; pip install "eat-study[bench]"'
+    if precision != "bfloat16":
+        return None
+    from openvino import Core
+
+    # elsewhere it would compute in float32 and not say so
+    if "BF16" not in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        return f"OpenVINO has no bfloat16 on {where(torch.device('cpu'))}"
+    return refusal(precision)
 
 
 def _require(holds: bool, otherwise: str) -> None:

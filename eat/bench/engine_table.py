@@ -85,10 +85,10 @@ def best_product(raw: pd.DataFrame, products: Mapping[str, ProductRunner]) -> fl
     )
 
 
-def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
+def engine_page(table: pd.DataFrame, best: float, threads: int, left_out: Sequence[str]) -> str:
     """The table as Markdown, with a section per case and batch size.
 
-    best: the rate of the best matrix product, in GFLOP/s.
+    best: the rate of the best matrix product, in GFLOP/s. left_out: lines about the systems that are not in the table.
     """
     quantities = (
         Quantity("System", "name"),
@@ -117,4 +117,5 @@ def engine_page(table: pd.DataFrame, best: float, threads: int) -> str:
         f"floor. Efficiency: relative to the best float32 matrix product in this run, {rounding.throughput(best)} "
         f"GFLOP/s ({threads} threads).\n"
     )
+    parts += [f"{line}.\n" for line in left_out]
     return "\n".join(parts)

@@ -48,18 +48,18 @@ class Fleet:
         self._options = options
         self._files: dict[str, Path] = {}
         self._stack = stack
-        worker: Worker | None = None
+        workers: dict[str, Worker] = {}
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eat-bench-")))
         for system in counted("built", list(systems), "systems"):
-            if system.engine != "export":
+            if not system.exported:
                 self.runners[system.name] = build_runner(system, options.shape, device)
             else:
-                if worker is None:
-                    worker = Worker("eat.bench.onnx_worker")
-                    stack.callback(worker.close)
-                    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="eat-bench-")))
+                if system.engine not in workers:
+                    workers[system.engine] = Worker("eat.bench.onnx_worker")
+                    stack.callback(workers[system.engine].close)
                 path = self._files[system.name] = folder / f"{system.name}.onnx"
                 shape = _with_layers(options.shape, system.layers)
-                self.runners[system.name] = ExportRunner(worker, system, shape, path, options.threads)
+                self.runners[system.name] = ExportRunner(workers[system.engine], system, shape, path, options.threads)
 
     def measure(self, case: Case, seconds: float, place: str) -> tuple[list[dict[str, Any]], pd.DataFrame]:
         """Check the answers of all systems on a case, then time them; returns the rows of the table and every timed

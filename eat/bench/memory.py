@@ -4,7 +4,8 @@ A server imports the libraries once and forks. The child builds the system; its 
 memory that building left unused (`malloc_trim`), resets the kernel's record of the largest resident set (Linux, `5`
 into `/proc/self/clear_refs`), runs one pass, and reads the record (`VmHWM`). So `call_mb` is the peak memory of a call
 beyond libraries and weights, including scratch space of the matrix library, for every engine. `weights_mb` is the
-growth of the resident set while the system was built. Until it has forked, nothing of the server or of the child
+growth of the resident set while the system was built. What a first call, of one text, allocates for good is in neither:
+OpenVINO keeps the activations, so one text shows nothing. Until it has forked, nothing of the server or of the child
 that builds runs on a second thread, since a fork would lose it. The resident set is counted in pages and grows by huge
 pages on systems that use them: differences below a few MB mean nothing. Without the kernel's record (not on Linux)
 both are empty.
@@ -18,6 +19,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ class Memory:
 
 
 class Meter:
-    """The client of the server. onnx: the file of each system of ONNX Runtime."""
+    """The client of the server. onnx: the file of each system of ONNX Runtime and OpenVINO."""
 
     def __init__(self, shape: Shape, threads: int, onnx: Mapping[str, Path] | None = None) -> None:
         self._worker = Worker("eat.bench.memory")
@@ -88,7 +90,7 @@ def _measure(
             torch.set_num_threads(threads)
             if runner is None:
                 assert file is not None
-                return _measure_onnx(file, texts, threads)
+                return _measure_onnx(system, file, texts, threads)
             runner.load("short", [[texts[0][0]]])
             runner.load("case", texts)
             runner.time("short", 1, False)  # memory that the first call allocates for good
@@ -98,17 +100,17 @@ def _measure(
     return found
 
 
-def _measure_onnx(file: str, texts: list[list[Any]], threads: int) -> list[float | None]:
-    from eat.bench.onnx_worker import run
-    from eat.engines.onnx import open_session
+def _measure_onnx(system: System, file: str, texts: list[list[Any]], threads: int) -> list[float | None]:
+    from eat.bench.onnx_worker import open_model, run
 
+    import_module("openvino" if system.engine == "openvino" else "eat.engines.onnx")
     before = resident_mb()
-    session = open_session(file, threads)
+    model = open_model(system, file, threads)
     trim()
     weights = _grown(before, resident_mb())
     batches = [[text.ids.numpy() for text in batch] for batch in texts]
-    run(session, [batches[0][0]])
-    return [weights, peak_of(lambda: [run(session, batch) for batch in batches])]
+    run(model, [batches[0][0]])
+    return [weights, peak_of(lambda: [run(model, batch) for batch in batches])]
 
 
 def peak_of(work: Any) -> float | None:

@@ -1,50 +1,83 @@
-"""ONNX Runtime in a process of its own, `python -m eat.bench.onnx_worker`, driven by `runners.ExportRunner`.
+"""ONNX Runtime or OpenVINO in its own process, `python -m eat.bench.onnx_worker`, driven by `runners.ExportRunner`.
 
-Its threads spin while they wait for work, which would disturb other code in the same process. They stop when a call
-ends, and only one of the two processes works at a time.
+Their threads spin while they wait for work, which would disturb other code in the same process. They stop when a call
+ends, and only one process works at a time.
 """
 
 from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eat.bench.processes import serve
 
+if TYPE_CHECKING:
+    from eat.bench.systems import System
+
 Integers = npt.NDArray[np.int64]
 
+Model = Callable[[dict[str, Integers]], npt.NDArray[np.float32]]
+"""The inputs `ids`, `mask` and `types` to logits (B, C)."""
+
 HANDOVER = 0.005
-"""Seconds to wait at the start of a turn, until the threads of the other process are asleep."""
+"""Seconds to wait at the start of a turn, until the threads of the other processes are asleep."""
 
 
-class Sessions:
+def open_model(system: System, path: str, threads: int) -> Model:
+    """The file of a system in ONNX Runtime or OpenVINO."""
+    if system.engine == "openvino":
+        return _open_openvino(path, system.precision, threads)
+    from eat.engines.onnx import open_session
+
+    session = open_session(path, threads)
+    return lambda inputs: session.run(None, inputs)[0]
+
+
+def _open_openvino(path: str, precision: str, threads: int) -> Model:
+    """One call at a time, as fast as it can; lengths and batch sizes may vary from call to call."""
+    from openvino import Core
+
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # without it float32 would be bfloat16 where the processor has it
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+    }
+    request = Core().compile_model(path, "CPU", options).create_infer_request()
+    return lambda inputs: request.infer(inputs, share_inputs=True)[0]
+
+
+class Models:
     """The models of this process, and their loaded texts."""
 
     def __init__(self) -> None:
-        self._sessions: dict[str, Any] = {}
+        self._models: dict[str, Model] = {}
         self._texts: dict[str, list[list[Integers]]] = {}
 
     def make(self, system: dict[str, Any], shape: dict[str, Any], path: str) -> None:
         """Write the ONNX file of a system."""
-        from eat.bench.onnx_model import write_onnx
+        from eat.bench.onnx_model import write_onnx, write_openvino
         from eat.bench.systems import System, build_stock
         from eat.model.shape import Shape
 
         row = System(**{**system, "precision": "float32", "attention": "eager", "engine": "stock"})
-        write_onnx(build_stock(row, Shape(**shape)), system["precision"], Path(path))
+        write = write_openvino if system["engine"] == "openvino" else write_onnx
+        write(build_stock(row, Shape(**shape)), system["precision"], Path(path))
 
-    def open(self, name: str, path: str, threads: int) -> None:
+    def open(self, system: dict[str, Any], path: str, threads: int) -> None:
         """Load a model and switch off garbage collection, which would take longer than most turns."""
-        from eat.engines.onnx import open_session
+        from eat.bench.systems import System
 
         gc.collect()
         gc.disable()
-        self._sessions[name] = open_session(path, threads)
+        self._models[system["name"]] = open_model(System(**system), path, threads)
 
     def load(self, key: str, batches: list[list[list[int]]]) -> None:
         """Keep texts as token ids: batches of texts."""
@@ -52,18 +85,18 @@ class Sessions:
 
     def answer(self, name: str, key: str) -> list[list[float]]:
         """The logits of all texts, (N, C)."""
-        logits = [run(self._sessions[name], batch) for batch in self._texts[key]]
+        logits = [run(self._models[name], batch) for batch in self._texts[key]]
         return [[float(value) for value in row] for row in np.concatenate(logits)]
 
     def time(self, name: str, key: str, calls: int, warm: bool) -> list[float]:
         """Milliseconds of each pass over all batches: ids on the host to classes on the host."""
         time.sleep(HANDOVER)
-        session, batches = self._sessions[name], self._texts[key]
+        model, batches = self._models[name], self._texts[key]
 
         def once() -> float:
             began = time.perf_counter_ns()
             for batch in batches:
-                run(session, batch).argmax(axis=-1).tolist()
+                run(model, batch).argmax(axis=-1).tolist()
             return (time.perf_counter_ns() - began) / 1e6
 
         if warm:
@@ -71,7 +104,7 @@ class Sessions:
         return [once() for _ in range(calls)]
 
 
-def run(session: Any, batch: list[Integers]) -> npt.NDArray[np.float32]:
+def run(model: Model, batch: list[Integers]) -> npt.NDArray[np.float32]:
     """Texts as token ids to logits (B, C), padded to the longest."""
     longest = max(len(ids) for ids in batch)
     padded = np.zeros((len(batch), longest), dtype=np.int64)
@@ -79,22 +112,19 @@ def run(session: Any, batch: list[Integers]) -> npt.NDArray[np.float32]:
     for row, ids in enumerate(batch):
         padded[row, : len(ids)] = ids
         mask[row, : len(ids)] = 1
-    logits: npt.NDArray[np.float32] = session.run(None, {"ids": padded, "mask": mask, "types": np.zeros_like(padded)})[
-        0
-    ]
-    return logits
+    return model({"ids": padded, "mask": mask, "types": np.zeros_like(padded)})
 
 
 def main() -> None:
     """Answer requests until stdin ends."""
-    sessions = Sessions()
+    models = Models()
     serve(
         {
-            "make": sessions.make,
-            "open": sessions.open,
-            "load": sessions.load,
-            "answer": sessions.answer,
-            "time": sessions.time,
+            "make": models.make,
+            "open": models.open,
+            "load": models.load,
+            "answer": models.answer,
+            "time": models.time,
         }
     )
 

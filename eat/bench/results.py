@@ -26,7 +26,7 @@ from eat.report.table import to_markdown
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PACKAGES = ("eat-study", "torch", "transformers", "numpy", "onnxruntime", "onnx")
+PACKAGES = ("eat-study", "torch", "transformers", "numpy", "onnxruntime", "onnx", "openvino")
 
 RUN = "run.json"
 
@@ -131,7 +131,7 @@ def write_findings(found: Findings, out: Path, command: str) -> None:
 def _origin(run: Mapping[str, Any]) -> str:
     """The heading of a page, and the origin of its numbers."""
     processor = run["machine"]["gpu"] or run["machine"]["cpu"]
-    made_with = ", ".join(f"{name} {number}" for name, number in run["versions"].items())
+    made_with = ", ".join(f"{name} {number}" for name, number in run["versions"].items() if number)
     return (
         f"# eat bench {run['bench']}\n\nMade by `{run['command']}` on {run['date']} ({processor}; "
         f"{made_with}; other processes used {rounding.with_percent(run['foreign_load'])} of the machine's time).\n"

@@ -1,4 +1,4 @@
-"""A system that is loaded with texts and timed pass by pass, in this process or in that of ONNX Runtime.
+"""A system that is loaded with texts and timed pass by pass, in this process or in that of ONNX Runtime or OpenVINO.
 
 A pass starts with token ids on the host and ends with the classes on the host, so packing, padding and transfers to and
 from a device are timed. On a device the clock starts and stops when all its queued work is done.
@@ -105,7 +105,7 @@ def _wait_for(device: torch.device) -> None:
 
 
 class ExportRunner:
-    """A system in the process of ONNX Runtime."""
+    """A system in the process of ONNX Runtime or OpenVINO."""
 
     def __init__(self, worker: Worker, system: System, shape: Shape, path: Path, threads: int) -> None:
         self._worker = worker
@@ -113,7 +113,7 @@ class ExportRunner:
         self._shape = shape
         self._gflop: dict[str, float] = {}
         worker.ask("make", system=asdict(system), shape=asdict(shape), path=str(path))
-        worker.ask("open", name=system.name, path=str(path), threads=threads)
+        worker.ask("open", system=asdict(system), path=str(path), threads=threads)
 
     def load(self, key: str, batches: list[list[Encoded]]) -> None:
         """As `Runner`."""

@@ -57,15 +57,15 @@ SAME = 1e-4
 class System:
     """One row of the bench.
 
-    engine: stock `transformers`, our packed encoder, our ONNX graphs, or ONNX Runtime's own export of a stock model.
-    attention: `sdpa` or `eager` (stock), `dense`,
+    engine: stock `transformers`, our packed encoder, our ONNX graphs, or the export of a stock model in ONNX Runtime
+    (`export`) or OpenVINO. attention: `sdpa` or `eager` (stock), `dense`,
     `window`, or the window computed in one way only, `band` or `blocks` (packed). exits: whether there is an early
     exit, and whether texts exit there. equals: the system whose logits it must equal. stock: the stock system of the
     same depth and precision. folder: a trained model instead of random weights.
     """
 
     name: str
-    engine: Literal["stock", "packed", "onnx", "export"]
+    engine: Literal["stock", "packed", "onnx", "export", "openvino"]
     layers: int = 6
     precision: str = "float32"
     attention: Literal["sdpa", "eager", "dense", "window", "band", "blocks"] = "sdpa"
@@ -74,6 +74,11 @@ class System:
     equals: str | None = None
     stock: str = REFERENCE
     folder: str | None = None
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is a file that a process of its own runs."""
+        return self.engine in ("export", "openvino")
 
 
 def _table(*rows: System) -> dict[str, System]:
@@ -94,6 +99,9 @@ def _rows_of_depth(layers: int) -> list[System]:
         *(row(stock, "stock", precision=precision, stock=stock) for precision, stock in half),
         row(f"ort-{layers}", "export", equals=reference),
         row(int8, "export", precision="int8", stock=int8),
+        row(f"openvino-{layers}", "openvino", equals=reference),
+        row(f"openvino-bfloat16-{layers}", "openvino", precision="bfloat16", stock=f"hf-bfloat16-{layers}"),
+        row(f"openvino-int8-{layers}", "openvino", precision="int8", stock=int8),
         row(f"onnx-{layers}", "onnx", attention="dense", equals=reference),
         small(f"onnx-int8-{layers}"),
         small(f"onnx-int8-eat-{layers}", pruned=True, exits="no early exit"),
