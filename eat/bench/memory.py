@@ -90,7 +90,7 @@ def _measure(
             torch.set_num_threads(threads)
             if runner is None:
                 assert file is not None
-                return _measure_onnx(system, file, texts, threads)
+                return _measure_onnx(System(**system), file, texts, threads)
             runner.load("short", [[texts[0][0]]])
             runner.load("case", texts)
             runner.time("short", 1, False)  # memory that the first call allocates for good
