@@ -29,10 +29,10 @@ rule finetune:
         PATHS.benchmark("finetune", "{task}", "{system}", "seed{seed}", "{stage}")
     wildcard_constraints:
         task=one_of(map(STUDY.trained_task, STUDY.tasks)),
-    conda:
-        "../envs/study.yaml"
     # before traces, which no training waits for
     priority: 1
+    conda:
+        "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.finetune"),
@@ -64,10 +64,10 @@ rule trace_teacher:
         PATHS.log("trace_teacher", "{task}", "{system}", "seed{seed}"),
     benchmark:
         PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}")
-    conda:
-        "../envs/study.yaml"
     # before traces, which no training waits for
     priority: 1
+    conda:
+        "../envs/study.yaml"
     threads: STUDY.training.threads
     params:
         code=code_of("workflow_scripts.trace"),
