@@ -19,7 +19,7 @@ SYSTEM = tuple(
 )
 PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision", "systems.*.engine")
 STAGES = ("systems.*.recipe.*.name",)
-RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise"))
+RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise", "choose"))
 CALIBRATION = ("calibration", "systems.*.calibration")
 REQUIRED = ("reference", "backbones", "tasks.*.source")
 """The required keys of a study."""
