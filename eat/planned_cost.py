@@ -134,11 +134,13 @@ def _seconds(benchmark: Path) -> float:
 
 
 def splits_of(paths: StudyPaths, task: str) -> dict[str, int]:
-    """The number of texts of each split of a prepared task."""
+    """The number of texts of each split of a prepared task, and of those without a label."""
     card = paths.card(task)
     if not card.is_file():
         raise EatError(f"{card}: no such file; make it with snakemake --until prepare_text")
-    return {split: int(count) for split, count in read_json(card)["splits"].items()}
+    found = {split: int(count) for split, count in read_json(card)["splits"].items()}
+    unlabelled = paths.split(task, "unlabelled").with_suffix(".json")
+    return found | {"unlabelled": int(read_json(unlabelled)["texts"]) if unlabelled.is_file() else 0}
 
 
 def layers_of(study: Study) -> dict[str, int]:
@@ -155,13 +157,15 @@ def texts_of(study: Study, task: str, finished: Finished) -> dict[str, int]:
     planned = study.tasks[task]
     if StudyPaths(study.study).card(task).is_file():
         return splits_of(StudyPaths(study.study), task)
-    given = {split: getattr(planned, f"{split}_examples") for split in ("train", "calibration", "dev")}
+    given = {split: getattr(planned, f"{split}_examples") for split in ("train", "calibration", "dev", "unlabelled")}
+    if not planned.unlabelled:
+        given["unlabelled"] = 0
     if all(count is not None for count in given.values()):
         return {split: int(count) for split, count in given.items()}
     for name, other in finished.study.tasks.items():
         if other.source == planned.source and other.splits == planned.splits:
-            same = {split: getattr(other, f"{split}_examples") for split in given}
-            if same == given:
+            same = {split: getattr(other, f"{split}_examples") for split in ("train", "calibration", "dev")}
+            if same == {split: given[split] for split in same} and other.unlabelled == planned.unlabelled:
                 return finished.texts[name]
     raise EatError(
         f"tasks.{task}: its number of texts is unknown; give train_examples, calibration_examples and "
@@ -180,8 +184,12 @@ def tokens_of(task: Task, finished: Finished) -> float:
 def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
     """Every job whose time depends on the study."""
     depths = layers_of(study)
-    teachers = {stage.teacher for row in study.systems.values() for stage in row.recipe}
     for task, options in study.tasks.items():
+        teaches: dict[str, set[str]] = {system: set() for system in study.systems}
+        for row in study.systems.values():
+            for stage in row.recipe:
+                if stage.teacher is not None:
+                    teaches[stage.teacher].update(study.training_splits(task, stage))
         texts, tokens = texts_of(study, task, finished), tokens_of(options, finished)
         held_out = texts["calibration"] + texts["dev"]
         for system, row in study.systems.items():
@@ -189,11 +197,12 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                 per_text = tokens * depths[system]
                 for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
-                    work = texts["train"] * study.stretched(task, stage).epochs * per_text
+                    learned = sum(texts[split] for split in study.training_splits(task, stage))
+                    work = learned * study.stretched(task, stage).epochs * per_text
                     yield Job("finetune", kind, work, study.training.threads)
                 yield Job("trace", "trace", held_out * per_text, study.training.threads)
-                if system in teachers and options.models_of is None:
-                    yield Job("trace_teacher", "trace_teacher", texts["train"] * per_text, study.training.threads)
+                for split in teaches[system] if options.models_of is None else ():
+                    yield Job("trace_teacher", "trace_teacher", texts[split] * per_text, study.training.threads)
         runs = len(study.systems) * len(study.seeds)
         yield Job("find_operating_points", "find_operating_points", float(runs * held_out), 1)
         layers = sum(timed_layers(row, depths[system]) for system, row in study.systems.items())

@@ -2,7 +2,7 @@
 The validated study, its paths, and functions that several phases share.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, from_here, sources_of, code_of, and the
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, UNLABELLED_FILES, OF_UNLABELLED, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, from_here, sources_of, code_of, and the
 functions from wildcards to input files.
 """
 
@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+from itertools import chain
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -35,6 +36,7 @@ from eat.study.paths import BACKBONE_FILES, CURVES, TABLES, TEMPLATES, StudyPath
 from eat.prepare.backbones import given_files, known_depths
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_lengths, needs_of
+from eat.prepare.unlabelled import unlabelled_files
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
@@ -57,6 +59,9 @@ try:
     check_depths(STUDY, known_depths(STUDY.backbones))
     check_lengths(STUDY)
     SOURCE_FILES = {name: reader_of(task.source, STUDY.glue_dir).files() for name, task in STUDY.tasks.items()}
+    UNLABELLED_FILES = {
+        name: [*chain.from_iterable(map(unlabelled_files, task.unlabelled))] for name, task in STUDY.tasks.items()
+    }
     CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
     CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
 except EatError as error:
@@ -136,6 +141,9 @@ def sources_of(module, part=None, within=None):
 
 
 # the rules that need a device and a precision
+OF_UNLABELLED = {"unlabelled", "unlabelled_examples"}
+"""The keys of a task on which its labelled text does not depend."""
+
 COMPUTING = {"finetune", "trace", "trace_teacher", "measure_time"}
 
 
@@ -210,10 +218,17 @@ def parent_files(wildcards):
     return [parent_folder(wildcards) / file for file in BACKBONE_FILES]
 
 
-def teacher_trace(wildcards):
-    """The teacher's trace of the training texts, if a stage learns from another system."""
-    teacher = STUDY.stage(wildcards.system, wildcards.stage).teacher
-    return PATHS.trace(wildcards.task, teacher, wildcards.seed, "train") if teacher else []
+def training_texts(wildcards):
+    """The texts of a stage: the training split, and the unlabelled texts if it learns from them, too."""
+    splits = STUDY.training_splits(wildcards.task, STUDY.stage(wildcards.system, wildcards.stage))
+    return [PATHS.split(wildcards.task, split) for split in splits]
+
+
+def teacher_traces(wildcards):
+    """The teacher's traces of these texts, if a stage learns from another system."""
+    stage = STUDY.stage(wildcards.system, wildcards.stage)
+    splits = STUDY.training_splits(wildcards.task, stage) if stage.teacher else []
+    return [PATHS.trace(wildcards.task, stage.teacher, wildcards.seed, split) for split in splits]
 
 
 def rebuild_command():

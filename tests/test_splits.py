@@ -23,6 +23,7 @@ from eat.prepare.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.sources.texts import is_empty
 from eat.prepare.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
+from eat.prepare.unlabelled import prepare_unlabelled, sentences
 from eat.study.tasks import FileSource, PackagedSource, Splits, Task
 
 # no deadline: the machine may be busy; no database: a test leaves nothing in the checkout
@@ -144,6 +145,53 @@ def test_prepare_text_writes_splits_and_card(tmp_path: Path) -> None:
 
     assert prepare_text("own", task, tmp_path / "again")["sha256"] == card["sha256"]
     assert prepare_text("own", own_task(tmp_path, rows), tmp_path / "again")["sha256"] != card["sha256"]
+
+
+def test_unlabelled_texts_are_the_rest_and_those_of_files_without_any_of_the_splits(tmp_path: Path) -> None:
+    rows = [(f"text {number}", "ab"[number % 2]) for number in range(200)]
+    more = tmp_path / "more.txt"
+    more.write_text("".join(f"{text}\n" for text in ["new one", "NEW  one", "", "new two", *(t for t, _ in rows)]))
+    file = {"kind": "file", "path": str(more), "text": ["text"]}
+    task = own_task(tmp_path, rows, train_examples=50, unlabelled=[{"kind": "rest"}, file])
+    prepare_text("own", task, tmp_path / "data")
+    about = prepare_unlabelled("own", task, tmp_path / "data")
+    assert about == read_json(tmp_path / "data" / "unlabelled.json")
+    labelled = {text for name in SPLITS for text in read_table(tmp_path / "data" / f"{name}.parquet")["text"]}
+    found = read_table(tmp_path / "data" / "unlabelled.parquet")
+    # all training texts beyond the first 50, once, and the two new ones; none of calibration and dev
+    assert set(found["text"]) == ({text for text, _ in rows} - labelled) | {"new one", "new two"}
+    assert set(found["label"]) == {-1} and found["id"].is_unique and found.columns.tolist() == ["id", "text", "label"]
+    rest = len(found) - 2
+    assert about["texts"] == len(found)
+    # the file's last 200 rows are texts of the splits, or of the rest a second time
+    assert about["rows"] == {"read": 204 + rest, "empty": 1, "duplicates": rest + 1, "in_splits": 200 - rest}
+    assert [source["kind"] for source in about["sources"]] == ["rest", "file"]
+    capped = prepare_unlabelled("own", task.model_copy(update={"unlabelled_examples": 20}), tmp_path / "capped")
+    assert capped["texts"] == 20
+    first = read_table(tmp_path / "capped" / "unlabelled.parquet")
+    assert first["id"].tolist() == found["id"].tolist()[:20]
+
+
+def test_unlabelled_pairs_are_refused_for_a_task_of_single_texts(tmp_path: Path) -> None:
+    more = tmp_path / "more.csv"
+    more.write_text("a,b\none,two\n")
+    file = {"kind": "file", "path": str(more), "text": ["a", "b"]}
+    task = own_task(tmp_path, [(f"text {n}", "ab"[n % 2]) for n in range(200)], unlabelled=[file])
+    with pytest.raises(EatError, match="unlabelled: the source file has pairs, and the task single texts; give"):
+        prepare_unlabelled("own", task, tmp_path / "data")
+    same = own_task(tmp_path, [(f"text {n}", "ab"[n % 2]) for n in range(200)], unlabelled=[{"kind": "rest"}])
+    with pytest.raises(EatError, match=r"no unlabelled text is left \(0 read, 0 empty, 0 duplicates, 0 in_splits\)"):
+        prepare_unlabelled("own", same, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_sentences_are_those_of_three_words_or_more() -> None:
+    text = 'A film. I liked it a lot! "Did you?" she asked me.<br /><br />Not 3.5 stars, 4 of 5. Fin'
+    assert sentences(text) == [
+        "I liked it a lot!",
+        '"Did you?" she asked me.',
+        "Not 3.5 stars, 4 of 5.",
+    ]
 
 
 def test_an_empty_split_is_refused_and_nothing_is_written(tmp_path: Path) -> None:

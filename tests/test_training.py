@@ -80,7 +80,7 @@ def often() -> Iterator[None]:
 
 def inputs_of(data: Path, system: str = "eat", study: Study | None = None, stage: str = "finetune") -> StageInputs:
     spec = (study or tiny.study()).training_spec("tiny", system, stage)
-    return StageInputs(spec, data / "backbone", data / "train.parquet", data / "card.json", seed=1)
+    return StageInputs(spec, data / "backbone", [data / "train.parquet"], data / "card.json", seed=1)
 
 
 def with_spec(inputs: StageInputs, part: str, **changes: Any) -> StageInputs:
@@ -412,10 +412,10 @@ def test_everything_that_determines_the_weights_is_in_the_fingerprint(data: Path
     (other_words / "tokenizer.json").write_text(json.dumps(tokenizer))
     changed = [
         replace(same, seed=2),
-        replace(same, train=other_text),
+        replace(same, train=[other_text]),
         replace(same, parent=other_parent),
         replace(same, parent=other_words),
-        replace(same, teacher=other_text),
+        replace(same, teacher=[other_text]),
         replace(same, code="an edit"),
         with_spec(same, "", max_length=31),
         with_spec(same, "reducer", ratio=0.2),
@@ -591,14 +591,14 @@ def distilled(data: Path, tmp_path: Path) -> StageInputs:
     logits = {depth: values[order] for depth, values in trace.logits.items()}
     replace(trace, logits=logits, **shuffled).write(tmp_path / "trace.parquet")
     inputs = with_spec(inputs_of(data), "stage", distill=Distillation(teacher="dense").model_dump())
-    return replace(inputs, teacher=tmp_path / "trace.parquet")
+    return replace(inputs, teacher=[tmp_path / "trace.parquet"])
 
 
 def test_a_teacher_s_logits_are_found_by_id(distilled: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recorder = Recorder(monkeypatch)
     trained(distilled, tmp_path)
     expected = record_trace(
-        [tmp_path / "teacher"], tiny.study().parts("dense"), distilled.train, tiny.UNNAMED, 32, "teacher"
+        [tmp_path / "teacher"], tiny.study().parts("dense"), distilled.train[0], tiny.UNNAMED, 32, "teacher"
     ).logits[4]
     assert sorted(recorder.teacher) == list(range(24))
     for row, logits in recorder.teacher.items():
@@ -609,9 +609,31 @@ def test_a_teacher_s_logits_are_found_by_id(distilled: StageInputs, tmp_path: Pa
 def test_a_teacher_that_was_not_traced_on_these_texts(distilled: StageInputs, tmp_path: Path):
     tiny.split(tmp_path / "train.parquet", rows=24, seed=3)
     with pytest.raises(EatError, match=r"lacks 24 of 24 training texts; trace the teacher again"):
-        trained(replace(distilled, train=tmp_path / "train.parquet"), tmp_path)
+        trained(replace(distilled, train=[tmp_path / "train.parquet"]), tmp_path)
     with pytest.raises(EatError, match=r"no trace of its teacher was given; pass --teacher"):
-        trained(replace(distilled, teacher=None), tmp_path)
+        trained(replace(distilled, teacher=[]), tmp_path)
+
+
+def test_a_stage_learns_from_texts_without_labels(
+    distilled: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Their labels are -1: their only targets are the teacher's logits, of a second trace."""
+    table = tiny.split(tmp_path / "unlabelled.parquet", rows=16, seed=3).assign(label=-1)
+    table.to_parquet(tmp_path / "unlabelled.parquet")
+    parts = tiny.study().parts("dense")
+    traced = record_trace([tmp_path / "teacher"], parts, tmp_path / "unlabelled.parquet", tiny.UNNAMED, 32, "teacher")
+    traced.write(tmp_path / "second.parquet")
+    recorder = Recorder(monkeypatch)
+    both = replace(
+        distilled,
+        train=[*distilled.train, tmp_path / "unlabelled.parquet"],
+        teacher=[*distilled.teacher, tmp_path / "second.parquet"],
+    )
+    trained(both, tmp_path)
+    assert sorted(recorder.teacher) == list(range(40))
+    for row in range(24, 40):
+        assert recorder.teacher[row] == pytest.approx(traced.logits[4][row - 24].tolist(), abs=1e-6)
+    assert both.fingerprint() != distilled.fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -498,6 +498,21 @@ def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
     assert {Path(path).stem for rule, path in plan if rule == "measure_time"} == {ODD_TASK}
 
 
+def test_texts_without_labels_train_those_that_learn_from_them(done: Copy, every_rule: set[str]) -> None:
+    def name_texts(study: dict[str, Any]) -> None:
+        study["tasks"][ODD_TASK]["unlabelled"] = [{"kind": "packaged", "name": "bbc_news"}]
+
+    def learn(study: dict[str, Any]) -> None:
+        name_texts(study)
+        study["systems"]["student-3"]["recipe"][0]["texts"] = "all"
+
+    assert done.planned(name_texts) == [], "no stage learns from them"
+    plan = done.planned(learn)
+    assert trained(plan) == {("student-3", "finetune")}
+    assert [Path(path).name for rule, path in plan if rule == "trace_teacher"][:1] == ["unlabelled.parquet"]
+    assert {"prepare_unlabelled", "trace_teacher"} < rules_of(plan) and "prepare_text" not in rules_of(plan)
+
+
 def test_longer_texts_copy_no_weights_again(done: Copy) -> None:
     """They are checked when weights are copied, and the copies do not depend on them."""
 

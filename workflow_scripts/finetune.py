@@ -14,9 +14,17 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="the name of this run in progress lines")
     parser.add_argument("--spec", required=True, help="everything that determines the stage, as JSON")
     parser.add_argument("--parent", required=True, type=Path, help="the folder of the backbone or the parent model")
-    parser.add_argument("--train", required=True, type=Path, help="the training split")
+    parser.add_argument(
+        "--train",
+        required=True,
+        type=Path,
+        nargs="+",
+        help="the training split, and the unlabelled texts if it uses them",
+    )
     parser.add_argument("--card", required=True, type=Path, help="the task's card")
-    parser.add_argument("--teacher", type=Path, help="the teacher's trace on the training split, if the stage distils")
+    parser.add_argument(
+        "--teacher", type=Path, nargs="+", default=[], help="the teacher's traces of these texts, if the stage distils"
+    )
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--checkpoints", required=True, type=Path, help="the folder under which checkpoints are kept")

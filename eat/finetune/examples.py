@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,18 @@ def add_saliency(examples: list[dict[str, Any]], parent: Path, name: str, device
         example["saliency"] = saliency
 
 
-def teacher_logits(path: Path | None, ids: list[str]) -> np.ndarray:
-    """The teacher's last-exit logits (N, C) in the order of `ids`."""
-    if path is None:
+def teacher_logits(paths: Sequence[Path], ids: list[str]) -> np.ndarray:
+    """The teacher's last-exit logits (N, C) in the order of `ids`, from its traces."""
+    if not paths:
         raise EatError("this stage distils, but no trace of its teacher was given; pass --teacher")
-    trace = Trace.read(path)
-    rows = {text: row for row, text in enumerate(trace.ids)}
+    traces = [Trace.read(path) for path in paths]
+    rows = {text: row for row, text in enumerate(text for trace in traces for text in trace.ids)}
     absent = [text for text in ids if text not in rows]
     if absent:
-        raise EatError(f"{path}: lacks {len(absent)} of {len(ids)} training texts; trace the teacher again")
-    return trace.logits[max(trace.logits)][[rows[text] for text in ids]]
+        given = ", ".join(map(str, paths))
+        raise EatError(f"{given}: lacks {len(absent)} of {len(ids)} training texts; trace the teacher again")
+    logits = np.concatenate([trace.logits[max(trace.logits)] for trace in traces])
+    return logits[[rows[text] for text in ids]]
 
 
 def training_examples(encoded: list[Encoded], labels: np.ndarray, teacher: np.ndarray | None) -> list[dict[str, Any]]:

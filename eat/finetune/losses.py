@@ -46,11 +46,12 @@ class JointLoss:
     def __call__(self, exits: Mapping[int, Tensor], labels: Tensor, teacher: Tensor | None = None) -> dict[str, Tensor]:
         """The weighted parts of the loss, whose sum is the loss.
 
-        exits: layer -> logits (B, C). labels: int64 (B,). teacher: its logits (B, C), where mu > 0 and the teacher is
-        another system. The parts are named `exit_{layer}` and `distillation`, each a scalar averaged over the batch.
+        exits: layer -> logits (B, C). labels: int64 (B,), negative for texts without one. teacher: its logits (B, C),
+        where mu > 0 and the teacher is another system. The parts are named `exit_{layer}` and `distillation`, each a
+        scalar averaged over the batch, those of the labels over the labelled texts.
         """
         parts = {
-            f"exit_{depth}": self.labels * weight * F.cross_entropy(exits[depth].float(), labels)
+            f"exit_{depth}": self.labels * weight * _cross_entropy(exits[depth].float(), labels)
             for depth, weight in self.weights.items()
             if weight and self.labels
         }
@@ -73,6 +74,14 @@ class JointLoss:
         student = torch.log_softmax(logits.float() / self.temperature, dim=-1)
         first, second = (student, target) if self.divergence == "forward" else (target, student)
         return F.kl_div(first, second, reduction="batchmean", log_target=True)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean over the texts with a label; 0 if there are none."""
+    labelled = labels >= 0
+    if bool(labelled.all()):
+        return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits[labelled], labels[labelled], reduction="sum") / labelled.sum().clamp(min=1)
 
 
 def exit_weights(given: Mapping[int, float], exits: list[int], trained: list[int] | None) -> dict[int, float]:

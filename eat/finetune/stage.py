@@ -13,12 +13,14 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
@@ -43,24 +45,24 @@ from eat.study.specs.finetune import TrainingSpec
 class StageInputs:
     """The inputs of a stage.
 
-    spec: everything that determines it besides data and seed. parent: the folder of the backbone or of
-    the model it starts from. train, card: the training split and the task's card. teacher: the trace of the teacher on
-    the training split, if the stage distils. code: a digest of the training code, so that edited code does not
+    spec: everything that determines it besides data and seed. parent: the folder of the backbone or of the model it
+    starts from. train, card: the files of training texts, labelled or not, and the task's card. teacher: the traces of
+    the teacher on these texts, if the stage distils. code: a digest of the training code, so that edited code does not
     resume a run of older code.
     """
 
     spec: TrainingSpec
     parent: Path
-    train: Path
+    train: Sequence[Path]
     card: Path
     seed: int
-    teacher: Path | None = None
+    teacher: Sequence[Path] = ()
     code: str = ""
 
     def fingerprint(self) -> str:
         """A hash of what determines the weights: recipe, data, parent, seed, setting, code, the libraries' versions."""
         parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
-        files = [self.train, self.card, *parent, *([self.teacher] if self.teacher else [])]
+        files = [*self.train, self.card, *parent, *self.teacher]
         return digest(
             {
                 "spec": self.spec.plain(),
@@ -88,7 +90,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
     labels = read_json(inputs.card)["labels"]
-    table = read_split(inputs.train)
+    table = pd.concat(map(read_split, inputs.train), ignore_index=True)
     model = build_model(spec, inputs.parent, labels, "text_b" in table.columns)
     stage = spec.stage
     trained = stage.train_heads

@@ -75,9 +75,9 @@ def divide(texts: pd.DataFrame, parts: Splits, most: Caps) -> tuple[dict[str, pd
     contradicting, duplicates. The rows of a split are in the order of a second, independent hash, and a cap keeps
     the first ones: a sample that is the same in every run and independent of the classes.
     """
-    kept, rows = _distinct(texts)
+    kept, rows = distinct(texts)
     split = kept["digest"].map(lambda digest: split_of(digest, parts))
-    return {name: _ordered(kept[split == name], most[name]) for name in SPLITS}, rows
+    return {name: ordered(kept[split == name], most[name]) for name in SPLITS}, rows
 
 
 def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
@@ -93,7 +93,7 @@ def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.Data
     Returns what `divide` does; the counts are of training rows, with in_dev and in_calibration among them.
     """
     assert texts.dev is not None
-    kept, rows = _distinct(texts.table)
+    kept, rows = distinct(texts.table)
     dev = _with_digests(texts.dev)
     in_dev = kept["digest"].isin(dev["digest"])
     kept = kept[~in_dev]
@@ -110,10 +110,15 @@ def hold_out(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.Data
     copy = dev.groupby("digest").cumcount()
     dev["id"] = dev["digest"].str[:16] + copy.map(lambda number: f"-{number + 1}" if number else "")
     return {
-        "train": _ordered(kept[left], most["train"]),
-        "calibration": _ordered(kept[held_out], most["calibration"]),
-        "dev": _ordered(dev, most["dev"]),
+        "train": ordered(kept[left], most["train"]),
+        "calibration": ordered(kept[held_out], most["calibration"]),
+        "dev": ordered(dev, most["dev"]),
     }, rows
+
+
+def split_texts(texts: Texts, parts: Splits, most: Caps) -> tuple[dict[str, pd.DataFrame], dict[str, int]]:
+    """The splits of a source, with or without dev text of its own; see `divide` and `hold_out`."""
+    return divide(texts.table, parts, most) if texts.dev is None else hold_out(texts, parts, most)
 
 
 def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
@@ -134,9 +139,9 @@ def parts_of(texts: Sequence[str], wholes: Sequence[str]) -> list[bool]:
     return [is_part(text) for text in counted("looked for parts of others in", texts, "texts")]
 
 
-def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+def distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The usable rows, with a digest, an id and a position in the order, and the counts of the others."""
-    blank = texts[_text_columns(texts)].map(is_empty).any(axis=1)
+    blank = texts[text_columns(texts)].map(is_empty).any(axis=1)
     rows = {"read": len(texts), "empty": int(blank.sum())}
     kept = _with_digests(texts[~blank])
     contradicting = kept.groupby("digest")["label"].transform("nunique") > 1
@@ -147,22 +152,23 @@ def _distinct(texts: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     return kept[~repeated].copy(), rows
 
 
-def _text_columns(texts: pd.DataFrame) -> list[str]:
+def text_columns(texts: pd.DataFrame) -> list[str]:
+    """The columns of the text: one, or two for pairs."""
     return [column for column in ("text", "text_b") if column in texts.columns]
 
 
 def _with_digests(texts: pd.DataFrame) -> pd.DataFrame:
-    rows = list(texts[_text_columns(texts)].itertuples(index=False, name=None))
+    rows = list(texts[text_columns(texts)].itertuples(index=False, name=None))
     digests = [text_digest(*row) for row in counted("hashed", rows, "texts")]
     series = pd.Series(digests, index=texts.index, dtype="str")
     return texts.assign(digest=series, id=series.str[:16], label=texts["label"].astype("int64"))
 
 
-def _ordered(texts: pd.DataFrame, most: int | None) -> pd.DataFrame:
+def ordered(texts: pd.DataFrame, most: int | None) -> pd.DataFrame:
     """The first `most` texts in the order of the second half of their digests."""
     order = texts["digest"].str[16:]
     rows = texts.iloc[order.argsort(kind="stable")].head(most or len(texts))
-    return rows[["id", *_text_columns(rows), "label"]].reset_index(drop=True)
+    return rows[["id", *text_columns(rows), "label"]].reset_index(drop=True)
 
 
 def prepare_text(task_name: str, task: Task, folder: Path, glue_dir: str | None = None) -> dict[str, Any]:
@@ -191,10 +197,7 @@ def divided_text(
     for line in texts.warnings:
         warn(line)  # now, since an error with the same cause may follow
     most = {"train": task.train_examples, "calibration": task.calibration_examples, "dev": task.dev_examples}
-    if texts.dev is None:
-        splits, rows = divide(texts.table, task.splits, most)
-    else:
-        splits, rows = hold_out(texts, task.splits, most)
+    splits, rows = split_texts(texts, task.splits, most)
     rows |= texts.left_out
     counts = {
         name: [int((table["label"] == number).sum()) for number in range(len(texts.labels))]

@@ -35,21 +35,7 @@ def check_sections(study: Study) -> None:
             raise ValueError(
                 f"systems.{name}.backbone: {system.backbone!r} is not a backbone; known: {listed(study.backbones)}"
             )
-        for index, stage in enumerate(system.recipe):
-            allowed = [
-                "backbone",
-                *(s.name for s in system.recipe[:index]),
-                *(s for s, row in study.systems.items() if s != name and row.trains),
-            ]
-            if stage.start_from is not None and stage.start_from not in allowed:
-                raise ValueError(
-                    f"systems.{name}.recipe.{index}.from: {stage.start_from!r} is unknown; allowed: {listed(allowed)}"
-                )
-            if stage.teacher is not None and stage.teacher not in study.systems:
-                raise ValueError(
-                    f"systems.{name}.recipe.{index}.distill.teacher: {stage.teacher!r} is not a system; "
-                    f"known: {listed(study.systems)}"
-                )
+        _check_stages(study, name, system)
         if system.weights_of is not None:
             _check_inherited(study, name, system)
         if system.cascade is not None:
@@ -57,6 +43,29 @@ def check_sections(study: Study) -> None:
         _check_promise(study, name, system)
     _refuse_cycles(study)
     _check_ablation(study)
+
+
+def _check_stages(study: Study, name: str, system: System) -> None:
+    """Refuse a stage with unknown initial weights or teacher, or with unlabelled texts that no task has."""
+    for index, stage in enumerate(system.recipe):
+        allowed = [
+            "backbone",
+            *(s.name for s in system.recipe[:index]),
+            *(s for s, row in study.systems.items() if s != name and row.trains),
+        ]
+        if stage.start_from is not None and stage.start_from not in allowed:
+            raise ValueError(
+                f"systems.{name}.recipe.{index}.from: {stage.start_from!r} is unknown; allowed: {listed(allowed)}"
+            )
+        if stage.texts == "all" and not any(task.unlabelled for task in study.tasks.values()):
+            raise ValueError(
+                f"systems.{name}.recipe.{index}.texts: all, but no task has `unlabelled`; name texts there"
+            )
+        if stage.teacher is not None and stage.teacher not in study.systems:
+            raise ValueError(
+                f"systems.{name}.recipe.{index}.distill.teacher: {stage.teacher!r} is not a system; "
+                f"known: {listed(study.systems)}"
+            )
 
 
 def _check_tasks(study: Study) -> None:

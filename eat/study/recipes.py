@@ -79,6 +79,10 @@ class Stage(Strict):
         min_length=1,
         description="Train only the heads after these layers, on a frozen encoder. Default: train everything.",
     )
+    texts: Literal["labelled", "all"] = Field(
+        "labelled",
+        description="all: the training texts and the task's unlabelled texts, on which only a teacher can teach.",
+    )
     removal: Literal["hard", "soft"] = Field(
         "hard",
         description="soft: a learned reducer is trained while it only weakens tokens; hard: it removes tokens and is "
@@ -95,6 +99,14 @@ class Stage(Strict):
                 f"anneal.end_epoch is {self.anneal.end_epoch:g}, but the stage has {self.epochs:g} epochs: the full "
                 "pruning ratio would never be reached; use a smaller end_epoch"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_teacher_of_unlabelled_texts(self) -> Self:
+        if self.texts == "all" and self.distill is None:
+            raise ValueError("texts: all without `distill`; texts without labels need a teacher")
+        if self.texts == "all" and self.removal == "soft":
+            raise ValueError("texts: all with removal: soft; the reducer's targets may need labels")
         return self
 
     @property

@@ -160,6 +160,11 @@ class Study(Strict):
         )
         return stage.model_copy(update={"epochs": epochs, "anneal": anneal})
 
+    def training_splits(self, task: str, stage: Stage) -> list[str]:
+        """The splits whose texts a stage of a task learns from."""
+        learns_from_all = stage.texts == "all" and self.tasks[self.trained_task(task)].unlabelled
+        return ["train", "unlabelled"] if learns_from_all else ["train"]
+
     def training_spec(self, task: str, system: str, stage: str) -> TrainingSpec:
         """Everything that determines a stage's weights besides data, parent and seed."""
         row = self.systems[system]

@@ -96,6 +96,33 @@ class HubSource(TextSource):
 Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Field(discriminator="kind")]
 
 
+class RestTexts(Strict):
+    """The training texts of the task beyond `train_examples`."""
+
+    kind: Literal["rest"]
+
+
+class PackagedTexts(Strict):
+    """The texts of a package, whole or divided into sentences."""
+
+    kind: Literal["packaged"]
+    name: Literal["rotten_tomatoes", "imdb", "bbc_news"]
+    unit: Literal["text", "sentence"] = Field(
+        "text", description="What counts as a text: the whole, or each of its sentences."
+    )
+
+
+class FileTexts(FileFormat):
+    """The texts of a file: CSV, TSV, Parquet, JSONL or TXT."""
+
+    kind: Literal["file"]
+    path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
+    text: list[Column] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
+
+
+Unlabelled = Annotated[RestTexts | PackagedTexts | FileTexts, Field(discriminator="kind")]
+
+
 class Splits(Strict):
     """The splits of the text, by a stable hash of the normalised text."""
 
@@ -131,6 +158,11 @@ class Task(Strict):
     train_examples: int | None = Field(None, ge=8, description="The most training texts. Default: all.")
     calibration_examples: int | None = Field(None, ge=8, description="The most calibration texts. Default: all.")
     dev_examples: int | None = Field(None, ge=8, description="The most dev texts. Default: all.")
+    unlabelled: list[Unlabelled] = Field(
+        default=[],
+        description="Texts without labels, for stages with `texts: all`. Texts of the task's own splits are left out.",
+    )
+    unlabelled_examples: int | None = Field(None, ge=8, description="The most unlabelled texts. Default: all.")
     learning_rate: Positive | None = Field(None, description="For this task; overrides the study's.")
     batch_size: int | None = Field(None, ge=1, description="For this task; overrides the study's.")
     epochs: dict[Name, Positive] = Field(
