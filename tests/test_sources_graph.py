@@ -226,7 +226,8 @@ def test_an_edit_of_a_source_of_text_reruns_preparation_alone() -> None:
     rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
     commands = {*re.findall(r"python -m (workflow_scripts\.\w+)", rules)}
     readers = {f"eat/prepare/sources/{name}.py" for name in ("file", "glue", "hub", "packaged", "registry")}
-    assert {command for command in commands if readers & {*sources_of(command)}} == {"workflow_scripts.prepare_text"}
+    prepare = {"workflow_scripts.prepare_text", "workflow_scripts.prepare_unlabelled"}
+    assert {command for command in commands if readers & {*sources_of(command)}} == prepare
     assert readers <= {*sources_of("workflow_scripts.prepare_text")}
 
 

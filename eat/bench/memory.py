@@ -19,7 +19,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,11 @@ def _measure(
 def _measure_onnx(system: System, file: str, texts: list[list[Any]], threads: int) -> list[float | None]:
     from eat.bench.onnx_worker import open_model, run
 
-    import_module("openvino" if system.engine == "openvino" else "eat.engines.onnx")
+    # libraries are loaded before memory is read
+    if system.engine == "openvino":
+        import openvino  # noqa: F401
+    else:
+        import eat.engines.onnx  # noqa: F401
     before = resident_mb()
     model = open_model(system, file, threads)
     trim()
