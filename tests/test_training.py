@@ -689,7 +689,7 @@ def test_pairs_are_refused_by_a_parent_without_a_segment_for_them(data: Path, tm
     inputs = replace(inputs_of(data), parent=tmp_path / "parent")
     trained(inputs, tmp_path / "single")
     with pytest.raises(EatError, match=r"gives a pair of texts 2 segments, but the model embeds 1 \(type_vocab_size\)"):
-        trained(replace(inputs, train=tmp_path / "train.parquet"), tmp_path / "pairs")
+        trained(replace(inputs, train=[tmp_path / "train.parquet"]), tmp_path / "pairs")
     assert not (tmp_path / "pairs").exists()
 
 
