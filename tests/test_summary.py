@@ -16,9 +16,8 @@ import pytest
 from synthetic_traces import make_trace
 
 from eat.calibrate.calibration import calibrate, softmax
-from eat.calibrate.disagreement import keep_agreement
+from eat.calibrate.disagreement import keep_agreement, promise_of
 from eat.calibrate.operating_points import task_operating_points
-from eat.calibrate.promises import keep_promise
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
 from eat.results.columns import COST_COLUMNS, SUMMARY_COLUMNS
@@ -141,10 +140,8 @@ def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) ->
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
         spec = study.calibration_spec(name)
         found = calibrate(traces["calibration"], traces["dev"], spec.mode)
-        if spec.promise is not None:
-            found["promise"] = keep_promise(traces["calibration"], spec)
-        elif spec.choose.by == "disagreement":
-            found["promise"] = keep_agreement(traces["calibration"], spec.choose)
+        if (promise := promise_of(traces["calibration"], spec)) is not None:
+            found["promise"] = promise
         write_json(calibrations[name, seed], found)
     points = task_operating_points(study, "movies", both, calibrations)
     write_table(folder / "points.parquet", points)

@@ -17,6 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from eat.calibrate.calibration import calibrate
+    from eat.calibrate.disagreement import promise_of
     from eat.files import write_json
     from eat.results.trace import Trace
     from eat.study.specs.calibrate import CalibrationSpec
@@ -24,14 +25,8 @@ def main() -> None:
     spec = CalibrationSpec.of_json(arguments.spec)
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
     found = calibrate(*traces, mode=spec.mode, bins=spec.bins)
-    if spec.promise is not None:
-        from eat.calibrate.promises import keep_promise
-
-        found["promise"] = keep_promise(traces[0], spec)
-    elif spec.choose.by == "disagreement":
-        from eat.calibrate.disagreement import keep_agreement
-
-        found["promise"] = keep_agreement(traces[0], spec.choose)
+    if (promise := promise_of(traces[0], spec)) is not None:
+        found["promise"] = promise
     write_json(arguments.out, found)
 
 

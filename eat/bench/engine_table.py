@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from eat import rounding
 from eat.bench.inputs import Case
 from eat.bench.measure import percentiles, round_medians, speedup
-from eat.bench.results import Quantity, markdown
+from eat.bench.results import markdown
 from eat.bench.runners import Answers, ProductRunner
 from eat.bench.systems import System
-from eat.statistics import Estimate
+from eat.report.quantities import Quantity
+from eat.statistics import UNKNOWN
 
 
 def entry(system: str, order: str) -> str:
@@ -38,7 +38,6 @@ def table_rows(
     reference = systems[0].name
     reference_mean = percentiles(timed, reference)["ms_mean"]
     running = {system.name for system in systems}
-    unknown = Estimate(np.nan, np.nan, np.nan)
     rows = []
     for system in systems:
         for order in case.orders:
@@ -46,7 +45,7 @@ def table_rows(
             times = percentiles(timed, name)
             gain = speedup(medians, reference, name)
             # the stock system of its precision may be left out
-            own_stock = speedup(medians, entry(system.stock, order), name) if system.stock in running else unknown
+            own_stock = speedup(medians, entry(system.stock, order), name) if system.stock in running else UNKNOWN
             rows.append(
                 {
                     "system": system.name,
@@ -61,14 +60,10 @@ def table_rows(
                     "passes": int((timed["name"] == name).sum()),
                     **times,
                     "texts_per_s": len(case.texts) / times["ms_p50"] * 1e3,
-                    "speedup": gain.value,
-                    "speedup_low": gain.low,
-                    "speedup_high": gain.high,
+                    **gain.columns("speedup"),
                     "speedup_mean": reference_mean / times["ms_mean"],
                     "stock": system.stock,
-                    "stock_speedup": own_stock.value,
-                    "stock_speedup_low": own_stock.low,
-                    "stock_speedup_high": own_stock.high,
+                    **own_stock.columns("stock_speedup"),
                     "depth": answers[system.name].depth,
                     "gflop": answers[system.name].gflop,
                     "gflops": answers[system.name].gflop / times["ms_p50"] * 1e3,

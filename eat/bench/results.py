@@ -20,7 +20,7 @@ from eat import rounding
 from eat.errors import EatError
 from eat.files import replacing_folder, write_json, write_table, write_text
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
-from eat.report import quantities
+from eat.report.quantities import Quantity, table_of
 from eat.report.table import to_markdown
 
 if TYPE_CHECKING:
@@ -141,9 +141,6 @@ def _origin(run: Mapping[str, Any]) -> str:
 # --- printed tables ---------------------------------------------------------------------------------------------
 
 
-Quantity = quantities.Quantity
-
-
 def markdown(table: pd.DataFrame, columns: Sequence[Quantity], label: str) -> str:
     """A table as Markdown, with rounded numbers; a dash stands for values that were not measured."""
-    return to_markdown(quantities.table_of("", label, columns, [("", table.to_dict("records"))]))
+    return to_markdown(table_of("", label, columns, [("", table.to_dict("records"))]))

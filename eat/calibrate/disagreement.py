@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.calibrate.calibration import softmax
-from eat.calibrate.promises import NEVER, p_value, require_enough_texts
+from eat.calibrate.promises import NEVER, keep_promise, p_value, require_enough_texts
 from eat.results.trace import Trace
 from eat.statistics import examples_needed
 from eat.study.exits import Choice as ChoiceOptions
+from eat.study.specs.calibrate import CalibrationSpec
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -160,6 +161,16 @@ def answers_of(traces: Sequence[Trace]) -> ExitAnswers:
         differs = np.stack([trace.logits[depth].argmax(axis=1) != full for depth in depths], axis=1)
         parts.append((certainty, differs, np.tile(np.array(depths, np.float64), (len(full), 1))))
     return ExitAnswers(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def promise_of(trace: Trace, spec: CalibrationSpec) -> dict[str, Any] | None:
+    """The `promise` of a calibration file; `None` if the specification asks for none. trace: of the calibration split.
+
+    Raises `EatError` as `keep_promise` and `keep_agreement` do.
+    """
+    if spec.promise is not None:
+        return keep_promise(trace, spec)
+    return keep_agreement(trace, spec.choose) if spec.choose.by == "disagreement" else None
 
 
 def keep_agreement(trace: Trace, options: ChoiceOptions) -> dict[str, Any]:

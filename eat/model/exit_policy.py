@@ -90,7 +90,7 @@ class ExitPolicy:
         """
         *_, (depth, current) = probabilities.items()
         tau = self.threshold(depth)
-        if not self.may_exit or (isinstance(self.tau, Mapping) and tau >= 1.0):
+        if not self.rule or (self.tau is not None and tau >= 1.0):
             return torch.zeros(len(current), dtype=torch.bool, device=current.device)
         fired = (RULES[name].fires(probabilities, tau, self.patience) for name in self.rule)
         return reduce(torch.logical_and, fired)

@@ -8,6 +8,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from eat.validation import Distinct, Fraction, Name, OutsidePath, Positive, Strict, Title
 
+PackagedName = Literal["rotten_tomatoes", "imdb", "bbc_news"]
+"""The packages of text; each is pinned."""
+
 
 class TextSource(Strict):
     """The base of the options of all sources. has_dev: whether the text includes dev text."""
@@ -19,7 +22,7 @@ class PackagedSource(TextSource):
     """Labelled text that comes inside a pinned PyPI package; its sha256 is checked."""
 
     kind: Literal["packaged"]
-    name: Literal["rotten_tomatoes", "imdb", "bbc_news"]
+    name: PackagedName
 
 
 def _name_of_number(column: Any) -> Any:
@@ -106,7 +109,7 @@ class PackagedTexts(Strict):
     """The texts of a package, whole or divided into sentences."""
 
     kind: Literal["packaged"]
-    name: Literal["rotten_tomatoes", "imdb", "bbc_news"]
+    name: PackagedName
     unit: Literal["text", "sentence"] = Field(
         "text", description="What counts as a text: the whole, or each of its sentences."
     )
