@@ -108,7 +108,9 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
                     fontsize=style.SMALL, color=style.ink_on(colour),
                 )  # fmt: skip
             left += fraction
-        ticks.append(("\N{BLACK RIGHT-POINTING TRIANGLE} " if is_true(bar["chosen"]).any() else "") + _tau_name(tau))
+        ticks.append(
+            ("\N{BLACK RIGHT-POINTING TRIANGLE} " if is_true(bar["chosen"]).any() else "") + _tau_name(tau, taus)
+        )
     panel.set_yticks(range(len(taus)), ticks)
     panel.set_ylim(len(taus) - 0.4, -0.6)
     panel.set_xlim(0, 1)
@@ -125,8 +127,11 @@ def _spot(panel: Axes, bar: pd.DataFrame, depth: int, fraction: float, left: flo
     return Spot(panel, left, row - 0.41, f"{point}: {texts} exit after layer {depth}", left + fraction, row + 0.41)
 
 
-def _tau_name(tau: float | None) -> str:
-    return "no threshold" if tau is None else f"\N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
+def _tau_name(tau: float | None, taus: list[float | None]) -> str:
+    """The name of an operating point; beside thresholds, the point without one keeps a promise by its own."""
+    if tau is None:
+        return "no threshold" if len(taus) == 1 else "promise"
+    return f"\N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
 
 
 def _thresholds(rows: pd.DataFrame) -> list[float | None]:
