@@ -174,7 +174,8 @@ def _summary_table(
         lines = []
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
             cells = [quantity.cell(row, best=index == best.get(quantity.source)) for quantity in quantities]
-            is_choice = not mark and pd.notna(row["tau"]) and str(row["chosen"]).lower() == "true"
+            has_choice = pd.notna(row["tau"]) or isinstance(row.get("thresholds"), str)
+            is_choice = not mark and has_choice and str(row["chosen"]).lower() == "true"
             lines.append(Row(tuple(cells), chosen=is_choice))
         if lines:
             groups.append(Group(heading, tuple(lines)))
