@@ -95,7 +95,7 @@ schema: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[study,embedded,dev]"
+	$(ACTIVATE) && pip install --quiet --no-compile --constraint constraints.txt --editable ".[study,embedded,dev]"
 	touch .venv/installed
 
 .venv/docs-installed: .venv/installed
