@@ -828,6 +828,14 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             ".exits: rule agreement with exits after [3, 4]; it compares",
         ),
         (
+            {"backbone": "packed", "recipe": [{"train_heads": [3], "gradients": "next_exit"}]},
+            ".recipe.0: gradients: next_exit with train_heads; it is about the layers, which are frozen",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"train_heads": [3], "steps": "alternating"}]},
+            ".recipe.0: steps: alternating with train_heads; it is about the layers, which are frozen",
+        ),
+        (
             {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
             ".recipe.0.distill: teacher: self with onto: last; the last head",
         ),

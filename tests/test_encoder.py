@@ -157,6 +157,23 @@ def test_removed_tokens_get_no_gradient_and_kept_ones_do(read: str):
     assert (~reached).any()
 
 
+def test_a_layer_learns_from_the_next_exit_alone_where_gradients_stop():
+    """SWEET (arXiv:2306.02307): the parameters between two exits are updated by the later of the two only."""
+    gradients: dict[bool, dict[int, set[int]]] = {}
+    for stops in (False, True):
+        model = tiny.model(exits=[1, 3])
+        model.encoder.stops_gradients = stops
+        output = model.run(tiny.batch([14, 5]))
+        gradients[stops] = {}
+        for depth, logits in output.exits.items():
+            model.zero_grad()
+            logits.square().sum().backward(retain_graph=True)
+            weights = {number: layer.up.weight.grad for number, layer in enumerate(model.encoder.layers, start=1)}
+            gradients[stops][depth] = {number for number, found in weights.items() if found is not None and found.any()}
+    assert gradients[False] == {1: {1}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}}
+    assert gradients[True] == {1: {1}, 3: {2, 3}, 4: {4}}
+
+
 # --- exits --------------------------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,19 @@ def test_fastbert_s_last_head_teaches_all_others(direction: Literal["forward", "
     assert logits[2].grad is not None
 
 
+def test_berxit_s_other_step_has_the_terms_of_the_last_exit_alone():
+    """BERxiT (Xin et al. 2021, EACL): the loss of the last classifier, and the sum of all, in turn."""
+    teacher = torch.tensor([[0.0, 2 * log(3)]])
+    loss = JointLoss({4: 0.3, 6: 1.0}, 0.5, 2.0, distilled={4: 0.3, 6: 1.0})
+    alone = loss.of_last()(EXITS, LABEL, teacher)
+    assert list(alone) == ["exit_6", "distillation"]
+    assert alone["exit_6"] == loss(EXITS, LABEL, teacher)["exit_6"]
+    assert alone["distillation"] == JointLoss({6: 1.0}, 0.5, 2.0)(EXITS, LABEL, teacher)["distillation"]
+    # the last exit is not its own teacher
+    itself = JointLoss({4: 1.0, 6: 1.0}, 1.0, distilled={4: 1.0, 6: 1.0}, itself=True)
+    assert list(itself.of_last()(EXITS, LABEL)) == ["exit_6"]
+
+
 def test_pabee_weighs_each_exit_by_its_layer():
     """PABEE (arXiv:2006.04152), its training loss: the mean over all heads, that of layer j with weight j."""
     # sum_j j CE_j / sum_j j: (4 CE_4 + 6 CE_6) / 10

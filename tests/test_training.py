@@ -194,6 +194,20 @@ def test_a_stage_learns(data: Path, tmp_path: Path):
     assert np.mean(trace.logits[4].argmax(axis=1) == trace.labels) >= 0.95
 
 
+def test_every_other_step_trains_the_last_exit_alone(data: Path, tmp_path: Path):
+    """BERxiT's alternation: the head after layer 2 gets no loss in the first step, and one in the second."""
+    inputs = with_spec(inputs_of(data), "stage", steps="alternating", epochs=1)
+    alone = with_spec(inputs, "stage", exit_weights={"2": 0.0, "4": 1.0}, steps="joint")
+    joint = with_spec(inputs, "stage", steps="joint")
+    found = {name: trained(one, tmp_path / name) for name, one in (("a", inputs), ("l", alone), ("j", joint))}
+    logs = {name: log_of(tmp_path / name) for name in found}
+    assert logs["a"][0]["exit_2"] < logs["j"][0]["exit_2"]
+    assert "exit_2" not in logs["l"][0]
+    head = "encoder.exit_heads.2.classifier.weight"
+    assert not torch.equal(found["a"][head], found["l"][head])
+    assert not torch.equal(found["a"][head], found["j"][head])
+
+
 # --- the same again, and resuming ---------------------------------------------------------------------------------
 
 
@@ -758,9 +772,10 @@ def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Pa
         ("stage", {"train_heads": [3]}, r"train_heads names layer 3, which has no head; heads are after: 2, 4"),
         ("stage", {"exit_weights": {"1": 0.5}}, r"exit_weights names layer 1, which has no head"),
         ("stage", {"exit_weights": {"2": 0.0, "4": 0.0}}, r"exit_weights is 0 for every trained exit"),
+        ("stage", {"steps": "alternating", "exit_weights": {"4": 0.0}}, r"trains the last exit alone .* layer 4 a weight"),
         ("reducer", {"after": [2, 9]}, r"after layer 9 of a model with 4 layers"),
     ],
-    ids=["length", "layers", "heads", "weights", "no weight", "removal"],
+    ids=["length", "layers", "heads", "weights", "no weight", "no weight for the last", "removal"],
 )
 def test_a_recipe_that_does_not_fit_the_model(
     data: Path, tmp_path: Path, part: str, changes: dict[str, Any], message: str

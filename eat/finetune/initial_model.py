@@ -11,6 +11,7 @@ from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import encode, load_tokenizer, require_embeddings
 from eat.model.weights import load_encoder, read_checkpoint
 from eat.study.depths import chosen_layers
+from eat.study.recipes import Stage
 from eat.study.specs.finetune import TrainingSpec
 
 
@@ -55,11 +56,16 @@ def build_model(
     return model
 
 
-def set_trainable(model: EatForSequenceClassification, heads: list[int] | None, soft: bool) -> None:
-    """Freeze everything except these heads, if any are given; a reducer is trained only while it removes softly."""
-    if heads is not None:
+def set_trainable(model: EatForSequenceClassification, stage: Stage) -> None:
+    """Freeze everything except the stage's heads, if it names any; set what reaches the layers and the reducer.
+
+    A reducer is trained only while it removes softly.
+    """
+    if stage.train_heads is not None:
         model.requires_grad_(False)
-        for depth in heads:
+        for depth in stage.train_heads:
             model.encoder.head(depth).requires_grad_(True)
+    model.encoder.stops_gradients = stage.gradients == "next_exit"
+    soft = stage.removal == "soft"
     model.encoder.reducer.soften(soft)
     model.encoder.reducer.requires_grad_(soft)

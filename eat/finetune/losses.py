@@ -11,7 +11,7 @@ lambda 1 that is FastBERT's loss, the sum of the divergences of all other exits 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -37,6 +37,13 @@ class JointLoss:
     labels: float = 1.0
     itself: bool = False
     divergence: Literal["forward", "reverse"] = "forward"
+
+    def of_last(self) -> JointLoss:
+        """The terms of the last exit alone; it does not teach itself."""
+        last = max(self.weights)
+        distilled = None if self.distilled is None else {last: self.distilled[last]}
+        mu = 0.0 if self.itself else self.mu
+        return replace(self, weights={last: self.weights[last]}, distilled=distilled, mu=mu)
 
     @property
     def teaches(self) -> bool:
@@ -119,6 +126,11 @@ def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
     if not loss.teaches:
         raise EatError(
             "exit_weights is 0 for every trained exit, without distillation; give at least one a weight above 0"
+        )
+    if stage.steps == "alternating" and not loss.of_last().teaches:
+        raise EatError(
+            f"steps: alternating trains the last exit alone in every other step, but its weight is 0; give layer "
+            f"{exits[-1]} a weight above 0 in exit_weights, or use steps: joint"
         )
     if loss.itself and not any(weight for depth, weight in weights.items() if depth != exits[-1]):
         raise EatError(

@@ -95,7 +95,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     stage = spec.stage
     trained = stage.train_heads
     loss = build_loss(stage, model.encoder.exits)
-    set_trainable(model, trained, soft=stage.removal == "soft")
+    set_trainable(model, stage)
     tokenizer = load_tokenizer(inputs.parent)
     teacher = None if stage.teacher is None else teacher_logits(inputs.teacher, list(table["id"]))
     examples = training_examples(encode_split(tokenizer, table, spec.max_length), table["label"].to_numpy(), teacher)
@@ -123,6 +123,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
             loss=loss,
             text_ids=list(table["id"]),
             frozen=trained is not None,
+            alternates=stage.steps == "alternating",
             reducer_learning_rate=stage.reducer_learning_rate,
         )
         steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)

@@ -69,11 +69,13 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         loss: JointLoss,
         text_ids: list[str],
         frozen: bool,
+        alternates: bool = False,
         reducer_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.joint_loss = loss
+        self.loss_of_last = loss.of_last() if alternates else loss
         self.text_ids = text_ids
         self.frozen = frozen
         self.reducer_learning_rate = reducer_learning_rate
@@ -103,7 +105,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
         with self.accelerator.autocast():  # mixed precision wraps the model's forward, which is not called here
             output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
-        parts = self.joint_loss(output.exits, inputs["labels"], inputs["teacher"])
+        # BERxiT's alternation depends only on the global step, so that a resumed run continues where it was
+        loss = self.joint_loss if self.state.global_step % 2 else self.loss_of_last
+        parts = loss(output.exits, inputs["labels"], inputs["teacher"])
         if output.loss is not None:
             parts["reducer"] = output.loss
         total: Tensor = torch.stack(list(parts.values())).sum()

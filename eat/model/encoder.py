@@ -235,6 +235,8 @@ class PackedEncoder(nn.Module):
         self.embeddings = Embeddings(shape)
         self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
         self.exit_heads = nn.ModuleDict({str(depth): heads[depth] for depth in sorted(heads)})
+        self.stops_gradients = False
+        """Whether gradients stop at each exit, so that a layer learns from the next exit alone (SWEET)."""
 
     @property
     def exits(self) -> list[int]:
@@ -266,6 +268,8 @@ class PackedEncoder(nn.Module):
                 logits = heads[depth](state.hidden, state.layout)
                 if policy is None:
                     output.exits[depth] = in_order([(state.rows, logits)])
+                    if self.stops_gradients:
+                        state.hidden = state.hidden.detach()
                 if depth == last:
                     answers.append((state.rows, logits))
                 elif policy is not None:

@@ -83,6 +83,14 @@ class Stage(Strict):
         "labelled",
         description="all: the training texts and the task's unlabelled texts, on which only a teacher can teach.",
     )
+    gradients: Literal["all", "next_exit"] = Field(
+        "all",
+        description="all: a layer learns from every exit after it; next_exit: only from the next one (SWEET).",
+    )
+    steps: Literal["joint", "alternating"] = Field(
+        "joint",
+        description="joint: each step trains all exits; alternating: every other step trains the last alone (BERxiT).",
+    )
     removal: Literal["hard", "soft"] = Field(
         "hard",
         description="soft: a learned reducer is trained while it only weakens tokens; hard: it removes tokens and is "
@@ -107,6 +115,13 @@ class Stage(Strict):
             raise ValueError("texts: all without `distill`; texts without labels need a teacher")
         if self.texts == "all" and self.removal == "soft":
             raise ValueError("texts: all with removal: soft; the reducer's targets may need labels")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_an_encoder(self) -> Self:
+        for key, value in (("gradients", self.gradients), ("steps", self.steps)):
+            if self.train_heads is not None and value not in ("all", "joint"):
+                raise ValueError(f"{key}: {value} with train_heads; it is about the layers, which are frozen")
         return self
 
     @property
