@@ -87,7 +87,7 @@ def copy_project(folder: Path) -> Copy:
             shutil.copy(source, folder / part)
     beside = folder.parent / "cache"
     path = f"{SNAKEMAKE.parent}{os.pathsep}{os.environ['PATH']}"
-    return Copy(folder, {"XDG_CACHE_HOME": str(beside), "PYTHONDONTWRITEBYTECODE": "1", "PATH": path})
+    return Copy(folder, {"XDG_CACHE_HOME": str(beside), "PATH": path})
 
 
 CALLED = f"""#!/bin/sh
