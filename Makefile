@@ -30,7 +30,8 @@ test-fast: .venv/installed
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
-	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py tests/test_paper.py tests/test_adding.py tests/test_workflow_plan.py
+	$(ACTIVATE) && python -m pytest -m workflow tests/test_versioning.py tests/test_paper.py tests/test_adding.py \
+		tests/test_workflow_plan.py tests/test_stale_results.py tests/test_sources_graph.py
 
 # real runs of a small study, killed at every point and recovered (some six minutes)
 test-interruption: .venv/installed

@@ -350,6 +350,7 @@ def test_what_a_run_imports_is_declared(tmp_path: Path) -> None:
     assert (tmp_path / "temperatures.json").is_file()
 
 
+@pytest.mark.workflow
 @pytest.mark.slow
 def test_the_sources_of_every_command_import_nothing_else() -> None:
     """Each set of sources is closed: all its modules are imported, and no other local module comes with them."""

@@ -145,6 +145,7 @@ def test_what_is_only_touched_is_current(copy: Copy) -> None:
     assert wanted(copy) == set()
 
 
+@pytest.mark.workflow
 def test_a_file_that_is_missing_or_a_folder_is_named(copy: Copy) -> None:
     (copy.folder / OWN).unlink()
     shutil.rmtree(copy.folder / "data" / "own" / "own")
@@ -198,6 +199,7 @@ def test_the_records_of_another_study_are_none_of_this_one(copy: Copy) -> None:
     assert copy.snakemake(*other, "--dry-run", *PREPARED).returncode == 0
 
 
+@pytest.mark.workflow
 def test_results_copied_over_others_are_not_those_of_the_records(copy: Copy) -> None:
     """All paths have records, and every date is that of a result; but the content is of another run."""
     for path in (copy.folder / "data" / "own" / "own").iterdir():
@@ -213,6 +215,7 @@ def test_results_copied_over_others_are_not_those_of_the_records(copy: Copy) -> 
     assert wanted(copy) == {"own"}
 
 
+@pytest.mark.workflow
 def test_a_record_that_is_lost_alone_is_missed(copy: Copy) -> None:
     records = sorted(path for path in (copy.folder / ".snakemake" / "metadata").rglob("*") if path.is_file())
     records[0].unlink()
@@ -223,6 +226,7 @@ def test_a_record_that_is_lost_alone_is_missed(copy: Copy) -> None:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.workflow
 def test_the_reports_command_makes_this_study(copy: Copy) -> None:
     given = [*STUDY, "training={max_grad_norm: 2.0}", "accuracy_budget=0.02"]
     command = shlex.join(["snakemake", "--cores", "all", *given])

@@ -196,7 +196,7 @@ def test_a_stage_learns(data: Path, tmp_path: Path):
 
 def test_every_other_step_trains_the_last_exit_alone(data: Path, tmp_path: Path):
     """BERxiT's alternation: the head after layer 2 gets no loss in the first step, and one in the second."""
-    inputs = with_spec(inputs_of(data), "stage", steps="alternating", epochs=1)
+    inputs = with_spec(inputs_of(data), "stage", steps="alternating")
     alone = with_spec(inputs, "stage", exit_weights={"2": 0.0, "4": 1.0}, steps="joint")
     joint = with_spec(inputs, "stage", steps="joint")
     found = {name: trained(one, tmp_path / name) for name, one in (("a", inputs), ("l", alone), ("j", joint))}

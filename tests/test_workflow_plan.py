@@ -184,6 +184,7 @@ def test_the_plan_and_dvc_yaml_follow_from_the_configuration_alone(
     assert "results/tiny.pdf" not in found and str(fresh.folder) not in found
 
 
+@pytest.mark.workflow
 def test_a_pdf_is_made_on_demand(done: Copy) -> None:
     assert "typesetting the report" not in done.dry_run("study.yaml")
     asked = done.snakemake("--cores", "1", "--configfile", "config/study.yaml", "--", "render_pdf")
@@ -451,6 +452,7 @@ def test_a_threshold_trains_and_traces_nothing(done: Copy, every_rule: set[str])
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["eat-6"]["exits"]["rule"] = ["entropy"]
@@ -460,6 +462,7 @@ def test_a_rule_trains_and_traces_nothing(done: Copy, every_rule: set[str]) -> N
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["eat-6"]["recipe"][0]["learning_rate"] = 5e-5
@@ -473,6 +476,7 @@ def test_a_learning_rate_trains_its_system_and_what_starts_from_it(done: Copy, e
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_teachers_learning_rate_trains_its_students(done: Copy) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["dense-6"]["recipe"][0]["learning_rate"] = 5e-5
@@ -489,6 +493,7 @@ def test_a_learning_rate_of_a_leaf_trains_it_alone(done: Copy) -> None:
     assert trained(done.planned(change)) == {("eat-6-patience", "patience")}
 
 
+@pytest.mark.workflow
 def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
     def change(study: dict[str, Any]) -> None:
         study["tasks"][ODD_TASK]["learning_rate"] = 5e-5
@@ -498,6 +503,7 @@ def test_an_option_of_a_task_trains_for_that_task_alone(done: Copy) -> None:
     assert {Path(path).stem for rule, path in plan if rule == "measure_time"} == {ODD_TASK}
 
 
+@pytest.mark.workflow
 def test_texts_without_labels_train_those_that_learn_from_them(done: Copy, every_rule: set[str]) -> None:
     def name_texts(study: dict[str, Any]) -> None:
         study["tasks"][ODD_TASK]["unlabelled"] = [{"kind": "packaged", "name": "bbc_news"}]
@@ -513,6 +519,7 @@ def test_texts_without_labels_train_those_that_learn_from_them(done: Copy, every
     assert {"prepare_unlabelled", "trace_teacher"} < rules_of(plan) and "prepare_text" not in rules_of(plan)
 
 
+@pytest.mark.workflow
 def test_longer_texts_copy_no_weights_again(done: Copy) -> None:
     """They are checked when weights are copied, and the copies do not depend on them."""
 
@@ -524,6 +531,7 @@ def test_longer_texts_copy_no_weights_again(done: Copy) -> None:
     assert "fetch_backbone" not in rules_of(plan)
 
 
+@pytest.mark.workflow
 def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["eat-4"] = study["systems"]["eat-6-early"] | {"layers": {"first": 6}}
@@ -538,6 +546,7 @@ def test_a_new_system_is_trained_alone(done: Copy, every_rule: set[str]) -> None
 RUN_STEPS = ("trace", "calibrate", "find_operating_points", "measure_time", "summarize")
 
 
+@pytest.mark.workflow
 def test_weights_run_otherwise_are_traced_and_not_trained(done: Copy, every_rule: set[str]) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["eat-6-int8"] = {
@@ -556,6 +565,7 @@ def test_weights_run_otherwise_are_traced_and_not_trained(done: Copy, every_rule
     [{"precision": "float16"}, {"reducer": {"kind": "none"}}, {"attention": {"kind": "dense"}}],
     ids=["precision", "reducer", "attention"],
 )
+@pytest.mark.workflow
 def test_how_weights_are_run_is_traced_again_for_that_system_alone(
     done: Copy, every_rule: set[str], options: dict[str, Any]
 ) -> None:
@@ -566,6 +576,7 @@ def test_how_weights_are_run_is_traced_again_for_that_system_alone(
     assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_precision_of_a_trained_system_trains_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study["systems"]["student-3"].update(precision="bfloat16"))
     assert trained(plan) == set()
@@ -573,12 +584,14 @@ def test_a_precision_of_a_trained_system_trains_nothing(done: Copy, every_rule: 
     assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_threshold_of_weights_run_otherwise_traces_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study["systems"]["eat-6-half"].update(exits={"tau": [0.7]}))
     steps = ("find_operating_points", "measure_time", "summarize", "plot_study_figure")
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
     def change(study: dict[str, Any]) -> None:
         study["systems"]["student-2"] = study["systems"]["student-3"] | {"layers": {"every": 3}}
@@ -588,6 +601,7 @@ def test_a_new_student_of_an_old_teacher_is_trained_alone(done: Copy) -> None:
     assert traced(plan) == {"student-2"}
 
 
+@pytest.mark.workflow
 def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
     def change(study: dict[str, Any]) -> None:
         study["tasks"]["imdb"] = study["tasks"]["rotten_tomatoes"] | {"source": {"kind": "packaged", "name": "imdb"}}
@@ -612,11 +626,13 @@ def test_a_new_task_and_a_new_seed_leave_the_old_ones(done: Copy) -> None:
     ],
     ids=["texts", "batch sizes", "deep layers", "stock precisions", "two values changed round"],
 )
+@pytest.mark.workflow
 def test_an_option_of_the_clock_only_measures_again(done: Copy, every_rule: set[str], options: dict[str, Any]) -> None:
     plan = done.planned(lambda study: study["timing"].update(options))
     assert rules_of(plan) == below("measure_time", "summarize", of=every_rule)
 
 
+@pytest.mark.workflow
 def test_another_device_of_the_clock_traces_there_and_trains_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study["timing"].update(device="auto"))
     assert trained(plan) == set()
@@ -624,28 +640,33 @@ def test_another_device_of_the_clock_traces_there_and_trains_nothing(done: Copy,
     assert rules_of(plan) == below(*RUN_STEPS, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_another_device_of_the_traces_trains_nothing(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(trace={"device": "auto"}))
     assert rules_of(plan) == below(*RUN_STEPS, of=every_rule) | {"trace"}
     assert done.planned(lambda study: study.update(trace={"device": "cpu"})) == []  # where it is traced anyway
 
 
+@pytest.mark.workflow
 def test_another_device_of_the_training_trains_and_traces_the_teachers(done: Copy) -> None:
     plan = done.planned(lambda study: study["training"].update(device="cpu"))
     assert {"finetune", "trace_teacher", "trace", "measure_time"} <= rules_of(plan)
 
 
+@pytest.mark.workflow
 def test_calibration_starts_from_the_traces(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(calibration={"mode": "raw"}))
     steps = ("calibrate", "find_operating_points", "measure_time", "summarize")
     assert rules_of(plan) == below(*steps, of=every_rule)
 
 
+@pytest.mark.workflow
 def test_a_budget_only_chooses_again(done: Copy, every_rule: set[str]) -> None:
     plan = done.planned(lambda study: study.update(accuracy_budget=0.02))
     assert rules_of(plan) == below("find_operating_points", "summarize", of=every_rule)
 
 
+@pytest.mark.workflow
 def test_what_means_the_same_plans_nothing(done: Copy) -> None:
     """Comments, the order of keys, a default written out, another way to write a number."""
 
@@ -700,6 +721,7 @@ def rules_that_import(copy: Copy, path: str) -> set[str]:
         "workflow_scripts/figures.py",
     ],
 )
+@pytest.mark.workflow
 def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule: set[str], path: str) -> None:
     importing = rules_that_import(done, path) & every_rule
     downstream = {
@@ -716,6 +738,7 @@ def test_an_edited_module_plans_the_rules_that_import_it(done: Copy, every_rule:
     assert importing <= found <= downstream
 
 
+@pytest.mark.workflow
 def test_a_file_that_no_command_imports_plans_nothing(done: Copy) -> None:
     with edited(done, "config/schema.json", "profiles/default/profile.yaml", "workflow_scripts/versioning.py"):
         assert done.pending() == []
@@ -730,6 +753,7 @@ def test_a_file_that_is_only_touched_plans_nothing(done: Copy) -> None:
     assert done.pending() == []
 
 
+@pytest.mark.workflow
 def test_a_lost_result_is_made_again_and_nothing_before_it(done: Copy, every_rule: set[str]) -> None:
     path = done.folder / "results" / "plan" / "metrics.json"
     kept, stat = path.read_bytes(), path.stat()
