@@ -39,9 +39,9 @@ from eat.errors import DamagedFile, EatError
 from eat.report import typeset, verdicts
 from eat.report.environments import html_environment, latex_environment
 from eat.report.inline import inline_svg
-from eat.report.prose import best_sentences
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
+from eat.report.sentences_on_tasks import best_sentences
 from eat.report.theory import reach_of
 from eat.report.verdicts import NoiseFloor
 from eat.results.columns import ABLATION_COLUMNS

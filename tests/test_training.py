@@ -772,7 +772,11 @@ def test_a_loss_that_is_not_finite_names_step_and_texts(data: Path, tmp_path: Pa
         ("stage", {"train_heads": [3]}, r"train_heads names layer 3, which has no head; heads are after: 2, 4"),
         ("stage", {"exit_weights": {"1": 0.5}}, r"exit_weights names layer 1, which has no head"),
         ("stage", {"exit_weights": {"2": 0.0, "4": 0.0}}, r"exit_weights is 0 for every trained exit"),
-        ("stage", {"steps": "alternating", "exit_weights": {"4": 0.0}}, r"trains the last exit alone .* layer 4 a weight"),
+        (
+            "stage",
+            {"steps": "alternating", "exit_weights": {"4": 0.0}},
+            r"trains the last exit alone .* layer 4 a weight",
+        ),
         ("reducer", {"after": [2, 9]}, r"after layer 9 of a model with 4 layers"),
     ],
     ids=["length", "layers", "heads", "weights", "no weight", "no weight for the last", "removal"],

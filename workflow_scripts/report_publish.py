@@ -72,8 +72,8 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     """The tables of all tasks of a summary, followed by that of an ablation, and their provenance."""
     from eat.errors import listed
     from eat.files import read_json
-    from eat.report.prose import best_sentences, left_out_sentences, noise_of_batch
     from eat.report.results import noise_floor
+    from eat.report.sentences_on_tasks import best_sentences, left_out_sentences, noise_of_batch
     from eat.report.summary_tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table
     from eat.report.table import to_markdown
     from eat.rounding import with_percent

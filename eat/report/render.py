@@ -12,7 +12,8 @@ import pandas as pd
 from eat import rounding
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
-from eat.report import prose, published_tables, summary_tables
+from eat.report import published_tables, summary_tables
+from eat.report import sentences_on_tasks as sentences
 from eat.report.claims import read_claims
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.evidence import Evidence
@@ -77,7 +78,7 @@ def render_report(
         drawn = {}
         for kind in of_task:
             files = results / "figures" / f"{kind.name}_{task.key}"
-            caption = f"{captions[kind.name]} {prose.sample(task)}"
+            caption = f"{captions[kind.name]} {sentences.sample(task)}"
             drawn[kind.name], copy = read_figure(files, out / f"{kind.name}-{number}.pdf", caption)
             copies |= copy
         placed = by_place(of_task, drawn)
@@ -164,22 +165,22 @@ def _task_report(
     return {
         "name": task.name,
         "anchor": anchor,
-        "facts": prose.task_facts(task),
-        "overview": prose.overview(single, noise[1]),
-        "best": prose.best_sentences(single, reference),
-        "findings": [(str(row["system"]), prose.finding(row, trained, noise, reference)) for row in single],
-        "adaptive": prose.adaptive_sentences(single, task.exits),
-        "calibration": [prose.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])],
+        "facts": sentences.task_facts(task),
+        "overview": sentences.overview(single, noise[1]),
+        "best": sentences.best_sentences(single, reference),
+        "findings": [(str(row["system"]), sentences.finding(row, trained, noise, reference)) for row in single],
+        "adaptive": sentences.adaptive_sentences(single, task.exits),
+        "calibration": [sentences.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])],
         "lengths": lengths_sentences(task, reference, noise[1]),
         "promises": promises_sentences(task),
         "importance": importance_sentences(task, reference),
         "theory": theory_sentences(task, reference),
-        "ablation": [] if task.ablation is None else prose.ablation_sentences(task.ablation),
+        "ablation": [] if task.ablation is None else sentences.ablation_sentences(task.ablation),
         "measuring": [
-            *prose.measuring_sentences(task),
-            *(prose.noise_of_batch(batch, floor) for batch, floor in noise.items()),
+            *sentences.measuring_sentences(task),
+            *(sentences.noise_of_batch(batch, floor) for batch, floor in noise.items()),
         ],
-        "warning": prose.warning(task),
+        "warning": sentences.warning(task),
         "tables": {kind: table for kind, table in made.items() if table is not None},
         "figures": figures,
     }
@@ -208,7 +209,10 @@ def _run_facts(origin: Provenance, found: list[TaskFiles]) -> list[tuple[str, st
         ("Memory", f"{rounding.gibibytes(machine['memory_gib'])} GiB"),
         ("Graphics processor", machine.get("gpu") or ""),
         ("Platform", machine["platform"]),
-        ("Setting", f"{timing['device']}, {prose.precisions(timing)}, {rounding.count(timing['threads'])} threads"),
+        (
+            "Setting",
+            f"{timing['device']}, {sentences.precisions(timing)}, {rounding.count(timing['threads'])} threads",
+        ),
         ("Trained in", ", ".join(_trained_in(found))),
         ("Versions", ", ".join(f"{name} {version}" for name, version in timing["versions"].items())),
     ]

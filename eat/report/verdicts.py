@@ -1,7 +1,7 @@
 """Verdicts on a measured difference, from its interval and the noise floor of the clock.
 
 A difference is claimed only if the interval supports it. Otherwise no difference is shown, which does not mean that
-there is none. `eat.report.sentences` turns the verdicts into sentences.
+there is none. `eat.report.sentences_on_rows` turns the verdicts into sentences.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Timing of all systems and operating points of a task, in turn, on the same texts, in one process.
 
-Timed answers are compared with the trace, so that the reported accuracy is that of the timed model.
+Timed answers are compared with the trace, so that the reported accuracy is that of the timed model. How many texts,
+repeats and passes there are is an option of the study: `eat.study.timing`.
 """
 
 from __future__ import annotations

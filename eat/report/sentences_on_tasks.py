@@ -12,7 +12,7 @@ from eat import rounding
 from eat.errors import listed
 from eat.report import verdicts
 from eat.report.results import TaskFiles
-from eat.report.sentences import accuracy_sentence, noise_sentence, speed_sentence
+from eat.report.sentences_on_rows import accuracy_sentence, noise_sentence, speed_sentence
 from eat.report.verdicts import NoiseFloor
 from eat.results.rows import Record, is_true
 
