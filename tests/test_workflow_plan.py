@@ -29,7 +29,7 @@ from workflow_scripts._sources import sources_of
 
 SHIPPED = (
     "config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml",
-    "systems.yaml", "magic_pyramid.yaml",
+    "systems.yaml", "magic_pyramid.yaml", "adapt.yaml",
 )  # fmt: skip
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
