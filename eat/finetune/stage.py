@@ -14,7 +14,7 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,6 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     table = pd.concat(map(read_split, inputs.train), ignore_index=True)
     model = build_model(spec, inputs.parent, labels, "text_b" in table.columns)
     stage = spec.stage
-    trained = stage.train_heads
     loss = build_loss(stage, model.encoder.exits)
     set_trainable(model, stage)
     tokenizer = load_tokenizer(inputs.parent)
@@ -106,41 +105,13 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
         for cut_short in out.parent.glob(f".{out.name}.*.part"):
             shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
-        whole = newest_checkpoint(folder)
-        remove_newer(folder, whole)
-        arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
         if keeps_vectors(model, stage):
+            setting = replace(setting, precision="float32")
             lines = train_frozen(model, inputs, loss, examples, teacher, folder, setting.device)
-            with replacing_folder(out) as temporary:
-                _save(model, inputs.parent, Setting(setting.device, "float32"), lines, temporary)
-            shutil.rmtree(of_this_model)
-            return
-        trainer = StageTrainer(
-            model=model,
-            args=arguments,
-            train_dataset=examples,
-            data_collator=collate,
-            loss=loss,
-            text_ids=list(table["id"]),
-            frozen=trained is not None,
-            alternates=stage.steps == "alternating",
-            reducer_learning_rate=stage.reducer_learning_rate,
-        )
-        steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-        progress = Progress("step", steps_an_epoch * stage.epochs, name=name)
-        log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
-        trainer.add_callback(RisingRatio(model, stage.anneal, steps_an_epoch))
-        trainer.add_callback(Softening(model, steps_an_epoch))
-        trainer.add_callback(log)
-        trainer.add_callback(CountedSteps(progress))
-        trainer.add_callback(MarkComplete())
-        trainer.remove_callback(PrinterCallback)  # RunLog prints a shorter line
-        with progress:
-            trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
+        else:
+            lines = train_layers(model, inputs, loss, examples, list(table["id"]), folder, setting, name)
         with replacing_folder(out) as temporary:
-            model.encoder.reducer.scale = 1.0
-            model.encoder.reducer.soften(False)
-            _save(model, inputs.parent, setting, log.text(), temporary)
+            _save(model, inputs.parent, setting, lines, temporary)
         shutil.rmtree(of_this_model)
 
 
@@ -157,6 +128,48 @@ def keeps_vectors(model: EatForSequenceClassification, stage: Stage) -> bool:
     heads = [model.encoder.head(depth) for depth in stage.train_heads or []]
     trains_last = model.config.num_hidden_layers in (stage.train_heads or [])
     return bool(heads) and not trains_last and stage.anneal is None and all(head.reader is None for head in heads)
+
+
+def train_layers(
+    model: EatForSequenceClassification,
+    inputs: StageInputs,
+    loss: JointLoss,
+    examples: list[dict[str, Any]],
+    ids: list[str],
+    folder: Path,
+    setting: Setting,
+    name: str,
+) -> str:
+    """Train the model in place, from the newest whole checkpoint in `folder` if there is one, and return the log."""
+    spec, stage = inputs.spec, inputs.spec.stage
+    whole = newest_checkpoint(folder)
+    remove_newer(folder, whole)
+    arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
+    trainer = StageTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,
+        data_collator=collate,
+        loss=loss,
+        text_ids=ids,
+        frozen=stage.train_heads is not None,
+        alternates=stage.steps == "alternating",
+        reducer_learning_rate=stage.reducer_learning_rate,
+    )
+    steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
+    progress = Progress("step", steps_an_epoch * stage.epochs, name=name)
+    log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
+    trainer.add_callback(RisingRatio(model, stage.anneal, steps_an_epoch))
+    trainer.add_callback(Softening(model, steps_an_epoch))
+    trainer.add_callback(log)
+    trainer.add_callback(CountedSteps(progress))
+    trainer.add_callback(MarkComplete())
+    trainer.remove_callback(PrinterCallback)  # RunLog prints a shorter line
+    with progress:
+        trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
+    model.encoder.reducer.scale = 1.0
+    model.encoder.reducer.soften(False)
+    return log.text()
 
 
 def train_frozen(
