@@ -10,13 +10,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eat.commands import adapt, bench, diff, export, gpu
+from eat.commands import adapt, bench, diff, export, gpu, init, train
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import Ended, ended_by_signals
 from eat.progress import reporting
 
-COMMANDS = {"bench": bench, "diff": diff, "export": export, "adapt": adapt, "gpu": gpu}
+COMMANDS = {"bench": bench, "diff": diff, "export": export, "adapt": adapt, "gpu": gpu, "init": init, "train": train}
 
 INTERRUPTED = 130
 """The exit status after an interrupt."""

@@ -1,6 +1,7 @@
 """Check a study's configuration and the user's files, and print a summary or the mistakes.
 
-The precisions and devices of the study are tried on this machine.
+The precisions and devices of the study are tried on this machine. Of a user's file it prints the first rows as they
+would be used, the labels with counts, and what looks wrong.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from pathlib import Path
 
 from eat.errors import listed
 from eat.prepare.backbones import known_depths
+from eat.prepare.preview import preview
+from eat.prepare.sources.looks import hinting
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.splits import divided_text
 from eat.prepare.suitability import check_folders, check_lengths
 from eat.study.depths import check_depths
 from eat.study.loading import load_study
+from eat.study.tasks import FileSource
 from workflow_scripts._command import run
 
 
@@ -34,7 +38,10 @@ def main() -> None:
     for name, task in study.tasks.items():
         reader = reader_of(task.source, study.glue_dir)
         reader.files()  # raises if files are missing
-        if reader.is_quick:
+        if isinstance(task.source, FileSource):
+            with hinting(Path(task.source.path), task.source):
+                divided_text(name, task)
+        elif reader.is_quick:
             divided_text(name, task)
     notes = []
     if not arguments.elsewhere:
@@ -44,6 +51,10 @@ def main() -> None:
     print(f"study {study.study}, seeds {listed(study.seeds)}")
     print(f"tasks: {listed(study.tasks)}")
     print(f"systems: {listed(study.systems)}")
+    backbone = study.backbones[study.systems[study.reference].backbone]
+    for task in study.tasks.values():
+        if isinstance(task.source, FileSource):
+            print("\n".join(preview(task.source, backbone, task.max_length).lines()))
     for note in notes:
         print(f"on this machine: {note}")
 
