@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -452,11 +455,39 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_command_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_without_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "eat.export.folder", None)
     monkeypatch.delitem(__import__("sys").modules, "eat.export.folder")
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(SystemExit) as ended:
-        main(["export", "model", "--to", "folder"])
+        main(["export", str(tmp_path), "--to", "folder"])
     assert ended.value.code == 1
     assert capsys.readouterr().err == 'error: eat export needs the extra study: pip install "eat-study[study]"\n'
+
+
+@pytest.mark.parametrize(
+    "arguments", [["export", "/nonexistent"], ["adapt", "/nonexistent", "--texts", "texts.txt"]], ids=lambda words: words[0]
+)
+def test_a_folder_that_is_not_there_is_refused_before_a_library_is_imported(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    code = """
+import sys
+from eat.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(sorted({"torch", "transformers", "onnx", "pandas"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "--to", "x"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert done.stderr.startswith("error: /nonexistent: no such folder") and done.stderr.count("\n") == 1

@@ -64,11 +64,13 @@ def snakemake(arguments: Sequence[str]) -> int:
     """
     import psutil
 
+    from eat.children import Elsewhere
+
     sys.stdout.flush()
     # the jobs call `python`: that of this environment
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "snakemake", *arguments]
-    with subprocess.Popen(command, env=os.environ | {"PATH": path}) as program:
+    with Elsewhere("running Snakemake"), subprocess.Popen(command, env=os.environ | {"PATH": path}) as program:
         try:
             return program.wait()
         except BaseException:

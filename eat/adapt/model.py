@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from eat.errors import EatError
+from eat.export.given import require_folder_or_name
 from eat.export.stock import load_stock
 from eat.model.checkpoints import STOCK, read_config
 from eat.model.heads import ExitHead
@@ -28,10 +29,7 @@ def model_folder(model: str, revision: str | None) -> Path:
         if revision is not None:
             raise EatError(f"--revision: {model} is a local folder; leave it out")
         return folder
-    if model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/"):
-        raise EatError(
-            f"{model}: no such folder; give one that `save_pretrained` wrote, or a name of the hub: owner/name"
-        )
+    require_folder_or_name(model)
     return hub_model(model, revision)
 
 

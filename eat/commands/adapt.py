@@ -45,6 +45,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the folder and print what it holds."""
+    from eat.export.given import require_folder_or_name
+
+    require_folder_or_name(options.model)  # at once: the libraries below take seconds
     from eat.adapt.adapt import adapt
     from eat.adapt.options import AdaptOptions
 

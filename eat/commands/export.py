@@ -35,6 +35,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the folder and print what it holds."""
+    from eat.export.given import require_folder
+
+    require_folder(options.model)  # at once: the libraries below take seconds
     from eat.export.folder import export
     from eat.export.source import ExportOptions
 

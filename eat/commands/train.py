@@ -7,13 +7,12 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eat.children import Elsewhere
 from eat.commands.labelled_file import add_file, checkout, configure_options, configured_from
 from eat.errors import EatError, listed
-from eat.progress import Progress
 
 if TYPE_CHECKING:
     from eat.configure.configure import Configured
@@ -133,7 +132,7 @@ def _workflow(root: Path, config: Path, to: Path, cores: int, *more: str) -> Non
     """Run the project's workflow. Raises `EatError` if it fails; its own lines say why."""
     command = [sys.executable, "-m", "workflow_scripts.train_file", str(config), "--to", str(to), "--cores", str(cores)]
     sys.stdout.flush()
-    with _Elsewhere("running the study"), subprocess.Popen([*command, *more], cwd=root) as program:
+    with Elsewhere("running the study"), subprocess.Popen([*command, *more], cwd=root) as program:
         try:
             status = program.wait()
         except BaseException:
@@ -144,18 +143,3 @@ def _workflow(root: Path, config: Path, to: Path, cores: int, *more: str) -> Non
     if status != 0:
         raise EatError("eat train did not end; see the lines above")
 
-
-class _Elsewhere(Progress):
-    """A step whose lines another process prints."""
-
-    def __enter__(self) -> Progress:
-        self._over = threading.Event()
-        return super().__enter__()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        super().__exit__(*_)
-
-    def show(self) -> None:
-        """Print nothing until the step is over; the thread of `reporting` calls it."""
-        self._over.wait()

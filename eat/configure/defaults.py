@@ -31,7 +31,7 @@ SLACK = 0.9
 """A split by hashes may be smaller than its share by chance."""
 
 BATCH = 32
-LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 300, 3, 8
+LEAST_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 200, 3, 5
 
 TOKENS_PER_CORE = 300_000
 """Tokens that a core passes in some ten minutes of training, for the first limit of the training texts."""
@@ -77,7 +77,8 @@ def defaults_for(
     dev = 0.2
     epsilon = next(one for one in EPSILONS if examples_needed(one, DELTA) <= SLACK * calibration * different)
     train = int(different * (1.0 - calibration - dev))
-    threads = max(1, min(MOST_THREADS, cores // seeds))
+    # two jobs side by side beat one with two threads: the student and the heads of the dense model train at a time
+    threads = max(1, min(MOST_THREADS, cores // (2 * seeds)))
     mean = float(np.minimum(lengths, max_length).mean())
     most = max(LEAST_TRAIN, 40 * classes, int(TOKENS_PER_CORE * min(cores, MOST_THREADS) / (LEAST_EPOCHS * mean)))
     most = round(most, -2)

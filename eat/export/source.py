@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eat.errors import EatError, listed
+from eat.export.given import require_folder
 from eat.export.stock import load_stock
 from eat.export.study_row import Place, StudyRow
 from eat.model.cascade import Cascade, load_system
@@ -45,8 +46,7 @@ class ExportOptions:
             raise EatError(f"--tau: found {self.tau}; give a threshold above 0, at most 1 (no early exits)")
         if self.max_length is not None and self.max_length < SHORTEST:
             raise EatError(f"--max-length: found {self.max_length}; give a whole number from {SHORTEST} on")
-        if not self.model.is_dir():
-            raise EatError(f"{self.model}: no such folder; give a study's model folder or one of `save_pretrained`")
+        require_folder(self.model)
 
 
 @dataclass(frozen=True)
