@@ -468,7 +468,9 @@ def test_the_command_without_the_extra(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["export", "/nonexistent"], ["adapt", "/nonexistent", "--texts", "texts.txt"]], ids=lambda words: words[0]
+    "arguments",
+    [["export", "/nonexistent"], ["adapt", "/nonexistent", "--texts", "texts.txt"]],
+    ids=lambda words: words[0],
 )
 def test_a_folder_that_is_not_there_is_refused_before_a_library_is_imported(
     arguments: list[str], tmp_path: Path

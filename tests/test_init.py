@@ -21,7 +21,7 @@ from eat.statistics import examples_needed
 from eat.study.loading import load_study
 from eat.study.tasks import FileSource
 
-WORDS = "quiet film knows stop good dull long music plot scene actor light story night voice city".split()
+WORDS = tuple("quiet film knows stop good dull long music plot scene actor light story night voice city".split())  # noqa: SIM905
 
 
 def rows(count: int = 600, labels: Sequence[str] = ("neg", "pos"), name: str = "text") -> list[tuple[str, str]]:
@@ -178,7 +178,7 @@ LOOKS: dict[str, tuple[Any, list[str], str]] = {
     "single quotes": (
         "text,label\n" + "".join(f"'{text}',{label}\n" for text, label in rows()),
         ["--text", "text", "--label", "label"],
-        "give quote: \"'\"",
+        'give quote: "\'"',
     ),
     "mostly one label": (
         csv_text(rows(600, ["neg"]) + rows(60, ["pos"], "other")),
@@ -237,9 +237,9 @@ def test_labels_that_differ_in_case_or_blanks_are_warned_of(capsys: pytest.Captu
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "cp1252", "cp1251", "shift_jis"])
 def test_an_encoding_is_recognised(encoding: str) -> None:
     text = {
-        "cp1251": "Новости о погоде и о спорте, которые читают каждый день. ",
+        "cp1251": "Новости о погоде и о спорте, которые читают каждый день. ",  # noqa: RUF001
         "shift_jis": "今日は天気がいいので、公園を散歩します。日本語の文章です。",
-    }.get(encoding, "größer als früher – „schön“ und süß, déjà vu, El Niño. ")
+    }.get(encoding, "größer als früher – „schön“ und süß, déjà vu, El Niño. ")  # noqa: RUF001
     found = encoding_of((text * 20).encode(encoding)) or ""
     same = {"utf-8-sig": "utf-8", "shift_jis": "cp932"}
     assert found in (encoding, same.get(encoding))
@@ -273,7 +273,8 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
     "an empty file": ("films.csv", b"", GIVEN, "an empty file"),
     "only a header": ("films.csv", b"text,label\n", GIVEN, "no rows"),
     "not UTF-8": (
-        "films.csv", csv_text(UMLAUTS).encode("cp1252"), GIVEN, "it looks like cp1252: give encoding: cp1252 (--encoding",
+        "films.csv", csv_text(UMLAUTS).encode("cp1252"), GIVEN,
+        "it looks like cp1252: give encoding: cp1252 (--encoding cp1252)",
     ),
     "UTF-16": ("films.csv", csv_text(rows()).encode("utf-16"), GIVEN, "it looks like utf-16: give encoding: utf-16"),
     "an unknown encoding": (
@@ -309,7 +310,8 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
     ),
     "one label": ("films.csv", csv_text(rows(600, ["x"])).encode(), GIVEN, "the only label in 'label' is 'x'"),
     "labels without a value": (
-        "films.csv", csv_text(rows(600, ["neg", "pos", ""])).encode(), GIVEN, "200 of 600 rows have no label in 'label'",
+        "films.csv", csv_text(rows(600, ["neg", "pos", ""])).encode(), GIVEN,
+        "200 of 600 rows have no label in 'label'",
     ),
     "ten rows": (
         "films.csv", csv_text(rows(10)).encode(), GIVEN,

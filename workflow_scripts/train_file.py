@@ -1,6 +1,6 @@
 """Run the study of `eat train`, and write its folder: report, summary, recommendation and exported model.
 
-The configuration is that which `eat init` writes: one task, dense and adaptive rows. A run that was interrupted goes on.
+The configuration is one that `eat init` writes: one task, dense and adaptive rows. An interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
         if snakemake(["--dry-run", "--quiet", "rules", "host", "reason", *given]) != 0:
             raise EatError("Snakemake refuses the study; see its lines above")
         return
-    if snakemake(given) != 0:
+    if snakemake(["--quiet", "host", "reason", *given]) != 0:
         raise EatError("the study did not end; see the lines above. The same command goes on")
     print(finish(study, arguments.config, arguments.to))
 

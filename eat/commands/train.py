@@ -142,4 +142,3 @@ def _workflow(root: Path, config: Path, to: Path, cores: int, *more: str) -> Non
             raise
     if status != 0:
         raise EatError("eat train did not end; see the lines above")
-

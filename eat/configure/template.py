@@ -69,7 +69,7 @@ def _task(options: ConfigureOptions, path: str, found: Defaults) -> list[str]:
         "      # labels: [a, b] would fix their order, and refuse others",
         f"    # tokens of the longest text; {100 * found.longer:.1f} % of the texts are longer and are cut off",
         f"    max_length: {found.max_length}",
-        "    # thresholds are chosen on the calibration texts, and accuracy is measured on dev; the rest is for training",
+        "    # thresholds are chosen on the calibration texts, accuracy is measured on dev, and the rest trains",
         f"    splits: {{calibration: {found.calibration:g}, dev: {found.dev:g}}}",
     ]
     if found.train_examples is not None:
@@ -167,10 +167,10 @@ def _rest(found: Defaults) -> list[str]:
         "",
         "timing:",
         "  # dev texts that are timed; more texts, repeats and passes make intervals narrower",
-        "  texts: 320",
+        "  texts: 200",
         "  block_texts: 16",
         "  repeats: 1",
-        "  passes: 5",
+        "  passes: 3",
         "  # as many as the service will have",
         f"  threads: {found.timing_threads}",
         "  # a stock model of 12 layers is not timed",

@@ -153,7 +153,7 @@ def _of_form(path: Path, source: FileSource, texts: Texts, counts: Mapping[str, 
     if source.header == "none" and counts[label] == 1 and len(texts.table) > 2:
         yield f"the first line, {_cells(first)}, looks like names: {giving('header', 'first_line')}"
     column = texts.table["text"]
-    if was_decoded_wrongly(column, source):
+    if was_decoded_wrongly(list(column), source):
         yield f"texts look like UTF-8 that is read as {source.encoding}: {giving('encoding', 'utf-8')}"
     if column.str.contains("\ufffd", regex=False).any():
         yield "texts hold the character for what could not be decoded (U+FFFD): save the file anew from its origin"
@@ -180,17 +180,18 @@ def _of_labels(source: FileSource, counts: Mapping[str, int]) -> Iterator[str]:
     words = [len(label.split()) for label in counts]
     if len(counts) > MOST_LABELS or np.mean(words) > 6:
         yield (
-            f"{len(counts)} different labels, such as {_shown(label, 40)!r}: if {source.label!r} is not the label, name "
-            "another column as label (--label)"
+            f"{len(counts)} different labels, such as {_shown(label, 40)!r}: if {source.label!r} does not hold the "
+            "labels, name another column as label (--label)"
         )
 
 
 def _of_texts(source: FileSource, rows: Mapping[str, int]) -> Iterator[str]:
     names = listed(map(repr, source.text))
+    remedy = "if the text is elsewhere, name its column as text (--text)"
     if rows["empty"] > 0.05 * rows["read"]:
-        yield f"{rows['empty']:,} texts in {names} are empty: if the text is elsewhere, name its column (--text)"
+        yield f"{rows['empty']:,} texts in {names} are empty: {remedy}"
     if rows["duplicates"] > 0.2 * rows["read"]:
-        yield f"{rows['duplicates']:,} texts in {names} repeat others: if the text is elsewhere, name its column (--text)"
+        yield f"{rows['duplicates']:,} texts in {names} repeat others: {remedy}"
     if rows["contradicting"] > 0.05 * rows["read"]:
         yield f"{rows['contradicting']:,} texts have different labels in different rows: correct the labels"
 
@@ -202,8 +203,8 @@ def _of_lengths(lengths: npt.NDArray[np.int64], max_length: int | None) -> Itera
     if longer > 0.05:
         needed = int(np.percentile(lengths, 95))
         yield (
-            f"{100 * longer:.0f} % of the texts have more than {max_length} tokens and are cut off: max_length: {needed} "
-            "would hold 95 %, and cost more time"
+            f"{100 * longer:.0f} % of the texts have more than {max_length} tokens and are cut off: max_length: "
+            f"{needed} would hold 95 % of them, and cost more time"
         )
     if np.percentile(lengths, 99) * 2 < max_length and max_length > 64:
         yield f"99 % of the texts have less than half of max_length: {max_length} tokens"

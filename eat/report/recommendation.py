@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -97,8 +98,8 @@ def _adaptive_sentence(row: Record, dense: Record, promised: list[Record]) -> st
     kept = "was kept on dev" if set(verdicts) == {"kept"} else "is neither shown to be kept nor broken on dev"
     return (
         f"Use {row['system']}: one text at a time it is {_speed(row)} times as fast as the dense model in int8 in ONNX "
-        f"Runtime ({_ms(row)} against {_ms(dense)} ms, medians), its accuracy on dev is {_accuracy(row)} % (dense in "
-        f"int8: {_accuracy(dense)} %), and its promise, at most {rounding.risk(promised[0]['epsilon'])} % of texts "
+        f"Runtime ({_ms(row)} against {_ms(dense)} ms, medians), its accuracy on dev is {_accuracy(row)} (dense in "
+        f"int8: {_accuracy(dense)}), and its promise, at most {100 * promised[0]['epsilon']:g} % of texts "
         f"answered differently than at its full depth, {kept} ({_observed(promised)})."
     )
 
@@ -107,7 +108,7 @@ def _dense_sentence(dense: Record, reasons: Mapping[str, str]) -> str:
     others = "; ".join(f"{name} {_joined(why)}" for name, why in reasons.items())
     return (
         f"Use {STRONGEST}, the dense model in int8 in ONNX Runtime without early exits: its accuracy on dev is "
-        f"{_accuracy(dense)} %, and it takes {_ms(dense)} ms for a text (median)"
+        f"{_accuracy(dense)}, and it takes {_ms(dense)} ms for a text (median)"
         + (f", while {others}." if others else ".")
     )
 
@@ -136,7 +137,7 @@ def _speed(row: Record) -> str:
 
 def _accuracy(row: Record) -> str:
     within = rounding.interval(row["accuracy_low"], row["accuracy_high"], rounding.percent)
-    return f"{rounding.percent(row['accuracy'])} {within}"
+    return f"{rounding.percent(row['accuracy'])} % {within}"
 
 
 def _ms(row: Record) -> str:
@@ -155,4 +156,4 @@ def _figures(row: Record, promised: list[Record]) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and math.isnan(value) else value

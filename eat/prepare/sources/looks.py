@@ -23,6 +23,9 @@ DELIMITED = (".csv", ".tsv")
 MOST_BYTES = 8 * MEGABYTE
 """The part of a file from which its encoding is guessed."""
 
+WESTERN = frozenset("äöüßÄÖÜéèêëàâçîïôûùñáíóúãõåæøÉÀÇÑÅÆØ’‘“”–—…€£°«»´§©®·")  # noqa: RUF001
+"""The characters beyond ASCII that texts of Western Europe have most."""
+
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -64,19 +67,22 @@ def hint_of(path: Path, form: FileFormat, problem: str) -> str:
         return f"it looks like {looks}: {giving('encoding', looks)}"
     if path.suffix.lower() not in DELIMITED:
         return ""
-    lines = _lines(content, form)
-    used, found = delimiter_of(path, form), delimiter_in(lines)
+    return next(_of_cells(_lines(content, form), delimiter_of(path, form), form, problem), "")
+
+
+def _of_cells(lines: Sequence[str], used: str, form: FileFormat, problem: str) -> Iterator[str]:
+    """Hints about delimiter, quotes and header, the likeliest first."""
+    found = delimiter_in(lines)
     if "give the delimiter" not in problem and found not in (None, used):
-        return f"its cells look separated by {_named(found)}: {giving('delimiter', str(found))}"
+        yield f"its cells look separated by {_named(found)}: {giving('delimiter', str(found))}"
     if "EOF inside string" in problem and form.quote != "none":
-        return f"a quotation mark is not closed: if they are ordinary text, {giving('quote', 'none')}"
+        yield f"a quotation mark is not closed: if they are ordinary text, {giving('quote', 'none')}"
     if (mark := quote_in(lines, used)) not in (None, form.quote):
-        return f"its cells look quoted by {mark}: {giving('quote', str(mark))}"
+        yield f"its cells look quoted by {mark}: {giving('quote', str(mark))}"
     if "Expected" in problem and "fields" in problem:
-        return f"a text with {_named(used)} in it needs quotation marks around it"
+        yield f"a text with {_named(used)} in it needs quotation marks around it"
     if "no column" in problem and form.header == "none":
-        return f"columns are numbers with header: none; if the first line names them, {giving('header', 'first_line')}"
-    return ""
+        yield f"columns are numbers with header: none; if the first line names them, {giving('header', 'first_line')}"
 
 
 def encoding_of(content: bytes) -> str | None:
@@ -142,10 +148,14 @@ def first_cells(path: Path, form: FileFormat) -> list[str]:
     """The cells of the first line of a delimited file; empty for other files."""
     if path.suffix.lower() not in DELIMITED:
         return []
-    quoting = csv.QUOTE_NONE if form.quote == "none" else csv.QUOTE_MINIMAL
-    mark = '"' if form.quote == "none" else form.quote
     lines = _lines(_first_bytes(path)[: MEGABYTE // 4], form)
-    rows = csv.reader(lines, delimiter=delimiter_of(path, form), quotechar=mark, quoting=quoting)
+    mark = None if form.quote == "none" else form.quote
+    rows = csv.reader(
+        lines,
+        delimiter=delimiter_of(path, form),
+        quotechar=mark,
+        quoting=csv.QUOTE_NONE if mark is None else csv.QUOTE_MINIMAL,
+    )
     with suppress(csv.Error):
         return next(rows, [])
     return []
@@ -170,8 +180,7 @@ def _is_western(lines: Sequence[bytes]) -> bool:
     with suppress(UnicodeDecodeError):
         text = b"\n".join(lines).decode("cp1252")
         other = [character for character in text if not character.isascii()]
-        common = set("äöüßÄÖÜéèêëàâçîïôûùñáíóúãõåæøÉÀÇÑÅÆØ’‘“”–—…€£°«»´§©®·")
-        return sum(character in common for character in other) > 0.9 * len(other)
+        return sum(character in WESTERN for character in other) > 0.9 * len(other)
     return False
 
 
