@@ -406,6 +406,26 @@ def test_a_study_on_text_that_may_hold_a_mistake_is_whole_with_a_warning(tmp_pat
     assert not (tmp_path / "data").exists()
 
 
+def test_a_study_on_a_file_shows_what_it_holds(tmp_path: Path) -> None:
+    rows = "".join(f"'text {number}',{('neg', 'pos')[number % 3 == 0]}\n" for number in range(600))
+    done = as_process("check_study", own_text(tmp_path, rows), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "own.csv: 600 rows; the first, as they would be used:\n  label  text\n  pos    'text 0'\n" in done.stdout
+    assert "  neg  400  66.7 %\n  pos  200  33.3 %\n" in done.stdout
+    # the key, and the option of the commands that take a file
+    assert 'hint: most texts are within \': give quote: "\'" (--quote "\'")\n' in done.stdout
+
+
+def test_a_study_on_a_file_in_another_form_says_which_key_mends_it(refused: Refused, tmp_path: Path) -> None:
+    own_text(tmp_path, "".join(f"größe {number},{number % 2}\n" for number in range(300)))
+    text = (tmp_path / "own.csv").read_text(encoding="utf-8")
+    (tmp_path / "own.csv").write_text(text, encoding="cp1252")
+    line = refused("check_study", "own.yaml")
+    assert line.endswith("it looks like cp1252: give encoding: cp1252 (--encoding cp1252)")
+    (tmp_path / "own.csv").write_text(text.replace(",", ";"), encoding="utf-8")
+    assert refused("check_study", "own.yaml").endswith("give the delimiter ';'")
+
+
 def test_a_study_on_text_that_cannot_be_divided(refused: Refused, tmp_path: Path) -> None:
     rows = "".join(f"text {number},pos\n" for number in range(200)) + "one,neg\n"
     own_text(tmp_path, rows)

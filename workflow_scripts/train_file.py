@@ -88,6 +88,7 @@ def snakemake(arguments: Sequence[str]) -> int:
 
 def finish(study: Study, config: Path, to: Path) -> str:
     """Write the folder, and return what is printed: the sentence, and where things are."""
+    from eat.commands.arguments import quiet_libraries
     from eat.export.folder import export
     from eat.export.source import ExportOptions
     from eat.files import read_json, replacing_folder, write_json, write_text
@@ -101,9 +102,9 @@ def finish(study: Study, config: Path, to: Path) -> str:
     trained, stage = model_of(study, best.system)
     model = paths.model(task, trained, study.seeds[0], stage)
     text = config.read_text(encoding="utf-8")
+    quiet_libraries()
     with replacing_folder(to) as folder:
-        options = ExportOptions(model, folder / "model", system=best.system, config=config)
-        _quiet(export, options)
+        export(ExportOptions(model, folder / "model", system=best.system, config=config))
         write_text(folder / "report.html", with_sentence(paths.report / "report.html", best.sentence))
         write_text(folder / "summary.csv", paths.summary.read_text(encoding="utf-8"))
         write_text(folder / "study.yaml", text)
@@ -133,13 +134,6 @@ def with_sentence(page: Path, sentence: str) -> str:
     if not title:
         raise EatError(f"{page}: has no title; delete it and run again")
     return f"{before}{title}<p><strong>Recommendation.</strong> {escape(sentence)}</p>\n{after}"
-
-
-def _quiet(export: object, options: object) -> None:
-    from eat.commands.arguments import quiet_libraries
-
-    quiet_libraries()
-    export(options)  # type: ignore[operator]
 
 
 def _readme(name: str, config: Path, sentence: str) -> str:
