@@ -10,13 +10,23 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eat.commands import adapt, bench, diff, export, gpu, init, train
+from eat.commands import adapt, bench, diff, export, gpu, init, predict, train
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import Ended, ended_by_signals
 from eat.progress import reporting
 
-COMMANDS = {"bench": bench, "diff": diff, "export": export, "adapt": adapt, "gpu": gpu, "init": init, "train": train}
+# in the order of `eat --help`: from a file to answers, then what measures
+COMMANDS = {
+    "init": init,
+    "train": train,
+    "adapt": adapt,
+    "export": export,
+    "predict": predict,
+    "diff": diff,
+    "bench": bench,
+    "gpu": gpu,
+}
 
 INTERRUPTED = 130
 """The exit status after an interrupt."""
@@ -41,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except Ended:
+    except Ended as ended:
         kept = getattr(COMMANDS.get(given[0] if given else ""), "INTERRUPTED", "nothing was written")
+        # what is known only while the command runs, such as how much is kept, is a note of the exception
+        kept = "; ".join(getattr(ended, "__notes__", [])) or kept
         print(f"interrupted; {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
 

@@ -13,7 +13,10 @@ import sys
 import time
 from contextlib import suppress
 
-import psutil
+try:
+    import psutil
+except ModuleNotFoundError:  # without the extra `study`, whose commands alone start processes
+    psutil = None  # type: ignore[assignment]
 
 LOOK_SECONDS = 1.0
 
@@ -65,6 +68,9 @@ def _kill(command: int, grace: float) -> None:
     with suppress(OSError):
         line = f"error: it did not end within {grace:g} s of a signal and was killed; run the same command again\n"
         os.write(sys.stderr.fileno(), line.encode())
+    if psutil is None:
+        os.kill(command, signal.SIGKILL)
+        return
     guarded = psutil.Process(command)
     started = [child for child in guarded.children(recursive=True) if child.pid != os.getpid()]
     for process in (guarded, *started):

@@ -87,7 +87,7 @@ def _fingerprint(options: AdaptOptions, folder: Path, texts: DividedTexts, max_l
         "model": digest({file.name: sha256_of(file) for file in weights}),
         "texts": texts.digest,
         "columns": list(options.columns),
-        "form": options.form.plain(),
+        "form": asdict(options.form),
         "precision": options.precision,
         "max_length": max_length,
         "seed": options.seed,
@@ -176,6 +176,7 @@ def _write(
         "mean_depth": held_out.mean_cost(thresholds),
     }
     about = {
+        "texts": max(len(options.columns), 1),
         "promised": {
             "risk": "disagreement",
             "epsilon": options.disagreement,

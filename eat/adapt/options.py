@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from eat.errors import EatError, listed
 from eat.model.products_onnx import PRODUCTS
-from eat.prepare.sources.tables import ORDINARY
 from eat.runtime.classifier import SHORTEST
 from eat.statistics import examples_needed
-from eat.study.tasks import FileFormat
+from eat.text_files.columns import require_columns
+from eat.text_files.form import ORDINARY, TextForm
 
 FEWEST_TEXTS = 2000
 """The fewest different texts: with fewer, heads learn little and a promise of a few per cent cannot be tested."""
@@ -36,7 +36,7 @@ class AdaptOptions:
     texts: Path
     to: Path
     columns: Sequence[str] = ()
-    form: FileFormat = field(default=ORDINARY)
+    form: TextForm = ORDINARY
     disagreement: float = 0.02
     confidence: float = 0.95
     engine: str = "onnx"
@@ -53,10 +53,7 @@ class AdaptOptions:
         for name in ("disagreement", "confidence"):
             if not 0.0 < getattr(self, name) < 1.0:
                 raise EatError(f"--{name}: found {getattr(self, name)}; give a share above 0 and below 1, such as 0.02")
-        if len(self.columns) > 2:
-            raise EatError(f"--text: found {len(self.columns)} columns; give one, or the two of a pair")
-        if len(set(self.columns)) < len(self.columns):
-            raise EatError(f"--text: found {self.columns[0]!r} twice; give the two columns of a pair")
+        require_columns(self.columns)
         if self.max_length is not None and self.max_length < SHORTEST:
             raise EatError(f"--max-length: found {self.max_length}; give a whole number from {SHORTEST} on")
 

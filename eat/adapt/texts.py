@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.adapt.options import SHARES, AdaptOptions
-from eat.errors import EatError, listed
+from eat.errors import EatError
 from eat.files import sha256_of
 from eat.prepare.sources.tables import column_of, read_rows, strings
-from eat.prepare.sources.texts import is_empty
 from eat.prepare.splits import number_of, text_digest
 from eat.progress import Progress
-
-DEFAULT_COLUMN = "text"
+from eat.text_files.columns import chosen_columns, is_empty
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,7 @@ def read_texts(options: AdaptOptions) -> DividedTexts:
     path = options.texts
     with Progress(f"reading {path}"):
         table = read_rows(path, options.form)
-        columns = list(options.columns)
-        if not columns:
-            if DEFAULT_COLUMN not in table.columns and len(table.columns) > 1:
-                raise EatError(f"{path}: several columns ({listed(map(str, table.columns))}); name one with --text")
-            columns = [DEFAULT_COLUMN if DEFAULT_COLUMN in table.columns else str(table.columns[0])]
+        columns = chosen_columns(path, [str(name) for name in table.columns], options.columns)
         cells = [strings(path, column, column_of(path, table, column)) for column in columns]
         numbers: dict[str, float] = {}
         kept: list[tuple[str, ...]] = []

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from eat.study.tasks import FileFormat
+    from eat.text_files.form import TextForm
 
 
 def add_form(parser: argparse.ArgumentParser) -> None:
@@ -17,14 +17,11 @@ def add_form(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--header", help="first_line (the default), or none: columns are then numbered from 1")
 
 
-def form_of(options: argparse.Namespace) -> FileFormat:
+def form_of(options: argparse.Namespace) -> TextForm:
     """What a file looks like, from the options of `add_form`."""
-    from pydantic import TypeAdapter
+    from eat.text_files.form import TextForm
 
-    from eat.study.specs.spec import parsed
-    from eat.study.tasks import FileFormat
-    from eat.validation import canonical_json
-
-    given = {name: getattr(options, name) for name in FileFormat.model_fields}
-    given = {name: value for name, value in given.items() if value is not None}
-    return parsed(TypeAdapter(FileFormat), canonical_json(given), f"eat {options.command}")
+    given = {name: getattr(options, name) for name in ("encoding", "delimiter", "quote", "header")}
+    if given["delimiter"] == "\\t":  # a shell passes it as two characters
+        given["delimiter"] = "\t"
+    return TextForm(**{name: value for name, value in given.items() if value is not None})

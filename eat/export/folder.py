@@ -146,6 +146,7 @@ def _manifest(source: Source, precision: str, pairs: bool) -> dict[str, Any]:
         "max_length": source.max_length,
         "positions": encoder.shape.positions,
         "pairs": pairs,
+        "texts": None if row is None else row.texts,
         "layers": encoder.shape.layers,
         "exits": exits,
         "has_thresholds": policy.may_exit and needs_thresholds(policy.rule),

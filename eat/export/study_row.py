@@ -18,6 +18,7 @@ from eat.errors import EatError, listed
 from eat.files import read_json, read_table
 from eat.model.exit_policy import ExitPolicy
 from eat.model.options import Parts
+from eat.prepare.sources.registry import reader_of
 from eat.results.calibrated import promised_of, temperatures_of
 from eat.results.replay import policies
 from eat.results.rows import is_true, read_rows
@@ -138,6 +139,11 @@ class StudyRow:
     def max_length(self) -> int:
         """The tokens of the longest text."""
         return self.study.tasks[self.place.task].max_length
+
+    @property
+    def texts(self) -> int:
+        """The texts of an example: 2 for pairs, else 1."""
+        return 2 if reader_of(self.study.tasks[self.place.task].source).has_pairs else 1
 
     def policy(self, tau: float | None) -> ExitPolicy:
         """The operating point: the study's rule and temperatures, with this threshold or else the chosen one.

@@ -20,9 +20,10 @@ import pandas as pd
 from eat.errors import EatError, listed
 from eat.files import digest, write_json, write_table
 from eat.prepare.sources.registry import reader_of
-from eat.prepare.sources.texts import Texts, is_empty
+from eat.prepare.sources.texts import Texts
 from eat.progress import Progress, counted, warn
 from eat.study.tasks import Splits, Task
+from eat.text_files.columns import is_empty
 
 SPLITS = ("train", "calibration", "dev")
 

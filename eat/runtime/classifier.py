@@ -112,7 +112,16 @@ class AdaptiveClassifier:
         order = sorted(range(len(encodings)), key=lambda row: -len(encodings[row]))
         with ThreadPoolExecutor(workers) as pool:
             calls = {row: pool.submit(self._answer, session, row, encodings[row]) for row in order}
-            return [calls[row].result() for row in range(len(encodings))]
+            try:
+                return [calls[row].result() for row in range(len(encodings))]
+            except BaseException:  # also an interrupt, which must not wait for all texts
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def too_long(self, texts: Sequence[Text]) -> list[bool]:
+        """Whether each text has more tokens than are read, so that it would be truncated. Raises as a call."""
+        encodings = self._tokenizer.encode_batch(list(_checked(texts, self.manifest.pairs)))
+        return [bool(encoding.overflowing) for encoding in encodings]
 
     def _answer(self, session: Any, number: int, encoding: Any) -> Answer:
         import numpy as np
@@ -140,6 +149,7 @@ class _Sessions:
 
     def __init__(self, manifest: Manifest, threads: int, spinning: bool) -> None:
         self._manifest = manifest
+        self._threads = threads
         self._spinning = spinning
         self._pooled: Any = None
         self.alone = self._open(threads)
@@ -147,7 +157,7 @@ class _Sessions:
     def pooled(self) -> Any:
         """A session whose calls have one thread each; it is opened when it is first needed."""
         if self._pooled is None:
-            self._pooled = self._open(1)
+            self._pooled = self.alone if self._threads == 1 else self._open(1)
         return self._pooled
 
     def _open(self, threads: int) -> Any:

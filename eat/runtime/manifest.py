@@ -27,7 +27,8 @@ class Manifest:
     labels: the names of the classes, in their order. exits: the layers with a head, ascending; the last is the number
     of layers. rule: the names of the exit rules, which must all hold; empty if no text exits early. has_thresholds:
     whether the model has the input `thresholds`. max_length: the tokens after which a text is truncated. positions:
-    the most tokens the model can take. pairs: whether it takes pairs of texts. digests: name of a file -> its sha256.
+    the most tokens the model can take. pairs: whether it takes pairs of texts. texts: those of an example in training,
+    1 or 2; `None` if it is not known. digests: name of a file -> its sha256.
     """
 
     folder: Path
@@ -38,6 +39,7 @@ class Manifest:
     max_length: int
     positions: int
     pairs: bool
+    texts: int | None
     digests: Mapping[str, str]
 
     def content(self, name: str) -> bytes:
@@ -66,6 +68,11 @@ def read_manifest(folder: Path | str) -> Manifest:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
+        if (folder / "config.json").is_file():
+            raise EatError(
+                f"{folder}: a model that is not exported (config.json, but no {MANIFEST}); export it: "
+                f"eat export {folder} --to FOLDER"
+            ) from None
         raise EatError(f"{folder}: no {MANIFEST}; give a folder that `eat export` wrote") from None
     except ValueError as error:
         raise DamagedFile(f"{path}: not a whole JSON file ({error}); export the model again") from None
@@ -96,6 +103,7 @@ def _manifest(folder: Path, content: Mapping[str, Any]) -> Manifest:
         max_length=int(content["max_length"]),
         positions=int(content["positions"]),
         pairs=bool(content["pairs"]),
+        texts=None if content.get("texts") is None else int(content["texts"]),
         digests={name: str(content["files"][name]["sha256"]) for name in (MODEL, TOKENIZER)},
     )
     if len(found.labels) < 2 or not found.exits or not 0 < found.max_length <= found.positions:

@@ -12,8 +12,9 @@ import pandas as pd
 from eat.errors import EatError, listed
 from eat.files import sha256_of
 from eat.prepare.sources.tables import column_of, delimiter_of, place_of, read_rows, strings
-from eat.prepare.sources.texts import SourceReader, Texts, is_empty
+from eat.prepare.sources.texts import SourceReader, Texts
 from eat.study.tasks import FileSource
+from eat.text_files.columns import is_empty
 
 
 class FileReader(SourceReader):

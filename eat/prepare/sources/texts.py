@@ -1,8 +1,7 @@
-"""The labelled text of a source, the base class of what reads it, and a test for empty texts."""
+"""The labelled text of a source, and the base class of what reads it."""
 
 from __future__ import annotations
 
-import unicodedata
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,13 +63,3 @@ class SourceReader(ABC):
         Raises `EatError` if a package, a folder or a file is missing or has other columns and labels than configured,
         and `DamagedFile` if content cannot be parsed or differs from the pinned content.
         """
-
-
-_UNSEEN = frozenset(("Cc", "Cf", "Co", "Mn", "Zl", "Zp", "Zs"))
-"""Unicode categories that BERT's normaliser removes: control and format characters (zero-width ones, a byte
-order mark), private use, marks without a letter, and every kind of blank."""
-
-
-def is_empty(text: str) -> bool:
-    """Whether a text has no character that becomes a token."""
-    return all(unicodedata.category(character) in _UNSEEN or character == "\ufffd" for character in text)
