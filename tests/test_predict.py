@@ -340,11 +340,11 @@ def test_two_runs_do_not_write_one_file(place: Path, capfd: pytest.CaptureFixtur
         assert "another run is writing it" in refused(["m", "in.csv", "--to", "out.csv", "--overwrite"], capfd)
 
 
-@pytest.fixture
-def long_run(place: Path) -> Iterator[subprocess.Popen[bytes]]:
+@pytest.fixture(params=["1", "2"])
+def long_run(place: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
     """A run that has written its first chunks and has many to go."""
     table(Path("in.csv"), TEXTS * 2000)
-    command = process("m", "in.csv", "--to", "out.csv", "--batch", "20", "--workers", "1")
+    command = process("m", "in.csv", "--to", "out.csv", "--batch", "20", "--workers", request.param)
     try:
         until = time.monotonic() + 120
         while not Path("out.csv.partial.json").exists():
