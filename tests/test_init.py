@@ -16,10 +16,10 @@ from eat.cli import main
 from eat.configure.configure import path_within, same_but_threads
 from eat.configure.defaults import EPSILONS, FEWEST_TEXTS, defaults_for
 from eat.configure.options import name_from
-from eat.prepare.sources.looks import encoding_of
 from eat.statistics import examples_needed
 from eat.study.loading import load_study
 from eat.study.tasks import FileSource
+from eat.text_files.detection import encoding_of
 
 WORDS = tuple("quiet film knows stop good dull long music plot scene actor light story night voice city".split())  # noqa: SIM905
 

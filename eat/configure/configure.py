@@ -23,6 +23,7 @@ from eat.study.backbones import PackagedBackbone
 from eat.study.loading import load_study, read_mapping
 from eat.study.study import Study
 from eat.study.tasks import FileFormat, FileSource
+from eat.text_files.form import Form
 
 BACKBONE = PackagedBackbone(kind="packaged", name="all-minilm-l6-v2")
 
@@ -36,7 +37,7 @@ class Configured:
     preview: Preview
 
 
-def columns_of(path: Path, form: FileFormat) -> list[str]:
+def columns_of(path: Path, form: Form) -> list[str]:
     """The lines that show the columns of a file. Raises `EatError` if it cannot be read."""
     with hinting(path, form):
         return column_lines(read_rows(path, form))

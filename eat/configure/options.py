@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from eat.errors import EatError
-from eat.prepare.sources.tables import ORDINARY
-from eat.study.tasks import FileFormat
+from eat.text_files.form import ORDINARY, Form
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}"
 """The pattern of a study's name."""
@@ -28,7 +27,7 @@ class ConfigureOptions:
     text: Sequence[str]
     label: str
     name: str
-    form: FileFormat = field(default=ORDINARY)
+    form: Form = field(default=ORDINARY)
     cores: int = 1
     seeds: int = 1
 

@@ -10,6 +10,7 @@ from typing import Any
 from eat.configure.defaults import DELTA, Defaults
 from eat.configure.options import ConfigureOptions
 from eat.study.tasks import FileFormat
+from eat.text_files.form import ORDINARY
 
 DENSE, ADAPTIVE = "dense-6", ("adapt-6-int8", "adapt-3-int8")
 """The reference, and the adaptive rows that can be recommended."""
@@ -49,12 +50,8 @@ def _head(options: ConfigureOptions, size: str) -> list[str]:
 
 
 def _task(options: ConfigureOptions, path: str, found: Defaults) -> list[str]:
-    ordinary = FileFormat()
-    form = [
-        f"      {name}: {_yaml(value)}"
-        for name, value in options.form
-        if name in FileFormat.model_fields and value != getattr(ordinary, name)
-    ]
+    given = {name: getattr(options.form, name) for name in FileFormat.model_fields}
+    form = [f"      {name}: {_yaml(value)}" for name, value in given.items() if value != getattr(ORDINARY, name)]
     lines = [
         "tasks:",
         f"  {_yaml(options.name)}:",

@@ -10,34 +10,26 @@ import csv
 from collections.abc import Callable
 from typing import BinaryIO
 
+from eat.text_files.detection import DELIMITERS, encoding_of
+
 SEEN_BYTES = 2**16
 """As much of a file is looked at."""
 
 
 def encoding_hint(head: bytes) -> str:
-    """What the encoding may be, by its mark, or by `charset_normalizer` if it is installed."""
-    marks = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8"}
-    found = next((name for mark, name in marks.items() if head.startswith(mark)), None)
-    if found is None and b"\0" in head:
-        found = "utf-16-le" if b"\0" in head[1::2] else "utf-16-be"
-    if found is None:
-        try:
-            from charset_normalizer import from_bytes
-        except ModuleNotFoundError:
-            return ""
-        best = from_bytes(head).best()
-        found = best.encoding.replace("_", "-") if best is not None else None
+    """What the encoding may be."""
+    found = encoding_of(head)
     return f"; it looks like {found}" if found else ""
 
 
 def delimiter_hint(names: list[str], head: str, used: str) -> str:
     """A hint if the name of the only column holds another separator."""
-    if len(names) != 1 or not any(other in names[0] for other in ";\t|,"):
+    if len(names) != 1 or not any(other in names[0] for other in DELIMITERS):
         return ""
     try:
-        found = csv.Sniffer().sniff(head, delimiters=";\t|,").delimiter
+        found = csv.Sniffer().sniff(head, delimiters=DELIMITERS).delimiter
     except csv.Error:
-        found = next(other for other in ";\t|," if other in names[0])
+        found = next(other for other in DELIMITERS if other in names[0])
     spoken = {",": "commas", "\t": "tabs"}.get(used, repr(used))
     return "" if found == used else f"; cells are separated by {spoken}, not {found!r}: give the delimiter {found!r}"
 
