@@ -421,7 +421,9 @@ def test_a_study_on_a_file_in_another_form_says_which_key_mends_it(refused: Refu
     text = (tmp_path / "own.csv").read_text(encoding="utf-8")
     (tmp_path / "own.csv").write_text(text, encoding="cp1252")
     line = refused("check_study", "own.yaml")
-    assert line.endswith("it looks like cp1252: give encoding: cp1252 (--encoding cp1252)")
+    assert line.endswith(
+        "it looks like cp1252; save it as UTF-8, or give its encoding; give encoding: cp1252 (--encoding cp1252)"
+    )
     (tmp_path / "own.csv").write_text(text.replace(",", ";"), encoding="utf-8")
     assert refused("check_study", "own.yaml").endswith("give the delimiter ';'")
 

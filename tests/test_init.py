@@ -274,7 +274,7 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
     "only a header": ("films.csv", b"text,label\n", GIVEN, "no rows"),
     "not UTF-8": (
         "films.csv", csv_text(UMLAUTS).encode("cp1252"), GIVEN,
-        "it looks like cp1252: give encoding: cp1252 (--encoding cp1252)",
+        "it looks like cp1252; save it as UTF-8, or give its encoding; give encoding: cp1252 (--encoding cp1252)",
     ),
     "UTF-16": ("films.csv", csv_text(rows()).encode("utf-16"), GIVEN, "it looks like utf-16: give encoding: utf-16"),
     "an unknown encoding": (
@@ -302,11 +302,11 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
     ),
     "ragged rows": (
         "films.csv", (csv_text(rows()) + "a, text, with commas,neg\n").encode(), GIVEN,
-        "a text with commas in it needs quotation marks around it",
+        "line 302: 4 cells, and 2 before; quote cells that hold delimiters or line breaks",
     ),
     "an open quotation mark": (
         "films.csv", (csv_text(rows()) + 'x "y",pos\n"open,neg\n').encode(), GIVEN,
-        "a quotation mark is not closed: if they are ordinary text, give quote: none (--quote none)",
+        "a quotation mark is not closed); correct the file; if quotation marks are ordinary text, give quote: none (--quote none)",
     ),
     "one label": ("films.csv", csv_text(rows(600, ["x"])).encode(), GIVEN, "the only label in 'label' is 'x'"),
     "labels without a value": (

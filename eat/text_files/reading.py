@@ -144,7 +144,7 @@ class Reading:
             place, hint = guesses.undecodable(lambda: _opened(self.path), self.form.encoding)
         return DamagedFile(
             f"{self.where}: not {self.form.encoding.upper()} text ({place}){hint}; save it as UTF-8, or give its "
-            "encoding, such as latin-1"
+            "encoding"
         )
 
     def _parsed(self) -> Iterator[Row]:

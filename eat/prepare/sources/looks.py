@@ -62,12 +62,10 @@ def _of_cells(lines: Sequence[str], used: str, form: Form, problem: str) -> Iter
     found = delimiter_in(lines)
     if "give the delimiter" not in problem and found not in (None, used):
         yield f"its cells look separated by {_named(found)}: {giving('delimiter', str(found))}"
-    if "EOF inside string" in problem and form.quote != "none":
-        yield f"a quotation mark is not closed: if they are ordinary text, {giving('quote', 'none')}"
+    if "is not closed" in problem and form.quote != "none":
+        yield f"if quotation marks are ordinary text, {giving('quote', 'none')}"
     if (mark := quote_in(lines, used)) not in (None, form.quote):
         yield f"its cells look quoted by {mark}: {giving('quote', str(mark))}"
-    if "Expected" in problem and "fields" in problem:
-        yield f"a text with {_named(used)} in it needs quotation marks around it"
     if "no column" in problem and form.header == "none":
         yield f"columns are numbers with header: none; if the first line names them, {giving('header', 'first_line')}"
 
