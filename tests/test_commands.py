@@ -534,7 +534,7 @@ TEXTS: dict[str, tuple[str | bytes | None, dict[str, Any], str]] = {
     "Latin-1": (
         "subject,urgent\ncaf\xe9,yes\n".encode("latin-1"),
         {},
-        "tickets.csv: not UTF-8 text (invalid continuation byte at byte 18); save it as UTF-8, or give its encoding",
+        "tickets.csv: not UTF-8 text (invalid continuation byte at byte 18, in line 2); it looks like cp1252; save it",
     ),
     "texts that are empty": (
         "subject,urgent\n,yes\n ,no\n",

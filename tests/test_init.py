@@ -276,7 +276,7 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
         "films.csv", csv_text(UMLAUTS).encode("cp1252"), GIVEN,
         "it looks like cp1252; save it as UTF-8, or give its encoding; give encoding: cp1252 (--encoding cp1252)",
     ),
-    "UTF-16": ("films.csv", csv_text(rows()).encode("utf-16"), GIVEN, "it looks like utf-16: give encoding: utf-16"),
+    "UTF-16": ("films.csv", csv_text(rows()).encode("utf-16"), GIVEN, "; give encoding: utf-16"),
     "an unknown encoding": (
         "films.csv", csv_text(rows()).encode(), ["--encoding", "utf-9", *GIVEN], "encoding 'utf-9' is unknown",
     ),
@@ -302,11 +302,11 @@ WRONG: dict[str, tuple[str, Any, list[str], str]] = {
     ),
     "ragged rows": (
         "films.csv", (csv_text(rows()) + "a, text, with commas,neg\n").encode(), GIVEN,
-        "line 302: 4 cells, and 2 before; quote cells that hold delimiters or line breaks",
+        "line 602: 4 cells, and 2 before; quote cells that hold delimiters or line breaks",
     ),
     "an open quotation mark": (
         "films.csv", (csv_text(rows()) + 'x "y",pos\n"open,neg\n').encode(), GIVEN,
-        "a quotation mark is not closed); correct the file; if quotation marks are ordinary text, give quote: none (--quote none)",
+        "is not closed); correct the file; if quotation marks are ordinary text, give quote: none (--quote none)",
     ),
     "one label": ("films.csv", csv_text(rows(600, ["x"])).encode(), GIVEN, "the only label in 'label' is 'x'"),
     "labels without a value": (
@@ -388,7 +388,7 @@ def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, capsys: py
     def refuse(*_: Any, **__: Any) -> None:
         raise PermissionError(13, "Permission denied", "films.csv")
 
-    monkeypatch.setattr("pandas.read_csv", refuse)
+    monkeypatch.setattr("eat.text_files.reading.open", refuse, raising=False)
     with pytest.raises(SystemExit):
         init("films.csv")
     (line,) = capsys.readouterr().err.splitlines()

@@ -311,7 +311,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "ten rows": (["ten.csv", *COLUMNS], "10 different texts"),
     "gaps in the labels": (["gaps.csv", *COLUMNS], "rows have no label"),
     "numbers as labels": (["numbers.csv", *COLUMNS], "numbers and identifiers are no classes"),
-    "ragged rows": (["ragged.csv", *COLUMNS], "needs quotation marks around it"),
+    "ragged rows": (["ragged.csv", *COLUMNS], "quote cells that hold delimiters or line breaks"),
     "names without a header": (["films.csv", "--header", "none", *COLUMNS], "columns are numbers with header: none"),
     "a bad name": (["films.csv", *COLUMNS, "--name", "../x"], "--name: found '../x'"),
     "no cores": (["films.csv", *COLUMNS, "--cores", "0"], "--cores: found 0"),

@@ -229,7 +229,10 @@ class _Lines:
 def _opened(path: Path | None) -> BinaryIO:
     if path is None:
         return sys.stdin.buffer
-    return cast(BinaryIO, gzip.open(path)) if is_packed(path) else open(path, "rb")
+    try:
+        return cast(BinaryIO, gzip.open(path)) if is_packed(path) else open(path, "rb")
+    except OSError as error:
+        raise EatError(f"{path}: cannot be read ({error.strerror}); correct the path or its rights") from None
 
 
 def _without_end(line: str) -> tuple[str, str]:
