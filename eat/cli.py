@@ -1,7 +1,8 @@
 """The command `eat`. A mistake in the input is one line on stderr and exit status 1; an interrupt is one line too.
 
 Each module of `eat.commands` that is named here is a command: its HELP and DESCRIPTION, `add` for its arguments, and
-`run`, which imports what it needs. INTERRUPTED says what an interrupt leaves, if that is not nothing.
+`run`, which imports what it needs. INTERRUPTED says what an interrupt leaves, if that is not nothing. EXTRA is the
+extra that it needs, if that is not `study`. OWN_SIGNALS: it is a server, which ends on signals by itself.
 """
 
 from __future__ import annotations
@@ -10,19 +11,21 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eat.commands import adapt, bench, diff, export, gpu, init, predict, train
+from eat.commands import adapt, bench, diff, export, gpu, init, monitor, predict, serve, train
 from eat.commands.arguments import Parser
 from eat.errors import EatError
-from eat.interrupts import Ended, ended_by_signals
+from eat.interrupts import ended_by_signals
 from eat.progress import reporting
 
-# in the order of `eat --help`: from a file to answers, then what measures
+# in the order of `eat --help`: from a file to a service, then what measures
 COMMANDS = {
     "init": init,
     "train": train,
     "adapt": adapt,
     "export": export,
     "predict": predict,
+    "serve": serve,
+    "monitor": monitor,
     "diff": diff,
     "bench": bench,
     "gpu": gpu,
@@ -41,17 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.given, options.began = given, began
         # of `eat bench`, also what it measures
         name = " ".join(given[:2] if options.command in ("bench", "gpu") else given[:1])
-        with ended_by_signals(), reporting(f"eat {name}"):
-            COMMANDS[options.command].run(options)
+        command = COMMANDS[options.command]
+        if getattr(command, "OWN_SIGNALS", False):
+            command.run(options)
+        else:
+            with ended_by_signals(), reporting(f"eat {name}"):
+                command.run(options)
     except ModuleNotFoundError as error:
         if (error.name or "eat").split(".")[0] == "eat":
             raise
-        print(f'error: eat {given[0]} needs the extra study: pip install "eat-study[study]"', file=sys.stderr)
+        extra = getattr(COMMANDS[given[0]], "EXTRA", "study")
+        print(f'error: eat {given[0]} needs the extra {extra}: pip install "eat-study[{extra}]"', file=sys.stderr)
         sys.exit(1)
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
-    except Ended as ended:
+    except KeyboardInterrupt as ended:  # `Ended`, or Ctrl-C while a server starts
         kept = getattr(COMMANDS.get(given[0] if given else ""), "INTERRUPTED", "nothing was written")
         # what is known only while the command runs, such as how much is kept, is a note of the exception
         kept = "; ".join(getattr(ended, "__notes__", [])) or kept

@@ -36,9 +36,13 @@ from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.products_onnx import Products
 from eat.model.tokenizer import Encoded, encode, load_tokenizer, require_embeddings
+from eat.monitor.profile import learn_profile
 from eat.progress import Progress, counted, warn
 
 RULE = ("confidence",)
+
+PROFILE_TEXTS, PROFILE_RESAMPLES = 2000, 300
+"""The most texts of the reference profile, and the resamples that measure its false alarms."""
 
 STATE_FORMAT = 1
 """Of the state folder; it rises when an older state must not be used."""
@@ -75,8 +79,16 @@ def adapt(options: AdaptOptions) -> str:
         answers = {part: _answers(model, products, encoded[part], part, state) for part in ("choose", "show")}
         choice = choose_threshold(answers["choose"], options.disagreement, options.delta)
         table = _write(options, folder, model, products, choice, answers, encoded["show"], max_length)
+        _save_profile(options.to, texts)
     shutil.rmtree(state)
     return table
+
+
+def _save_profile(to: Path, texts: DividedTexts) -> None:
+    """Save the reference profile of `eat monitor` from texts that taught no head."""
+    rows = np.sort(np.concatenate([texts.rows["choose"], texts.rows["show"]]))
+    first, second = picked(texts.first, rows) or [], picked(texts.second, rows)
+    learn_profile(to, first if second is None else list(zip(first, second, strict=True)), PROFILE_RESAMPLES, PROFILE_TEXTS)
 
 
 def _fingerprint(options: AdaptOptions, folder: Path, texts: DividedTexts, max_length: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from eat.model.products_onnx import Products
 from eat.model.tokenizer import load_tokenizer, require_embeddings
 from eat.progress import Progress
 from eat.runtime.classifier import AdaptiveClassifier
-from eat.runtime.manifest import FORMAT, MANIFEST, MODEL, TOKENIZER, read_manifest
+from eat.runtime.manifest import FORMAT, MANIFEST, MODEL, PROFILE, TOKENIZER, read_manifest
 
 CARD = "README.md"
 PACKAGES = ("eat-study", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
@@ -91,7 +91,7 @@ def check_target(to: Path) -> None:
         return
     if not to.is_dir():
         raise EatError(f"{to}: is a file; give a folder with --to")
-    known = {MODEL, TOKENIZER, CARD, MANIFEST}
+    known = {MODEL, TOKENIZER, CARD, MANIFEST, PROFILE}
     found = {path.name for path in to.iterdir()}
     if not found:
         return

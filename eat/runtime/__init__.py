@@ -3,6 +3,6 @@
 The one package besides `eat.model` whose file is not empty: `from eat.runtime import AdaptiveClassifier` is its use.
 """
 
-from eat.runtime.classifier import AdaptiveClassifier, Answer
+from eat.runtime.classifier import AdaptiveClassifier, Answer, Trace
 
-__all__ = ["AdaptiveClassifier", "Answer"]
+__all__ = ["AdaptiveClassifier", "Answer", "Trace"]

@@ -29,7 +29,7 @@ LAST_LAYER = "last_layer"
 SHORTEST = 4
 """The fewest tokens of a truncated text: those of a pair are [CLS], [SEP], [SEP] and one more."""
 
-OUTPUTS = ("probabilities", "depth", "reason")
+OUTPUTS = ("probabilities", "depth", "reason", "kept")
 """The outputs of the model that are read here; `reason` is 0 for the last layer and 1 for the rule."""
 
 
@@ -47,6 +47,23 @@ class Answer:
     probabilities: Mapping[str, float]
     depth: int
     exit_reason: str
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An answer, and what the model did to the text.
+
+    tokens: the number of tokens that were read. kept: the positions of those that were still there at the exit.
+    """
+
+    answer: Answer
+    tokens: int
+    kept: tuple[int, ...]
+
+    @property
+    def retention(self) -> float:
+        """The share of the tokens that were still there at the exit."""
+        return len(self.kept) / self.tokens
 
 
 class AdaptiveClassifier:
@@ -89,7 +106,7 @@ class AdaptiveClassifier:
             _require_whole("max_length", max_length, SHORTEST, manifest.positions, "the model's positions")
             length = max_length
         tokenizer = _tokenizer(manifest, length)
-        sessions = _Sessions(manifest, threads or _usable_cores(), spinning)
+        sessions = _Sessions(manifest, threads or usable_cores(), spinning)
         return cls(manifest, tokenizer, sessions, feeds)
 
     def __call__(self, texts: Sequence[Text], workers: int = 1, truncate: bool = True) -> list[Answer]:
@@ -100,8 +117,7 @@ class AdaptiveClassifier:
         refused. Raises `EatError` if a text is empty, too long, or no text, or its probabilities are NaN.
         """
         _require_whole("workers", workers, 1)
-        inputs = list(_checked(texts, self.manifest.pairs))
-        encodings = self._tokenizer.encode_batch(inputs)
+        encodings = self.encode(texts)
         if not truncate:
             _require_whole_texts(encodings)
         if workers == 1 or len(encodings) < 2:
@@ -123,11 +139,38 @@ class AdaptiveClassifier:
         encodings = self._tokenizer.encode_batch(list(_checked(texts, self.manifest.pairs)))
         return [bool(encoding.overflowing) for encoding in encodings]
 
+    def encode(self, texts: Sequence[Text]) -> list[Any]:
+        """The texts as objects of the tokenizer, truncated, for `trace`. Raises `EatError` as a call does."""
+        encodings: list[Any] = self._tokenizer.encode_batch(list(_checked(texts, self.manifest.pairs)))
+        return encodings
+
+    def trace(self, encoding: Any, full_depth: bool = False) -> Trace:
+        """Classify one text of `encode`, and say which tokens were kept.
+
+        full_depth: no early exit, whatever the thresholds; the model must be able to (`runs_at_full_depth`). Raises
+        `EatError` if the probabilities are NaN.
+        """
+        return self._trace(self._sessions.alone, 0, encoding, self._full_depth if full_depth else self._feeds)
+
+    @property
+    def runs_at_full_depth(self) -> bool:
+        """Whether `trace` can switch the early exits off: they have thresholds, or there are none."""
+        return self.manifest.has_thresholds or not self.manifest.rule
+
+    @property
+    def _full_depth(self) -> dict[str, Any]:
+        if not self.manifest.has_thresholds:
+            return self._feeds
+        return {**self._feeds, **point_feeds(self.manifest, 1.0, None, None)}
+
     def _answer(self, session: Any, number: int, encoding: Any) -> Answer:
+        return self._trace(session, number, encoding, self._feeds).answer
+
+    def _trace(self, session: Any, number: int, encoding: Any, feeds: Mapping[str, Any]) -> Trace:
         import numpy as np
 
         ids, types = (np.array(values, dtype=np.int64) for values in (encoding.ids, encoding.type_ids))
-        probabilities, depth, reason = session.run(list(OUTPUTS), {"ids": ids, "types": types, **self._feeds})
+        probabilities, depth, reason, kept = session.run(list(OUTPUTS), {"ids": ids, "types": types, **feeds})
         if not np.isfinite(probabilities).all():
             raise EatError(
                 f"text {number}: the model's probabilities are NaN, so there is no answer; its weights are damaged: "
@@ -135,13 +178,14 @@ class AdaptiveClassifier:
             )
         best = int(probabilities.argmax())
         labels = self.manifest.labels
-        return Answer(
+        answer = Answer(
             label=labels[best],
             probability=float(probabilities[best]),
             probabilities=dict(zip(labels, probabilities.tolist(), strict=True)),
             depth=int(depth[0]),
             exit_reason="+".join(self.manifest.rule) if reason[0] else LAST_LAYER,
         )
+        return Trace(answer, len(ids), tuple(kept.tolist()))
 
 
 class _Sessions:
@@ -180,7 +224,7 @@ class _Sessions:
             ) from None
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """The cores that this process may use; ONNX Runtime's own default fails to bind threads where they are few."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

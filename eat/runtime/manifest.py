@@ -19,6 +19,9 @@ FORMAT = 1
 
 MANIFEST, MODEL, TOKENIZER = "manifest.json", "model.onnx", "tokenizer.json"
 
+PROFILE = "profile.json"
+"""The reference profile of `eat monitor`; an export may have one."""
+
 
 @dataclass(frozen=True)
 class Manifest:
