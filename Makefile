@@ -22,10 +22,10 @@ pdf: .venv/installed
 	$(ACTIVATE) && snakemake --cores all render_pdf
 
 # two processes, each of one thread
-test: .venv/installed
+test: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal
 
-test-fast: .venv/installed
+test-fast: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report"
 
 # what reruns after which change, on copies of the workflow under git and DVC
@@ -55,14 +55,14 @@ test-install:
 	PYTHON=$(PYTHON) .ci/test_install
 
 # which lines `make test` runs: a table, and pages in .coverage-html
-coverage: .venv/installed
+coverage: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --cov --cov-report=term --cov-report=html:.coverage-html
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed
 	$(ACTIVATE) && python -m workflow_scripts.versioning $@
 
-lint: .venv/installed
+lint: .venv/serve-installed
 	$(ACTIVATE) && ruff check . && ruff format --check .
 	$(ACTIVATE) && snakefmt --check Snakefile rules
 	$(ACTIVATE) && snakemake --lint
@@ -102,6 +102,11 @@ RARELY_IMPORTED := '/tests?/|/transformers/models/(?!auto/|bert/|distilbert/|rob
 	$(ACTIVATE) && pip install --quiet --no-compile --constraint constraints.txt --editable ".[study,embedded,dev]"
 	$(ACTIVATE) && python -m compileall -q -j 0 -x $(RARELY_IMPORTED) .venv/lib || true
 	touch .venv/installed
+
+# the server, which a run does not need
+.venv/serve-installed: .venv/installed
+	$(ACTIVATE) && pip install --quiet --no-compile --constraint constraints.txt --editable ".[serve]"
+	touch .venv/serve-installed
 
 .venv/docs-installed: .venv/installed
 	$(ACTIVATE) && pip install --quiet --constraint constraints.txt --editable ".[docs]"

@@ -18,12 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 import pytest
 import tiny
 from browser import CHROMIUM, browser
 from exported import exported
-from starlette.testclient import TestClient
 
 from eat.cli import main
 from eat.errors import EatError
@@ -31,9 +29,12 @@ from eat.monitor.observations import is_log, read_log
 from eat.monitor.profile import learn_profile
 from eat.runtime import AdaptiveClassifier
 from eat.runtime.manifest import MANIFEST, MODEL, PROFILE
-from eat.serving.app import make_app
 from eat.serving.options import PROFILES, ServeOptions, serve_options
-from eat.serving.service import load
+
+httpx = pytest.importorskip("httpx2", reason="httpx2 is not installed")
+pytest.importorskip("uvicorn", reason="the extra serve is not installed")
+pytest.importorskip("starlette", reason="the extra serve is not installed")
+pytest.importorskip("prometheus_client", reason="the extra serve is not installed")
 
 ROOT = Path(__file__).resolve().parent.parent
 REDUCER = {"kind": "norm", "after": [1, 3], "ratio": 0.3}
@@ -58,8 +59,12 @@ def copy(folder: Path, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def client(folder: Path, **options: Any) -> Iterator[TestClient]:
+def client(folder: Path, **options: Any) -> Iterator[Any]:
     """A client of an application in this process."""
+    from starlette.testclient import TestClient
+
+    from eat.serving.app import make_app
+
     with TestClient(make_app(serve_options({"folder": folder, "timeout": 20.0, **options}))) as made:
         yield made
 
@@ -97,9 +102,16 @@ def test_pairs_are_lists_of_two(folder: Path) -> None:
     assert response.json()["answers"][0]["probability"] == pytest.approx(expected.probability)
 
 
-def test_an_explanation_names_tokens_and_those_kept(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def deep(folder: Path) -> str:
+    """A text that loses tokens, since it runs beyond the first layer."""
+    answers = AdaptiveClassifier.load(folder)(TEXTS)
+    return next(text for text, answer in zip(TEXTS, answers, strict=True) if answer.depth > 1)
+
+
+def test_an_explanation_names_tokens_and_those_kept(folder: Path, deep: str) -> None:
     with client(folder) as at:
-        [answer] = ask(at, ["word1 gooda word2 word3 word4 word5 word6"], explain=True).json()["answers"]
+        [answer] = ask(at, [deep], explain=True).json()["answers"]
     assert answer["layers"] == 4
     assert answer["tokens"][0] == "[CLS]"
     assert answer["kept"][0] == 0
@@ -241,12 +253,12 @@ def test_the_log_has_the_answers_and_the_texts_only_if_asked_for(
 ) -> None:
     with caplog.at_level(logging.INFO, "eat.serving"), client(folder, log_texts=log_texts) as at:
         ask(at, ["word1 gooda"])
-        ask(at, [" "])
+        ask(at, [["gooda", "word1", "word2"]])
     events = [record.msg for record in caplog.records if isinstance(record.msg, dict)]
     good, bad = [event for event in events if event["event"] == "request"]
     assert good["answers"][0]["depth"] in (1, 2, 4)
     assert bad["status"] == 422
-    assert ("gooda" in json.dumps(good)) == log_texts
+    assert ("gooda" in json.dumps([good, bad])) == log_texts
 
 
 def test_the_fallback_answers_at_full_depth_until_the_window_is_quiet(folder: Path) -> None:
@@ -431,7 +443,7 @@ FAULTS: dict[str, tuple[list[str], str]] = {
     "timeout nan": (["{out}", "--timeout", "nan"], "--timeout: found nan"),
     "port too large": (["{out}", "--port", "70000"], "--port: found 70000"),
     "port in use": (["{out}", "--port", "{port}"], "cannot be opened"),
-    "unknown host": (["{out}", "--host", "not an address"], "is no address"),
+    "unknown host": (["{out}", "--host", "a..b"], "is no address"),
     "window too small": (["{out}", "--monitor", "10"], "--monitor: found 10"),
     "monitor without a profile": (["{bare}", "--monitor", "100"], "has no profile.json"),
     "fallback without a monitor": (["{out}", "--fallback", "full-depth"], "give --monitor N"),
@@ -481,18 +493,20 @@ def test_without_the_extra_one_line_names_it(
 
 
 def test_the_profile_sets_what_is_not_given(folder: Path) -> None:
+    from eat.serving.service import load
+
     found = serve_options({"folder": folder, "profile": "triage", "batch": 32, "queue": None})
     assert (found.batch, found.queue) == (32, PROFILES["triage"]["queue"])
     assert load(found).monitor is None
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
-def test_the_page_shows_where_a_text_exits(folder: Path, tmp_path: Path) -> None:
+def test_the_page_shows_where_a_text_exits(folder: Path, deep: str, tmp_path: Path) -> None:
     with serving(folder, tmp_path / "log") as server, browser() as tab:
         url = str(server.client.base_url).rstrip("/")
-        tab.call("Page.navigate", url=f"{url}/?text=word1+gooda+word2+word3+word4+word5+word6")
+        tab.call("Page.navigate", url=f"{url}/?text={deep.replace(' ', '+')}")
         until(lambda: tab.value("document.getElementById('result')?.hidden") is False)
-        [answer] = ask(server.client, ["word1 gooda word2 word3 word4 word5 word6"], explain=True).json()["answers"]
+        [answer] = ask(server.client, [deep], explain=True).json()["answers"]
         assert tab.value("document.querySelectorAll('#layers li.run').length") == answer["depth"]
         assert tab.value("document.querySelectorAll('#layers li').length") == 4
         removed = len(answer["tokens"]) - len(answer["kept"])

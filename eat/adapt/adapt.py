@@ -88,7 +88,9 @@ def _save_profile(to: Path, texts: DividedTexts) -> None:
     """Save the reference profile of `eat monitor` from texts that taught no head."""
     rows = np.sort(np.concatenate([texts.rows["choose"], texts.rows["show"]]))
     first, second = picked(texts.first, rows) or [], picked(texts.second, rows)
-    learn_profile(to, first if second is None else list(zip(first, second, strict=True)), PROFILE_RESAMPLES, PROFILE_TEXTS)
+    learn_profile(
+        to, first if second is None else list(zip(first, second, strict=True)), PROFILE_RESAMPLES, PROFILE_TEXTS
+    )
 
 
 def _fingerprint(options: AdaptOptions, folder: Path, texts: DividedTexts, max_length: int) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the profile, or compare and end with the exit status."""
+    import scipy.stats  # noqa: F401  # so that a missing extra is reported before any work
+
     from eat.runtime.manifest import read_manifest
 
     if not 0.0 < options.level < 0.5:

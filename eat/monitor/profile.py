@@ -47,7 +47,8 @@ class Profile:
 def learn_profile(folder: Path, texts: Sequence[Text], resamples: int = RESAMPLES, most: int = MOST) -> Profile:
     """Run the model on texts as they should be, measure the false alarms, and write `profile.json` into the folder.
 
-    most: the texts that are used; of more, a sample. Raises `EatError` if there are fewer than `FEWEST` texts or the classifier refuses one; nothing is written then.
+    most: the texts that are used; of more, a sample. Raises `EatError` if there are fewer than `FEWEST` texts or the
+    classifier refuses one; nothing is written then.
     """
     if len(texts) < FEWEST:
         raise EatError(f"{len(texts)} texts for a profile; give at least {FEWEST} texts of the usual kind")

@@ -115,9 +115,13 @@ def _signals(service: Service) -> Iterator[None]:
     closes: dict[int, Any] = {}
 
     def drain(number: int, frame: FrameType | None) -> None:
-        again, service.draining = service.draining, True
-        seconds = 0.0 if again else service.options.drain
-        loop.call_soon_threadsafe(loop.call_later, seconds, closes[number], number, None)
+        if not service.draining:
+            service.draining = True
+            loop.call_soon_threadsafe(loop.call_later, service.options.drain, closes[signal.SIGTERM], number, None)
+        elif number == signal.SIGINT and service.interrupted:
+            closes[number](number, frame)  # a second Ctrl-C does not wait for what was taken
+        # after Ctrl-C the parent process sends SIGTERM too, which changes nothing
+        service.interrupted = service.interrupted or number == signal.SIGINT
 
     loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -163,9 +167,16 @@ async def _classify(request: Request) -> Response:
         status=status,
         ms=round(1000 * seconds, 2),
         **about,
-        **({"error": content["error"]} if status != 200 else {}),
+        **_reason(status, content, options.log_texts),
     )
     return JSONResponse(content, status, headers)
+
+
+def _reason(status: int, content: dict[str, Any], log_texts: bool) -> dict[str, Any]:
+    """What the log says of a refusal; the sentence of a 422 may quote a text."""
+    if status == 200 or (status == 422 and not log_texts):
+        return {}
+    return {"error": content["error"]}
 
 
 def _refusal(refused: Refused) -> tuple[int, dict[str, Any], dict[str, str]]:

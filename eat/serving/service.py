@@ -62,7 +62,7 @@ class Service:
     def __init__(self, options: ServeOptions, loaded: Loaded) -> None:
         self.options = options
         self.metrics = Metrics(loaded.model.manifest.exits[-1])
-        self.draining = False
+        self.draining = self.interrupted = False
         self._loaded = loaded
         self._reloading = asyncio.Lock()
         self.pool = Pool(options.threads, options.batch, options.linger_ms / 1000, options.queue, self.metrics.waiting)
@@ -109,7 +109,7 @@ class Service:
             return True
 
     async def _encoded(self, model: AdaptiveClassifier, texts: Sequence[Text]) -> list[Any]:
-        size = sum(len(part) for text in texts for part in (text if isinstance(text, tuple) else (text,)))
+        size = sum(len(str(text)) for text in texts)  # whatever it is: the classifier refuses what is no text
         try:
             if size < LONG_BODY:
                 return model.encode(texts)
