@@ -129,23 +129,17 @@ def _window(options: argparse.Namespace) -> tuple[Observations, bool]:
 
 def _texts(path: Path, options: argparse.Namespace) -> list[Text]:
     """The texts of a file, without empty ones."""
-    from eat.errors import listed
+    from eat.text_files.columns import chosen_columns, is_empty, require_columns
 
     try:
         from eat.prepare.sources.tables import column_of, read_rows, strings
-        from eat.prepare.sources.texts import is_empty
     except ModuleNotFoundError as error:
         raise EatError(
             f'{path}: a file of texts needs {error.name}: pip install "eat-study[study]"; a log of eat serve does not'
         ) from None
     table = read_rows(path, form_of(options))
-    columns = options.columns
-    if not columns:
-        if "text" not in table.columns and len(table.columns) > 1:
-            raise EatError(f"{path}: several columns ({listed(map(str, table.columns))}); name one with --text")
-        columns = ["text" if "text" in table.columns else str(table.columns[0])]
-    if len(columns) > 2:
-        raise EatError(f"--text: given {len(columns)} times; give it once, or twice for pairs")
+    columns = chosen_columns(path, [str(name) for name in table.columns], options.columns)
+    require_columns(columns)
     cells = [strings(path, column, column_of(path, table, column)) for column in columns]
     rows = [row for row in zip(*cells, strict=True) if not any(is_empty(text) for text in row)]
     if not rows:

@@ -36,7 +36,7 @@ class Metrics:
     """The metrics of one process. layers: of the model, for the bounds of the depth."""
 
     def __init__(self, layers: int) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         self._registry = registry
         self._requests = Counter("eat_requests", "Requests to /classify by status", ["status"], registry=registry)
