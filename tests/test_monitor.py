@@ -210,7 +210,7 @@ FAULTS: dict[str, tuple[list[str], str]] = {
     "last 0": (["{out}", "--window", "{usual}", "--last", "0"], "--last: found 0"),
     "no column": (["{out}", "--window", "{table}", "--text", "body"], "no column 'body'"),
     "several columns": (["{out}", "--window", "{table}"], "name one with --text"),
-    "three columns": (["{out}", "--window", "{table}", *["--text", "a"] * 3], "given 3 times"),
+    "three columns": (["{out}", "--window", "{table}", *["--text", "a"] * 3], "found 3 columns"),
     "log without answers": (["{out}", "--window", "{silent}"], "holds no answers"),
     "damaged log": (["{out}", "--window", "{broken}"], "line 2"),
     "no profile": (["{bare}", "--window", "{usual}"], "has no profile.json"),
