@@ -92,6 +92,7 @@ def finish(study: Study, config: Path, to: Path) -> str:
     from eat.export.folder import export
     from eat.export.source import ExportOptions
     from eat.files import read_json, replacing_folder, write_json, write_text
+    from eat.progress import Progress
     from eat.report.recommendation import model_of, recommend
     from eat.results.rows import read_rows
     from eat.study.paths import StudyPaths
@@ -103,7 +104,7 @@ def finish(study: Study, config: Path, to: Path) -> str:
     model = paths.model(task, trained, study.seeds[0], stage)
     text = config.read_text(encoding="utf-8")
     quiet_libraries()
-    with replacing_folder(to) as folder:
+    with Progress(f"writing {to}"), replacing_folder(to) as folder:
         export(ExportOptions(model, folder / "model", system=best.system, config=config))
         write_text(folder / "report.html", with_sentence(paths.report / "report.html", best.sentence))
         write_text(folder / "summary.csv", paths.summary.read_text(encoding="utf-8"))
