@@ -103,8 +103,8 @@ def _compare(options: argparse.Namespace) -> bool:
     size = min(len(window), len(reference) // 2)
     measured = false_alarms(reference, size, options.resamples, options.level)
     print(
-        f"False alarms: at most {100 * options.level:g} % of windows by design; of {measured.resamples} windows of "
-        f"{size} texts drawn from the profile {_rate(measured)} raised one."
+        f"False alarms: at most {100 * options.level:g} % of windows by design; of windows of {size} texts "
+        f"drawn from the profile, {_rate(measured)} raised one."
     )
     print(f"ALARM: {', '.join(found.differing)} differ from the profile." if found.alarm else "Quiet.")
     return found.alarm

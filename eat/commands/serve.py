@@ -27,8 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, help="texts that a process answers at once (default: its cores / workers)"
     )
-    parser.add_argument("--batch", type=int, help="texts that a thread takes at once")
-    parser.add_argument("--linger-ms", type=float, help="milliseconds that a thread waits for a whole batch")
+    parser.add_argument("--batch", type=int, help="most texts that a thread takes at once")
     parser.add_argument("--queue", type=int, help="texts that may wait; more are refused with 429")
     parser.add_argument("--max-texts", type=int, help="texts of a request; more are refused with 422")
     parser.add_argument("--max-tokens", type=int, help="tokens of a request; more are refused with 422")

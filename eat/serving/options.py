@@ -11,8 +11,8 @@ from eat.errors import EatError, listed
 from eat.monitor.comparison import LEVEL, SMALLEST_WINDOW
 
 PROFILES: Mapping[str, Mapping[str, Any]] = {
-    "gateway": {"batch": 1, "linger_ms": 0.0, "queue": 64, "max_texts": 16, "max_tokens": 4096, "timeout": 2.0},
-    "triage": {"batch": 16, "linger_ms": 10.0, "queue": 4096, "max_texts": 1024, "max_tokens": 262144, "timeout": 30.0},
+    "gateway": {"batch": 1, "queue": 32, "max_texts": 16, "max_tokens": 4096, "timeout": 2.0},
+    "triage": {"batch": 16, "queue": 4096, "max_texts": 1024, "max_tokens": 262144, "timeout": 30.0},
 }
 """`gateway`: one text at a time, a short queue and a short timeout. `triage`: batches, a long queue, large requests."""
 
@@ -23,8 +23,8 @@ FALLBACKS = ("full-depth",)
 class ServeOptions:
     """How a folder is served.
 
-    threads: texts that one process answers at the same time, each on one core. batch: the texts that a thread takes at
-    once. linger_ms: how long it waits for that many. queue: the texts that are accepted and not answered yet.
+    threads: texts that one process answers at the same time, each on one core. batch: the most texts that a thread
+    takes at once. queue: the texts that are accepted and not answered yet.
     max_texts, max_tokens: of a request. max_body: bytes of a request. timeout: seconds from the request to its answer.
     drain: seconds in which a server that was asked to end still answers `not ready`. monitor: texts of the rolling
     window; 0: no monitor. level: its rate of false alarms per comparison. fallback: `full-depth`, or none.
@@ -37,8 +37,7 @@ class ServeOptions:
     threads: int = 1
     profile: str = "gateway"
     batch: int = 1
-    linger_ms: float = 0.0
-    queue: int = 64
+    queue: int = 32
     max_texts: int = 16
     max_tokens: int = 4096
     max_body: int = 2**20
@@ -75,7 +74,7 @@ def _require(options: ServeOptions) -> None:
         value = getattr(options, name)
         if value < 1:
             raise EatError(f"--{name.replace('_', '-')}: found {value}; give a whole number from 1 on")
-    for name, least in (("timeout", 0.01), ("drain", 0.0), ("linger_ms", 0.0)):
+    for name, least in (("timeout", 0.01), ("drain", 0.0)):
         value = getattr(options, name)
         if not least <= value <= 3600:
             raise EatError(f"--{name.replace('_', '-')}: found {value:g}; give a number from {least:g} to 3600")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,13 +46,12 @@ class Work:
 class Pool:
     """Threads that answer texts.
 
-    threads: how many. batch: the texts that a thread takes at once, the longest first. linger: seconds for which it
-    waits for that many. limit: the texts that are accepted and not answered; counted: is called with their number.
+    threads: how many. batch: the most texts that a thread takes at once, the longest first. limit: the texts that are
+    accepted and not answered; counted: is called with their number.
     """
 
-    def __init__(self, threads: int, batch: int, linger: float, limit: int, counted: Callable[[int], None]) -> None:
+    def __init__(self, threads: int, batch: int, limit: int, counted: Callable[[int], None]) -> None:
         self._batch = batch
-        self._linger = linger
         self._limit = limit
         self._counted = counted
         self._texts: queue.SimpleQueue[tuple[Work, int] | None] = queue.SimpleQueue()
@@ -115,12 +113,15 @@ class Pool:
                 return
 
     def _more(self, first: tuple[Work, int]) -> tuple[list[tuple[Work, int]], bool]:
-        """A batch that begins with a text; whether the thread is to end after it."""
+        """A batch that begins with a text; whether the thread is to end after it.
+
+        It is at most this thread's share of what waits, so that no thread is idle while another has a whole batch.
+        """
         texts = [first]
-        until = time.monotonic() + self._linger
-        while len(texts) < self._batch:
+        share = -(-(self._texts.qsize() + 1) // len(self._threads))
+        for _ in range(min(self._batch, share) - 1):
             try:
-                item = self._texts.get(timeout=max(until - time.monotonic(), 0.0))
+                item = self._texts.get_nowait()
             except queue.Empty:
                 break
             if item is None:

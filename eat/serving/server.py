@@ -84,6 +84,8 @@ def _config(options: ServeOptions, app: object) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         timeout_graceful_shutdown=round(options.timeout + 1),
+        # longer than proxies and clients keep an idle connection, so that none is closed just when it is used
+        timeout_keep_alive=75,
         # a worker whose threads keep both cores busy answers late
         timeout_worker_healthcheck=10,
     )

@@ -65,7 +65,7 @@ class Service:
         self.draining = self.interrupted = False
         self._loaded = loaded
         self._reloading = asyncio.Lock()
-        self.pool = Pool(options.threads, options.batch, options.linger_ms / 1000, options.queue, self.metrics.waiting)
+        self.pool = Pool(options.threads, options.batch, options.queue, self.metrics.waiting)
         self.metrics.waiting(0)
         self.metrics.monitored(False, False, {})
 
