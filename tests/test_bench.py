@@ -694,13 +694,14 @@ INTERRUPTED = """
 import collections, itertools, os, subprocess, sys, time
 sys.path.insert(0, {root!r})
 from eat import cli, interrupts, progress
+from eat.commands import bench
 interrupts.GRACE_SECONDS = 5.0
 progress.EVERY_SECONDS = 3600.0
-cli._quiet_libraries = lambda: None
+bench.quiet_libraries = lambda: None
 def measured(options):
     subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -{number} {{os.getpid()}}"])
     {call}
-cli._measured = measured
+bench._measured = measured
 cli.main(["bench", "growth", "--out", "out"])
 """
 
