@@ -76,12 +76,12 @@ def test_a_dry_run_shows_the_configuration_and_the_jobs_and_writes_nothing(tmp_p
     here = tmp_path / "here"
     here.mkdir()
     (here / "films.csv").write_text(csv_text(rows()))
-    before = sorted(path for path in tmp_path.rglob("*") if ".snakemake" not in path.parts)
+    before = sorted(path for path in tmp_path.rglob("*") if not {".snakemake", "__pycache__"} & {*path.parts})
     done = in_copy(copy, here, "train", "films.csv", *COLUMNS, "--to", "out/films", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert '\nstudy: "films"\n' in done.stdout and "choose: {by: disagreement, epsilon: 0.02" in done.stdout
     assert "finetune                     4" in done.stdout + done.stderr
-    after = sorted(path for path in tmp_path.rglob("*") if ".snakemake" not in path.parts)
+    after = sorted(path for path in tmp_path.rglob("*") if not {".snakemake", "__pycache__"} & {*path.parts})
     assert [path for path in after if path not in before and "cache" not in path.parts] == []
 
 
