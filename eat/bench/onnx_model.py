@@ -8,17 +8,10 @@ optimizer of ONNX Runtime 1.31 finds what it fuses: one `EmbedLayerNormalization
 and integer products.
 
 For OpenVINO as exported, because it fuses while it loads a file. int8 means that weights have 8 bits and one scale for
-each output (`DequantizeLinear`), which OpenVINO keeps. This was the fastest of the int8 forms that were tried, and the
-nearest to float32: MiniLM's shape, 32 tokens, batch 1, one thread of an AMD EPYC (AVX2, no VNNI), OpenVINO 2026.4.1, in
-processor time and relative to ONNX Runtime in float32:
-
-* float32: 0.92x. This form: 1.04x, but no faster than float32 from 128 tokens on.
-* Weights compressed by NNCF: 1.03x to 1.07x, the same with a little other rounding. Activations stay float32 on this
-  processor, whatever `DYNAMIC_QUANTIZATION_GROUP_SIZE` is.
-* Weights and activations quantised by NNCF on samples: 0.84x, and ten times the error.
-* The graph that ONNX Runtime quantises dynamically: 0.6x, not fused, since OpenVINO does not know `QAttention`.
-
-On processors with VNNI or AMX the order may differ.
+each output (`DequantizeLinear`), which OpenVINO 2026.4.1 keeps. Other forms were tried by hand on an AMD EPYC (AVX2, no
+VNNI) and left: weights compressed by NNCF, which take as long; weights and activations quantised by NNCF on samples,
+which is slower and less exact; and the graph that ONNX Runtime quantises dynamically, which is slower, since OpenVINO
+does not know `QAttention`. On processors with VNNI or AMX the order may differ.
 """
 
 from __future__ import annotations

@@ -6,11 +6,10 @@ Each hint begins with `; `, or is empty if there is none.
 from __future__ import annotations
 
 import codecs
-import csv
 from collections.abc import Callable
 from typing import BinaryIO
 
-from eat.text_files.detection import DELIMITERS, encoding_of
+from eat.text_files.detection import DELIMITERS, delimiter_in, encoding_of
 
 SEEN_BYTES = 2**16
 """As much of a file is looked at."""
@@ -26,10 +25,7 @@ def delimiter_hint(names: list[str], head: str, used: str) -> str:
     """A hint if the name of the only column holds another separator."""
     if len(names) != 1 or not any(other in names[0] for other in DELIMITERS):
         return ""
-    try:
-        found = csv.Sniffer().sniff(head, delimiters=DELIMITERS).delimiter
-    except csv.Error:
-        found = next(other for other in DELIMITERS if other in names[0])
+    found = delimiter_in(head.splitlines()) or next(other for other in DELIMITERS if other in names[0])
     spoken = {",": "commas", "\t": "tabs"}.get(used, repr(used))
     return "" if found == used else f"; cells are separated by {spoken}, not {found!r}: give the delimiter {found!r}"
 
