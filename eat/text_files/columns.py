@@ -55,7 +55,7 @@ def require_columns(columns: Sequence[str]) -> None:
 
 
 def no_column(where: object, names: Iterable[str], column: str, hint: str = "") -> EatError:
-    """The error for a column that is not there. hint: what may help, beginning with `; `."""
+    """The error for a column that is not there. hint: what may help; it begins with a semicolon and a blank."""
     return EatError(f"{where}: no column {column!r}; there are: {listed(names)}{hint}")
 
 

@@ -1,6 +1,6 @@
 """What a file looks like, for messages only: nothing here decides how a file is read.
 
-Each hint begins with `; `, or is empty if there is none.
+Each hint begins with a semicolon and a blank, or is empty if there is none.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def no_rows(where: object) -> DamagedFile:
 
 
 class Reading:
-    """An open text file, as a context manager; iterating gives its `Row`s once.
+    """An open text file, as a context manager; iterating gives its rows, each a `Row`, once.
 
     path: the file; `None` for standard input. kind: one of `KINDS` but `parquet`. names: of the columns; in JSON Lines
     the keys of the first object. header: the row of the names, if there is one. has_mark: whether it begins with a byte
