@@ -11,8 +11,8 @@ ifneq ($(CACHE),)
 export XDG_CACHE_HOME := $(CACHE)
 endif
 
-.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-bench test-install coverage record sync \
-	repair lint docs tiny schema bench gpu-bundle gpu
+.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-bench test-install \
+	test-tutorial coverage record sync repair lint docs tiny schema bench gpu-bundle gpu
 
 run: .venv/installed
 	$(ACTIVATE) && snakemake --cores all
@@ -26,7 +26,7 @@ test: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: .venv/serve-installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report"
+	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report and not bench and not tutorial"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
@@ -53,6 +53,10 @@ test-cluster: .venv/installed
 # the wheel in new environments, with and without the extra `study`, and without this checkout (some minutes)
 test-install:
 	PYTHON=$(PYTHON) .ci/test_install
+
+# the commands of docs/tutorial.md as they stand, from a CSV file to a service (some ten minutes)
+test-tutorial: .venv/serve-installed
+	$(ACTIVATE) && python -m pytest --capture=no -m tutorial tests/test_tutorial.py
 
 # which lines `make test` runs: a table, and pages in .coverage-html
 coverage: .venv/serve-installed

@@ -65,7 +65,7 @@ html_theme_options = {
     "pygments_dark_style": "github-dark",
 }
 # pages without others beside them
-html_sidebars = {"index": [], "tutorial": []}
+html_sidebars = {"index": [], "tutorial": [], "own_study": []}
 html_copy_source = False
 html_show_sourcelink = False
 
