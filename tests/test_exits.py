@@ -92,6 +92,13 @@ def test_patience_counts_agreements_in_a_row():
     assert ExitPolicy(("agreement",), patience=2).fires(dict(list(exits.items())[:4])).tolist() == [True]
 
 
+def test_branchynet_exits_below_an_entropy_in_nats():
+    """BranchyNet (arXiv:1709.01686), its rule at inference: a sample leaves where the entropy is below T."""
+    # H(3/4, 1/4) = 3/4 ln 4/3 + 1/4 ln 4 = 0.2158 + 0.3466 = 0.5623 nats
+    for threshold, leaves in ((0.563, True), (0.562, False)):
+        assert fires(["entropy"], 1 - threshold / math.log(2), {1: rows([0.75, 0.25])}).item() is leaves
+
+
 def test_deebert_s_entropy_in_nats_is_a_certainty():
     """DeeBERT (arXiv:2004.12993), its rule at inference: a text leaves where the entropy is below S."""
     # S = 0.3 nats of two classes is tau = 1 - 0.3 / ln 2, with any head's probabilities

@@ -157,3 +157,12 @@ def test_deebert_sums_the_cross_entropies_of_its_off_ramps():
     """DeeBERT (arXiv:2004.12993), the loss of its second stage: the sum over the off-ramps that it trains."""
     parts = JointLoss(exit_weights({}, [2, 4, 6], [2, 4]))({2: EXITS[6], 4: EXITS[4], 6: EXITS[6]}, LABEL)
     assert sum(part.item() for part in parts.values()) == pytest.approx(log(2) + log(4 / 3), rel=1e-6)
+
+
+def test_branchynet_sums_the_weighted_cross_entropies_of_all_exits():
+    """BranchyNet (arXiv:1709.01686), its joint loss: the sum over all exits of w_n times the cross entropy."""
+    # CE after 4: -ln 3/4, after 6: -ln 1/2; its public code weighs every exit by 1
+    parts = JointLoss({4: 1.0, 6: 1.0})(EXITS, LABEL)
+    assert sum(part.item() for part in parts.values()) == pytest.approx(log(4 / 3) + log(2), rel=1e-6)
+    parts = JointLoss({4: 1.0, 6: 0.5})(EXITS, LABEL)
+    assert sum(part.item() for part in parts.values()) == pytest.approx(log(4 / 3) + 0.5 * log(2), rel=1e-6)
