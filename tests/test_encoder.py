@@ -21,6 +21,7 @@ from eat.engines.packed import PackedModel
 from eat.errors import EatError
 from eat.model.encoder import PackedBatch
 from eat.model.exit_policy import ExitPolicy
+from eat.model.gradients import Gradients, at_exit
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.results.replay import replay
@@ -157,21 +158,57 @@ def test_removed_tokens_get_no_gradient_and_kept_ones_do(read: str):
     assert (~reached).any()
 
 
+def gradients_by_exit(gradients: Gradients) -> tuple[dict[int, Tensor], dict[int, dict[int, Tensor]]]:
+    """The logits of a model with exits after 1, 3 and 4, and layer -> exit -> gradient of that layer's weights."""
+    model = tiny.model(exits=[1, 3])
+    model.encoder.gradients = gradients
+    output = model.run(tiny.batch([14, 5]))
+    found: dict[int, dict[int, Tensor]] = {number: {} for number in range(1, 5)}
+    for depth, logits in output.exits.items():
+        model.zero_grad()
+        logits.square().sum().backward(retain_graph=True)
+        for number, layer in enumerate(model.encoder.layers, start=1):
+            if layer.up.weight.grad is not None and layer.up.weight.grad.any():
+                found[number][depth] = layer.up.weight.grad
+    return output.exits, found
+
+
 def test_a_layer_learns_from_the_next_exit_alone_where_gradients_stop():
     """SWEET (arXiv:2306.02307): the parameters between two exits are updated by the later of the two only."""
-    gradients: dict[bool, dict[int, set[int]]] = {}
-    for stops in (False, True):
-        model = tiny.model(exits=[1, 3])
-        model.encoder.stops_gradients = stops
-        output = model.run(tiny.batch([14, 5]))
-        gradients[stops] = {}
-        for depth, logits in output.exits.items():
-            model.zero_grad()
-            logits.square().sum().backward(retain_graph=True)
-            weights = {number: layer.up.weight.grad for number, layer in enumerate(model.encoder.layers, start=1)}
-            gradients[stops][depth] = {number for number, found in weights.items() if found is not None and found.any()}
-    assert gradients[False] == {1: {1}, 3: {1, 2, 3}, 4: {1, 2, 3, 4}}
-    assert gradients[True] == {1: {1}, 3: {2, 3}, 4: {4}}
+    everywhere, next_alone = gradients_by_exit("all")[1], gradients_by_exit("next_exit")[1]
+    assert {layer: [*exits] for layer, exits in everywhere.items()} == {1: [1, 3, 4], 2: [3, 4], 3: [3, 4], 4: [4]}
+    assert {layer: [*exits] for layer, exits in next_alone.items()} == {1: [1], 2: [3], 3: [3], 4: [4]}
+
+
+def test_gradients_in_equilibrium_by_hand():
+    """Li et al. (arXiv:1908.06294), gradient equilibrium: 1 / (k - i + 1) of an exit's, (k - i) / (k - i + 1) of later.
+
+    Layers y = 7 x and z = 2 y, exits 3 x, 5 y and 11 z: d exit / dx is 3, 35 and 154; d exit / dy is 5 and 22.
+    """
+    x = torch.tensor(1.0, requires_grad=True)
+    read, x_on = at_exit(x, "equilibrium", 3)
+    first = 3 * read
+    y = 7 * x_on
+    y.retain_grad()
+    read, y_on = at_exit(y, "equilibrium", 2)
+    second = 5 * read
+    z = 2 * y_on
+    read, _ = at_exit(z, "equilibrium", 1)
+    third = 11 * read
+    (first + second + third).backward()
+    assert x.grad is not None and y.grad is not None
+    assert x.grad.item() == pytest.approx(3 / 3 + 2 / 3 * (7 * (5 / 2 + 1 / 2 * 22)))
+    assert x.grad.item() == pytest.approx((3 + 35 + 154) / 3)
+    assert y.grad.item() == pytest.approx((5 + 22) / 2)
+
+
+def test_in_equilibrium_a_layer_learns_from_each_of_its_m_exits_with_an_mth():
+    plain, alone = gradients_by_exit("all")
+    logits, balanced = gradients_by_exit("equilibrium")
+    assert all(torch.equal(logits[depth], plain[depth]) for depth in plain), "only the backward pass differs"
+    for layer, exits in alone.items():
+        for depth, gradient in exits.items():
+            torch.testing.assert_close(balanced[layer][depth], gradient / len(exits), atol=1e-6, rtol=1e-4)
 
 
 # --- exits --------------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def set_trainable(model: EatForSequenceClassification, stage: Stage) -> None:
         model.requires_grad_(False)
         for depth in stage.train_heads:
             model.encoder.head(depth).requires_grad_(True)
-    model.encoder.stops_gradients = stage.gradients == "next_exit"
+    model.encoder.gradients = stage.gradients
     soft = stage.removal == "soft"
     model.encoder.reducer.soften(soft)
     model.encoder.reducer.requires_grad_(soft)

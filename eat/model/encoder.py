@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from eat.errors import EatError
 from eat.model.attention import AttentionPattern
 from eat.model.exit_policy import ExitPolicy
+from eat.model.gradients import Gradients, at_exit
 from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 from eat.model.reducers.base import Place, Reducer, TokenView
@@ -235,8 +236,8 @@ class PackedEncoder(nn.Module):
         self.embeddings = Embeddings(shape)
         self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
         self.exit_heads = nn.ModuleDict({str(depth): heads[depth] for depth in sorted(heads)})
-        self.stops_gradients = False
-        """Whether gradients stop at each exit, so that a layer learns from the next exit alone (SWEET)."""
+        self.gradients: Gradients = "all"
+        """What passes an exit in the backward pass (`eat.model.gradients`)."""
 
     @property
     def exits(self) -> list[int]:
@@ -265,11 +266,13 @@ class PackedEncoder(nn.Module):
         for depth, layer in enumerate(self.layers, start=1):
             self._run_layer(layer, depth, state, output)
             if depth in heads and (policy is None or may_exit or depth == last):
-                logits = heads[depth](state.hidden, state.layout)
+                read = state.hidden
+                if policy is None:
+                    exits_left = len(heads) - len(output.exits)
+                    read, state.hidden = at_exit(state.hidden, self.gradients, exits_left)
+                logits = heads[depth](read, state.layout)
                 if policy is None:
                     output.exits[depth] = in_order([(state.rows, logits)])
-                    if self.stops_gradients:
-                        state.hidden = state.hidden.detach()
                 if depth == last:
                     answers.append((state.rows, logits))
                 elif policy is not None:

@@ -83,9 +83,10 @@ class Stage(Strict):
         "labelled",
         description="all: the training texts and the task's unlabelled texts, on which only a teacher can teach.",
     )
-    gradients: Literal["all", "next_exit"] = Field(
+    gradients: Literal["all", "next_exit", "equilibrium"] = Field(
         "all",
-        description="all: a layer learns from every exit after it; next_exit: only from the next one (SWEET).",
+        description="all: a layer learns from every exit after it; next_exit: only from the next one (SWEET); "
+        "equilibrium: from each of the m exits after it with 1 / m of its gradient (Li et al. 2019, ElasticBERT).",
     )
     steps: Literal["joint", "alternating"] = Field(
         "joint",
