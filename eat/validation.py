@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from eat.errors import listed
 
@@ -70,6 +77,22 @@ class Strict(BaseModel):
     def plain(self) -> dict[str, Any]:
         """Its fields as JSON values, under the names of the configuration."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class Grown(Strict):
+    """A model with keys that were added after results of it were published.
+
+    added: those keys. While one of them has its default it is left out of the JSON, by which rules compare their
+    parameters: what was trained before the key existed is then not trained again because of it.
+    """
+
+    added: ClassVar[frozenset[str]] = frozenset()
+
+    @model_serializer(mode="wrap")
+    def _without_defaults_of_added(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields = type(self).model_fields
+        unset = {name for name in self.added if getattr(self, name) == fields[name].default}
+        return {name: value for name, value in handler(self).items() if name not in unset}
 
 
 def canonical_json(value: Any) -> str:

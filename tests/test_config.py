@@ -836,6 +836,18 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             ".recipe.0: steps: alternating with train_heads; it is about the layers, which are frozen",
         ),
         (
+            {"backbone": "packed", "recipe": [{"train_heads": [3], "layer_drop": 0.2}]},
+            ".recipe.0: layer_drop: 0.2 with train_heads; it is about the layers, which are frozen",
+        ),
+        (
+            {
+                "backbone": "packed",
+                "reducer": {"kind": "norm", "after": [2]},
+                "recipe": [{"layer_drop": 0.2}],
+            },
+            ": recipe.0.layer_drop: 0.2 with the reducer norm; a dropped layer would not remove its tokens; use one",
+        ),
+        (
             {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
             ".recipe.0.distill: teacher: self with onto: last; the last head",
         ),

@@ -211,6 +211,36 @@ def test_in_equilibrium_a_layer_learns_from_each_of_its_m_exits_with_an_mth():
             torch.testing.assert_close(balanced[layer][depth], gradient / len(exits), atol=1e-6, rtol=1e-4)
 
 
+def test_a_step_without_some_layers_is_that_of_the_pruned_model():
+    """LayerDrop (arXiv:1909.11556): in training each layer is left out with probability p, otherwise unchanged."""
+    whole = tiny.model(layers=6, dropout=0.0, attention_dropout=0.0, head_dropout=0.0)
+    whole.train()
+    whole.encoder.layer_drop = 0.5
+    batch = tiny.batch([14, 5])
+    torch.manual_seed(0)
+    kept = [depth for depth, draw in enumerate(torch.rand(6).tolist()) if draw >= 0.5]
+    assert 0 < len(kept) < 6
+    pruned = tiny.model(layers=len(kept), dropout=0.0, attention_dropout=0.0, head_dropout=0.0)
+    pruned.encoder.embeddings.load_state_dict(whole.encoder.embeddings.state_dict())
+    for layer, depth in zip(pruned.encoder.layers, kept, strict=True):
+        layer.load_state_dict(whole.encoder.layers[depth].state_dict())
+    pruned.encoder.head(len(kept)).load_state_dict(whole.encoder.head(6).state_dict())
+    torch.manual_seed(0)
+    assert torch.equal(whole.encoder(batch).exits[6], pruned.encoder(batch).exits[len(kept)])
+    whole.eval()
+    assert [sum(work.fed) for work in whole.run(batch).work] == [19] * 6, "at inference all layers run"
+
+
+def test_layers_are_dropped_at_their_rate():
+    model = tiny.model()
+    model.train()
+    model.encoder.layer_drop = 0.2
+    torch.manual_seed(0)
+    count = sum(len(model.encoder._dropped_layers()) for _ in range(2500))
+    # of 10,000 draws 2,000 are expected, with a standard deviation of 40
+    assert abs(count - 2000) < 4 * 40
+
+
 # --- exits --------------------------------------------------------------------------------------------------------
 
 

@@ -208,6 +208,16 @@ def test_every_other_step_trains_the_last_exit_alone(data: Path, tmp_path: Path)
     assert not torch.equal(found["a"][head], found["j"][head])
 
 
+def test_dropped_layers_are_the_same_ones_in_a_resumed_run(data: Path, tmp_path: Path):
+    """LayerDrop draws from the generator whose state a checkpoint holds."""
+    inputs = with_spec(inputs_of(data, "dense"), "stage", layer_drop=0.5)
+    whole = trained(inputs, tmp_path / "whole")
+    plain = trained(inputs_of(data, "dense"), tmp_path / "plain")
+    assert not torch.equal(whole["encoder.layers.0.up.weight"], plain["encoder.layers.0.up.weight"])
+    train_and_kill(inputs, tmp_path / "killed", 6)
+    require_same(trained(inputs, tmp_path / "killed"), whole)
+
+
 # --- the same again, and resuming ---------------------------------------------------------------------------------
 
 

@@ -66,6 +66,7 @@ def set_trainable(model: EatForSequenceClassification, stage: Stage) -> None:
         for depth in stage.train_heads:
             model.encoder.head(depth).requires_grad_(True)
     model.encoder.gradients = stage.gradients
+    model.encoder.layer_drop = stage.layer_drop
     soft = stage.removal == "soft"
     model.encoder.reducer.soften(soft)
     model.encoder.reducer.requires_grad_(soft)

@@ -238,6 +238,8 @@ class PackedEncoder(nn.Module):
         self.exit_heads = nn.ModuleDict({str(depth): heads[depth] for depth in sorted(heads)})
         self.gradients: Gradients = "all"
         """What passes an exit in the backward pass (`eat.model.gradients`)."""
+        self.layer_drop = 0.0
+        """The probability that a layer is dropped while training (LayerDrop, arXiv:1909.11556)."""
 
     @property
     def exits(self) -> list[int]:
@@ -263,8 +265,12 @@ class PackedEncoder(nn.Module):
         seen: dict[int, Tensor] = {}  # calibrated probabilities of the live rows at the exits passed so far
         state = State(batch, self.embeddings(batch), batch.layout, batch.rows, policy is None)
         heads = {int(depth): head for depth, head in self.exit_heads.items()}
+        dropped = self._dropped_layers()
         for depth, layer in enumerate(self.layers, start=1):
-            self._run_layer(layer, depth, state, output)
+            if depth in dropped:
+                output.work.append(Work(state.rows))
+            else:
+                self._run_layer(layer, depth, state, output)
             if depth in heads and (policy is None or may_exit or depth == last):
                 read = state.hidden
                 if policy is None:
@@ -294,6 +300,14 @@ class PackedEncoder(nn.Module):
             output.work[-1].alive = state.layout.lengths
         output.logits = in_order(answers)
         return output
+
+    def _dropped_layers(self) -> set[int]:
+        """The layers that this forward pass leaves out, each with the same probability; none outside training."""
+        if not (self.training and self.layer_drop):
+            return set()
+        # the state of this generator is part of a checkpoint, so that a resumed run drops the same layers
+        draws = torch.rand(len(self.layers)).tolist()
+        return {depth for depth, draw in enumerate(draws, start=1) if draw < self.layer_drop}
 
     def _run_layer(self, layer: nn.Module, depth: int, state: State, output: EncoderOutput) -> None:
         """Run one layer, with the removals before and within it; its work is appended to `output.work`."""

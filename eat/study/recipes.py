@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from eat.validation import Distinct, Layer, Name, NonNegative, Positive, Strict
+from eat.validation import Distinct, Grown, Layer, Name, NonNegative, Positive, Strict
 
 SELF = "self"
 """The teacher of a model whose last head is distilled into the others."""
@@ -53,9 +53,10 @@ class Annealing(Strict):
         return self
 
 
-class Stage(Strict):
+class Stage(Grown):
     """One fine-tuning job: a loss (equation 3), the weights it starts from, and what is frozen."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"layer_drop"})
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Name = Field("finetune", description="The name of the stage's folder.")
@@ -92,6 +93,10 @@ class Stage(Strict):
         "joint",
         description="joint: each step trains all exits; alternating: every other step trains the last alone (BERxiT).",
     )
+    layer_drop: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="The probability that a whole layer is dropped in a step (LayerDrop); at inference all layers run.",
+    )
     removal: Literal["hard", "soft"] = Field(
         "hard",
         description="soft: a learned reducer is trained while it only weakens tokens; hard: it removes tokens and is "
@@ -120,8 +125,9 @@ class Stage(Strict):
 
     @model_validator(mode="after")
     def _trains_an_encoder(self) -> Self:
-        for key, value in (("gradients", self.gradients), ("steps", self.steps)):
-            if self.train_heads is not None and value not in ("all", "joint"):
+        for key in ("gradients", "steps", "layer_drop"):
+            value = getattr(self, key)
+            if self.train_heads is not None and value != type(self).model_fields[key].default:
                 raise ValueError(f"{key}: {value} with train_heads; it is about the layers, which are frozen")
         return self
 

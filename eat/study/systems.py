@@ -108,6 +108,11 @@ class System(Strict):
                 raise ValueError(
                     f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"
                 )
+            if stage.layer_drop and kind != "none":
+                raise ValueError(
+                    f"recipe.{index}.layer_drop: {stage.layer_drop:g} with the reducer {kind}; a dropped layer would "
+                    "not remove its tokens; use one of the two"
+                )
             if stage.anneal is not None and learns:
                 raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio; omit it")
         return self
