@@ -188,8 +188,8 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         teaches: dict[str, set[str]] = {system: set() for system in study.systems}
         for row in study.systems.values():
             for stage in row.recipe:
-                if stage.teacher is not None:
-                    teaches[stage.teacher].update(study.training_splits(task, stage))
+                if stage.logits_of is not None:
+                    teaches[stage.logits_of].update(study.training_splits(task, stage))
         texts, tokens = texts_of(study, task, finished), tokens_of(options, finished)
         held_out = texts["calibration"] + texts["dev"]
         for system, row in study.systems.items():
@@ -198,7 +198,10 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                 for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
                     learned = sum(texts[split] for split in study.training_splits(task, stage))
-                    work = learned * study.stretched(task, stage).epochs * per_text
+                    passes = learned * study.stretched(task, stage).epochs
+                    # a teacher that runs beside the student only computes forward, a third of a step
+                    beside = 0.0 if stage.layers_of is None else tokens * depths[stage.layers_of] / 3
+                    work = passes * (per_text + beside)
                     yield Job("finetune", kind, work, study.training.threads)
                 yield Job("trace", "trace", held_out * per_text, study.training.threads)
                 for split in teaches[system] if options.models_of is None else ():

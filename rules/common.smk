@@ -225,10 +225,26 @@ def training_texts(wildcards):
 
 
 def teacher_traces(wildcards):
-    """The teacher's traces of these texts, if a stage learns from another system."""
+    """The teacher's traces of these texts, if a stage learns from the logits of another system."""
     stage = STUDY.stage(wildcards.system, wildcards.stage)
-    splits = STUDY.training_splits(wildcards.task, stage) if stage.teacher else []
-    return [PATHS.trace(wildcards.task, stage.teacher, wildcards.seed, split) for split in splits]
+    splits = STUDY.training_splits(wildcards.task, stage) if stage.logits_of else []
+    return [PATHS.trace(wildcards.task, stage.logits_of, wildcards.seed, split) for split in splits]
+
+
+def teacher_model_files(wildcards):
+    """The files of the teacher's model, if a stage learns from the layers of another system."""
+    teacher = STUDY.stage(wildcards.system, wildcards.stage).layers_of
+    if teacher is None:
+        return []
+    folder = PATHS.model(wildcards.task, teacher, wildcards.seed, STUDY.stage_names(teacher)[-1])
+    return [folder / file for file in BACKBONE_FILES]
+
+
+def teacher_options(wildcards, input):
+    """The options of a stage with what it learns from."""
+    traces = ["--teacher", *input.teacher] if input.teacher else []
+    model = ["--teacher-model", os.path.dirname(input.teacher_model[0])] if input.teacher_model else []
+    return [*traces, *model]
 
 
 def rebuild_command():

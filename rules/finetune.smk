@@ -2,7 +2,7 @@
 Fine-tuning: one job per stage of a system's recipe, task and seed.
 
 REQUIRED INPUTS: data/{study}/{task}/{train,unlabelled}.parquet and card.json; the backbone or the parent's model; the
-teacher's trace of these texts, where the stage distils.
+teacher's trace of these texts, where the stage learns from its logits, and its model, where it learns from its layers.
 OUTPUTS: results/{study}/models/{task}/{system}/seed{seed}/{stage}/.
 
 Thresholds and exit rules are not among the parameters: changing them does not repeat the training.
@@ -16,6 +16,7 @@ rule finetune:
         card=PATHS.card("{task}"),
         parent=parent_files,
         teacher=teacher_traces,
+        teacher_model=teacher_model_files,
         sources=sources_of("workflow_scripts.finetune"),
     output:
         config=PATHS.model("{task}", "{system}", "{seed}", "{stage}") / "config.json",
@@ -39,7 +40,7 @@ rule finetune:
         spec=lambda wildcards: STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage).to_json(),
         parent=parent_folder,
         folder=subpath(output.config, parent=True),
-        teacher=lambda wildcards, input: (["--teacher", *input.teacher] if input.teacher else []),
+        teacher=teacher_options,
         checkpoints=PATHS.checkpoints,
     message:
         "{wildcards.task}: fine-tuning {wildcards.system}, seed {wildcards.seed}, stage {wildcards.stage}"

@@ -848,6 +848,37 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             ": recipe.0.layer_drop: 0.2 with the reducer norm; a dropped layer would not remove its tokens; use one",
         ),
         (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "dense", "mu": 0.0}}]},
+            ".recipe.0.distill: mu is 0, so nothing is learned from the teacher; give it a weight above 0, or `layers`",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "self", "onto": "all", "layers": {}}}]},
+            ".recipe.0.distill: layers with teacher: self; they learn from the layers of another system: name one",
+        ),
+        (
+            {
+                "backbone": "packed",
+                "recipe": [{"distill": {"teacher": "dense", "layers": {"hidden": 0, "attention": 0}}}],
+            },
+            ".recipe.0.distill.layers: hidden and attention are 0, so nothing is compared; give one a weight",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "dense", "layers": {}}, "layer_drop": 0.2}]},
+            ".recipe.0: distill.layers with layer_drop: 0.2; every step compares the layers; omit one of them",
+        ),
+        (
+            {
+                "backbone": "packed",
+                "attention": {"kind": "window"},
+                "recipe": [{"distill": {"teacher": "dense", "layers": {}}}],
+            },
+            ": recipe.0.distill.layers: with the reducer none and window attention; layers are compared of all tokens",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"distill": {"teacher": "eat", "layers": {}}}]},
+            ".recipe.0.distill.layers: 'eat' trains no weights here, or does not compute all tokens and pairs; known: ",
+        ),
+        (
             {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
             ".recipe.0.distill: teacher: self with onto: last; the last head",
         ),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eat.errors import EatError
 from eat.model.options import Layers
-from eat.study.depths import check_depths, chosen_layers, depths_of
+from eat.study.depths import check_depths, chosen_layers, depths_of, mapped_layers
 from eat.study.loading import load_study
 from eat.study.study import Study
 
@@ -198,3 +198,27 @@ def test_a_cascade_has_the_layers_of_all_its_systems_and_exits_at_their_ends() -
     two["exits"]["after"] = [4]
     message = "systems.two.exits.after: found [4]; the systems of the cascade have 3, 6 layers, so it must be [3]"
     assert message in refusal(study_of(half=half, two=two), packaged=6)
+
+
+# --- the layers of a teacher --------------------------------------------------------------------------------------
+
+
+def test_a_student_s_layers_are_mapped_at_equal_distances_or_as_given():
+    """TinyBERT (arXiv:1909.10351), n = g(m): of 4 layers and 12, g(m) = 3 m."""
+    assert mapped_layers({}, 4, 12) == {1: 3, 2: 6, 3: 9, 4: 12}
+    assert mapped_layers({}, 6, 6) == {layer: layer for layer in range(1, 7)}
+    assert mapped_layers({1: 4}, 2, 6) == {1: 4}
+
+
+@pytest.mark.parametrize(
+    ("layers", "mapping", "message"),
+    [
+        ({"first": 4}, {}, "mapping: omitted, but the teacher has 6 layers, no multiple of the student's 4; name the "),
+        ({"first": 4}, {1: 7}, "mapping: found 1: 7; the student has 4 layers, the teacher 6"),
+        ({"every": 2}, {4: 6}, "mapping: found 4: 6; the student has 3 layers, the teacher 6"),
+    ],
+)
+def test_a_mapping_of_layers_that_one_of_them_lacks(layers: dict[str, Any], mapping: dict[int, int], message: str):
+    stage = {"distill": {"teacher": "dense", "layers": {"mapping": mapping}}}
+    study = study_of(student={"layers": layers, "recipe": [stage]})
+    assert refusal(study).startswith(f"systems.student.recipe.0.distill.layers.{message}")

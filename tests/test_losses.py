@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from math import log
+from pathlib import Path
 from typing import Literal
 
 import pytest
+import tiny
 import torch
 
+from eat.errors import EatError
+from eat.finetune.layer_distillation import LayerLoss, Readout, score_error
 from eat.finetune.losses import JointLoss, exit_weights
+from eat.model.attention import attention_scores
+from eat.model.encoder import PackedBatch
+from eat.model.layout import Layout
+from eat.model.weights import load_encoder, read_checkpoint
+from eat.study.recipes import LayerDistillation
 
 # logits (0, ln 3) are the probabilities (1/4, 3/4); (0, 0) are (1/2, 1/2)
 EXITS = {4: torch.tensor([[0.0, log(3)]]), 6: torch.tensor([[0.0, 0.0]])}
@@ -166,3 +175,83 @@ def test_branchynet_sums_the_weighted_cross_entropies_of_all_exits():
     assert sum(part.item() for part in parts.values()) == pytest.approx(log(4 / 3) + log(2), rel=1e-6)
     parts = JointLoss({4: 1.0, 6: 0.5})(EXITS, LABEL)
     assert sum(part.item() for part in parts.values()) == pytest.approx(log(4 / 3) + 0.5 * log(2), rel=1e-6)
+
+
+# --- TinyBERT -----------------------------------------------------------------------------------------------------
+
+
+def test_tinybert_s_attention_loss_is_the_mean_over_heads_and_pairs():
+    """TinyBERT (arXiv:1909.10351), L_attn: 1/h sum_i MSE(A_i^S, A_i^T), of scores that are not normalised.
+
+    One head of width 1, rows of two tokens and one: the scores are q_i k_j within a row. Against a teacher of zeros
+    (1 x 1)^2 + (1 x 1)^2 + (2 x 1)^2 + (2 x 1)^2 + (3 x 2)^2 = 46 over 2^2 + 1^2 pairs.
+    """
+    own = torch.tensor([[1.0, 1.0, 9.0], [2.0, 1.0, 9.0], [3.0, 2.0, 9.0]])
+    error = score_error(own, torch.zeros(3, 3), Layout([2, 1]), heads=1)
+    assert error.item() == pytest.approx(46 / 5)
+    # two heads, of which the second is the same as the teacher's: half of it; width 2 in all, so each head has 1
+    two = torch.stack([own[:, 0], torch.ones(3), own[:, 1], torch.ones(3), torch.ones(3), torch.ones(3)], dim=1)
+    target = torch.stack(
+        [torch.zeros(3), torch.ones(3), torch.zeros(3), torch.ones(3), torch.ones(3), torch.ones(3)], 1
+    )
+    assert score_error(two, target, Layout([2, 1]), heads=2).item() == pytest.approx(46 / 10)
+
+
+def test_attention_scores_are_those_of_the_stock_model(tmp_path: Path):
+    """Their softmax is the attention that Transformers computes, and the hidden states are its hidden states."""
+    stock = tiny.backbone(tmp_path)
+    stock.set_attn_implementation("eager")
+    texts = tiny.texts([7, 7])
+    ours = tiny.model(last_head="bert")
+    load_encoder(ours.encoder, read_checkpoint(tmp_path), range(1, 5))
+    read = Readout(ours.encoder, [1, 3])
+    batch = PackedBatch.of(texts)
+    ours.run(batch)
+    expected = stock(**tiny.padded(texts), output_hidden_states=True, output_attentions=True)
+    for depth in (1, 3):
+        scores = attention_scores(read.qkv[depth], batch.layout, 4)
+        torch.testing.assert_close(scores.softmax(dim=-1), expected.attentions[depth - 1], atol=1e-5, rtol=1e-4)
+    for depth in (0, 1, 3):
+        found = read.hidden[depth].view(2, 7, 32)
+        torch.testing.assert_close(found, expected.hidden_states[depth], atol=1e-4, rtol=1e-4)
+
+
+def test_layers_learn_from_the_layers_they_are_mapped_to():
+    """TinyBERT, L_hidn and its mapping n = g(m): of two layers and four, the first learns from the second."""
+    student, teacher = tiny.model(layers=2, seed=1), tiny.model(layers=4)
+    loss = LayerLoss(student, teacher, LayerDistillation(hidden=2.0, attention=0.5))
+    assert loss.mapping == {1: 2, 2: 4}
+    batch = tiny.batch([9, 4])
+    student.run(batch)
+    parts = loss(batch)
+    own, other = loss.read, loss.target
+    hidden = sum(float((own.hidden[m] - other.hidden[n]).detach().square().mean()) for m, n in ((0, 0), (1, 2), (2, 4)))
+    assert parts["hidden"].item() == pytest.approx(2.0 * hidden, rel=1e-5)
+    scores = 0.0
+    for m, n in ((1, 2), (2, 4)):
+        total = 0.0
+        for row in (slice(0, 4), slice(4, 13)):  # the shorter text comes first
+            parted = [each[row].detach().view(-1, 3, 4, 8).permute(1, 2, 0, 3) for each in (own.qkv[m], other.qkv[n])]
+            s, t = (q @ k.transpose(1, 2) / 8**0.5 for q, k, _ in parted)
+            total += float((s - t).square().sum())
+        scores += total / (4 * (4**2 + 9**2))
+    assert parts["attention"].item() == pytest.approx(0.5 * scores, rel=1e-5)
+    assert not other.hidden[2].requires_grad and own.hidden[2].requires_grad
+    # nothing to learn from itself
+    same = LayerLoss(teacher, tiny.model(layers=4), LayerDistillation())
+    teacher.run(batch)
+    assert {name: part.item() for name, part in same(batch).items()} == {"hidden": 0.0, "attention": 0.0}
+
+
+def test_other_widths_get_a_projection_and_other_heads_a_line():
+    student = tiny.model(layers=2, hidden=16, heads=4)
+    loss = LayerLoss(student, tiny.model(), LayerDistillation())
+    assert dict(student.named_parameters())["projection.weight"].shape == (32, 16)
+    batch = tiny.batch([5])
+    student.run(batch)
+    sum(loss(batch).values()).backward()
+    assert student.projection.weight.grad is not None
+    with pytest.raises(
+        EatError, match=r"^distill.layers: the student has 2 attention heads, the teacher 4; set attent"
+    ):
+        LayerLoss(tiny.model(heads=2), tiny.model(), LayerDistillation())

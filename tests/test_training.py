@@ -660,6 +660,48 @@ def test_a_stage_learns_from_texts_without_labels(
     assert both.fingerprint() != distilled.fingerprint()
 
 
+# --- learning from the layers of a teacher ------------------------------------------------------------------------
+
+
+def learning_layers(data: Path, folder: Path, **teacher: Any) -> StageInputs:
+    """A stage whose student has every second layer and learns from the layers of a model in `folder` alone."""
+    tiny.model(last_head="bert", **teacher).save_pretrained(folder)
+    tiny.save_tokenizer(folder)
+    distill = {"teacher": "other", "mu": 0.0, "labels": 0.0, "layers": {}}
+    inputs = with_spec(with_spec(inputs_of(data, "dense"), "stage", distill=distill), "", layers={"every": 2})
+    return replace(inputs, teacher_model=folder)
+
+
+@pytest.mark.parametrize("teacher", [{}, {"hidden": 16}], ids=["same width", "projected"])
+def test_a_student_learns_from_layers_and_resumes_to_the_same_weights(
+    data: Path, tmp_path: Path, teacher: dict[str, Any]
+):
+    inputs = with_spec(learning_layers(data, tmp_path / "teacher", **teacher), "stage", epochs=10)
+    found = trained(inputs, tmp_path / "whole")
+    log = log_of(tmp_path / "whole")
+    assert {"hidden", "attention"} <= set(log[0]) and not {"exit_2", "distillation"} & set(log[0])
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+    assert not [name for name in found if "projection" in name and "exit_heads" not in name]
+    train_and_kill(inputs, tmp_path / "killed", 6)
+    require_same(trained(inputs, tmp_path / "killed"), found)
+    assert load_model(tmp_path / "whole" / "model").config.num_hidden_layers == 2
+
+
+def test_the_teacher_s_weights_are_in_the_fingerprint_and_its_tokens_must_be_the_student_s(data: Path, tmp_path: Path):
+    inputs = learning_layers(data, tmp_path / "teacher")
+    before = inputs.fingerprint()
+    assert before != replace(inputs, teacher_model=None).fingerprint()
+    tiny.model(last_head="bert", seed=5).save_pretrained(tmp_path / "teacher")
+    assert inputs.fingerprint() != before
+    with pytest.raises(EatError, match=r"no model was given; pass --teacher-model"):
+        trained(replace(inputs, teacher_model=None), tmp_path)
+    tokenizer = json.loads((tmp_path / "teacher" / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    (tmp_path / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(EatError, match=r"its tokenizer is not that of .*backbone, so their layers have other tokens"):
+        trained(inputs, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("layers", "taken"), [({"every": 2}, [2, 4]), ({"first": 3}, [1, 2, 3]), ({"numbers": [4, 1]}, [4, 1]), ({}, None)]
 )

@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument(
         "--teacher", type=Path, nargs="+", default=[], help="the teacher's traces of these texts, if the stage distils"
     )
+    parser.add_argument("--teacher-model", type=Path, help="the teacher's model, if the stage learns from its layers")
     parser.add_argument("--seed", required=True, type=int)
     parser.add_argument("--threads", required=True, type=int)
     parser.add_argument("--checkpoints", required=True, type=Path, help="the folder under which checkpoints are kept")
@@ -51,6 +52,7 @@ def finetune(arguments: argparse.Namespace) -> None:
         arguments.card,
         arguments.seed,
         arguments.teacher,
+        arguments.teacher_model,
         code=code_of("workflow_scripts.finetune"),
     )
     train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)

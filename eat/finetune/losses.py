@@ -123,7 +123,7 @@ def build_loss(stage: Stage, exits: list[int]) -> JointLoss:
             itself=distill.teacher == SELF,
             divergence=distill.divergence,
         )
-    if not loss.teaches:
+    if not loss.teaches and stage.layers_of is None:
         raise EatError(
             "exit_weights is 0 for every trained exit, without distillation; give at least one a weight above 0"
         )

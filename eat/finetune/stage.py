@@ -29,6 +29,7 @@ from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, 
 from eat.finetune.examples import add_saliency, collate, teacher_logits, training_examples
 from eat.finetune.frozen_heads import HeadOptions, kept_vectors, train_heads
 from eat.finetune.initial_model import build_model, set_trainable
+from eat.finetune.layer_distillation import PROJECTION, layer_loss
 from eat.finetune.losses import JointLoss, build_loss
 from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
 from eat.finetune.run_log import CountedSteps, RunLog
@@ -47,8 +48,9 @@ class StageInputs:
 
     spec: everything that determines it besides data and seed. parent: the folder of the backbone or of the model it
     starts from. train, card: the files of training texts, labelled or not, and the task's card. teacher: the traces of
-    the teacher on these texts, if the stage distils. code: a digest of the training code, so that edited code does not
-    resume a run of older code.
+    the teacher on these texts, if the stage learns from its logits. teacher_model: the folder of its model, if the
+    stage learns from its layers. code: a digest of the training code, so that edited code does not resume a run of
+    older code.
     """
 
     spec: TrainingSpec
@@ -57,12 +59,16 @@ class StageInputs:
     card: Path
     seed: int
     teacher: Sequence[Path] = ()
+    teacher_model: Path | None = None
     code: str = ""
 
     def fingerprint(self) -> str:
         """A hash of what determines the weights: recipe, data, parent, seed, setting, code, the libraries' versions."""
-        parent = [self.parent / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
-        files = [*self.train, self.card, *parent, *self.teacher]
+        folders = [self.parent, *([] if self.teacher_model is None else [self.teacher_model])]
+        models = [
+            folder / name for folder in folders for name in ("config.json", "model.safetensors", "tokenizer.json")
+        ]
+        files = [*self.train, self.card, *models, *self.teacher]
         return digest(
             {
                 "spec": self.spec.plain(),
@@ -96,7 +102,7 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     loss = build_loss(stage, model.encoder.exits)
     set_trainable(model, stage)
     tokenizer = load_tokenizer(inputs.parent)
-    teacher = None if stage.teacher is None else teacher_logits(inputs.teacher, list(table["id"]))
+    teacher = None if stage.logits_of is None else teacher_logits(inputs.teacher, list(table["id"]))
     examples = training_examples(encode_split(tokenizer, table, spec.max_length), table["label"].to_numpy(), teacher)
     of_this_model = checkpoints / digest(str(out))[:20]
     with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
@@ -145,6 +151,9 @@ def train_layers(
     whole = newest_checkpoint(folder)
     remove_newer(folder, whole)
     arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
+    layers = None
+    if stage.distill is not None and stage.distill.layers is not None:
+        layers = layer_loss(model, inputs.parent, inputs.teacher_model, stage.distill.layers, setting.device)
     trainer = StageTrainer(
         model=model,
         args=arguments,
@@ -154,6 +163,7 @@ def train_layers(
         text_ids=ids,
         frozen=stage.train_heads is not None,
         alternates=stage.steps == "alternating",
+        layers=layers,
         reducer_learning_rate=stage.reducer_learning_rate,
     )
     steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
@@ -169,6 +179,8 @@ def train_layers(
         trainer.train(resume_from_checkpoint=None if whole is None else str(whole))
     model.encoder.reducer.scale = 1.0
     model.encoder.reducer.soften(False)
+    if hasattr(model, PROJECTION):
+        delattr(model, PROJECTION)
     return log.text()
 
 

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from eat.engines.setting import Setting
 from eat.errors import EatError, listed
+from eat.finetune.layer_distillation import LayerLoss
 from eat.finetune.losses import JointLoss
 from eat.model.encoder import PackedBatch
 from eat.model.layout import Layout
@@ -70,6 +71,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         text_ids: list[str],
         frozen: bool,
         alternates: bool = False,
+        layers: LayerLoss | None = None,
         reducer_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -78,6 +80,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.loss_of_last = loss.of_last() if alternates else loss
         self.text_ids = text_ids
         self.frozen = frozen
+        self.layer_loss = layers
         self.reducer_learning_rate = reducer_learning_rate
         self.parts: dict[str, float] = {}
         self.tokens = self.steps = 0
@@ -110,6 +113,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         parts = loss(output.exits, inputs["labels"], inputs["teacher"])
         if output.loss is not None:
             parts["reducer"] = output.loss
+        if self.layer_loss is not None:
+            parts |= self.layer_loss(batch)
         total: Tensor = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             texts = [self.text_ids[row] for row in inputs["rows"]]

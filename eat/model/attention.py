@@ -123,8 +123,7 @@ class AttentionPattern:
         Computed from the probabilities before dropout. A row's scores sum to 1. own_query: whether a token's attention
         to itself counts; without it the sum is less than 1.
         """
-        query, key, _ = _split_heads(qkv, layout, heads)
-        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        scores = attention_scores(qkv, layout, heads)
         mask = self.mask(layout, qkv.dtype, key_bias)
         probabilities = torch.softmax(scores if mask is None else scores + mask, dim=-1).mean(dim=1)  # (B, T, T)
         if not own_query:
@@ -170,6 +169,13 @@ class AttentionPattern:
 
 
 DENSE = AttentionPattern()
+
+
+def attention_scores(qkv: Tensor, layout: Layout, heads: int) -> Tensor:
+    """Q K^T / sqrt(d / h) of the padded view, before mask and softmax; (n, 3d) to (B, h, T, T)."""
+    query, key, _ = _split_heads(qkv, layout, heads)
+    scores: Tensor = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+    return scores
 
 
 def _split_heads(qkv: Tensor, layout: Layout, heads: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -66,6 +66,16 @@ def _check_stages(study: Study, name: str, system: System) -> None:
                 f"systems.{name}.recipe.{index}.distill.teacher: {stage.teacher!r} is not a system; "
                 f"known: {listed(study.systems)}"
             )
+        whole = [
+            other
+            for other, row in study.systems.items()
+            if row.trains and row.reducer.kind == "none" and row.attention.kind == "dense"
+        ]
+        if stage.layers_of is not None and stage.layers_of not in whole:
+            raise ValueError(
+                f"systems.{name}.recipe.{index}.distill.layers: {stage.layers_of!r} trains no weights here, or does "
+                f"not compute all tokens and pairs; known: {listed(whole)}"
+            )
 
 
 def _check_tasks(study: Study) -> None:

@@ -10,6 +10,7 @@ from eat.errors import EatError, listed
 
 if TYPE_CHECKING:
     from eat.model.options import Layers
+    from eat.study.recipes import Stage
     from eat.study.study import Study
 
 
@@ -25,6 +26,23 @@ def chosen_layers(layers: Layers, depth: int) -> list[int]:
         given = ", ".join(f"{key} {value}" for key, value in layers.plain().items() if value)
         raise EatError(f"layers: {given} of a model that has {depth}; use at most {depth}")
     return numbers
+
+
+def mapped_layers(mapping: Mapping[int, int], student: int, teacher: int) -> dict[int, int]:
+    """Layer of a student -> layer of its teacher, as given, or at equal distances.
+
+    student, teacher: their numbers of layers. Raises `EatError` for a layer that one of them does not have, and if a
+    mapping must be given.
+    """
+    for layer, source in mapping.items():
+        if layer > student or source > teacher:
+            raise EatError(f"mapping: found {layer}: {source}; the student has {student} layers, the teacher {teacher}")
+    if not mapping and teacher % student:
+        raise EatError(
+            f"mapping: omitted, but the teacher has {teacher} layers, no multiple of the student's {student}; name the "
+            "teacher's layer for those of the student's that learn"
+        )
+    return dict(mapping) or {layer: layer * teacher // student for layer in range(1, student + 1)}
 
 
 def depths_of(study: Study, backbones: Mapping[str, int]) -> dict[str, int | None]:
@@ -72,6 +90,7 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
         if system.cascade is not None:
             _check_cascade(name, system.exits.after, [depths[member] or 0 for member in system.cascade])
         for index, stage in enumerate(system.recipe):
+            _check_mapping(f"systems.{name}.recipe.{index}.distill.layers", stage, depth, depths)
             for key, layers in (("exit_weights", [*stage.exit_weights]), ("train_heads", stage.train_heads or [])):
                 absent = [layer for layer in layers if layer not in heads]
                 if absent:
@@ -79,6 +98,16 @@ def check_depths(study: Study, backbones: Mapping[str, int]) -> None:
                         f"systems.{name}.recipe.{index}.{key}: found layer {listed(absent)}, which has no "
                         f"head; heads are after: {listed(heads)}"
                     )
+
+
+def _check_mapping(key: str, stage: Stage, student: int, depths: Mapping[str, int | None]) -> None:
+    """Check that a stage that learns from a teacher's layers maps layers that both have."""
+    teacher = None if stage.layers_of is None else depths[stage.layers_of]
+    if teacher is not None and stage.distill is not None and stage.distill.layers is not None:
+        try:
+            mapped_layers(stage.distill.layers.mapping, student, teacher)
+        except EatError as error:
+            raise EatError(f"{key}.{error}") from None
 
 
 def _check_cascade(name: str, exits: list[int], members: list[int]) -> None:

@@ -12,14 +12,38 @@ SELF = "self"
 """The teacher of a model whose last head is distilled into the others."""
 
 
-class Distillation(Strict):
+class LayerDistillation(Strict):
+    """TinyBERT: what mapped layers of student and teacher compute is compared, by the mean squared error."""
+
+    hidden: NonNegative = Field(
+        1.0, description="Weight of the hidden states of each mapped layer, and of the embeddings."
+    )
+    attention: NonNegative = Field(
+        1.0, description="Weight of the attention scores of each mapped layer, before the softmax."
+    )
+    mapping: dict[Layer, Layer] = Field(
+        default={},
+        description="Layer of the student: layer of the teacher from which it learns. Default: of a student with M "
+        "layers and a teacher with N, layer m learns from layer m N / M.",
+    )
+
+    @model_validator(mode="after")
+    def _compares_something(self) -> Self:
+        if not (self.hidden or self.attention):
+            raise ValueError("hidden and attention are 0, so nothing is compared; give one a weight, or omit `layers`")
+        return self
+
+
+class Distillation(Grown):
     """Equation 2 of the paper: mu T^2 KL(teacher || student)."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     teacher: Name = Field(
         description="A system of this study, whose logits are read from its trace; or `self`: the last head is the "
         "teacher of the others (FastBERT)."
     )
-    mu: Positive = Field(0.5, description="Weight of the term.")
+    mu: NonNegative = Field(0.5, description="Weight of the term; 0, with `layers`, learns from the layers alone.")
     temperature: Positive = Field(2.0, description="T, the temperature of both distributions.")
     onto: Literal["last", "all"] = Field(
         "last",
@@ -32,9 +56,16 @@ class Distillation(Strict):
         description="forward: KL(teacher || student), as in the paper and in FastBERT's code; reverse: "
         "KL(student || teacher), as printed by FastBERT and Magic Pyramid.",
     )
+    layers: LayerDistillation | None = Field(
+        None, description="Learn from the teacher's layers, too (TinyBERT): its model then runs beside the student's."
+    )
 
     @model_validator(mode="after")
     def _others_learn(self) -> Self:
+        if self.layers is None and not self.mu:
+            raise ValueError("mu is 0, so nothing is learned from the teacher; give it a weight above 0, or `layers`")
+        if self.layers is not None and self.teacher == SELF:
+            raise ValueError("layers with teacher: self; they learn from the layers of another system: name one")
         if self.teacher == SELF and self.onto == "last":
             raise ValueError("teacher: self with onto: last; the last head teaches the others: set onto to all")
         return self
@@ -131,7 +162,27 @@ class Stage(Grown):
                 raise ValueError(f"{key}: {value} with train_heads; it is about the layers, which are frozen")
         return self
 
+    @model_validator(mode="after")
+    def _compares_whole_layers(self) -> Self:
+        for key in ("train_heads", "steps", "layer_drop", "removal") if self.layers_of is not None else ():
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:
+                raise ValueError(
+                    f"distill.layers with {key}: {value}; every step compares the layers; omit one of them"
+                )
+        return self
+
     @property
     def teacher(self) -> str | None:
-        """The other system from whose logits it learns, if any."""
+        """The other system from which it learns, if any."""
         return self.distill.teacher if self.distill is not None and self.distill.teacher != SELF else None
+
+    @property
+    def logits_of(self) -> str | None:
+        """The other system from whose logits it learns, if any."""
+        return self.teacher if self.distill is not None and self.distill.mu else None
+
+    @property
+    def layers_of(self) -> str | None:
+        """The other system from whose layers it learns, if any."""
+        return self.teacher if self.distill is not None and self.distill.layers is not None else None

@@ -113,6 +113,11 @@ class System(Strict):
                     f"recipe.{index}.layer_drop: {stage.layer_drop:g} with the reducer {kind}; a dropped layer would "
                     "not remove its tokens; use one of the two"
                 )
+            if stage.layers_of is not None and (kind != "none" or self.attention.kind != "dense"):
+                raise ValueError(
+                    f"recipe.{index}.distill.layers: with the reducer {kind} and {self.attention.kind} attention; "
+                    "layers are compared of all tokens and pairs: omit reducer and attention"
+                )
             if stage.anneal is not None and learns:
                 raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio; omit it")
         return self
