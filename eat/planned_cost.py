@@ -198,7 +198,8 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                 for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
                     learned = sum(texts[split] for split in study.training_splits(task, stage))
-                    passes = learned * study.stretched(task, stage).epochs
+                    draws = 1 if stage.policy is None else stage.policy.draws
+                    passes = draws * learned * study.stretched(task, stage).epochs
                     # a teacher that runs beside the student only computes forward, a third of a step
                     beside = 0.0 if stage.layers_of is None else tokens * depths[stage.layers_of] / 3
                     work = passes * (per_text + beside)

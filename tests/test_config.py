@@ -25,6 +25,7 @@ from eat.model.reducers.registry import (
     LearnedRetention,
     LearnedThreshold,
     TokenMerging,
+    TokenPolicy,
 )
 from eat.study import keys
 from eat.study.ablation import Ablation
@@ -32,9 +33,10 @@ from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
 from eat.study.calibration import Calibration
 from eat.study.exits import Choice, Exits, Promise
 from eat.study.loading import load_study, study_of_json
-from eat.study.recipes import Annealing, Distillation, Stage
+from eat.study.recipes import Annealing, Distillation, LayerDistillation, PolicyTraining, Stage
 from eat.study.schema import schema_text
 from eat.study.specs.calibrate import CalibrationSpec
+from eat.study.specs.finetune import TrainingSpec
 from eat.study.specs.spec import Spec
 from eat.study.stock import Rival
 from eat.study.study import A_VIEW, Study
@@ -220,6 +222,9 @@ OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
     (("systems", "eat", "reducer"), {"kind": "retention", "after": [2]}, LearnedRetention),
     (("systems", "eat", "reducer"), {"kind": "predictor", "after": [2]}, ContributionPredictor),
     (("systems", "eat", "reducer"), {"kind": "merging", "after": [2]}, TokenMerging),
+    (("systems", "eat", "reducer"), {"kind": "policy", "after": [2]}, TokenPolicy),
+    (("systems", "student", "recipe", 0, "distill", "layers"), {"hidden": 2.0}, LayerDistillation),
+    (("systems", "student", "recipe", 0, "policy"), {"by": "reinforce"}, PolicyTraining),
     (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
     (("systems", "eat", "exits", "choose"), {"by": "disagreement"}, Choice),
 ]
@@ -341,7 +346,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         "kind: topk",
         "systems.eat.reducer: found {'kind': 'topk', 'after': [2, 4], 'ratio': 0.3}; input tag 'topk' found using "
         "'kind' does not match any of the expected tags: 'none', 'norm', 'received', 'random', 'threshold', "
-        "'retention', 'predictor', 'merging'",
+        "'retention', 'predictor', 'policy', 'merging'",
     ),
     "unknown kind of backbone": (
         "{kind: folder, path: models/mine}",
@@ -778,6 +783,10 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
     assert [found[task, "heads"].training.batch_size for task in ("movies", "tickets")] == [64, 32]
 
 
+POLICY = {"kind": "policy", "after": [1]}
+SOFTLY: dict[str, Any] = {"removal": "soft", "policy": {"by": "reinforce"}}
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
@@ -879,6 +888,34 @@ def test_epochs_and_batch_size_may_be_a_task_s() -> None:
             ".recipe.0.distill.layers: 'eat' trains no weights here, or does not compute all tokens and pairs; known: ",
         ),
         (
+            {"backbone": "packed", "reducer": POLICY, "recipe": [{"removal": "soft"}]},
+            ": recipe.0.policy: omitted with the reducer policy and removal: soft; the reducer policy needs it",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"policy": {"by": "imitation"}}]},
+            ": recipe.0.policy: given with the reducer none and removal: hard; the reducer policy needs it with",
+        ),
+        (
+            {
+                "backbone": "packed",
+                "reducer": POLICY,
+                "recipe": [SOFTLY | {"policy": {"by": "imitation", "cost": 2.0}}],
+            },
+            ".recipe.0.policy: cost with by: imitation; it belongs to by: reinforce",
+        ),
+        (
+            {"backbone": "packed", "reducer": POLICY, "recipe": [SOFTLY | {"distill": {"teacher": "dense"}}]},
+            ".recipe.0: distill with policy.trains: policy; the policy learns from no teacher: set it to all",
+        ),
+        (
+            {"backbone": "packed", "reducer": POLICY, "recipe": [SOFTLY | {"gradients": "next_exit"}]},
+            ".recipe.0: gradients: next_exit with policy.trains: policy; it is about the layers, which are frozen",
+        ),
+        (
+            {"backbone": "packed", "reducer": POLICY, "recipe": [SOFTLY | {"train_heads": [6]}]},
+            ".recipe.0: policy with train_heads; a stage trains the policy or heads: omit one of them",
+        ),
+        (
             {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
             ".recipe.0.distill: teacher: self with onto: last; the last head",
         ),
@@ -889,6 +926,22 @@ def test_parts_that_do_not_go_together_give_a_line(row: dict[str, Any], message:
         with_system(**row)
     assert str(caught.value).startswith(f"configuration: systems.more{message}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_was_added_is_only_in_the_json_of_the_stages_that_set_it(study: Study) -> None:
+    """What was trained before the key existed has the parameters that it had, so it is not trained again."""
+    text = study.training_spec("movies", "student", "finetune").to_json()
+    stage = json.loads(text)["stage"]
+    assert sorted(stage) == [
+        "anneal", "distill", "epochs", "exit_weights", "from", "gradients", "learning_rate", "name",
+        "reducer_learning_rate", "removal", "steps", "texts", "train_heads",
+    ]  # fmt: skip
+    assert sorted(stage["distill"]) == ["divergence", "labels", "mu", "onto", "teacher", "temperature"]
+    assert TrainingSpec.of_json(text).to_json() == text
+    for change in ({"layer_drop": 0.2}, {"distill": {"teacher": "dense", "layers": {}}}):
+        spec = with_system(backbone="packed", recipe=[change]).training_spec("movies", "more", "finetune")
+        assert spec.to_json() != text and TrainingSpec.of_json(spec.to_json()) == spec
+        assert set(change) <= set(json.loads(spec.to_json())["stage"])
 
 
 def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> None:

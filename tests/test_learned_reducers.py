@@ -1,4 +1,4 @@
-"""LTP, PoWER-BERT, AdapLeR and ToMe: their defining equations on cases worked out by hand.
+"""LTP, PoWER-BERT, AdapLeR, TR-BERT and ToMe: their defining equations on cases worked out by hand.
 
 LTP is Learned Token Pruning (arXiv:2107.00910), whose score and masks are equations 7 to 10 of Magic Pyramid
 (arXiv:2111.00230). Equations of the others are named by what they define.
@@ -15,12 +15,15 @@ import tiny
 import torch
 from torch import Tensor
 
+from eat.finetune.policies import PolicyLoss
 from eat.model.layout import Layout
 from eat.model.reducers.base import Dimensions, Reducer, Reduction, TokenView
+from eat.model.reducers.policy import Actions, PolicyReducer
 from eat.model.reducers.predictor import PredictorReducer, soft_removal
 from eat.model.reducers.registry import build_reducer
 from eat.model.reducers.retention import RetentionReducer
 from eat.model.reducers.threshold import ThresholdReducer
+from eat.study.recipes import PolicyTraining
 
 DIMENSIONS = Dimensions(hidden=4, layers=2, heads=2)
 
@@ -312,6 +315,132 @@ def test_eta_stays_within_its_range():
         reducer.eta.copy_(torch.tensor([-1.0, 2.0]))
     reducer.end_step()
     assert reducer.eta.tolist() == pytest.approx([0.01, 1.0])
+
+
+# --- TR-BERT ------------------------------------------------------------------------------------------------------
+
+
+def deciding(logits: list[float], imitates: float | None = None, soft: bool = False, **options: Any) -> PolicyReducer:
+    """A policy whose network after layer 2 gives token i of hidden state (i, 0, 0, 0) these logits."""
+    reducer = built("policy", size=2, **options)
+    assert isinstance(reducer, PolicyReducer)
+
+    class Fixed(torch.nn.Module):
+        def forward(self, hidden: Tensor) -> Tensor:
+            return torch.tensor(logits)[hidden[:, 0].long()][:, None]
+
+    reducer.networks["2"] = Fixed()
+    reducer.imitates = imitates
+    reducer.soften(soft)
+    return reducer
+
+
+def test_at_inference_tokens_of_a_probability_from_one_half_stay():
+    """TR-BERT (arXiv:2105.11618), its policy at inference: no action is drawn."""
+    found = reduced(deciding([-3.0, 0.0, -0.1, 2.0, -5.0, -1.0]), numbered([4, 2]))
+    assert found.kept is not None
+    assert found.kept.tolist() == [0, 1, 3, 4]  # [CLS] of both rows whatever its probability
+    assert found.layout.lengths == [3, 1]
+    assert found.margin is not None
+    # the nearest to another choice: probability 1/2 of token 1 itself; in row 1 of 1 / (1 + e) = 0.2689
+    assert found.margin.tolist() == pytest.approx([0.0, (0.5 - 1 / (1 + exp(1))) / 0.5], abs=1e-6)
+
+
+def test_the_heuristic_keeps_what_receives_the_most_attention_and_is_imitated():
+    """TR-BERT, its imitation: the log-likelihood of a heuristic's actions under the policy, by hand."""
+    # with p = 3/4 for every token: a kept one has ln 3/4, a dropped one ln 1/4; half of 3 is 2, of 2 it is 1
+    reducer = deciding([log(3)] * 7, imitates=0.5, soft=True)
+    assert reducer.needs_received
+    received = torch.tensor([0.0, 0.1, 0.5, 0.4, 0.9, 0.06, 0.04])
+    found = reduced(reducer, numbered([4, 3], received=received))
+    assert found.kept is not None
+    assert found.kept.tolist() == [0, 2, 3, 4, 5]
+    (actions,) = reducer.take_actions()
+    expected = [(2 * log(3 / 4) + log(1 / 4)) / 3, (log(3 / 4) + log(1 / 4)) / 2]
+    assert actions.log_probability.tolist() == pytest.approx(expected)
+    assert actions.kept.tolist() == pytest.approx([3 / 4, 2 / 3])
+    assert reducer.take_actions() == []
+    reducer.soften(False)
+    assert not reducer.needs_received, "inference does not compute what only the heuristic needs"
+
+
+def test_drawn_actions_have_the_policy_s_probabilities():
+    reducer = deciding([0.0] + [log(3)] * 4000, soft=True)
+    hidden = torch.zeros(4001, 4)
+    hidden[:, 0] = torch.arange(4001)
+    torch.manual_seed(0)
+    found = reduced(reducer, view_of([4001], hidden=hidden))
+    # of 4000 tokens of probability 3/4 3000 are expected, with a standard deviation of 27.4
+    assert abs(found.layout.tokens - 1 - 3000) < 4 * 27.4
+    (actions,) = reducer.take_actions()
+    kept = found.layout.tokens - 1
+    assert actions.log_probability.item() == pytest.approx((kept * log(3 / 4) + (4000 - kept) * log(1 / 4)) / 4000)
+
+
+def test_the_reward_is_the_log_likelihood_less_the_cost_and_its_mean_over_draws_is_the_baseline():
+    """TR-BERT, its REINFORCE loss for two draws of one text, and two layers, by hand."""
+    reducer = deciding([0.0])
+    probability = torch.tensor([-0.6, -0.2], requires_grad=True)
+    reducer._actions = [
+        Actions(probability, torch.tensor([1.0, 0.5])),
+        Actions(torch.tensor([-0.1, -0.3]), torch.tensor([0.5, 0.25])),
+    ]
+    loss = PolicyLoss(PolicyTraining(by="reinforce", cost=2.0, samples=2), reducer)
+    logits = torch.tensor([[0.0, log(3)], [0.0, 0.0]])  # of the label 1: 3/4 and 1/2
+    parts, measures = loss(logits, torch.tensor([1, 1]))
+    # kept (1 + 1/2) / 2 = 0.75 and 0.375
+    rewards = [log(3 / 4) - 2 * 0.75, log(1 / 2) - 2 * 0.375]
+    baseline = sum(rewards) / 2
+    expected = -((rewards[0] - baseline) * -0.7 + (rewards[1] - baseline) * -0.5) / 2
+    assert parts["policy"].item() == pytest.approx(expected, rel=1e-5)
+    assert measures["reward"].item() == pytest.approx(baseline, rel=1e-5)
+    assert measures["kept"].item() == pytest.approx(0.5625)
+    parts["policy"].backward()
+    # the better draw, here the second, becomes more probable: its gradient is negative
+    assert rewards[1] > rewards[0]
+    assert probability.grad is not None
+    assert probability.grad.tolist() == pytest.approx([-(r - baseline) / 2 for r in rewards], rel=1e-4)
+
+
+def test_imitation_has_no_reward_in_its_loss():
+    reducer = deciding([0.0], imitates=0.5, soft=True)
+    reducer._actions = [Actions(torch.tensor([-0.6, -0.2]), torch.tensor([1.0, 0.5]))]
+    loss = PolicyLoss(PolicyTraining(by="imitation"), reducer)
+    parts, _ = loss(torch.zeros(2, 2), torch.tensor([1, 0]))
+    assert parts["policy"].item() == pytest.approx(0.4)
+
+
+def test_draws_of_a_text_are_adjacent_copies():
+    loss = PolicyLoss(PolicyTraining(by="reinforce", samples=2), deciding([0.0]))
+    found = loss.repeated(
+        {
+            "ids": torch.tensor([7, 8, 9]), "types": torch.tensor([0, 0, 1]), "lengths": [1, 2], "rows": [5, 3],
+            "labels": torch.tensor([1, 0]), "teacher": torch.tensor([[0.1, 0.2], [0.3, 0.4]]), "saliency": None,
+        }
+    )  # fmt: skip
+    assert found["ids"].tolist() == [7, 7, 8, 9, 8, 9]
+    assert found["types"].tolist() == [0, 0, 0, 1, 0, 1]
+    assert (found["lengths"], found["rows"]) == ([1, 1, 2, 2], [5, 5, 3, 3])
+    assert found["labels"].tolist() == [1, 1, 0, 0]
+    assert found["teacher"][:, 0].tolist() == pytest.approx([0.1, 0.1, 0.3, 0.3])
+
+
+@pytest.mark.parametrize("imitates", [0.5, None], ids=["imitation", "reinforce"])
+def test_a_policy_learns_while_tokens_go_and_the_encoder_learns_nothing_from_it(imitates: float | None):
+    model = tiny.model(reducer={"kind": "policy", "after": [1, 3], "size": 4}, last_head="bert")
+    reducer = model.encoder.reducer
+    assert isinstance(reducer, PolicyReducer)
+    reducer.imitates = imitates
+    reducer.soften(True)
+    torch.manual_seed(0)
+    output = model.encoder(tiny.batch([20, 9]))
+    assert sum(output.work[1].fed) < 29
+    actions = reducer.take_actions()
+    assert len(actions) == 2
+    assert output.loss is None
+    torch.stack([each.log_probability for each in actions]).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == name.startswith("encoder.reducer."), name
 
 
 # --- ToMe ---------------------------------------------------------------------------------------------------------

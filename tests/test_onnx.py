@@ -47,6 +47,7 @@ LEARNED: dict[str, dict[str, Any]] = {
         "after": [1, 2, 4], "size": 8, "eta": 0.9, "saliency_weight": 0.1, "penalty": 0.1,
         "sharpness": 10.0, "growth": 10.0, "softness": 0.1,
     },
+    "policy": {"after": [1, 2, 3], "size": 8},
     "merging": {"after": [1, 2, 4], "ratio": 0.45, "protect": ["cls", "sep"]},
 }  # fmt: skip
 
@@ -59,6 +60,7 @@ REDUCERS: list[dict[str, Any]] = [
     *({"kind": kind, **options} for kind, options in LEARNED.items()),
     {"kind": "threshold", **LEARNED["threshold"], "score": "mean"},
     {"kind": "retention", **LEARNED["retention"], "protect": ["cls", "sep"]},
+    {"kind": "policy", **LEARNED["policy"], "protect": ["cls", "sep"]},
     {"kind": "merging", **LEARNED["merging"], "protect": ["cls"]},
 ]
 

@@ -660,6 +660,55 @@ def test_a_stage_learns_from_texts_without_labels(
     assert both.fingerprint() != distilled.fingerprint()
 
 
+# --- policies (TR-BERT) -------------------------------------------------------------------------------------------
+
+
+def policy_stage(data: Path, parent: Path, **policy: Any) -> StageInputs:
+    """A stage that trains a policy after layers 1 and 3 of a dense model."""
+    dense = {"backbone": "tiny", "last_head": "bert", "recipe": [{"epochs": 2}]}
+    stage = {"epochs": 4, "removal": "soft", "reducer_learning_rate": 1e-2, "policy": policy}
+    row = {"backbone": "tiny", "last_head": "bert", "reducer": {"kind": "policy", "after": [1, 3], "size": 8}}
+    study = tiny.study(systems={"dense": dense, "own": row | {"recipe": [stage]}})
+    return replace(inputs_of(data, "own", study), parent=parent)
+
+
+@pytest.mark.parametrize("by", ["imitation", "reinforce"])
+def test_a_policy_is_trained_alone_and_resumes_to_the_same_weights(data: Path, dense: Path, tmp_path: Path, by: str):
+    inputs = policy_stage(data, dense, by=by)
+    found = trained(inputs, tmp_path / "whole")
+    before = load_file(dense / "model.safetensors")
+    require_same({name: found[name] for name in before}, before)
+    assert all(name.startswith("encoder.reducer.networks.") for name in set(found) - set(before))
+    log = log_of(tmp_path / "whole")
+    assert list(log[0])[:6] == ["step", "epoch", "loss", "policy", "reward", "kept"]
+    assert all(line["loss"] == line["policy"] for line in log)
+    train_and_kill(inputs, tmp_path / "killed", 9)
+    require_same(trained(inputs, tmp_path / "killed"), found)
+    assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
+
+
+def test_a_policy_learns_its_heuristic_and_what_tokens_cost(data: Path, dense: Path, tmp_path: Path):
+    imitation = with_spec(policy_stage(data, dense, by="imitation", keep=0.5), "stage", epochs=20)
+    trained(imitation, tmp_path / "imitation")
+    log = log_of(tmp_path / "imitation")
+    # two layers, so that a coin would lose 2 ln 2
+    assert log[-1]["policy"] < 0.95 * 2 * np.log(2)
+    costly = with_spec(
+        policy_stage(data, tmp_path / "imitation" / "model", by="reinforce", cost=20.0), "stage", epochs=20
+    )
+    trained(costly, tmp_path / "costly")
+    log = log_of(tmp_path / "costly")
+    assert log[-1]["kept"] < 0.7 * log[0]["kept"]
+    assert log[-1]["reward"] > log[0]["reward"]
+
+
+def test_with_a_policy_everything_can_be_trained(data: Path, dense: Path, tmp_path: Path):
+    found = trained(policy_stage(data, dense, by="reinforce", samples=2, trains="all"), tmp_path)
+    assert {"policy", "exit_4", "reward", "kept"} <= set(log_of(tmp_path)[0])
+    before = load_file(dense / "model.safetensors")
+    assert not torch.equal(found["encoder.layers.0.up.weight"], before["encoder.layers.0.up.weight"])
+
+
 # --- learning from the layers of a teacher ------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from eat.errors import EatError, listed
 from eat.model.configuration import EatConfig
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.reducers.policy import PolicyReducer
 from eat.model.tokenizer import encode, load_tokenizer, require_embeddings
 from eat.model.weights import load_encoder, read_checkpoint
 from eat.study.depths import chosen_layers
@@ -57,9 +58,9 @@ def build_model(
 
 
 def set_trainable(model: EatForSequenceClassification, stage: Stage) -> None:
-    """Freeze everything except the stage's heads, if it names any; set what reaches the layers and the reducer.
+    """Freeze everything except the stage's heads or its policy, if it trains these alone; set what reaches the layers.
 
-    A reducer is trained only while it removes softly.
+    A reducer is trained only in a stage with `removal: soft`.
     """
     if stage.train_heads is not None:
         model.requires_grad_(False)
@@ -68,5 +69,10 @@ def set_trainable(model: EatForSequenceClassification, stage: Stage) -> None:
     model.encoder.gradients = stage.gradients
     model.encoder.layer_drop = stage.layer_drop
     soft = stage.removal == "soft"
+    if stage.policy is not None:
+        assert isinstance(model.encoder.reducer, PolicyReducer)
+        model.encoder.reducer.imitates = stage.policy.keep if stage.policy.by == "imitation" else None
+        if stage.trains_policy_alone:
+            model.requires_grad_(False)
     model.encoder.reducer.soften(soft)
     model.encoder.reducer.requires_grad_(soft)

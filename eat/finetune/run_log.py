@@ -42,10 +42,10 @@ class CountedSteps(TrainerCallback):  # type: ignore[misc]
 class RunLog(TrainerCallback):  # type: ignore[misc]
     """Writes a line of the JSONL log every `logging_steps` steps and after the last; updates the progress line.
 
-    A line holds step, epoch, loss and its parts (means over the steps since the previous line), the pruning ratio, the
-    learning rate, and tokens per second. A checkpoint contains the log so far and the sums for the next line, so the
-    log of a resumed run equals that of an uninterrupted one, except for `tokens_per_s`, which counts the seconds of
-    both runs without the time between them.
+    A line holds step, epoch, loss, its parts and other measures (means over the steps since the previous line), the
+    pruning ratio, the learning rate, and tokens per second. A checkpoint contains the log so far and the sums for the
+    next line, so the log of a resumed run equals that of an uninterrupted one, except for `tokens_per_s`, which counts
+    the seconds of both runs without the time between them.
     """
 
     def __init__(self, trainer: StageTrainer, path: Path, progress: Progress, checkpoint: Path | None = None) -> None:
@@ -66,8 +66,8 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         if self.checkpoint is not None:
             saved = read_json(self.checkpoint / RUN_LOG)
             self.lines = saved["lines"]
-            self.trainer.parts, self.trainer.tokens, self.trainer.steps = (
-                saved[key] for key in ("parts", "tokens", "steps")
+            self.trainer.parts, self.trainer.measures, self.trainer.tokens, self.trainer.steps = (
+                saved[key] for key in ("parts", "measures", "tokens", "steps")
             )
             self.since -= saved["seconds"]
             print(f"{self.progress.name}: resuming at step {state.global_step}", file=sys.stderr, flush=True)
@@ -89,7 +89,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
             "step": state.global_step,
             "epoch": round(logs["epoch"], 4),
             "loss": sum(trainer.parts.values()) / trainer.steps,
-            **{part: value / trainer.steps for part, value in trainer.parts.items()},
+            **{name: value / trainer.steps for name, value in (trainer.parts | trainer.measures).items()},
             "pruning_ratio": reducer.ratio * reducer.scale if reducer.after else 0.0,
             "learning_rate": logs["learning_rate"],
             "tokens_per_s": round(trainer.tokens / (now - self.since), 1),
@@ -98,7 +98,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.progress.detail = f"loss {line['loss']:.3f}, {line['tokens_per_s']:.0f} tokens/s"
-        trainer.parts, trainer.tokens, trainer.steps, self.since = {}, 0, 0, now
+        trainer.parts, trainer.measures, trainer.tokens, trainer.steps, self.since = {}, {}, 0, 0, now
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the log into the checkpoint."""
@@ -106,6 +106,7 @@ class RunLog(TrainerCallback):  # type: ignore[misc]
         saved = {
             "lines": self.lines,
             "parts": trainer.parts,
+            "measures": trainer.measures,
             "tokens": trainer.tokens,
             "steps": trainer.steps,
             "seconds": time.perf_counter() - self.since,

@@ -31,11 +31,13 @@ from eat.finetune.frozen_heads import HeadOptions, kept_vectors, train_heads
 from eat.finetune.initial_model import build_model, set_trainable
 from eat.finetune.layer_distillation import PROJECTION, layer_loss
 from eat.finetune.losses import JointLoss, build_loss
+from eat.finetune.policies import PolicyLoss
 from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
 from eat.finetune.run_log import CountedSteps, RunLog
 from eat.finetune.schedules import RisingRatio, Softening
 from eat.finetune.trainer import StageTrainer, trainer_arguments
 from eat.model.hugging_face import EatForSequenceClassification
+from eat.model.reducers.policy import PolicyReducer
 from eat.model.tokenizer import copy_tokenizer, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
 from eat.study.recipes import Stage
@@ -151,7 +153,10 @@ def train_layers(
     whole = newest_checkpoint(folder)
     remove_newer(folder, whole)
     arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
-    layers = None
+    layers = policy = None
+    if stage.policy is not None:
+        assert isinstance(model.encoder.reducer, PolicyReducer)
+        policy = PolicyLoss(stage.policy, model.encoder.reducer)
     if stage.distill is not None and stage.distill.layers is not None:
         layers = layer_loss(model, inputs.parent, inputs.teacher_model, stage.distill.layers, setting.device)
     trainer = StageTrainer(
@@ -161,9 +166,10 @@ def train_layers(
         data_collator=collate,
         loss=loss,
         text_ids=ids,
-        frozen=stage.train_heads is not None,
+        frozen=stage.train_heads is not None or stage.trains_policy_alone,
         alternates=stage.steps == "alternating",
         layers=layers,
+        policy=policy,
         reducer_learning_rate=stage.reducer_learning_rate,
     )
     steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)

@@ -14,6 +14,7 @@ from eat.engines.setting import Setting
 from eat.errors import EatError, listed
 from eat.finetune.layer_distillation import LayerLoss
 from eat.finetune.losses import JointLoss
+from eat.finetune.policies import PolicyLoss
 from eat.model.encoder import PackedBatch
 from eat.model.layout import Layout
 from eat.study.specs.finetune import TrainingSpec
@@ -72,6 +73,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         frozen: bool,
         alternates: bool = False,
         layers: LayerLoss | None = None,
+        policy: PolicyLoss | None = None,
         reducer_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -81,8 +83,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.text_ids = text_ids
         self.frozen = frozen
         self.layer_loss = layers
+        self.policy_loss = policy
         self.reducer_learning_rate = reducer_learning_rate
         self.parts: dict[str, float] = {}
+        self.measures: dict[str, float] = {}
         self.tokens = self.steps = 0
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -103,14 +107,21 @@ class StageTrainer(Trainer):  # type: ignore[misc]
     ) -> Any:
         """The loss of one packed batch. Raises `EatError` with step and texts if it is not finite."""
         if self.frozen:
-            model.eval()  # a frozen encoder without dropout: its heads get the same input as at inference
+            model.eval()  # a frozen encoder without dropout: what is trained gets the same input as at inference
+        if self.policy_loss is not None:
+            inputs = self.policy_loss.repeated(inputs)
         layout = Layout(inputs["lengths"], inputs["ids"].device)
         batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
         with self.accelerator.autocast():  # mixed precision wraps the model's forward, which is not called here
             output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
         # BERxiT's alternation depends only on the global step, so that a resumed run continues where it was
         loss = self.joint_loss if self.state.global_step % 2 else self.loss_of_last
-        parts = loss(output.exits, inputs["labels"], inputs["teacher"])
+        parts: dict[str, Tensor] = {}
+        measures: dict[str, Tensor] = {}
+        if self.policy_loss is not None:
+            parts, measures = self.policy_loss(output.exits[max(output.exits)], inputs["labels"])
+        if self.policy_loss is None or self.policy_loss.options.trains == "all":
+            parts |= loss(output.exits, inputs["labels"], inputs["teacher"])
         if output.loss is not None:
             parts["reducer"] = output.loss
         if self.layer_loss is not None:
@@ -123,8 +134,9 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
                 "lower the learning rate, or check these texts"
             )
-        for part, value in parts.items():
-            self.parts[part] = self.parts.get(part, 0.0) + float(value.detach())
+        for sums, values in ((self.parts, parts), (self.measures, measures)):
+            for name, value in values.items():
+                sums[name] = sums.get(name, 0.0) + float(value.detach())
         self.tokens += batch.layout.tokens
         self.steps += 1
         return (total, output) if return_outputs else total

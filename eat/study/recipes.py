@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from eat.validation import Distinct, Grown, Layer, Name, NonNegative, Positive, Strict
+from eat.validation import Distinct, Fraction, Grown, Layer, Name, NonNegative, Positive, Strict
 
 SELF = "self"
 """The teacher of a model whose last head is distilled into the others."""
@@ -84,10 +84,45 @@ class Annealing(Strict):
         return self
 
 
+class PolicyTraining(Strict):
+    """How a stage trains the reducer `policy` (TR-BERT); tokens are removed meanwhile."""
+
+    by: Literal["imitation", "reinforce"] = Field(
+        description="imitation: of a heuristic, which keeps the tokens that receive the most attention; reinforce: "
+        "actions are drawn, and made more probable the higher their reward, the log-likelihood of the label less the "
+        "cost of the tokens kept (REINFORCE)."
+    )
+    keep: Fraction = Field(0.5, description="by imitation: the share of unprotected tokens that the heuristic keeps.")
+    cost: NonNegative = Field(
+        1.0, description="by reinforce: what keeping all tokens costs, in nats; the share kept costs that share of it."
+    )
+    samples: int = Field(
+        8, ge=2, description="by reinforce: the draws for each text in a step, whose mean reward is the baseline."
+    )
+    trains: Literal["policy", "all"] = Field(
+        "policy",
+        description="policy: the policy alone, in a frozen encoder; all: the encoder and its heads learn, too.",
+    )
+
+    @model_validator(mode="after")
+    def _options_belong(self) -> Self:
+        foreign = ("cost", "samples") if self.by == "imitation" else ("keep",)
+        changed = [key for key in foreign if getattr(self, key) != type(self).model_fields[key].default]
+        if changed:
+            other = "reinforce" if self.by == "imitation" else "imitation"
+            raise ValueError(f"{', '.join(changed)} with by: {self.by}; it belongs to by: {other}")
+        return self
+
+    @property
+    def draws(self) -> int:
+        """How often a text is in a step."""
+        return self.samples if self.by == "reinforce" else 1
+
+
 class Stage(Grown):
     """One fine-tuning job: a loss (equation 3), the weights it starts from, and what is frozen."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"layer_drop"})
+    added: ClassVar[frozenset[str]] = frozenset({"layer_drop", "policy"})
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Name = Field("finetune", description="The name of the stage's folder.")
@@ -137,6 +172,10 @@ class Stage(Grown):
         None, description="Peak rate of the reducer's own parameters. Default: that of the stage."
     )
 
+    policy: PolicyTraining | None = Field(
+        None, description="With removal: soft and the reducer `policy`: how the policy is trained."
+    )
+
     @model_validator(mode="after")
     def _anneals_to_the_end(self) -> Self:
         if self.anneal is not None and self.anneal.end_epoch > self.epochs:
@@ -156,10 +195,21 @@ class Stage(Grown):
 
     @model_validator(mode="after")
     def _trains_an_encoder(self) -> Self:
+        freezing = "policy.trains: policy" if self.trains_policy_alone else "train_heads"
+        if self.train_heads is None and not self.trains_policy_alone:
+            return self
         for key in ("gradients", "steps", "layer_drop"):
             value = getattr(self, key)
-            if self.train_heads is not None and value != type(self).model_fields[key].default:
-                raise ValueError(f"{key}: {value} with train_heads; it is about the layers, which are frozen")
+            if value != type(self).model_fields[key].default:
+                raise ValueError(f"{key}: {value} with {freezing}; it is about the layers, which are frozen")
+        return self
+
+    @model_validator(mode="after")
+    def _trains_a_policy(self) -> Self:
+        if self.policy is not None and self.train_heads is not None:
+            raise ValueError("policy with train_heads; a stage trains the policy or heads: omit one of them")
+        if self.trains_policy_alone and self.distill is not None:
+            raise ValueError("distill with policy.trains: policy; the policy learns from no teacher: set it to all")
         return self
 
     @model_validator(mode="after")
@@ -171,6 +221,11 @@ class Stage(Grown):
                     f"distill.layers with {key}: {value}; every step compares the layers; omit one of them"
                 )
         return self
+
+    @property
+    def trains_policy_alone(self) -> bool:
+        """Whether only the policy of a reducer is trained."""
+        return self.policy is not None and self.policy.trains == "policy"
 
     @property
     def teacher(self) -> str | None:

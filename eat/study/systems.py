@@ -104,6 +104,11 @@ class System(Strict):
             if stage.removal == "soft" and not learns:
                 learned = listed(name for name, options in REDUCERS.items() if options.learns)
                 raise ValueError(f"recipe.{index}.removal: soft with the reducer {kind}; {learned} learn")
+            if (stage.policy is not None) != (kind == "policy" and stage.removal == "soft"):
+                raise ValueError(
+                    f"recipe.{index}.policy: {'omitted' if stage.policy is None else 'given'} with the reducer {kind} "
+                    f"and removal: {stage.removal}; the reducer policy needs it with removal: soft, and nothing else"
+                )
             if stage.reducer_learning_rate is not None and stage.removal == "hard":
                 raise ValueError(
                     f"recipe.{index}.reducer_learning_rate: a reducer learns only in a stage with removal: soft"

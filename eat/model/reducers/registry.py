@@ -154,6 +154,24 @@ class ContributionPredictor(ReducerOptions):
         return PredictorReducer
 
 
+class TokenPolicy(ReducerOptions):
+    """TR-BERT: after some layers a small network decides for each token whether it is kept."""
+
+    learns: ClassVar[bool] = True
+
+    kind: Literal["policy"]
+    after: ReducerLayers
+    size: int = Field(32, ge=1, description="Width of the networks.")
+    protect: ProtectedWithCls = ["cls"]
+
+    @classmethod
+    def implementation(cls, kind: str) -> type[Reducer]:
+        """As `ReducerOptions`."""
+        from eat.model.reducers.policy import PolicyReducer
+
+        return PolicyReducer
+
+
 class TokenMerging(ReducerOptions):
     """ToMe: in some layers the most similar tokens are merged, weighted by the number of tokens they represent."""
 
@@ -175,7 +193,7 @@ class TokenMerging(ReducerOptions):
 
 
 AnyReducer = Annotated[
-    FixedRatio | LearnedThreshold | LearnedRetention | ContributionPredictor | TokenMerging,
+    FixedRatio | LearnedThreshold | LearnedRetention | ContributionPredictor | TokenPolicy | TokenMerging,
     Field(discriminator="kind"),
 ]
 

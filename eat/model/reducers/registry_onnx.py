@@ -11,6 +11,8 @@ from eat.model.reducers.base import Reducer
 from eat.model.reducers.base_onnx import Removal, TokenView
 from eat.model.reducers.merging import MergingReducer
 from eat.model.reducers.merging_onnx import merging
+from eat.model.reducers.policy import PolicyReducer
+from eat.model.reducers.policy_onnx import policy
 from eat.model.reducers.predictor import PredictorReducer
 from eat.model.reducers.predictor_onnx import predictor
 from eat.model.reducers.retention import RetentionReducer
@@ -27,6 +29,7 @@ FORMS: Mapping[type[Reducer], Callable[[Graph, Any, TokenView], Removal | None]]
     ThresholdReducer: threshold,
     RetentionReducer: retention,
     PredictorReducer: predictor,
+    PolicyReducer: policy,
     MergingReducer: merging,
 }
 """Class of a reducer -> the function that appends its nodes, which returns `None` if it removes nothing."""
