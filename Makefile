@@ -107,9 +107,9 @@ RARELY_IMPORTED := '/tests?/|/transformers/models/(?!auto/|bert/|distilbert/|rob
 	$(ACTIVATE) && python -m compileall -q -j 0 -x $(RARELY_IMPORTED) .venv/lib || true
 	touch .venv/installed
 
-# the server, which a run does not need
+# the server and the search, which a run does not need
 .venv/serve-installed: .venv/installed
-	$(ACTIVATE) && pip install --quiet --no-compile --constraint constraints.txt --editable ".[serve]"
+	$(ACTIVATE) && pip install --quiet --no-compile --constraint constraints.txt --editable ".[serve,tune]"
 	touch .venv/serve-installed
 
 .venv/docs-installed: .venv/installed

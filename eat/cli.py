@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eat.commands import adapt, bench, diff, export, gpu, init, monitor, predict, serve, train
+from eat.commands import adapt, bench, diff, export, gpu, init, monitor, predict, serve, train, tune
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import ended_by_signals
@@ -21,6 +21,7 @@ from eat.progress import reporting
 COMMANDS = {
     "init": init,
     "train": train,
+    "tune": tune,
     "adapt": adapt,
     "export": export,
     "predict": predict,

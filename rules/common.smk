@@ -37,6 +37,7 @@ from eat.prepare.backbones import given_files, known_depths
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_lengths, needs_of
 from eat.prepare.unlabelled import unlabelled_files
+from eat.tune.paths import trial_trace
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of

@@ -2,7 +2,8 @@
 Traces: the output of every exit for every text, and the number of live tokens after every layer.
 
 REQUIRED INPUTS: a trained model; the calibration and dev splits (for a teacher, the training split) and their card.
-OUTPUTS: results/{study}/traces/{task}/{system}/seed{seed}/{split}.parquet and .json.
+OUTPUTS: results/{study}/traces/{task}/{system}/seed{seed}/{split}.parquet and .json; for the rows of a search
+results/{study}/trials/{task}/{system}/seed{seed}/calibration.parquet and .json.
 """
 
 
@@ -38,6 +39,38 @@ rule trace:
         "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
         " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
         " --threads {threads} --splits {input.splits:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule trace_trial:
+    """Run a row of a search once over the calibration split alone, at full depth: `eat tune` never sees dev."""
+    input:
+        model=model_files,
+        split=PATHS.split("{task}", "calibration"),
+        card=PATHS.card("{task}"),
+        sources=sources_of("workflow_scripts.trace"),
+    output:
+        trace=trial_trace(PATHS, "{task}", "{system}", "{seed}"),
+        shape=trial_trace(PATHS, "{task}", "{system}", "{seed}").with_suffix(".json"),
+    log:
+        PATHS.log("trace_trial", "{task}", "{system}", "seed{seed}"),
+    benchmark:
+        PATHS.benchmark("trace_trial", "{task}", "{system}", "seed{seed}")
+    conda:
+        "../envs/study.yaml"
+    threads: STUDY.training.threads
+    params:
+        code=code_of("workflow_scripts.trace"),
+        models=model_folders,
+        parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
+        max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
+        device=STUDY.trace_device,
+        folder=subpath(output.trace, parent=True),
+    message:
+        "{wildcards.task}: tracing the trial {wildcards.system}, seed {wildcards.seed}"
+    shell:
+        "python -m workflow_scripts.trace --name {wildcards.task:q}/{wildcards.system:q}/seed{wildcards.seed}"
+        " --models {params.models:q} --parts {params.parts:q} --max-length {params.max_length} --device {params.device}"
+        " --threads {threads} --splits {input.split:q} --card {input.card:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare_importance:

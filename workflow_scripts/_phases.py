@@ -57,7 +57,7 @@ PHASES: Mapping[str, Phase] = {
 }
 """The phases in the order of the data."""
 
-APART = ("render_pdf",)
+APART = ("render_pdf", "trace_trial")
 """Rules whose output is not versioned."""
 
 
