@@ -95,7 +95,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "a table of texts": (["films.csv", *BUDGET], "not a mapping of keys"),
     "a misspelt key": (["misspelt.yaml", *BUDGET], "sytems: unknown key"),
     "no such task": (["study.yaml", *BUDGET, "--task", "imdb"], "--task: found 'imdb'; the study has rotten_tomatoes"),
-    "several tasks": (["two.yaml", *BUDGET], "--task: missing; the study has the tasks rotten_tomatoes, more"),
+    "several tasks": (["two.yaml", *BUDGET], "--task: missing; the study has the tasks more, rotten_tomatoes"),
     "a task of other models": (["two.yaml", *BUDGET, "--task", "more"], "runs the models of rotten_tomatoes"),
     "no such row": (["study.yaml", *BUDGET, "--beside", "bert"], "--beside: bert is no system of the study"),
     "the name of the study itself": (["study.yaml", *BUDGET, "--name", "films"], "--name: 'films' is the study itself"),

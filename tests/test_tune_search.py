@@ -60,12 +60,13 @@ def search(path: Path, runs: Runs, trials: int, batch: int = 4, budget: Budget =
     return found
 
 
+@pytest.mark.slow
 def test_a_search_finds_what_its_budget_wants_and_prunes_what_is_hopeless(tmp_path: Path) -> None:
     runs = Runs()
-    found = search(tmp_path, runs, 40)
+    found = search(tmp_path, runs, 24)
     trials = found.found()
-    assert len(trials) == 40
-    assert len({one.candidate.row for one in trials}) == 40
+    assert len(trials) == 24
+    assert len({one.candidate.row for one in trials}) == 24
     # it starts from the rows made by hand
     assert [one.candidate.row for one in trials[:2]] == [SPACE.of(given).row for given in SPACE.hand_made()]
     assert [one.is_hand_made for one in trials].count(True) == 2
@@ -73,7 +74,7 @@ def test_a_search_finds_what_its_budget_wants_and_prunes_what_is_hopeless(tmp_pa
     assert best.candidate.variant == "int8" and best.candidate.reducer == "none"
     assert best.point.loss <= 0.005 and best.value <= 0.2 + 1e-9
     pruned = [one for one in trials if one.state == "pruned"]
-    assert 3 <= len(pruned) <= 20
+    assert 2 <= len(pruned) <= 12
     # what was pruned was never trained to the end
     ended = {row for rows, full in zip(runs.judged, runs.full, strict=True) for row in rows if full}
     assert all(one.value > best.value for one in pruned)
@@ -84,7 +85,7 @@ def test_a_search_finds_what_its_budget_wants_and_prunes_what_is_hopeless(tmp_pa
 
 def test_heads_that_another_trial_trained_are_judged_at_once(tmp_path: Path) -> None:
     runs = Runs()
-    found = search(tmp_path, runs, 30)
+    found = search(tmp_path, runs, 16)
     parents: set[str] = set()
     for full in runs.full:
         # nothing that was trained to the end is judged after a few epochs
@@ -96,7 +97,8 @@ def test_heads_that_another_trial_trained_are_judged_at_once(tmp_path: Path) -> 
     assert any(one.state == "complete" for one in again)
 
 
-@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 2, 4])
 def test_an_interrupted_search_goes_on(tmp_path: Path, stop: int) -> None:
     runs = Runs(stops=[stop])
     with pytest.raises(KeyboardInterrupt):
@@ -123,12 +125,12 @@ def test_a_row_that_cannot_be_run_is_left_out(tmp_path: Path) -> None:
 
 
 def test_if_no_row_can_be_run_the_search_ends(tmp_path: Path) -> None:
-    with pytest.raises(EatError, match="no row of this batch could be run"):
+    with pytest.raises(EatError, match="no row of 3 batches could be run"):
         search(tmp_path, Runs(broken=lambda _: True), 8)
 
 
 def test_a_limit_of_time_is_another_search(tmp_path: Path) -> None:
-    found = search(tmp_path, Runs(), 24, budget=Budget("p90_ms", 7.0)).best()
+    found = search(tmp_path, Runs(), 16, budget=Budget("p90_ms", 7.0)).best()
     assert found.point.p90_ms <= 7.0 and found.candidate.variant == "int8"
     assert found.point.accuracy >= 0.88
 
@@ -147,7 +149,7 @@ def test_a_space_smaller_than_the_search_ends_in_one_line(tmp_path: Path, monkey
 def test_the_storage_may_lie_anywhere(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     assert len(search(tmp_path / name, Runs(), 4).found()) == 4
-    assert [path.name for path in (tmp_path / name).iterdir()] == ["trials.db"]
+    assert {path.name for path in (tmp_path / name).iterdir()} <= {"trials.db", "trials.db-wal", "trials.db-shm"}
 
 
 def test_a_damaged_storage_is_named(tmp_path: Path) -> None:
@@ -156,10 +158,11 @@ def test_a_damaged_storage_is_named(tmp_path: Path) -> None:
         search(tmp_path, Runs(), 4)
 
 
+@pytest.mark.slow
 def test_tables_and_figure_of_a_search(tmp_path: Path) -> None:
-    found = search(tmp_path, Runs(), 20)
+    found = search(tmp_path, Runs(), 10)
     trials = trials_table(found.found(), LOSS)
-    assert list(trials["trial"]) == list(range(1, 21)) and set(trials["state"]) <= {"complete", "pruned"}
+    assert list(trials["trial"]) == list(range(1, 11)) and set(trials["state"]) <= {"complete", "pruned"}
     assert not trials.isna().any(axis=None)
     front = front_table(found.found(), LOSS)
     assert front["ms"].is_monotonic_increasing and front["accuracy"].is_monotonic_increasing

@@ -35,6 +35,9 @@ STARTUP = 10
 TRIES = 10
 """The draws of the sampler that may repeat an earlier row before a new row is drawn at random."""
 
+MOST_IN_VAIN = 3
+"""Batches in a row of which no row could be run, after which the search ends."""
+
 Curves = Mapping[str, Sequence[Point]]
 """Row -> its curve on the calibration texts. A row that could not be run is missing."""
 
@@ -82,20 +85,23 @@ class Search:
         seed += len(self._study.get_trials(deepcopy=False))
         self._study.sampler = _sampler(seed)
         self._draw = random.Random(seed)
+        self._broken: set[str] = set()
         if not self._study.get_trials(deepcopy=False):
             for parameters in space.hand_made():
                 self._study.enqueue_trial(parameters)
         self._requeue_interrupted()
 
     def run(self, trials: int, batch: int, evaluate: Evaluate) -> None:
-        """Run until so many trials are judged. Raises `EatError` if no row of a batch could be run."""
+        """Run until so many trials are judged. Raises `EatError` if no row of `MOST_IN_VAIN` batches could be run."""
         with Progress("judged", trials, "trials") as progress:
             progress.begin(trials, len(self.found()))
+            in_vain = 0
             while (done := len(self.found())) < trials:
                 judged = self._run_batch(self._ask(min(batch, trials - done)), evaluate, trials)
-                if not judged:
+                in_vain = 0 if judged else in_vain + 1
+                if in_vain == MOST_IN_VAIN:
                     raise EatError(
-                        "no row of this batch could be run; see the lines above. The same command tries again"
+                        f"no row of {in_vain} batches could be run; see the lines above. The same command tries again"
                     )
                 progress.advance(judged)
                 progress.show()
@@ -156,10 +162,10 @@ class Search:
         repeats = 0
         while len(batch) < count:
             if repeats >= TRIES:
-                self._study.enqueue_trial(self._unseen({*earlier, *batch}))
+                self._study.enqueue_trial(self._unseen({*earlier, *batch, *self._broken}))
             trial = self._study.ask()
             candidate = self.space.suggest(trial)
-            if candidate.row not in earlier and candidate.row not in batch:
+            if candidate.row not in {*earlier, *batch, *self._broken}:
                 batch[candidate.row] = trial, candidate
                 repeats = 0
                 continue
@@ -205,6 +211,7 @@ class Search:
 
     def _failed(self, trial: Trial, candidate: Candidate) -> None:
         self._study.tell(trial, state=TrialState.FAIL)
+        self._broken.add(candidate.row)
         self._tell(f"{candidate.row}: could not be run; see the lines above")
 
     def _requeue_interrupted(self) -> None:
@@ -265,7 +272,11 @@ def _opened(storage: Path) -> optuna.Study:
 
     def connect() -> sqlite3.Connection:
         # not by a URL, in which characters of a path would have a meaning
-        return sqlite3.connect(storage, timeout=60)
+        connection = sqlite3.connect(storage, timeout=60)
+        # a trial is some forty commits: none of them waits for the disk, and a kill still loses nothing
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        return connection
 
     storage.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -87,12 +87,14 @@ def check_same(to: Path, setting: Mapping[str, Any]) -> None:
         return
     found = read_json(to / SETTING)
     if other := [key for key in setting if found.get(key) != setting[key]]:
-        shown = {
-            "budget": lambda: str(Budget(**found["budget"])),
-            "configuration": lambda: "another configuration",
-        }
-        was = [f"{key} {shown[key]() if key in shown else found.get(key)}" for key in other]
-        raise EatError(f"{to}: holds another search ({'; '.join(was)}); give another folder with --to")
+        was = listed(f"{key} {_shown(key, found.get(key))}" for key in other)
+        raise EatError(f"{to}: holds another search ({was}); give another folder with --to")
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == "budget" and value is not None:
+        return str(Budget(**value))
+    return "changed" if key == "configuration" else str(value)
 
 
 def command_of(config: Path) -> str:
