@@ -1,6 +1,6 @@
 """The clock of a search: probes are timed once, alone on the machine, on calibration texts, and the cost is fitted.
 
-Trials run for an hour, side by side, at loads that differ, so that a clock within a trial would measure the other jobs.
+Trials run side by side, at loads that differ, so that a clock within a trial would measure the other jobs.
 A probe is a model that is forced to exit after one layer. The fit needs no trained heads: only their time counts.
 """
 

@@ -66,7 +66,7 @@ def verdict(
     shown = [name for name in (TUNED, *beside, reference, STOCK, STRONGEST) if name in by_system]
     measured = {
         name: {key: _plain(by_system[name].get(key)) for key in MEASURED}
-        | ({"tuned_times_as_fast": vars(ratios[name])} if name in ratios else {})
+        | ({"tuned_times_as_fast": _ends(ratios[name])} if name in ratios else {})
         for name in shown
     }
     return Verdict("; ".join(parts) + ".", measured)
@@ -114,6 +114,10 @@ def _accuracy(row: Record) -> str:
 def _delta(row: Record) -> str:
     within = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
     return f"{rounding.points(row['delta_accuracy'])} {within}"
+
+
+def _ends(ratio: Estimate) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in vars(ratio).items()}
 
 
 def _plain(value: Any) -> Any:
