@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from eat.commands import adapt, bench, diff, export, gpu, init, monitor, predict, serve, train, tune
+from eat.commands import adapt, bench, diff, evade, export, gpu, init, monitor, predict, serve, train, tune
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import ended_by_signals
@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": predict,
     "serve": serve,
     "monitor": monitor,
+    "evade": evade,
     "diff": diff,
     "bench": bench,
     "gpu": gpu,

@@ -221,7 +221,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
 def timed_layers(system: System, layers: int) -> int:
     """The layers of a system that are timed: all of them at every threshold."""
     exits = system.exits
-    points = 1 if exits.promise is not None else max(1, len(exits.tau) + (exits.choose.by == "disagreement"))
+    points = 1 if exits.promise is not None else max(1, len(exits.tau) + exits.choose.finds_thresholds)
     return layers * points
 
 

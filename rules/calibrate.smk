@@ -22,7 +22,7 @@ rule calibrate:
         "../envs/study.yaml"
     params:
         code=code_of("workflow_scripts.calibrate"),
-        spec=lambda wildcards: STUDY.calibration_spec(wildcards.system).to_json(),
+        spec=lambda wildcards: STUDY.calibration_spec(wildcards.system, wildcards.task).to_json(),
     message:
         "{wildcards.task}: calibrating {wildcards.system}, seed {wildcards.seed}"
     shell:

@@ -344,6 +344,10 @@ def importance_tables(wildcards):
     return [PATHS.importance(task) for task in STUDY.tasks if STUDY.importance_texts]
 
 
+# what mistakes cost, where a task says it
+TRIAGE_TABLES = [PATHS.triage] if STUDY.has_triage else []
+
+
 def report_files(wildcards):
     """The report as LaTeX and as a page, and its tables."""
     return [PATHS.report / "results.tex", PATHS.report / "report.html", *table_files(wildcards)]

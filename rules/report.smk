@@ -2,7 +2,7 @@
 Tables and the report, in LaTeX and HTML; a PDF if it is asked for (`snakemake --cores all render_pdf`).
 
 REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
-tokens are compared, importance/{task}.csv; timing state; cards; report/.
+tokens are compared, importance/{task}.csv; where a task has triage, triage.csv; timing state; cards; report/.
 OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html};
 on demand results/{study}.pdf.
 """
@@ -45,6 +45,7 @@ rule render_report:
         buckets=PATHS.buckets,
         promises=PATHS.promises,
         importance=importance_tables,
+        triage=TRIAGE_TABLES,
         paper=[PATHS.paper_summary(task) for task in STUDY.tasks],
         curves=[PATHS.curve(curve) for curve in CURVES],
         ablation=ablation_tables,

@@ -3,7 +3,7 @@ Summary: accuracy, calibration, work and time in one row for each operating poin
 
 REQUIRED INPUTS: operating points, dev traces, temperatures and timing of every task.
 OUTPUTS: results/{study}/summary.csv, summary_{task}.csv, metrics.json, buckets.csv, promises.csv, curves/*.csv; where
-the study has an ablation, summary_ablation_{task}.csv.
+the study has an ablation, summary_ablation_{task}.csv; where a task has triage, triage.csv.
 """
 
 
@@ -24,6 +24,7 @@ rule summarize:
         promises=PATHS.promises,
         curves=[PATHS.curve(curve) for curve in CURVES],
         ablation=[PATHS.ablation_summary(task) for task in STUDY.tasks if STUDY.ablation],
+        triage=TRIAGE_TABLES,
     log:
         PATHS.log("summarize"),
     benchmark:

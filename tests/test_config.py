@@ -51,6 +51,7 @@ from eat.study.tasks import (
     RestTexts,
     Splits,
     Task,
+    Triage,
 )
 from eat.study.timing import Timing, Tracing
 from eat.study.training import Training
@@ -227,6 +228,7 @@ OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
     (("systems", "student", "recipe", 0, "policy"), {"by": "reinforce"}, PolicyTraining),
     (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
     (("systems", "eat", "exits", "choose"), {"by": "disagreement"}, Choice),
+    (("tasks", "tickets", "triage"), {"alarm": "high", "costs": {"low": 1, "high": 5}}, Triage),
 ]
 UNLABELLED: list[tuple[dict[str, Any], type[BaseModel]]] = [
     ({"kind": "rest"}, RestTexts),
@@ -323,8 +325,8 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "unknown rule": (
         "rule: [confidence]",
         "rule: [certainty]",
-        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy', 'agreement' or "
-        "'risk_controlled'",
+        "systems.eat.exits.rule.0: found 'certainty'; input should be 'confidence', 'entropy', 'agreement', 'margin' "
+        "or 'risk_controlled'",
     ),
     "unknown reader of heads": (
         "after: [3, 4], rule",
@@ -504,14 +506,14 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "no threshold": (
         "tau: [0.8, 0.9]",
         "tau: []",
-        "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule uses it",
+        "systems.eat.exits: rule [confidence] with tau [none]; confidence, entropy, margin and risk_controlled "
+        "need tau, and no other rule uses it",
     ),
     "no rule": (
         "rule: [confidence]",
         "rule: []",
-        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy and risk_controlled need tau, "
-        "and no other rule uses it",
+        "systems.eat.exits: rule [none] with tau [0.8, 0.9]; confidence, entropy, margin and risk_controlled "
+        "need tau, and no other rule uses it",
     ),
     "no exit": (
         "after: [3, 4]",
@@ -618,7 +620,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
         '"max\\nlength": 64',
         "tasks.movies.'max\\nlength': unknown key; known here: source, title, splits, max_length, train_examples, "
         "calibration_examples, dev_examples, unlabelled, unlabelled_examples, learning_rate, batch_size, epochs, "
-        "epochs_scale, models_of",
+        "epochs_scale, triage, models_of",
     ),
 }
 
@@ -761,11 +763,11 @@ def test_a_model_that_teaches_itself_has_no_teacher_to_wait_for() -> None:
 
 def test_a_promise_is_calibrated_on_raw_probabilities() -> None:
     study = with_system(weights_of="eat", exits=PROMISE)
-    spec = study.calibration_spec("more")
+    spec = study.calibration_spec("more", "movies")
     assert spec.mode == "raw"
     assert spec.promise == Promise(epsilon=0.05)
     assert spec.tau == [0.8, 0.9]
-    assert study.calibration_spec("eat") == CalibrationSpec(mode="fitted", bins=15)
+    assert study.calibration_spec("eat", "movies") == CalibrationSpec(mode="fitted", bins=15)
 
 
 def test_epochs_and_batch_size_may_be_a_task_s() -> None:

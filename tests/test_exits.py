@@ -25,8 +25,10 @@ from eat.model.heads import ExitHead
 from eat.model.layout import Layout
 
 NAMES = [*KNOWN]
-WITH_THRESHOLD = {"confidence", "entropy"}
-RULES = [("confidence",), ("entropy",), ("agreement",), ("confidence", "agreement"), ("entropy", "agreement")]
+WITH_THRESHOLD = {"confidence", "entropy", "margin"}
+RULES = [
+    ("confidence",), ("entropy",), ("agreement",), ("margin",), ("confidence", "agreement"), ("entropy", "agreement"),
+]  # fmt: skip
 
 
 def fires(
@@ -53,6 +55,34 @@ def test_thresholds_may_differ_by_layer():
     assert policy.fires({2: sure, 4: sure, 5: sure}).tolist() == [False] * 3, "a layer without a threshold has 1"
     assert policy.margin(2, sure).tolist() == pytest.approx([0.1, 0.1, 0.2])
     assert policy.may_exit and not ExitPolicy(("confidence",), {2: 1.0}).may_exit
+
+
+def test_thresholds_may_differ_by_the_class_of_the_answer():
+    policy = ExitPolicy(("confidence",), {2: (0.6, 0.9), 4: (1.0, 0.8)})
+    said = rows([0.7, 0.3], [0.3, 0.7], [0.05, 0.95], [1.0, 0.0])
+    assert policy.fires({2: said}).tolist() == [True, False, True, True]
+    assert policy.fires({2: said, 4: said}).tolist() == [False, False, True, False], "at 1 no text exits"
+    assert policy.margin(2, said).tolist() == pytest.approx([0.1, 0.2, 0.05, 0.4])
+    assert policy.may_exit and not ExitPolicy(("confidence",), {2: (1.0, 1.0)}).may_exit
+    point = json.loads(json.dumps(policy.as_point()))
+    assert point["tau"] == {"2": [0.6, 0.9], "4": [1.0, 0.8]}
+    assert ExitPolicy.of(point, EXITS, classes=2) == policy
+    with pytest.raises(EatError, match=r"^tau\.2: found 2 thresholds; give one, or one for each class"):
+        ExitPolicy.of(point, EXITS, classes=3)
+
+
+def test_one_undecided_head_vetoes_the_exit():
+    """Two classes: the lead (1 + P(c) - P(k)) / 2 is P(c); of three, it is smaller where two of them compete."""
+    clear, weak, other = rows([0.9, 0.1]), rows([0.7, 0.3]), rows([0.1, 0.9])
+    for before, leaves in ((clear, True), (weak, False), (other, False)):
+        assert fires(["margin"], 0.8, {2: before, 4: clear}).tolist() == [leaves]
+    assert not fires(["margin"], 0.8, {2: clear}).any(), "the first head has none before it"
+    assert fires(["margin"], 0.8, {1: weak, 2: clear, 4: clear}).tolist() == [True]
+    assert fires(["margin"], 0.8, {1: weak, 2: clear, 4: clear}, patience=2).tolist() == [False]
+    # of three classes, (1 + 0.6 - 0.4) / 2 = 0.6 and (1 + 0.6 - 0.2) / 2 = 0.7
+    three = rows([0.6, 0.4, 0.0], [0.6, 0.2, 0.2])
+    assert fires(["margin"], 0.65, {2: three, 4: three}).tolist() == [False, True]
+    assert ExitPolicy(("margin",), 0.65).margin(2, three).tolist() == pytest.approx([0.05, 0.05])
 
 
 def test_entropy_is_fastbert_s_uncertainty():
@@ -356,6 +386,6 @@ def test_every_operating_point_that_means_something_is_taken(
     rule: list[str], tau: float, patience: int, temperatures: dict[int, float]
 ):
     given_tau = tau if set(rule) & WITH_THRESHOLD else None
-    patience = 1 if "agreement" in rule else patience
+    patience = 1 if {"agreement", "margin"} & set(rule) else patience
     point = {"rule": rule, "tau": given_tau, "temperatures": temperatures, "patience": patience}
     assert ExitPolicy.of(point, EXITS) == ExitPolicy(tuple(rule), given_tau, temperatures, patience)

@@ -95,6 +95,24 @@ def test_hard_removal_takes_what_is_below_the_threshold():
     assert found.margin.tolist() == pytest.approx([0.005, 1.0], rel=1e-4)
 
 
+def test_a_least_share_of_the_tokens_stays():
+    """Delta is 0.2, which only [CLS], being protected, outlives in the first row."""
+    received = torch.tensor([0.1, 0.15, 0.199, 0.05, 0.1, 0.4])
+    view = view_of([4, 2], received=received)
+    found = reduced(built("threshold", **LTP), view)
+    assert found.kept is not None and found.kept.tolist() == [0, 4, 5]
+    found = reduced(built("threshold", keep_at_least=0.5, **LTP), view)
+    assert found.kept is not None and found.kept.tolist() == [0, 2, 4, 5]
+    # the cut lies between 0.199 and 0.15; in the second row the threshold decides
+    middle = (0.199 + 0.15) / 2
+    assert found.margin is not None
+    assert found.margin.tolist() == pytest.approx([(middle - 0.15) / middle, 1.0], rel=1e-4)
+    # ceil(0.7 x 4) = 3; ceil(0.9 x 4) = 4, all of them
+    for share, kept in ((0.7, [0, 1, 2]), (0.9, [0, 1, 2, 3])):
+        found = reduced(built("threshold", keep_at_least=share, **LTP), view_of([4], received=received[:4]))
+        assert (found.kept.tolist() if found.kept is not None else [0, 1, 2, 3]) == kept
+
+
 def test_the_lowest_threshold_is_1e_5():
     """LTP's hard mask in the lowest layer: a token goes where s < max(1e-5, Delta)."""
     reducer = built("threshold", **LTP)  # Delta is 0 in layer 1

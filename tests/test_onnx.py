@@ -59,6 +59,7 @@ REDUCERS: list[dict[str, Any]] = [
     ),
     *({"kind": kind, **options} for kind, options in LEARNED.items()),
     {"kind": "threshold", **LEARNED["threshold"], "score": "mean"},
+    {"kind": "threshold", **LEARNED["threshold"], "keep_at_least": 0.9},
     {"kind": "retention", **LEARNED["retention"], "protect": ["cls", "sep"]},
     {"kind": "policy", **LEARNED["policy"], "protect": ["cls", "sep"]},
     {"kind": "merging", **LEARNED["merging"], "protect": ["cls"]},
@@ -73,6 +74,9 @@ POLICIES = [
     ExitPolicy(("agreement",), patience=2),
     ExitPolicy(("confidence", "agreement"), 0.55),
     ExitPolicy(("confidence",), {1: 1.0, 2: 0.6, 3: 0.55}),
+    ExitPolicy(("confidence",), {1: (0.55, 0.9), 2: (1.0, 0.6), 3: 0.55}),
+    ExitPolicy(("margin",), 0.55),
+    ExitPolicy(("margin",), {1: 1.0, 2: (0.5, 0.55), 3: (0.55, 0.5)}, patience=2),
 ]
 
 

@@ -138,7 +138,7 @@ def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) ->
         for split, trace in traces.items():
             trace.write(both[name, seed][split])
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
-        spec = study.calibration_spec(name)
+        spec = study.calibration_spec(name, "movies")
         found = calibrate(traces["calibration"], traces["dev"], spec.mode)
         if (promise := promise_of(traces["calibration"], spec)) is not None:
             found["promise"] = promise
@@ -719,7 +719,7 @@ def test_a_point_chosen_by_disagreement_stands_beside_those_of_its_thresholds(tm
     assert promises["n"].tolist() == [300 if thresholds == "one" else 150] * 2
     # without labels: the choice is the same whatever the calibration texts are labelled
     trace = Trace.read(tmp_path / "traces" / "eat" / "1" / "calibration.parquet")
-    spec = study.calibration_spec("eat")
+    spec = study.calibration_spec("eat", "movies")
     assert keep_agreement(replace(trace, labels=1 - trace.labels), spec.choose)["tau"] == found[0]
     for seed, row in enumerate(promises.to_dict("records")):
         dev = Trace.read(tmp_path / "traces" / "eat" / str(seed + 1) / "dev.parquet")

@@ -1,4 +1,4 @@
-"""Fit temperatures, or the threshold that keeps a promise, on the calibration split; measure calibration on dev."""
+"""Fit temperatures, or thresholds that keep a promise or a cost, on the calibration split; measure them on dev."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from workflow_scripts._command import run
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", required=True, help="mode, bins and promise, as JSON")
+    parser.add_argument("--spec", required=True, help="mode, bins, promise and costs, as JSON")
     parser.add_argument("--calibration", required=True, type=Path, help="the trace of the calibration split")
     parser.add_argument("--dev", required=True, type=Path, help="the trace of the dev split")
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
 
     from eat.calibrate.calibration import calibrate
+    from eat.calibrate.cost import thresholds_of
     from eat.calibrate.disagreement import promise_of
     from eat.files import write_json
+    from eat.results.calibrated import temperatures_of
     from eat.results.trace import Trace
     from eat.study.specs.calibrate import CalibrationSpec
 
@@ -27,6 +29,8 @@ def main() -> None:
     found = calibrate(*traces, mode=spec.mode, bins=spec.bins)
     if (promise := promise_of(traces[0], spec)) is not None:
         found["promise"] = promise
+    if spec.choose.by == "cost":
+        found["by_cost"] = thresholds_of(traces[0], spec, temperatures_of(found))
     write_json(arguments.out, found)
 
 

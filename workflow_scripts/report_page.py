@@ -51,6 +51,7 @@ def main() -> None:
         "environment": environment(),
         "ablation": study.ablation is not None,
         "importance": study.importance_texts is not None,
+        "triage": study.has_triage,
         "lock": sha256_of("dvc.lock")[:16] if Path("dvc.lock").is_file() else "",
         "durations": durations(study.study),
         "versions": {"eat": eat.__version__} | {package: version(package) for package in PACKAGES},

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from eat.calibrate.cost import escalation_level
 from eat.errors import EatError, listed
 from eat.files import read_json
 from eat.model.exit_policy import ExitPolicy
@@ -28,11 +29,12 @@ from eat.study.specs.calibrate import OperatingSpec
 
 if TYPE_CHECKING:
     from eat.study.study import Study
+    from eat.study.tasks import Triage
 
 COLUMNS = (
-    "task", "system", "seed", "split", "tau", "thresholds", "calibration", "chosen", "within_budget", "n", "accuracy",
-    "macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops", "gflops_pattern",
-    "exit_fractions",
+    "task", "system", "seed", "split", "tau", "thresholds", "escalate_below", "calibration", "chosen", "within_budget",
+    "n", "accuracy", "macro_f1", "f1", "avg_depth", "avg_retention", "retention_full_depth", "gflops",
+    "gflops_pattern", "exit_fractions",
 )  # fmt: skip
 
 _SAME = 1e-9  # accuracies are counts over n: smaller differences are rounding
@@ -43,25 +45,36 @@ def operating_points(
     spec: OperatingSpec,
     temperatures: Mapping[int, float],
     promised: Promised | None = None,
+    triage: Triage | None = None,
+    costs: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """One row per threshold and split of a trained system.
 
-    traces: split -> trace. temperatures: layer -> T. promised: as in `policies`.
-    Rows hold split, tau, thresholds (JSON, layer -> threshold, of the point that keeps a promise on disagreement, else
-    `None`), calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN), avg_depth,
+    traces: split -> trace, `calibration` among them. temperatures: layer -> T. promised: as in `policies`. triage,
+    costs: of the task, if its mistakes have a cost; costs by class.
+    Rows hold split, tau, thresholds (JSON, layer -> threshold, of the point that calibration found, else `None`),
+    escalate_below (the confidence at full depth below which a person decides, chosen on the calibration split; NaN
+    without triage), calibration, n, accuracy, macro_f1, f1 (of class 1 if there are two classes, else NaN), avg_depth,
     avg_retention (at the answer), retention_full_depth (tokens that enter the last layer, which the last head reads;
     0.49 in the paper), gflops and gflops_pattern (mean per text), exit_fractions (JSON, layer -> share of the texts).
     """
+    points = policies(spec, temperatures, promised)
+    levels = dict.fromkeys(points, math.nan)
+    if triage is not None:
+        chosen_on = traces["calibration"]
+        for tau, policy in points.items():
+            levels[tau] = escalation_level(replay(chosen_on, policy), chosen_on, costs, triage.review)
     return [
         {
             "split": split,
             "tau": tau,
             "thresholds": json.dumps(policy.as_point()["tau"]) if isinstance(policy.tau, Mapping) else None,
+            "escalate_below": levels[tau],
             "calibration": spec.calibration,
             **_measured(trace, policy, split),
         }
         for split, trace in traces.items()
-        for tau, policy in policies(spec, temperatures, promised).items()
+        for tau, policy in points.items()
     ]
 
 
@@ -118,11 +131,12 @@ def task_operating_points(
             read = {split: Trace.read(path) for split, path in traces[system, seed].items()}
             calibration = read_json(calibrations[system, seed])
             found = temperatures_of(calibration), promised_of(calibration)
-            points = operating_points(read, study.operating_spec(system), *found)
+            options = study.tasks[task]
+            points = operating_points(read, study.operating_spec(system), *found, options.triage, options.costs)
             rows += [{"task": task, "system": system, "seed": seed, **row} for row in points]
             progress.advance()
     table = pd.DataFrame(rows).astype({"tau": "float64"})
-    promised = [system for system, row in study.systems.items() if row.exits.choose.by == "disagreement"]
+    promised = [system for system, row in study.systems.items() if row.exits.choose.finds_thresholds]
     table["chosen"] = chosen_rows(table, study.reference, study.accuracy_budget, promised)
     table["within_budget"] = within_budget(table, study.reference, study.accuracy_budget)
     return table[list(COLUMNS)]
@@ -133,7 +147,7 @@ def chosen_rows(
 ) -> npt.NDArray[np.bool_]:
     """Which rows of a task's operating points are at the threshold chosen for their system; bool, one per row.
 
-    promised: the systems whose point was chosen by disagreement, which is the one without a single threshold.
+    promised: the systems whose point was chosen by disagreement or by cost: the one without a single threshold.
     """
     calibration = table[table["split"] == "calibration"]
     reference_accuracy = _reference_accuracy(calibration, reference)

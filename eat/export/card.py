@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eat.files import MEGABYTE
@@ -45,12 +45,17 @@ def _listed(values: Any) -> str:
     return ", ".join(str(value) for value in values)
 
 
+def _numbers(value: float | Sequence[float]) -> str:
+    """A threshold, or those of the classes in their order."""
+    return " / ".join(f"{one:g}" for one in value) if isinstance(value, Sequence) else f"{value:g}"
+
+
 def _point(point: Mapping[str, Any]) -> str:
     if not point["rule"]:
         return "every text runs through all layers"
     given = point["tau"]
     if isinstance(given, Mapping):
-        tau = ", thresholds " + _listed(f"{value:g} (layer {depth})" for depth, value in given.items())
+        tau = ", thresholds " + _listed(f"{_numbers(value)} (layer {depth})" for depth, value in given.items())
     else:
         tau = "" if given is None else f", threshold {given:g}"
     origin = {

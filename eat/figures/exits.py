@@ -128,9 +128,9 @@ def _spot(panel: Axes, bar: pd.DataFrame, depth: int, fraction: float, left: flo
 
 
 def _tau_name(tau: float | None, taus: list[float | None]) -> str:
-    """The name of an operating point; beside thresholds, the point without one keeps a promise by its own."""
+    """The name of an operating point; beside thresholds, the point without one has those that calibration found."""
     if tau is None:
-        return "no threshold" if len(taus) == 1 else "promise"
+        return "no threshold" if len(taus) == 1 else "chosen"
     return f"\N{GREEK SMALL LETTER TAU} = {rounding.threshold(tau)}"
 
 

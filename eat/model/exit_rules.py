@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+    Threshold = float | Tensor
+
 
 class ExitRule(ABC):
     """Whether a text may exit at a layer, given the probabilities of the heads up to it.
@@ -36,14 +38,14 @@ class ExitRule(ABC):
         return 1
 
     @abstractmethod
-    def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
+    def fires(self, probabilities: Mapping[int, Tensor], tau: Threshold, patience: int) -> Tensor:
         """Whether each text may exit at the last of the given heads; bool (B,). A text with NaN never exits.
 
-        probabilities: layer -> calibrated probabilities (B, C), ascending.
+        probabilities: layer -> calibrated probabilities (B, C), ascending. tau: for all texts, or for each (B,).
         """
 
     @abstractmethod
-    def margin(self, probabilities: Tensor, tau: float) -> Tensor:
+    def margin(self, probabilities: Tensor, tau: Threshold) -> Tensor:
         """The distance of the probabilities (B, C) of a head from another decision; float (B,), inf without a
         comparison.
 
@@ -58,12 +60,12 @@ class Confidence(ExitRule):
     name = "confidence"
     parameters = ("tau",)
 
-    def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
+    def fires(self, probabilities: Mapping[int, Tensor], tau: Threshold, patience: int) -> Tensor:
         """As `ExitRule`."""
         *_, current = probabilities.values()
         return current.amax(dim=-1) >= tau
 
-    def margin(self, probabilities: Tensor, tau: float) -> Tensor:
+    def margin(self, probabilities: Tensor, tau: Threshold) -> Tensor:
         """As `ExitRule`."""
         return (probabilities.amax(dim=-1) - tau).abs()
 
@@ -77,12 +79,12 @@ class Entropy(ExitRule):
     name = "entropy"
     parameters = ("tau",)
 
-    def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
+    def fires(self, probabilities: Mapping[int, Tensor], tau: Threshold, patience: int) -> Tensor:
         """As `ExitRule`."""
         *_, current = probabilities.values()
         return self._certainty(current) >= tau
 
-    def margin(self, probabilities: Tensor, tau: float) -> Tensor:
+    def margin(self, probabilities: Tensor, tau: Threshold) -> Tensor:
         """As `ExitRule`."""
         return (self._certainty(probabilities) - tau).abs()
 
@@ -107,7 +109,7 @@ class Agreement(ExitRule):
         """As `ExitRule`: the first `patience` heads have too few predecessors."""
         return patience + 1
 
-    def fires(self, probabilities: Mapping[int, Tensor], tau: float, patience: int) -> Tensor:
+    def fires(self, probabilities: Mapping[int, Tensor], tau: Threshold, patience: int) -> Tensor:
         """As `ExitRule`."""
         *before, current = probabilities.values()
         agree = current.isfinite().all(dim=-1)  # NaN has an argmax, too
@@ -116,10 +118,43 @@ class Agreement(ExitRule):
             agree &= current.argmax(dim=-1) == earlier.argmax(dim=-1)
         return agree
 
-    def margin(self, probabilities: Tensor, tau: float) -> Tensor:
+    def margin(self, probabilities: Tensor, tau: Threshold) -> Tensor:
         """As `ExitRule`: only the best class matters."""
         return probabilities.new_full(probabilities.shape[:-1], math.inf)
 
 
-RULES: Mapping[str, ExitRule] = {rule.name: rule for rule in (Confidence(), Entropy(), Agreement())}
+class Margin(ExitRule):
+    """(1 + P(c) - max_{k != c} P(k)) / 2 >= tau for the class c answered here, at this head and at each of the
+    `patience` heads before; false if there are fewer.
+
+    A veto at low margin: one head that is undecided, or for another class, keeps the text. At a single head of two
+    classes the left side is P(c).
+    """
+
+    name = "margin"
+    parameters = ("tau", "patience")
+
+    def exits_needed(self, patience: int) -> int:
+        """As `ExitRule`: the first `patience` heads have too few predecessors."""
+        return patience + 1
+
+    def fires(self, probabilities: Mapping[int, Tensor], tau: Threshold, patience: int) -> Tensor:
+        """As `ExitRule`."""
+        *before, current = probabilities.values()
+        clear = self._lead(current) >= tau
+        clear &= len(before) >= patience
+        for earlier in before[-patience:]:
+            clear &= (self._lead(earlier) >= tau) & (current.argmax(dim=-1) == earlier.argmax(dim=-1))
+        return clear
+
+    def margin(self, probabilities: Tensor, tau: Threshold) -> Tensor:
+        """As `ExitRule`."""
+        return (self._lead(probabilities) - tau).abs()
+
+    def _lead(self, probabilities: Tensor) -> Tensor:
+        best = probabilities.topk(2, dim=-1).values
+        return (1.0 + best[..., 0] - best[..., 1]) / 2.0
+
+
+RULES: Mapping[str, ExitRule] = {rule.name: rule for rule in (Confidence(), Entropy(), Agreement(), Margin())}
 """The rules by their names."""

@@ -36,21 +36,32 @@ def _entropy(graph: Graph, probabilities: Sequence[Value], thresholds: Value, pa
 
 
 def _agreement(graph: Graph, probabilities: Sequence[Value], thresholds: Value, patience: int) -> Value:
-    *before, current = (_best(graph, values) for values in probabilities[-patience - 1 :])
     # NaN has an argmax, too
     highest = graph.op("ReduceMax", probabilities[-1], axes=[1], keepdims=0)
     finite = graph.op("GreaterOrEqual", highest, graph.number(0.0))
-    agree = [graph.op("Equal", current, earlier) for earlier in before]
+    agree = _same_class(graph, probabilities[-patience - 1 :])
     return reduce(lambda left, right: graph.op("And", left, right), agree, finite)
+
+
+def _margin(graph: Graph, probabilities: Sequence[Value], thresholds: Value, patience: int) -> Value:
+    heads = probabilities[-patience - 1 :]
+    threshold = graph.op("Gather", thresholds, _best(graph, probabilities[-1]))
+    clear = [graph.op("GreaterOrEqual", _lead(graph, values), threshold) for values in heads]
+    return reduce(lambda left, right: graph.op("And", left, right), [*clear, *_same_class(graph, heads)])
 
 
 def threshold_table(policy: ExitPolicy, exits: Sequence[int], classes: int) -> np.ndarray:
     """The thresholds of an operating point by exit and class, float32 (E, C)."""
-    thresholds = np.array([policy.threshold(depth) for depth in exits], dtype=np.float32)
-    return np.repeat(thresholds[:, None], classes, axis=1)
+    rows = [np.broadcast_to(np.asarray(policy.threshold(depth), np.float32), (classes,)) for depth in exits]
+    return np.stack(rows)
 
 
-FIRES: Mapping[str, Fires] = {"confidence": _confidence, "entropy": _entropy, "agreement": _agreement}
+FIRES: Mapping[str, Fires] = {
+    "confidence": _confidence,
+    "entropy": _entropy,
+    "agreement": _agreement,
+    "margin": _margin,
+}
 """Name of a rule -> its nodes."""
 
 
@@ -76,6 +87,19 @@ def needs_thresholds(rule: Sequence[str]) -> bool:
 def _best(graph: Graph, probabilities: Value) -> Value:
     """The most probable class; (1, C) to int64 (1,)."""
     return graph.op("ArgMax", probabilities, axis=1, keepdims=0)
+
+
+def _same_class(graph: Graph, probabilities: Sequence[Value]) -> list[Value]:
+    """Whether each head but the last has the most probable class of the last; bool (1,) each."""
+    *before, current = (_best(graph, values) for values in probabilities)
+    return [graph.op("Equal", current, earlier) for earlier in before]
+
+
+def _lead(graph: Graph, probabilities: Value) -> Value:
+    """(1 + the best probability - the second best) / 2; (1, C) to (1,)."""
+    best, _ = graph.ops("TopK", 2, probabilities, graph.whole(2), axis=1)
+    first, second = (graph.op("Gather", best, graph.constant(place, np.int64), axis=1) for place in (0, 1))
+    return graph.op("Div", graph.op("Add", graph.op("Sub", first, second), graph.number(1.0)), graph.number(2.0))
 
 
 def _reaches(graph: Graph, certainty: Value, probabilities: Value, thresholds: Value) -> Value:

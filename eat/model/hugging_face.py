@@ -92,23 +92,24 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     @property
     def policy(self) -> ExitPolicy:
         """The operating point as an `ExitPolicy`. Raises `EatError` if the configuration's is not allowed."""
-        return ExitPolicy.of(self.config.operating_point, self.config.exits)
+        return ExitPolicy.of(self.config.operating_point, self.config.exits, self.config.num_labels)
 
     def set_operating_point(
         self,
         rule: Sequence[str],
-        tau: float | None = None,
+        tau: float | Mapping[int, float | Sequence[float]] | None = None,
         temperatures: Mapping[int, float] | None = None,
         patience: int = 1,
     ) -> None:
         """Choose when texts exit early; saved with the model. An empty rule runs every text through all layers.
 
         rule: names from `eat.model.exit_rules.RULES`, which must all hold. tau: the threshold in (0, 1], if a rule has
-        one. temperatures: layer -> temperature of its head; 1 if none is given. patience: of the rule `agreement`.
+        one; or by layer, as one number or one for each class of the answer. temperatures: layer -> temperature of its
+        head; 1 if none is given. patience: of the rules `agreement` and `margin`.
         Raises `EatError`, without a change, if a value is not allowed or the model lacks the exits for it.
         """
         point = {"rule": rule, "tau": tau, "temperatures": temperatures, "patience": patience}
-        self.config.operating_point = ExitPolicy.of(point, self.config.exits).as_point()
+        self.config.operating_point = ExitPolicy.of(point, self.config.exits, self.config.num_labels).as_point()
 
     def get_input_embeddings(self) -> nn.Module:
         """The token embedding."""

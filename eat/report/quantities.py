@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,7 +47,7 @@ class Quantity:
 
 
 class _Threshold(Quantity):
-    """The threshold of an operating point; of one with several, by exit or by seed, the lowest and the highest."""
+    """The threshold of an operating point; of one with several, by exit, class or seed, the lowest and the highest."""
 
     def cell(self, row: Record, best: bool = False) -> Cell:
         """As `Quantity`."""
@@ -55,9 +55,15 @@ class _Threshold(Quantity):
         if not isinstance(given, str):
             return super().cell(row, best)
         found = json.loads(given)
-        values = [value for one in (found if isinstance(found, list) else [found]) for value in one.values()]
+        values = [value for one in (found if isinstance(found, list) else [found]) for value in _numbers(one)]
         ends = dict.fromkeys(rounding.threshold(value) for value in (min(values), max(values)))
         return Cell("-".join(ends))
+
+
+def _numbers(thresholds: Mapping[str, float | list[float]]) -> Iterator[float]:
+    """Thresholds by layer, each a number or one for each class."""
+    for value in thresholds.values():
+        yield from value if isinstance(value, list) else [value]
 
 
 def table_of(

@@ -28,6 +28,7 @@ from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenan
 from eat.report.scorecard import counts_sentence, judge, scorecard_table
 from eat.report.table import Table
 from eat.report.theory import theory_sentences, theory_table
+from eat.report.triage import triage_table
 from eat.results.rows import is_true
 from eat.study.paths import CURVES
 from eat.study.stock import STOCK_PREFIX
@@ -57,7 +58,7 @@ def render_report(
         Path(folder) for folder in (results_folder, data_folder, templates_folder, out_folder)
     )
     origin = read_provenance(provenance)
-    found = read_tasks(study_name, tasks, results, data, origin.ablation, origin.importance)
+    found = read_tasks(study_name, tasks, results, data, origin.ablation, origin.importance, origin.triage)
     counted = {int(number) for task in found for number in task.summary["seeds"]}
     if counted != {len(origin.seeds)}:
         raise EatError(
@@ -101,7 +102,7 @@ def render_report(
         "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
         "durations": _durations_table(origin),
-        "files": _files(results, data, list(tasks), origin.importance),
+        "files": _files(results, data, list(tasks), origin),
         **style_and_script(templates),
     }
     texts = {
@@ -156,6 +157,7 @@ def _task_report(
     made = task_tables(rows, task.paper_columns, task.name, reference, published, f1) | {
         "lengths": lengths_table(task, reference),
         "promises": promises_table(task),
+        "triage": triage_table(task),
         "importance": correlation_table(task),
         "retention": retention_table(task, reference),
         "others": published_tables.other_papers_table(published, rows, task.name, reference),
@@ -262,7 +264,7 @@ def _durations_table(origin: Provenance) -> Table:
     return table_of(caption, "durations", quantities, [("", [one.model_dump() for one in origin.durations])])
 
 
-def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> list[tuple[str, str]]:
+def _files(results: Path, data: Path, tasks: list[str], origin: Provenance) -> list[tuple[str, str]]:
     """The files that contain the numbers, each with the start of its sha256."""
     paths = [
         (results, "summary.csv"),
@@ -272,7 +274,8 @@ def _files(results: Path, data: Path, tasks: list[str], importance: bool) -> lis
         *((results, f"curves/{name}.csv") for name in CURVES),
         *((results, f"timing/{task}.json") for task in tasks),
         *((results, f"summary_{task}.csv") for task in tasks),
-        *((results, f"importance/{task}.csv") for task in tasks if importance),
+        *((results, f"importance/{task}.csv") for task in tasks if origin.importance),
+        *((results, name) for name in ("triage.csv",) if origin.triage),
         *((data, f"{task}/card.json") for task in tasks),
     ]
     missing = [str(folder / name) for folder, name in paths if not (folder / name).is_file()]

@@ -67,6 +67,8 @@ class Provenance(Strict):
     """Whether the study has an ablation."""
     importance: bool = False
     """Whether the study compares scores of importance with saliency."""
+    triage: bool = False
+    """Whether the mistakes on some task have a cost."""
     environment: str = ""
     """The software environment of the run: a virtual environment, conda, a container."""
     differing: list[str] = Field(default_factory=list)
@@ -94,6 +96,7 @@ class TaskFiles:
     importance: pd.DataFrame | None
     card: dict[str, Any]
     timing: dict[str, Any]
+    triage: pd.DataFrame | None = None
 
 
 def read_provenance(given: Mapping[str, Any]) -> Provenance:
@@ -107,11 +110,17 @@ def read_provenance(given: Mapping[str, Any]) -> Provenance:
 
 
 def read_tasks(
-    study: str, tasks: Mapping[str, str], results: Path, data: Path, ablation: bool = False, importance: bool = False
+    study: str,
+    tasks: Mapping[str, str],
+    results: Path,
+    data: Path,
+    ablation: bool = False,
+    importance: bool = False,
+    triage: bool = False,
 ) -> list[TaskFiles]:
     """Read the files of each task. tasks: name in the files -> name in the report.
 
-    ablation, importance: whether it has those.
+    ablation, importance, triage: whether it has those.
 
     Raises `EatError` if one is missing, damaged, of another study, or has gaps.
     """
@@ -138,6 +147,7 @@ def read_tasks(
     def optional(name: str, required: Sequence[str], is_there: bool) -> pd.DataFrame | None:
         return read_rows(results / name, required) if is_there else None
 
+    costs = optional("triage.csv", columns.TRIAGE_COLUMNS, triage)
     found = []
     for task, title in tasks.items():
         timing = read_json(results / "timing" / f"{task}.json")
@@ -160,6 +170,7 @@ def read_tasks(
                 importance=optional(f"importance/{task}.csv", columns.IMPORTANCE_COLUMNS, importance),
                 card=read_json(data / task / "card.json"),
                 timing=timing,
+                triage=None if costs is None else of_task(costs, task, may_be_empty=True),
             )
         )
     return found

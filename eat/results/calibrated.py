@@ -18,13 +18,18 @@ def temperatures_of(calibration: Mapping[str, Any]) -> dict[int, float]:
     return found
 
 
-Promised = float | dict[int, float]
-"""The threshold that keeps a promise: one for all exits, or by layer."""
+Promised = float | dict[int, float | tuple[float, ...]]
+"""The threshold that calibration found: one for all exits, or by layer; one for a layer, or by class of the answer."""
 
 
 def promised_of(calibration: Mapping[str, Any]) -> Promised | None:
-    """The threshold that keeps a system's promise, from a calibration file; `None` without a promise."""
-    if "promise" not in calibration:
+    """The threshold that keeps a system's promise, or a cost, from a calibration file; `None` without one."""
+    found = calibration.get("promise") or calibration.get("by_cost")
+    if found is None:
         return None
-    tau = calibration["promise"]["tau"]
-    return {int(depth): float(value) for depth, value in tau.items()} if isinstance(tau, Mapping) else float(tau)
+    tau = found["tau"]
+    return {int(depth): _numbers(value) for depth, value in tau.items()} if isinstance(tau, Mapping) else float(tau)
+
+
+def _numbers(value: Any) -> float | tuple[float, ...]:
+    return tuple(map(float, value)) if isinstance(value, list) else float(value)

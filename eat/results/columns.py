@@ -25,6 +25,13 @@ PROMISE_COLUMNS = (
     "observed", "observed_low", "observed_high",
 )  # fmt: skip
 
+TRIAGE_COLUMNS = (
+    "task", "system", "tau", "thresholds", "chosen", "seeds", "n", "n_alarm", "alarm", "review", "recall", "recall_low",
+    "recall_high", "false_alarms", "false_alarms_low", "false_alarms_high", "escalated", "escalated_low",
+    "escalated_high", "escalate_below", "cost", "cost_low", "cost_high", "avg_depth", "latency_ms_p50",
+    "speedup_vs_dense", "speedup_low", "speedup_high",
+)  # fmt: skip
+
 IMPORTANCE_COLUMNS = ("task", "system", "seed", "kind", "layer", "n", "rho", "rho_low", "rho_high")
 
 BUCKETS = ((1, 35), (36, 70), (71, None))

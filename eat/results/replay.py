@@ -78,14 +78,14 @@ def policies(
     """The operating points of a specification: threshold -> policy, ascending.
 
     A system without thresholds has one point, `None`. So has one with a promise: confidence at the thresholds
-    `promised` that calibration found, which differ between seeds. A system whose point is chosen by disagreement has
-    that point as `None` before those of its thresholds.
+    `promised` that calibration found, which differ between seeds. A system whose point is chosen by disagreement or by
+    cost has that point as `None` before those of its thresholds.
     """
     if spec.promise is not None:
         rule = tuple("confidence" if name == RISK_CONTROLLED else name for name in spec.rule)
         return {None: ExitPolicy(rule, promised, temperatures, spec.patience)}
     rule = tuple(spec.rule)
-    chosen = {None: ExitPolicy(rule, promised, temperatures)} if spec.choose.by == "disagreement" else {}
+    chosen = {None: ExitPolicy(rule, promised, temperatures, spec.patience)} if spec.choose.finds_thresholds else {}
     taus: Sequence[float | None] = sorted(spec.tau) or ([] if chosen else [None])
     return chosen | {tau: ExitPolicy(rule, tau, temperatures, spec.patience) for tau in taus}
 

@@ -41,6 +41,7 @@ def check_sections(study: Study) -> None:
         if system.cascade is not None:
             _check_cascade(study, name, system)
         _check_promise(study, name, system)
+        _check_costs(study, name, system)
     _refuse_cycles(study)
     _check_ablation(study)
 
@@ -152,6 +153,16 @@ def _check_promise(study: Study, name: str, system: System) -> None:
                 f"systems.{name}.exits.{key}: epsilon {promise.epsilon:g} at delta {promise.delta:g} needs at "
                 f"least {needed} calibration texts, but tasks.{task}.calibration_examples is {given}"
             )
+
+
+def _check_costs(study: Study, name: str, system: System) -> None:
+    """Refuse a choice by cost where mistakes have no cost."""
+    without = [task for task, options in study.tasks.items() if options.triage is None]
+    if system.exits.choose.by == "cost" and without:
+        raise ValueError(
+            f"systems.{name}.exits.choose: by cost, but tasks.{without[0]} does not say what mistakes cost; give it "
+            "`triage`, or choose otherwise"
+        )
 
 
 def _check_ablation(study: Study) -> None:

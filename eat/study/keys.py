@@ -43,7 +43,7 @@ FINETUNE = (
 )  # fmt: skip
 TRACE = (*STUDY, *TASK, *SYSTEM, *PARTS, "trace", "timing.device")
 IMPORTANCE = (*STUDY, *TASK, *SYSTEM, *PARTS, *STAGES, *REQUIRED, "importance_texts")
-CALIBRATE = (*POINTS, *CALIBRATION, "accuracy_budget")
+CALIBRATE = (*POINTS, *CALIBRATION, "accuracy_budget", "tasks.*.triage")
 TIMING = (*POINTS, "timing")
 SUMMARIZE = (*CALIBRATE, "timing", "ablation")
 FIGURES = ("study", "seeds", "reference", *RULE, "ablation")

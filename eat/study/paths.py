@@ -111,6 +111,11 @@ class StudyPaths:
         """The promised risk of thresholds, and the risk on dev."""
         return self.results / "promises.csv"
 
+    @property
+    def triage(self) -> Path:
+        """What is missed, raised in vain and sent to a person, and what it costs; if a task has `triage`."""
+        return self.results / "triage.csv"
+
     def importance(self, task: str) -> Path:
         """The rank correlation of each score of importance with gradient saliency."""
         return self.results / "importance" / f"{task}.csv"

@@ -117,6 +117,11 @@ class Study(Strict):
         """The title of each task in the report."""
         return {name: task.title or name for name, task in self.tasks.items()}
 
+    @property
+    def has_triage(self) -> bool:
+        """Whether the mistakes on some task have a cost."""
+        return any(task.triage is not None for task in self.tasks.values())
+
     def trained_task(self, task: str) -> str:
         """The task whose models a task runs: itself, unless `models_of` is set."""
         return self.tasks[task].models_of or task
@@ -215,12 +220,15 @@ class Study(Strict):
             bins=calibration.bins,
         )
 
-    def calibration_spec(self, system: str) -> CalibrationSpec:
-        """The specification of the calibration: the temperatures, and the thresholds that keep a promise."""
+    def calibration_spec(self, system: str, task: str) -> CalibrationSpec:
+        """The specification of the calibration: the temperatures, and the thresholds that keep a promise or a cost."""
         spec = self.operating_spec(system)
         found = CalibrationSpec(mode=spec.calibration, bins=spec.bins)
         if spec.promise is not None:
             return found.model_copy(update={name: getattr(spec, name) for name in ExitSpec.model_fields})
+        if spec.choose.by == "cost":
+            chosen = {"rule": spec.rule, "patience": spec.patience, "costs": self.tasks[task].costs}
+            return found.model_copy(update={"choose": spec.choose, **chosen})
         return found.model_copy(update={"choose": spec.choose})
 
 

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from eat.validation import Distinct, Fraction, Name, OutsidePath, Positive, Strict, Title
+from eat.errors import listed
+from eat.validation import Distinct, Fraction, Name, NonNegative, OutsidePath, Positive, Strict, Title
 
 PackagedName = Literal["rotten_tomatoes", "imdb", "bbc_news"]
 """The packages of text; each is pinned."""
@@ -147,6 +148,30 @@ class Splits(Strict):
         return self
 
 
+class Triage(Strict):
+    """What mistakes cost, for a task whose answers raise an alarm or not.
+
+    A text whose confidence at full depth stays below a level goes to a person, who costs `review`. The level is chosen
+    on the calibration split, for each operating point.
+    """
+
+    alarm: str = Field(description="The label that raises an alarm, such as spam.")
+    costs: dict[str, NonNegative] = Field(
+        min_length=2, description="Label -> the cost of a text of this label that is answered otherwise."
+    )
+    review: Positive | None = Field(
+        None, description="The cost of a text that a person reads. Default: no text goes to a person."
+    )
+
+    @model_validator(mode="after")
+    def _costs_something(self) -> Self:
+        if self.alarm not in self.costs:
+            raise ValueError(f"alarm: {self.alarm!r} has no cost; labels with one: {listed(self.costs)}")
+        if not any(self.costs.values()):
+            raise ValueError("costs: all are 0; give the label that must not be missed a cost above 0")
+        return self
+
+
 class Task(Strict):
     """A classification task: where its text comes from and how much of it is used."""
 
@@ -176,6 +201,11 @@ class Task(Strict):
     epochs_scale: Positive = Field(
         1.0, description="A factor on the epochs of the recipes for this task; annealing is scaled with it."
     )
+    triage: Triage | None = Field(
+        None,
+        description="The costs of mistakes, for the table of triage and for `exits.choose: {by: cost}`. The source "
+        "must name its `labels`.",
+    )
     models_of: Name | None = Field(
         None,
         description="Run the models trained for this task, without training. Used for MNLI's mismatched dev text, "
@@ -189,3 +219,25 @@ class Task(Strict):
                 f"splits.dev is {self.splits.dev:g}, but {self.source.kind} has its own dev text; omit splits.dev"
             )
         return self
+
+    @model_validator(mode="after")
+    def _costs_are_of_the_labels(self) -> Self:
+        if self.triage is not None:
+            labels = getattr(self.source, "labels", None)
+            if labels is None:
+                raise ValueError("triage: the source does not name its labels; give source.labels, in order")
+            if sorted(labels) != sorted(self.triage.costs):
+                raise ValueError(f"triage.costs: found {listed(self.triage.costs)}; give each label: {listed(labels)}")
+        return self
+
+    @property
+    def costs(self) -> list[float]:
+        """The cost of a mistake on a text of each class, in the order of the classes; empty without `triage`."""
+        if self.triage is None:
+            return []
+        return [self.triage.costs[label] for label in getattr(self.source, "labels", [])]
+
+    @property
+    def alarm(self) -> int | None:
+        """The class that raises an alarm."""
+        return None if self.triage is None else list(getattr(self.source, "labels", [])).index(self.triage.alarm)

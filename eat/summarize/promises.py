@@ -26,7 +26,7 @@ def promise_rows(results: Results) -> pd.DataFrame:
     rows = []
     for system in results.study.systems:
         spec = results.study.operating_spec(system)
-        if spec.promise is None and spec.choose.by == "accuracy":
+        if spec.promise is None and spec.choose.by != "disagreement":
             continue
         for seed, trace, calibration in zip(
             results.study.seeds, results.traces[system], results.calibrations[system], strict=True

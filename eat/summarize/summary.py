@@ -25,6 +25,7 @@ from eat.summarize.metrics import metrics
 from eat.summarize.quality import accuracy_rows, calibration_rows, reference_rows, work_rows
 from eat.summarize.speed import speed_rows
 from eat.summarize.task_results import Results, TaskInputs, read_results
+from eat.summarize.triage import triage_rows
 
 if TYPE_CHECKING:
     from eat.study.study import Study
@@ -54,6 +55,9 @@ def summarize(
     if study.ablation:
         for task, rows in ablation_table(study, every).groupby("task", sort=False):
             write_table(out / f"summary_ablation_{task}.csv", rows)
+    if study.has_triage:
+        table = pd.concat([triage_rows(one, every[every["task"] == one.task]) for one in tasks], ignore_index=True)
+        write_table(out / "triage.csv", without_variants(study, table))
     summary = without_variants(study, every)
     for task, rows in summary.groupby("task", sort=False):
         write_table(out / f"summary_{task}.csv", paper_columns(rows))

@@ -130,7 +130,8 @@ def read_results(study: Study, task: str, files: TaskInputs) -> Results:
     }
     _require_same_texts(task, traces)
     table = read_table(
-        files.operating_points, ("system", "seed", "split", "tau", "thresholds", "accuracy", "chosen", "within_budget")
+        files.operating_points,
+        ("system", "seed", "split", "tau", "thresholds", "escalate_below", "accuracy", "chosen", "within_budget"),
     )
     points = table[table["split"] == "dev"].astype({"tau": "float64"})
     replays = _replays(study, traces, calibrations)

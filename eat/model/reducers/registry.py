@@ -99,6 +99,11 @@ class LearnedThreshold(ReducerOptions):
         description="padded128: attention received, divided by 128 as in the public code, so that a threshold means "
         "the same at every length; mean: the mean over the queries, as in the paper.",
     )
+    keep_at_least: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
+        0.0,
+        description="The least share of the tokens that enter a layer which stays, those of the highest scores, even "
+        "if they are below the threshold: no text loses more, whatever it says. Not in the paper.",
+    )
     protect: ProtectedWithCls = ["cls"]
 
     @classmethod

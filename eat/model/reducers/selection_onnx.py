@@ -55,6 +55,17 @@ def keep_above(graph: Graph, scores: Value, threshold: Value, protected: Value, 
     return Removal(kept, graph.op("Shape", kept), margin=margin)
 
 
+def highest_threshold(graph: Graph, scores: Value, protected: Value, least: Value) -> Value:
+    """The highest threshold () at which `least` tokens stay, int64 (1,): the middle between the last of their scores
+    (T,) and the next, of which 0 is the lowest; infinite if they are all protected."""
+    masked = graph.op("Where", protected, graph.constant([INFINITE], np.float32), scores)
+    padded = graph.op("Concat", masked, graph.constant([0.0], np.float32), axis=0)
+    ordered, _ = graph.ops("TopK", 2, padded, graph.op("Add", least, graph.whole(1)))
+    last = graph.op("Gather", ordered, graph.op("Sub", least, graph.whole(1)))
+    middle = graph.op("Div", graph.op("Add", last, graph.op("Gather", ordered, least)), graph.number(2.0))
+    return graph.op("Squeeze", middle, graph.whole(0))
+
+
 def kept_of(graph: Graph, length: Value, protected: Value, ratio: float) -> Value:
     """The protected tokens and ceil((1 - p) x the others), in float64 as `top_k.kept_of`; int64 (1,), all of them."""
     others = graph.op("Cast", graph.op("Sub", length, protected), to=DOUBLE)

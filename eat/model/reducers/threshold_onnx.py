@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eat.model.graph_onnx import Graph
 from eat.model.reducers.base_onnx import Removal, TokenView, protected
-from eat.model.reducers.selection_onnx import FLOAT, keep_above
+from eat.model.reducers.selection_onnx import FLOAT, highest_threshold, keep_above, kept_of
 from eat.model.reducers.threshold import LOWEST_THRESHOLD, PADDED_LENGTH, ThresholdReducer
 
 
@@ -14,5 +14,9 @@ def threshold(graph: Graph, reducer: ThresholdReducer, view: TokenView) -> Remov
     if reducer.score != "mean":
         length = graph.op("Cast", view.length, to=FLOAT)
         scores = graph.op("Mul", scores, graph.op("Div", length, graph.number(PADDED_LENGTH)))
-    lowest = max(LOWEST_THRESHOLD, float(reducer.threshold(view.depth)))
-    return keep_above(graph, scores, graph.number(lowest), protected(graph, reducer, view), view.wants_margin)
+    flags = protected(graph, reducer, view)
+    lowest = graph.number(max(LOWEST_THRESHOLD, float(reducer.threshold(view.depth))))
+    if reducer.keep_at_least:
+        least = kept_of(graph, view.length, graph.whole(0), 1.0 - reducer.keep_at_least)
+        lowest = graph.op("Min", lowest, highest_threshold(graph, scores, flags, least))
+    return keep_above(graph, scores, lowest, flags, view.wants_margin)

@@ -28,8 +28,10 @@ class CalibrationSpec(ExitSpec):
     """The specification of a calibration: temperatures and, with a promise, the thresholds that keep it.
 
     Without a promise the rule and its thresholds are not included, so changing them does not repeat the calibration;
-    a choice by disagreement finds thresholds of its own.
+    a choice by disagreement finds thresholds of its own. So does one by cost, which needs the rule. costs: of a mistake
+    on a text of each class, for a choice by cost.
     """
 
     mode: CalibrationMode
     bins: int
+    costs: list[float] = []
