@@ -110,8 +110,6 @@ class Driver:
     def run(self) -> None:
         """Search, write the folder, and print where things are."""
         from eat.errors import EatError
-        from eat.tune.paths import STORAGE
-        from eat.tune.search import Search
         from eat.tune.space import Space
 
         layers = self.base.layers
@@ -119,6 +117,9 @@ class Driver:
         needed = [self.trace_of(self.base.reference), self._model_of(first, ()) / "model.safetensors"]
         if not self._snakemake([first], [], needed):
             raise EatError("the reference or the first heads did not train; see the lines above")
+        from eat.tune.paths import STORAGE
+        from eat.tune.search import Search
+
         self.dense = self._trace(self.base.reference)
         self.cost = self._cost(first)
         space = Space(layers, tuple(self.cost.coefficients))

@@ -6,6 +6,7 @@ import argparse
 import subprocess
 import sys
 from contextlib import chdir
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Check what is asked for, and run the search in the checkout."""
-    import optuna  # noqa: F401  without the extra, before anything else
-
+    # without the extra, before anything else; not imported here, so that this process ends quickly after a signal
+    if find_spec("optuna") is None:
+        raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
     root = checkout()
     if root is None:
         raise EatError(
