@@ -71,6 +71,8 @@ class Made:
     """Stock rows that were not timed, and why."""
     classes: tuple[str, ...] = ("negative", "positive")
     batch_sizes: tuple[int, ...] = (1, 32)
+    int8: float | None = None
+    """How much faster than stock `transformers` the dense model in int8 in ONNX Runtime is; `None`: not timed."""
     changes: dict[str, Any] = field(default_factory=dict)
     """Columns of summary.csv set to one value in every row."""
 
@@ -172,7 +174,13 @@ def summary(task: str, made: Made, generator: np.random.Generator) -> pd.DataFra
                 common("hf-dense-sorted", None, True) | judged(0.0, True) | timed(1.8, made.half_width) | full_work()
             )
         rows.append(common("hf-dense-12", None, True) | timed(0.515, made.half_width))
+        if made.int8 is not None:
+            rival = common("hf-dense-onnx-int8", None, True) | {"engine": "onnx", "dtype": "int8"}
+            rows.append(rival | judged(0.0, False) | timed(made.int8, made.half_width) | full_work())
     table = pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    if made.int8 is not None:
+        for column, other in (("", "speedup_vs_dense"), ("_low", "speedup_low"), ("_high", "speedup_high")):
+            table[f"speedup_vs_int8{column}"] = table[other] / made.int8
     for column in table.select_dtypes("float"):
         table[column] = table[column].map(tidy)
     return table.assign(**made.changes)

@@ -41,8 +41,54 @@ def tab() -> Iterator[Tab]:
         yield opened
 
 
+def open_parts(tab: Tab) -> None:
+    """Press the button that opens all parts."""
+    tab.value("document.querySelector('.tools button').click()")
+
+
 @needs_browser
-@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False), (390, True)])
+def test_the_page_begins_with_the_answer_and_opens_a_part_that_a_link_names(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    assert tab.value("document.querySelectorAll('details[open]').length") == 0
+    tab.value("location.hash = '#calibration'")
+    for _ in range(100):
+        if tab.value("document.querySelector('#calibration details').open"):
+            break
+        time.sleep(0.05)
+    assert tab.value("document.querySelectorAll('details[open]').length") == 1
+    tab.value("window.dispatchEvent(new Event('beforeprint'))")
+    assert tab.value("document.querySelectorAll('details:not([open])').length") == 0
+    tab.value("window.dispatchEvent(new Event('afterprint'))")
+    assert tab.value("document.querySelectorAll('details[open]').length") == 1
+
+
+@needs_browser
+def test_a_long_table_is_filtered_by_words(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    open_parts(tab)
+    tab.value(
+        "{ const input = document.querySelector('#frontier .filter input'); input.value = 'student-3';"
+        " input.dispatchEvent(new Event('input')); }"
+    )
+    rows = "document.querySelector('#frontier .filter + .scroll').querySelectorAll('tbody tr:not([hidden])')"
+    shown = tab.value(f"[...{rows}].filter((row) => !row.querySelector('.group')).map((row) => row.cells[0].innerText)")
+    assert shown and all("student-3" in name for name in shown)
+
+
+@needs_browser
+def test_the_arrow_keys_walk_through_the_values_of_a_figure(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    group = "document.querySelector('.first .values')"
+    assert tab.value(f"[...{group}.children].filter((one) => one.tabIndex === 0).length") == 1
+    tab.value(f"{group}.children[0].focus()")
+    assert tab.value("document.querySelector('#value').textContent") == tab.value(f"{group}.children[0].ariaLabel")
+    tab.value("document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))")
+    assert tab.value(f"document.activeElement === {group}.children[1]")
+    assert tab.value("document.querySelector('#value').textContent") == tab.value(f"{group}.children[1].ariaLabel")
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, False), (360, True)])
 def test_the_page_opens_without_errors_or_requests(tab: Tab, folder: Path, width: int, dark: bool) -> None:
     tab.requests.clear()
     tab.errors.clear()
@@ -58,6 +104,7 @@ def test_the_page_opens_without_errors_or_requests(tab: Tab, folder: Path, width
 @needs_browser
 def test_names_are_text_in_the_page(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html")
+    open_parts(tab)
     assert tab.value("document.querySelectorAll('main b').length") == 0
     text = tab.value("document.body.innerText")
     assert ODD_TASK in text and ODD_SYSTEM in text
@@ -66,6 +113,7 @@ def test_names_are_text_in_the_page(tab: Tab, folder: Path) -> None:
 @needs_browser
 def test_the_main_table_needs_no_scrolling_at_1200_pixels(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html", width=1200)
+    open_parts(tab)
     frames = "[...document.querySelectorAll('#results .scroll')]"
     assert tab.value(f"{frames}.length") > 0
     assert tab.value(f"{frames}.every((frame) => frame.scrollWidth <= frame.clientWidth)")
@@ -74,6 +122,7 @@ def test_the_main_table_needs_no_scrolling_at_1200_pixels(tab: Tab, folder: Path
 @needs_browser
 def test_a_table_sorts_by_the_head_that_is_pressed(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html")
+    open_parts(tab)
     table = "document.querySelector('#results table')"
     column = f"[...{table}.tHead.rows[0].cells].findIndex((head) => head.innerText.startsWith('Latency'))"
     body = f"[...{table}.tBodies[0].rows].map((row) => parseFloat(row.cells[{column}].innerText))"
@@ -87,6 +136,7 @@ def test_a_table_sorts_by_the_head_that_is_pressed(tab: Tab, folder: Path) -> No
 @needs_browser
 def test_dashes_stay_last_when_a_table_sorts(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html")
+    open_parts(tab)
     table = "document.querySelector('#results table')"
     stock = f"[...{table}.tBodies[1].rows].filter((row) => row.cells.length > 1)"
     for _ in range(2):
@@ -98,6 +148,7 @@ def test_dashes_stay_last_when_a_table_sorts(tab: Tab, folder: Path) -> None:
 @needs_browser
 def test_a_figure_shows_its_values_under_the_pointer(tab: Tab, folder: Path) -> None:
     tab.open(folder / "report.html")
+    open_parts(tab)
     tab.value("document.querySelector('#frontier svg').scrollIntoView({behavior: 'instant'})")
     place = "[...document.querySelectorAll('#frontier .values > *')].find((one) => one.ariaLabel.startsWith('eat-6, '))"
     sides = (("x", "width"), ("y", "height"))

@@ -14,6 +14,7 @@ from test_report import PROVENANCE, TEMPLATES, Page, empty_figures, rendered
 
 from eat.errors import DamagedFile
 from eat.report import verdicts
+from eat.report.first_screen import promise_fact
 from eat.report.importance import (
     correlation_table,
     equal_retention,
@@ -22,11 +23,13 @@ from eat.report.importance import (
     retention_table,
 )
 from eat.report.lengths import FEWEST, compared_buckets, lengths_sentences, lengths_table
-from eat.report.promises import promises_sentences, promises_table
+from eat.report.promises import promises_table
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
-from eat.report.verdicts import Comparison, NoiseFloor
+from eat.report.verdicts import Comparison
 from eat.results.columns import BUCKET_COLUMNS, PROMISE_COLUMNS
+from eat.results.noise import NoiseFloor
+from eat.results.picks import STOCK_COLUMNS, Baseline, Picks
 
 QUIET = NoiseFloor(1.0, 0.98, 1.02, 1.0)
 HEADINGS = ("Length of the text", "Promises", "Importance of tokens")
@@ -57,7 +60,7 @@ def test_every_part_is_in_the_page_and_in_the_paper(tmp_path: Path) -> None:
     section = (results / "report" / "results_section.tex").read_text(encoding="utf-8")
     page = Page(html)
     for heading in HEADINGS:
-        assert html.count(f"<h2>{heading}</h2>") == 1 and f">{heading}</a>" in html
+        assert html.count(f"<h2>{heading}</h2>") == 1
         assert rf"\section{{{heading}}}" in section
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
@@ -296,35 +299,40 @@ def promise(system: str, task: str = "t", **changes: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"),
+    ("changes", "verdict", "fact"),
     [
-        ({}, "On 1,000 dev texts the share is 3.00 % [2.03, 4.26]: the promise was kept."),
-        ({"epsilon": 0.04}, "these texts do not show whether the promise was kept."),
-        ({"epsilon": 0.02}, "the promise was broken."),
-        ({"tau": 1.0, "observed": 0.0}, "no threshold was shown to keep this promise, so no text exits early."),
-        (
-            {"risk": "accuracy"},
-            "5.00 % of the texts are answered incorrectly although the same system without early exits is",
-        ),
+        ({}, "kept", "1 kept on dev"),
+        ({"epsilon": 0.04}, "not decided", "1 not decided on dev"),
+        ({"epsilon": 0.02}, "broken", "1 broken on dev"),
+        ({"tau": 1.0, "observed": 0.0}, "kept", "1 without early exits on dev"),
     ],
 )
-def test_a_promise_beside_what_dev_shows(changes: dict[str, Any], expected: str) -> None:
+def test_a_promise_beside_what_dev_shows(changes: dict[str, Any], verdict: str, fact: str) -> None:
     task = task_of([], promise("tested", **changes))
-    (sentence,) = promises_sentences(task)
-    assert expected in sentence
-    assert sentence.startswith("tested promises with 90.0 % confidence that at most")
     table = promises_table(task)
     assert table is not None
     (row,) = table.groups[0].rows
+    assert row.cells[-1].text == verdict
     assert row.cells[-2].interval == "[2.03, 4.26]"
+    nothing = Picks(Baseline("hf-dense", STOCK_COLUMNS, None), 0, None, None)
+    assert promise_fact(task, nothing) == fact
+    picked = Picks(Baseline("hf-dense", STOCK_COLUMNS, None), 1, {"system": "tested"}, None)
+    if "tau" in changes:
+        assert promise_fact(task, picked) == fact
+    else:
+        bound = 100 * changes.get("epsilon", 0.05)
+        assert promise_fact(task, picked).startswith(f"{fact}; tested: at most {bound:.2f} % of answers changed")
 
 
 def test_seeds_are_named_where_there_are_several() -> None:
     task = task_of([], pd.concat([promise("tested"), promise("tested", seed=2)]))
-    assert [sentence.split(" promises")[0] for sentence in promises_sentences(task)] == [
-        "tested (seed 1)", "tested (seed 2)",
-    ]  # fmt: skip
+    table = promises_table(task)
+    assert table is not None
+    assert [row.cells[1].text for row in table.groups[0].rows] == ["1", "2"]
+    picked = Picks(Baseline("hf-dense", STOCK_COLUMNS, None), 1, {"system": "tested"}, None)
+    assert promise_fact(task, picked) == "2 kept on dev"
     assert promises_table(task_of([])) is None
+    assert promise_fact(task_of([]), picked) == ""
 
 
 # --- importance ---------------------------------------------------------------------------------------------------

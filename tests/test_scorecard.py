@@ -16,7 +16,7 @@ from eat.report import scorecard
 from eat.report.claims import Claim, read_claims
 from eat.report.evidence import Evidence
 from eat.report.published import read_published
-from eat.report.verdicts import NoiseFloor
+from eat.results.noise import NoiseFloor
 
 REPORT = Path(__file__).parents[1] / "report"
 PUBLISHED = read_published(REPORT / "published.yaml")

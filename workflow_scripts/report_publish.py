@@ -72,10 +72,12 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
     """The tables of all tasks of a summary, followed by that of an ablation, and their provenance."""
     from eat.errors import listed
     from eat.files import read_json
+    from eat.report.first_screen import answer
     from eat.report.results import noise_floor
-    from eat.report.sentences_on_tasks import best_sentences, left_out_sentences, noise_of_batch
+    from eat.report.sentences_on_tasks import left_out_sentences, noise_of_batch
     from eat.report.summary_tables import ABLATIONS, ablation_table, judged_by_f1, main_table, throughput_table
     from eat.report.table import to_markdown
+    from eat.results.picks import picks_of
     from eat.rounding import with_percent
     from eat.study.paths import StudyPaths
 
@@ -101,7 +103,7 @@ def results_block(study: Study, summary: pd.DataFrame, command: str, ablation: p
         parts += [f"{sentence}\n" for sentence in left_out_sentences(state)]
         own = summary[(summary["task"] == task) & summary["system"].isin(list(study.systems))]
         chosen = own[own["chosen"] & (own["batch_size"] == 1)]
-        parts.append(" ".join(best_sentences(chosen.to_dict("records"), study.reference)) + "\n")
+        parts.append(answer(picks_of(summary[summary["task"] == task], study.reference), study.reference) + "\n")
         if ablation is not None:
             rows = ablation[ablation["task"] == task]
             parts.append(f"Ablation, batch 1: {ABLATIONS[rows['ablation'].iloc[0]]}.\n")

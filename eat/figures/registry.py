@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from eat.figures.figure import Figure
 from eat.figures.overview import FIGURE as overview
+from eat.figures.batch_1 import FIGURE as batch_1
 from eat.figures.frontier import FIGURE as frontier
 from eat.figures.latency import FIGURE as latency
 from eat.figures.retention import FIGURE as retention

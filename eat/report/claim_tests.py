@@ -16,7 +16,8 @@ from pydantic import Field
 
 from eat import rounding
 from eat.report.evidence import Evidence, Model, Untestable
-from eat.report.verdicts import Comparison, accuracy_verdict, comparison, speed_verdict
+from eat.report.verdicts import Comparison, accuracy_verdict, comparison
+from eat.results.noise import speed_verdict
 from eat.results.rows import Record, is_true
 from eat.statistics import proportion_interval
 from eat.validation import Strict

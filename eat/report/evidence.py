@@ -8,7 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from eat.report.verdicts import Competitive, NoiseFloor
+from eat.report.verdicts import Competitive
+from eat.results.noise import NoiseFloor
 from eat.results.rows import Record, is_true
 
 Model = Literal["bert", "distilbert", "eat"]

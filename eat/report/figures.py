@@ -13,7 +13,7 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.report.inline import inline_svg
 from eat.report.latex import Latex
 
-PLACES = ("results", "frontier", "adaptive", "calibration", "lengths", "ablation", "cost model", "theory")
+PLACES = ("first", "results", "frontier", "adaptive", "calibration", "lengths", "ablation", "cost model", "theory")
 """The places in which the templates show the figures of a task: a section, or for `cost model` a table on theory.
 
 A place that a study does not have, such as `ablation`, shows none. Figures of the whole study are in `run`.

@@ -13,8 +13,9 @@ from eat.report import verdicts
 from eat.report.quantities import DELTA, PACKED, SPEEDUP, SYSTEM, THRESHOLD, WORK, Quantity, table_of
 from eat.report.results import TaskFiles
 from eat.report.table import Table
-from eat.report.verdicts import Comparison, NoiseFloor
+from eat.report.verdicts import Comparison
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
+from eat.results.noise import NoiseFloor
 from eat.results.rows import Record, in_setting_of, is_true
 
 FEWEST = 10

@@ -51,29 +51,5 @@ def promises_table(task: TaskFiles) -> Table | None:
     return table_of(caption, f"promises:{task.name}", quantities, [("", rows)])
 
 
-def promises_sentences(task: TaskFiles) -> list[str]:
-    """For each promise, whether the dev texts show that it was kept."""
-    several = task.promises["seed"].nunique() > 1
-    return [_sentence(row, several) for row in task.promises.to_dict("records")]
-
-
-def _sentence(row: Record, several: bool) -> str:
-    seed = f" (seed {rounding.count(row['seed'])})" if several else ""
-    promised = (
-        f"{row['system']}{seed} promises with {rounding.percent(1.0 - row['delta'])} % confidence that at most "
-        f"{rounding.risk(row['epsilon'])} % of the texts are {_RISKS[row['risk']]}"
-    )
-    if row["tau"] >= 1:  # no confidence reaches this threshold
-        return f"{promised}; no threshold was shown to keep this promise, so no text exits early."
-    within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
-    shown = f"On {rounding.count(row['n_dev'])} dev texts the share is {rounding.risk(row['observed'])} % {within}"
-    phrases = {
-        "kept": "the promise was kept",
-        "broken": "the promise was broken",
-        "undecided": "these texts do not show whether the promise was kept",
-    }
-    return f"{promised}. {shown}: {phrases[_verdict(row)]}."
-
-
 def _verdict(row: Record) -> Kept:
     return verdicts.promise_verdict(row["epsilon"], row["observed_low"], row["observed_high"])

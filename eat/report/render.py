@@ -18,14 +18,16 @@ from eat.report.claims import read_claims
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.evidence import Evidence
 from eat.report.figures import Figure, Placed, by_place, read_caption, read_figure
+from eat.report.first_screen import first_screen, lead
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.latex import task_tables
 from eat.report.lengths import lengths_sentences, lengths_table
-from eat.report.promises import promises_sentences, promises_table
+from eat.report.promises import promises_table
 from eat.report.published import Published, read_published
 from eat.report.quantities import Quantity, table_of
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
 from eat.report.scorecard import counts_sentence, judge, scorecard_table
+from eat.report.system_tables import behaviour_table, system_tables, verdict_table
 from eat.report.table import Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.report.triage import triage_table
@@ -93,6 +95,7 @@ def render_report(
         "study": study_name,
         "date": origin.date,
         "tasks": reports,
+        "lead": lead([report["first"] for report in reports]),
         "parts": sorted({kind for report in reports for kind in report["tables"]}),
         "run_facts": _run_facts(origin, found),
         "study_figures": study_figures,
@@ -155,6 +158,8 @@ def _task_report(
     single = trained[trained["batch_size"] == 1].to_dict("records")
     f1 = summary_tables.judged_by_f1(task.card)
     made = task_tables(rows, task.paper_columns, task.name, reference, published, f1) | {
+        "verdicts": verdict_table(trained, task.name, noise, reference),
+        "behaviour": behaviour_table(single, task.exits, task.name),
         "lengths": lengths_table(task, reference),
         "promises": promises_table(task),
         "triage": triage_table(task),
@@ -168,20 +173,13 @@ def _task_report(
         "name": task.name,
         "anchor": anchor,
         "facts": sentences.task_facts(task),
-        "overview": sentences.overview(single, noise[1]),
-        "best": sentences.best_sentences(single, reference),
-        "findings": [(str(row["system"]), sentences.finding(row, trained, noise, reference)) for row in single],
-        "adaptive": sentences.adaptive_sentences(single, task.exits),
-        "calibration": [sentences.calibration_sentence(row) for row in single if not pd.isna(row["ece_raw"])],
+        "first": first_screen(task, reference),
+        "systems": system_tables(trained, task.name),
         "lengths": lengths_sentences(task, reference, noise[1]),
-        "promises": promises_sentences(task),
         "importance": importance_sentences(task, reference),
         "theory": theory_sentences(task, reference),
         "ablation": [] if task.ablation is None else sentences.ablation_sentences(task.ablation),
-        "measuring": [
-            *sentences.measuring_sentences(task),
-            *(sentences.noise_of_batch(batch, floor) for batch, floor in noise.items()),
-        ],
+        "measuring": sentences.measuring_facts(task, noise),
         "warning": sentences.warning(task),
         "tables": {kind: table for kind, table in made.items() if table is not None},
         "figures": figures,

@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_json
-from eat.report.verdicts import NoiseFloor
 from eat.results import columns
+from eat.results.noise import NoiseFloor
 from eat.results.rows import of_task, read_rows, rows_of
 from eat.study.stock import STOCK_AGAIN, STOCK_PREFIX
 from eat.validation import Strict

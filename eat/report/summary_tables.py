@@ -36,6 +36,7 @@ from eat.report.quantities import (
     table_of,
 )
 from eat.report.table import Group, Row, Table
+from eat.results.picks import is_choice
 from eat.results.rows import is_true, rows_of, without_repeats
 from eat.study.stock import STOCK, STOCK_PREFIX
 
@@ -174,9 +175,7 @@ def _summary_table(
         lines = []
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
             cells = [quantity.cell(row, best=index == best.get(quantity.source)) for quantity in quantities]
-            has_choice = pd.notna(row["tau"]) or isinstance(row.get("thresholds"), str)
-            is_choice = not mark and has_choice and str(row["chosen"]).lower() == "true"
-            lines.append(Row(tuple(cells), chosen=is_choice))
+            lines.append(Row(tuple(cells), chosen=not mark and is_choice(row)))
         if lines:
             groups.append(Group(heading, tuple(lines)))
     return Table(caption, label, tuple(quantity.column() for quantity in quantities), tuple(groups))

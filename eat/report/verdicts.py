@@ -1,16 +1,16 @@
 """Verdicts on a measured difference, from its interval and the noise floor of the clock.
 
 A difference is claimed only if the interval supports it. Otherwise no difference is shown, which does not mean that
-there is none. `eat.report.sentences_on_rows` turns the verdicts into sentences.
+there is none. `eat.report.system_tables` prints the verdicts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
-Speed = Literal["faster", "slower", "no difference shown"]
+from eat.results.picks import LOSS_BOUND
+
 Accuracy = Literal["higher", "lower", "no loss", "no loss shown", "undecided"]
 Comparison = Literal["higher", "lower", "no difference shown"]
 Kept = Literal["kept", "broken", "undecided"]
@@ -23,39 +23,8 @@ Finding = Literal[
     "is not shown",
 ]
 
-LOSS_BOUND = 0.01
-"""The loss that must be excluded before the text may state that there is no loss: one point."""
-
 SEEDS_FOR_NO_LOSS = 3
 EXAMPLES_FOR_NO_LOSS = 2500
-
-
-@dataclass(frozen=True)
-class NoiseFloor:
-    """The ratio of a system's time to its own, measured as if it were two systems (A/A), with its 95 % interval.
-
-    mean: the ratio of mean times, which is sensitive to a few stalls.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    mean: float
-
-    @property
-    def band(self) -> tuple[float, float]:
-        """Ratios that the clock alone can produce: the interval and its mirror image, and always 1."""
-        return min(1.0, self.low, 1 / self.high), max(1.0, self.high, 1 / self.low)
-
-
-def speed_verdict(low: float, high: float, noise: NoiseFloor) -> Speed:
-    """Whether a speed-up with the interval [low, high] differs from 1 and from the noise floor."""
-    floor, ceiling = noise.band
-    if low > ceiling:
-        return "faster"
-    if high < floor:
-        return "slower"
-    return "no difference shown"
 
 
 def excludes_a_loss(low: float) -> bool:
