@@ -33,6 +33,7 @@ from eat.figures import frontier, overview, style
 from eat.figures.canvas import ratio_axis
 from eat.figures.figure import SEVERAL
 from eat.figures.registry import FIGURES
+from eat.results import picks
 from eat.results.rows import rows_of
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
@@ -177,7 +178,7 @@ def test_a_study_of_dense_systems_and_batch_1_has_every_figure(tmp_path: Path, k
 
 def test_pareto_front_of_four_points() -> None:
     """By hand: (3, .8) is slower and worse than (2, .9); of the rest each is faster or more accurate."""
-    front = frontier.pareto_front(np.array([3.0, 1.0, 2.0, 5.0]), np.array([0.8, 0.7, 0.9, 0.95]))
+    front = picks.pareto_front(np.array([3.0, 1.0, 2.0, 5.0]), np.array([0.8, 0.7, 0.9, 0.95]))
     assert front == [1, 2, 3]
 
 
@@ -192,7 +193,7 @@ def test_pareto_front_is_what_its_definition_says(points: list[tuple[int, int]],
         as_good = (cost <= cost[i]) & (accuracy >= accuracy[i])
         return bool((as_good & ((cost < cost[i]) | (accuracy > accuracy[i]))).any())
 
-    front = frontier.pareto_front(x, accuracy, low_is_good)
+    front = picks.pareto_front(x, accuracy, low_is_good)
     assert {points[i] for i in front} == {points[i] for i in range(len(points)) if not beaten(i)}
     assert len({points[i] for i in front}) == len(front)
 
