@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -34,7 +35,7 @@ def plot_overlay(before: State, after: State, task: str, reference: str) -> Draw
         is_old = name == before.name
         for system, own in rows.sort_values("tau").groupby("system", sort=False):
             look = looks[str(system)]
-            looks_of = {
+            looks_of: dict[str, Any] = {
                 "color": look.colour, "marker": look.marker, "markerfacecolor": "white" if is_old else look.colour,
                 "alpha": 0.6 if is_old else 1.0,
             }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,7 +106,13 @@ def title(picks: Picks) -> str:
 def _draw_bars(axes: Axes, row: Record, baseline: Baseline, middle: float, look: Look) -> None:
     ratio, low, high = baseline.ratio(row)
     x, y = float(row["latency_ms_p50"]), float(row["accuracy"])
-    style_of = {"color": look.colour, "linewidth": 1.1, "alpha": 0.45, "solid_capstyle": "butt", "zorder": 3}
+    style_of: dict[str, Any] = {
+        "color": look.colour,
+        "linewidth": 1.1,
+        "alpha": 0.45,
+        "solid_capstyle": "butt",
+        "zorder": 3,
+    }
     axes.plot([x * ratio / high, x * ratio / low], [y, y], **style_of)
     axes.plot([x, x], [middle + float(row["delta_low"]), middle + float(row["delta_high"])], **style_of)
 

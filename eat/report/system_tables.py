@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -49,7 +50,7 @@ def verdict_table(trained: pd.DataFrame, task: str, noise: Mapping[int, NoiseFlo
     alone = trained[trained["batch_size"] == 1]
     if alone["speedup_vs_deep"].notna().any():
         quantities.append(DEEP)
-    rows = []
+    rows: list[Record] = []
     for row in alone.to_dict("records"):
         own = trained[trained["system"] == row["system"]].set_index("batch_size")
         speeds = {f"speed_{batch}": _speed(own, batch, noise[batch]) for batch in batches}
@@ -65,9 +66,8 @@ def verdict_table(trained: pd.DataFrame, task: str, noise: Mapping[int, NoiseFlo
 
 
 def _speed(own: pd.DataFrame, batch: int, noise: NoiseFloor) -> str:
-    if batch not in own.index or pd.isna(own.loc[batch, "speedup_low"]):
-        return "not timed"
-    return speed_verdict(float(own.loc[batch, "speedup_low"]), float(own.loc[batch, "speedup_high"]), noise)
+    low, high = (float(own[name].get(batch, math.nan)) for name in ("speedup_low", "speedup_high"))
+    return "not timed" if math.isnan(low) else speed_verdict(low, high, noise)
 
 
 def _accuracy(row: Record, reference: str) -> str:
