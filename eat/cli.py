@@ -7,9 +7,12 @@ extra that it needs, if that is not `study`. OWN_SIGNALS: it is a server, which 
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 from eat.commands import adapt, bench, diff, evade, export, gpu, init, monitor, predict, serve, train, tune
 from eat.commands.arguments import Parser
@@ -36,6 +39,16 @@ COMMANDS = {
 INTERRUPTED = 130
 """The exit status after an interrupt."""
 
+CLOSED_PIPE = 141
+"""The exit status if the reader of standard output ends first: that of a program which SIGPIPE ends."""
+
+_SPACE, _PLACE = "free some space and give the command again", "change its permissions, or give another place"
+REFUSALS = {
+    errno.ENOSPC: _SPACE, errno.EDQUOT: _SPACE, errno.EFBIG: _SPACE,
+    errno.EACCES: _PLACE, errno.EPERM: _PLACE, errno.EROFS: _PLACE,
+}  # fmt: skip
+"""Why the system refuses to write, and what to do."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command with these arguments; `None`: those of the shell."""
@@ -52,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             with ended_by_signals(), reporting(f"eat {name}"):
                 command.run(options)
+        sys.stdout.flush()  # a full disk or a closed pipe shows only now
     except ModuleNotFoundError as error:
         if (error.name or "eat").split(".")[0] == "eat":
             raise
@@ -61,12 +75,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except EatError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        _end_after(error)
     except KeyboardInterrupt as ended:  # `Ended`, or Ctrl-C while a server starts
         kept = getattr(COMMANDS.get(given[0] if given else ""), "INTERRUPTED", "nothing was written")
         # what is known only while the command runs, such as how much is kept, is a note of the exception
         kept = "; ".join(getattr(ended, "__notes__", [])) or kept
         print(f"interrupted; {kept}", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _end_after(error: OSError) -> NoReturn:
+    """End after the system refused to write. Raises the error again if it is no such refusal: then it is a bug."""
+    if error.errno == errno.EPIPE:  # the reader of standard output has ended
+        # what is still buffered would raise again when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE)
+    if error.errno not in REFUSALS:
+        raise error
+    where = "" if error.filename is None else f"{error.filename}: "
+    print(f"error: {where}{error.strerror}; {REFUSALS[error.errno]}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _parser() -> Parser:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -209,6 +213,13 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "encoding": (["model", "--texts", "t.txt", "--encoding", "utf-7000"], "encoding 'utf-7000' is unknown"),
     "delimiter": (["model", "--texts", "t.txt", "--delimiter", "ab"], "delimiter: found 'ab'"),
     "revision": (["model", "--texts", "t.txt", "--revision", "main"], "--revision: model is a local folder"),
+    "an empty file": (["model", "--texts", "empty.txt"], "empty.txt: an empty file; give a file with text in it"),
+    "not UTF-8": (["model", "--texts", "latin.txt"], "latin.txt: not UTF-8 text"),
+    "ragged rows": (["model", "--texts", "ragged.csv", "--text", "a"], "ragged.csv: not a whole CSV file (line 3:"),
+    "another kind of model": (["gpt2", "--texts", "t.txt"], "gpt2: model_type is 'gpt2'; allowed: bert, distilbert"),
+    "weights that are cut off": (["cut", "--texts", "t.txt"], "model.safetensors: not a whole safetensors file"),
+    "an export": (["export", "--texts", "t.txt"], "export: no config.json"),
+    "a file to write": (["model", "--texts", "t.txt", "--to", "two.csv"], "two.csv: is a file; give a folder"),
 }
 
 
@@ -221,6 +232,16 @@ def place(model: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "two.csv").write_text("a,b\nx,y\n")
     (folder / "full").mkdir()
     (folder / "full" / "notes").write_text("mine")
+    (folder / "empty.txt").write_text("")
+    (folder / "latin.txt").write_bytes("\n".join(f"größe {number}" for number in range(50)).encode("cp1252"))
+    (folder / "ragged.csv").write_text("a,b\nx,y\nx,y,z\n")
+    for name in ("gpt2", "cut"):
+        shutil.copytree(model, folder / name)
+    config = json.loads((model / "config.json").read_text())
+    (folder / "gpt2" / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    (folder / "cut" / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:1000])
+    (folder / "export").mkdir()
+    (folder / "export" / "manifest.json").write_text("{}")
     for name, labels, problem in (("regression", 1, "regression"), ("multi", 3, "multi_label_classification")):
         stock = tiny.stock("bert", labels)
         stock.config.problem_type = problem
@@ -242,3 +263,36 @@ def test_what_is_refused_before_any_work(
     assert ended.value.code == 1 and len(error) == 1 and error[0].startswith("error: ")
     assert reason in error[0]
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_one_line_that_says_how_to_go_on(
+    number: signal.Signals, model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    arguments = ["adapt", str(model), "--texts", str(texts), "--to", str(tmp_path / "out")]
+    arguments += ["--disagreement", "0.06", "--confidence", "0.9"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(command, "compare_speed", lambda *_: os.kill(os.getpid(), number))
+        main(arguments)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted; the same command goes on"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    main(arguments)
+    assert "going on with" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_one_line(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SystemExit) as ended:
+        main(["adapt", str(model), "--texts", str(texts), "--to", str(tmp_path / "out")])
+    assert ended.value.code == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"error: {os.strerror(errno.ENOSPC)}; free some space and give the command again"
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

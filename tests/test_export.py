@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +16,24 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import pandas as pd
 import pytest
 import tiny
 import torch
-import yaml
 from exported import LABELS, exported, saved_model
+from exported_rows import PROMISE, model_folder, write_results
+from safetensors.torch import load_file, save_file
 
 from eat.cli import main
 from eat.engines.packed import PackedModel
 from eat.errors import DamagedFile, EatError, listed
 from eat.export.folder import export
 from eat.export.source import ExportOptions, find_source
-from eat.files import sha256_of, write_json, write_table
+from eat.files import sha256_of
 from eat.model.checkpoints import STOCK
 from eat.model.exit_policy import ExitPolicy
 from eat.model.tokenizer import encode
 from eat.runtime import AdaptiveClassifier
 from eat.runtime.manifest import FORMAT, MANIFEST, MODEL, TOKENIZER
-from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 
 TEXTS = [row["text"] for row in tiny.table(20).to_dict("records")]
@@ -185,63 +187,12 @@ def test_stock_models_that_are_refused(tmp_path: Path) -> None:
 
 # --- the row of a study -------------------------------------------------------------------------------------------
 
-CONFIDENT = {"after": [2], "rule": ["confidence"], "tau": [0.6, 0.9]}
-ROWS: dict[str, Any] = {
-    "eat-onnx": {"weights_of": "eat", "engine": "onnx", "precision": "int8"},
-    "eat-wide": {"weights_of": "eat", "reducer": {"kind": "none"}, "attention": {"kind": "dense"}},
-    "eat-safe": {
-        "weights_of": "eat",
-        "exits": {"rule": ["risk_controlled"], "tau": [0.6, 0.9], "promise": {"epsilon": 0.05}},
-    },
-    "both": {"cascade": ["dense", "other"], "exits": {**CONFIDENT, "after": [4]}},
-    "other": {"backbone": "tiny", "last_head": "bert", "recipe": [{"epochs": 1}]},
-}
-TEMPERATURES = {"dense": {4: 1.1}, "other": {4: 1.2}, "both": {4: 0.9, 8: 1.3}}
-PROMISE = {"risk": "disagreement", "epsilon": 0.05, "delta": 0.1, "n": 80, "tau": 0.75, "tested": []}
-
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project's folder with the results of a small study, and a function of paths within."""
+    """The results of a small study in a project's folder, which is the current one."""
     monkeypatch.chdir(tmp_path)
-    plain = tiny.study().plain()
-    # a row with `weights_of` is completed from the row that it names
-    study = load_study({**plain, "systems": {**plain["systems"], **ROWS}})
-    Path("config").mkdir()
-    Path("config/tiny.yaml").write_text(yaml.safe_dump(study.plain()))
-    Path("config/another.yaml").write_text(yaml.safe_dump({**study.plain(), "study": "another"}))
-    paths = StudyPaths("tiny")
-    window = {"kind": "window", "left": 3, "right": 2}
-    for name, parts in {
-        "dense": {"last_head": "bert"},
-        "other": {"last_head": "bert", "seed": 1},
-        "eat": {"exits": [2], "reducer": {"kind": "norm", "after": [1, 3], "ratio": 0.3}, "attention": window},
-    }.items():
-        saved_model(paths.model("tiny", name, 1, "finetune"), **parts)
-    points, summary = [], []
-    for name in study.systems:
-        calibration = {"temperatures": TEMPERATURES.get(name, {2: 0.8, 4: 1.4})}
-        calibration |= {"promise": PROMISE} if name == "eat-safe" else {}
-        write_json(paths.calibration("tiny", name, 1), calibration)
-        taus = [None] if name in ("dense", "other", "eat-safe") else [0.6, 0.9]
-        for tau in taus:
-            point = {"task": "tiny", "system": name, "tau": tau, "chosen": tau != 0.9}
-            for seed, split in [(1, "calibration"), (1, "dev"), (2, "dev")]:
-                accuracy = 0.8 + 0.05 * (tau == 0.9) - 0.1 * (seed == 2)
-                points.append({**point, "seed": seed, "split": split, "n": 40, "accuracy": accuracy, "avg_depth": 2.5})
-            for batch_size in (1, 32):
-                speed = {"latency_ms_p50": 2.0, "examples_per_s": None if batch_size == 1 else 400.0}
-                ratio = {"speedup_vs_dense": 1.5, "speedup_low": 1.4, "speedup_high": 1.6}
-                setting = {"batch_size": batch_size, "device": "cpu", "threads": 2, "n_timed": 16}
-                summary.append({**point, **setting, **speed, **ratio})
-    write_table(paths.operating_points("tiny"), pd.DataFrame(points))
-    write_table(paths.summary, pd.DataFrame(summary))
-    write_json(paths.timing_state("tiny"), {"machine": {"cpu": "A CPU"}, "date": "2026-01-31", "busy": False})
-    return tmp_path / "results" / "tiny"
-
-
-def model_folder(system: str = "eat") -> Path:
-    return StudyPaths("tiny").model("tiny", system, 1, "finetune")
+    return write_results()
 
 
 def options(trained: str = "eat", /, **given: Any) -> ExportOptions:
@@ -300,7 +251,8 @@ def test_what_was_measured_is_only_what_is_exported(results: Path) -> None:
         "cpu": "A CPU", "date": "2026-01-31", "busy": False,
     }  # fmt: skip
     card = Path("out/README.md").read_text()
-    assert "Accuracy on dev: 80.0 % of 40 texts" in card
+    # Wilson's interval of 32 of 40, by its formula: 0.6524 to 0.8950
+    assert "Accuracy on dev: 80.0 % [65.2, 89.5] of 40 texts" in card
     assert "1.50 times as fast" in card
 
     # another threshold of the study, and one that it does not have
@@ -308,6 +260,7 @@ def test_what_was_measured_is_only_what_is_exported(results: Path) -> None:
     assert manifest_of(Path("out"))["accuracy"]["accuracy"] == pytest.approx(0.85)
     export(options(precision="int8", system="eat-onnx", tau=0.5))
     assert manifest_of(Path("out"))["accuracy"] is None
+    assert "* Nothing at this operating point" in Path("out/README.md").read_text()
 
 
 def test_a_row_with_other_parts(results: Path) -> None:
@@ -493,3 +446,166 @@ finally:
     )
     assert (done.returncode, done.stdout) == (1, "[]\n")
     assert done.stderr.startswith("error: /nonexistent: no such folder") and done.stderr.count("\n") == 1
+
+
+# --- wrong inputs -------------------------------------------------------------------------------------------------
+
+MODEL_FILE = "model.safetensors"
+OUT = ["--to", "out"]
+HUB = ["--format", "transformers"]
+BAD: dict[str, tuple[list[str], str]] = {
+    # the model
+    "no such folder": (["none", *OUT], "none: no such folder; give a study's model folder or one of `save_pretrained`"),
+    "a file": (["file", *OUT], "file: no such folder"),
+    "an empty folder": (["empty", *OUT], "empty: no config.json; give a folder that `save_pretrained` wrote"),
+    "an export": (["export", *OUT], "export: no config.json"),
+    "a broken configuration": (["cut_config", *OUT], "config.json: not a whole JSON file"),
+    "a configuration of no model": (["list", *OUT], "config.json: holds list, not a mapping of keys"),
+    "an architecture of another kind": (["gpt2", *OUT], "gpt2: model_type is 'gpt2'; allowed: bert, distilbert"),
+    "a model without a head": (["headless", *OUT], "its class is BertModel, which has no head for classes"),
+    "a regression": (["regression", *OUT], "found problem_type 'regression'"),
+    "several labels per text": (["multi", *OUT], "multi_label_classification"),
+    "weights that are cut off": (["cut", *OUT], "model.safetensors: not a whole safetensors file"),
+    "weights with NaN": (["nan", *OUT], "holds NaN or infinity"),
+    "a pickle": (["pickle", *OUT], "pytorch_model.bin is not opened because it can run code"),
+    "no tokenizer": (["mute", *OUT], "tokenizer.json: no such file"),
+    "a broken tokenizer": (["cut_tokenizer", *OUT], "tokenizer.json: not a complete tokenizer"),
+    "two classes of one name": (["same", *OUT], "two classes have the same name (['yes', 'yes'])"),
+    "labels of another number": (["three", *OUT], "config.json names 3 labels (id2label) of a model with 2 classes"),
+    "no operating point": (["bare", *OUT], "has exits after 2, 4 and no operating point; give --tau T"),
+    # the options
+    "no folder to write": (["m"], "the following arguments are required: --to"),
+    "tau 0": (["m", *OUT, "--tau", "0"], "--tau: found 0.0; give a threshold above 0, at most 1"),
+    "tau above 1": (["m", *OUT, "--tau", "1.5"], "--tau: found 1.5"),
+    "tau NaN": (["m", *OUT, "--tau", "nan"], "--tau: found nan"),
+    "tau of a dense model": (["stock", *OUT, "--tau", "0.9"], "a dense model of transformers; leave --tau out"),
+    "no number": (["m", *OUT, "--tau", "high"], "argument --tau: invalid float value: 'high'"),
+    "precision": (["m", *OUT, "--precision", "int4"], "--precision: found 'int4'; allowed: float32, int8"),
+    "precision of the hub": (["m", *OUT, *HUB, "--precision", "int8"], "--format transformers is written in float32"),
+    "format": (["m", *OUT, "--format", "gguf"], "--format: found 'gguf'; allowed: onnx, transformers"),
+    "a short length": (["m", *OUT, "--max-length", "2"], "--max-length: found 2; give a whole number from 4 on"),
+    "a long length": (["m", *OUT, "--max-length", "65"], "--max-length: found 65, but m has 64 positions"),
+    "a row without a study": (["m", *OUT, "--system", "eat"], "--system and --config are for a study's model folder"),
+    "an unknown option": (["m", *OUT, "--fast"], "unrecognized arguments: --fast"),
+    # the folder to write
+    "other content": (["m", "--to", "full"], "full: contains other files than an export"),
+    "other content for the hub": (["m", "--to", "full", *HUB], "full: is not empty; give a new folder with --to"),
+    "an export for the hub": (["m", "--to", "export", *HUB], "export: is not empty"),
+    "its own folder": (["m", "--to", "m"], "m: contains other files than an export"),
+    "its own folder for the hub": (["m", "--to", "m", *HUB], "m: is not empty"),
+    "a file to write": (["m", "--to", "file"], "file: is a file; give a folder with --to"),
+    "a file for the hub": (["m", "--to", "file", *HUB], "file: "),
+    "below a file": (["m", "--to", "file/out"], "file is a file; give another folder with --to"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good model `m` and what is wrong in `BAD`."""
+    place = tmp_path_factory.mktemp("wrong")
+    saved_model(place / "m", exits=[2], point=POINT)
+    saved_model(place / "bare", exits=[2])
+    saved_model(place / "same", labels=["yes", "yes"])
+    tiny.backbone(place / "stock")
+    export(ExportOptions(place / "m", place / "export"))
+    for name, labels, problem in (("regression", 1, "regression"), ("multi", 3, "multi_label_classification")):
+        stock = tiny.stock(labels=labels)
+        stock.config.problem_type = problem
+        stock.save_pretrained(place / name)
+        tiny.save_tokenizer(place / name)
+
+    def copy(name: str, source: str = "m") -> Path:
+        return Path(shutil.copytree(place / source, place / name))
+
+    def configure(name: str, source: str = "m", **changes: Any) -> None:
+        path = copy(name, source) / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    configure("gpt2", model_type="gpt2")
+    configure("headless", "stock", architectures=["BertModel"])
+    configure("three", id2label={"0": "a", "1": "b", "2": "c"})
+    (copy("list") / "config.json").write_text("[]")
+    for name, file in (
+        ("cut_config", "config.json"),
+        ("cut_tokenizer", "tokenizer.json"),
+        ("cut", "model.safetensors"),
+    ):
+        whole = (copy(name) / file).read_bytes()
+        (place / name / file).write_bytes(whole[: len(whole) // 2])
+    tensors = load_file(place / "m" / "model.safetensors")
+    save_file(
+        {name: torch.full_like(each, torch.nan) for name, each in tensors.items()}, copy("nan") / "model.safetensors"
+    )
+    (copy("pickle") / MODEL_FILE).rename(place / "pickle" / "pytorch_model.bin")
+    (copy("mute") / "tokenizer.json").unlink()
+    for name in ("empty", "full"):
+        (place / name).mkdir()
+    (place / "full" / "notes.txt").write_text("mine")
+    (place / "file").write_text("mine")
+    return place
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+@pytest.mark.parametrize(("arguments", "reason"), BAD.values(), ids=BAD.keys())
+def test_a_wrong_input_is_one_line_and_nothing_is_written(
+    arguments: list[str], reason: str, wrong: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(wrong)
+    before = contents(wrong)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *arguments])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 1
+    assert line.startswith("error: ") and reason in line
+    assert contents(wrong) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", [[], HUB], ids=["onnx", "transformers"])
+def test_a_signal_leaves_nothing(
+    form: list[str], number: signal.Signals, wrong: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """It comes when the weights are written, and before the folder gets its name."""
+    monkeypatch.chdir(wrong)
+    before = contents(wrong)
+    place = "hub_folder" if form else "folder"
+    monkeypatch.setattr(f"eat.export.{place}.model_card", lambda *_: os.kill(os.getpid(), number))
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "m", *OUT, *form])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert contents(wrong) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", [[], HUB], ids=["onnx", "transformers"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(form: list[str], wrong: Path) -> None:
+    before = contents(wrong)
+    most = 20_000  # a limit on the size of a file fails as a full disk does
+    done = subprocess.run(
+        [sys.executable, "-m", "eat.cli", "export", "m", *OUT, *form],
+        cwd=wrong, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, capture_output=True, text=True,
+        check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
+    )  # fmt: skip
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ") and os.strerror(errno.EFBIG) in line and "free some space" in line
+    assert contents(wrong) == before
+
+
+@pytest.mark.slow
+def test_a_closed_pipe_ends_quietly_after_the_folder_is_written(wrong: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eat.cli", "export", "m", "--to", str(tmp_path / "out")],
+        cwd=wrong, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.wait(timeout=120) == 141
+    assert process.stderr.read() == b""
+    assert {file.name for file in (tmp_path / "out").iterdir()} == FILES

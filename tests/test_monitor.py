@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import shutil
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -214,6 +217,10 @@ FAULTS: dict[str, tuple[list[str], str]] = {
     "log without answers": (["{out}", "--window", "{silent}"], "holds no answers"),
     "damaged log": (["{out}", "--window", "{broken}"], "line 2"),
     "no profile": (["{bare}", "--window", "{usual}"], "has no profile.json"),
+    "not exported": (["{model}", "--window", "{usual}"], "a model that is not exported (config.json, but no"),
+    "not UTF-8": (["{out}", "--window", "{latin}"], "not UTF-8 text"),
+    "ragged rows": (["{out}", "--window", "{ragged}", "--text", "a"], "line 3: 3 cells, and 2 before"),
+    "header": (["{out}", "--window", "{table}", "--header", "no"], "--header: found 'no'; allowed: first_line, none"),
 }
 
 
@@ -223,13 +230,16 @@ def test_a_wrong_input_is_one_line(
 ) -> None:
     files = {
         "empty.txt": "", "blank.txt": " \n \n", "few.txt": "word1\n" * 20, "table.csv": "a,b\nword1,word2\n",
-        "silent.jsonl": '{"event": "started"}\n',
+        "ragged.csv": "a,b\nx,y\nx,y,z\n", "silent.jsonl": '{"event": "started"}\n',
         "broken.jsonl": '{"event": "started"}\n{"event": "request", "answers": [{"label": "a"}]}\n\n',
     }  # fmt: skip
     places = {"none": tmp_path / "none", "out": folder / "out", "usual": folder / "usual.txt"}
     for name, content in files.items():
         places[name.split(".")[0]] = tmp_path / name
         (tmp_path / name).write_text(content)
+    places["latin"] = tmp_path / "latin.txt"
+    places["latin"].write_bytes("größe\n".encode("cp1252") * 60)
+    places["model"] = folder / "model"
     places["bare"] = Path(shutil.copytree(folder / "out", tmp_path / "bare"))
     (places["bare"] / PROFILE).unlink()
     arguments, message = FAULTS[fault]
@@ -240,6 +250,31 @@ def test_a_wrong_input_is_one_line(
     assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_and_a_signal_leave_the_profile_as_it_was(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usual = tmp_path / "usual.txt"
+    usual.write_text("\n".join(USUAL[:200]), encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in copy.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def stop(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    for instead, status, message in (
+        (full, 1, f"error: {os.strerror(errno.ENOSPC)}; free some space and give the command again"),
+        (stop, 130, "interrupted; nothing was written"),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as ended:
+            patch.setattr("os.fsync", instead)
+            main(["monitor", str(copy), "--learn", str(usual), "--resamples", "100"])
+        assert ended.value.code == status
+        assert capsys.readouterr().err.splitlines()[-1] == message
+        assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
 
 
 def test_a_profile_of_another_model_or_a_damaged_one_is_refused(copy: Path) -> None:

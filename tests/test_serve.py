@@ -429,6 +429,8 @@ def test_a_server_imports_neither_torch_nor_transformers_nor_pandas(folder: Path
 FAULTS: dict[str, tuple[list[str], str]] = {
     "no folder": (["{none}"], "no manifest.json"),
     "damaged model": (["{damaged}"], "has 3 bytes"),
+    "not exported": (["{model}"], "a model that is not exported (config.json, but no manifest.json)"),
+    "manifest cut off": (["{cut}"], "manifest.json: not a whole JSON file"),
     "unknown profile": (["{out}", "--profile", "fast"], "--profile: found 'fast'"),
     "workers 0": (["{out}", "--workers", "0"], "--workers: found 0"),
     "threads 0": (["{out}", "--threads", "0"], "--threads: found 0"),
@@ -458,10 +460,14 @@ def test_a_wrong_input_is_one_line(
     fault: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     places: dict[str, Any] = {"none": tmp_path / "none", "out": folder}
-    for name in ("damaged", "bare", "rule"):
+    for name in ("damaged", "bare", "rule", "cut"):
         places[name] = shutil.copytree(folder, tmp_path / name)
     (tmp_path / "damaged" / MODEL).write_bytes(b"abc")
     (tmp_path / "bare" / PROFILE).unlink()
+    (tmp_path / "cut" / MANIFEST).write_text("{")
+    places["model"] = tmp_path / "model"
+    places["model"].mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
     manifest = json.loads((folder / MANIFEST).read_text())
     (tmp_path / "rule" / MANIFEST).write_text(json.dumps({**manifest, "has_thresholds": False}))
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SystemExit) as ended:

@@ -16,6 +16,7 @@ DESCRIPTION = (
     "chosen so that the file disagrees with the model on few texts, with a stated confidence. Prints a table and "
     "writes the folder of `eat export`. A run that was interrupted goes on."
 )
+INTERRUPTED = "the same command goes on"
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,34 +1,31 @@
 """An export: a folder with `model.onnx`, `tokenizer.json`, `manifest.json` and a card, written whole or not at all.
 
 The model answers a text before the folder gets its name. `eat.runtime` runs it; `docs/export.md` describes the files.
+The format `transformers` is in `eat.export.hub_folder`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from eat.errors import EatError
-from eat.export.card import model_card
+from eat.export.card import CARD, model_card
+from eat.export.evidence import evidence_of
+from eat.export.facts import facts_of, takes_pairs
+from eat.export.hub_folder import check_new_folder, write_hub_folder
 from eat.export.source import ExportOptions, Source, find_source, require_distinct_labels
 from eat.files import MEGABYTE, replacing_folder, sha256_of, write_json, write_text
-from eat.machine import versions
-from eat.model.checkpoints import weight_files
 from eat.model.encoder_onnx import operating_graph, products_of
-from eat.model.exit_rules_onnx import needs_thresholds
-from eat.model.graph_onnx import OPSET
 from eat.model.products_onnx import Products
 from eat.model.tokenizer import load_tokenizer, require_embeddings
 from eat.progress import Progress
 from eat.runtime.classifier import AdaptiveClassifier
-from eat.runtime.manifest import FORMAT, MANIFEST, MODEL, PROFILE, TOKENIZER, read_manifest
+from eat.runtime.manifest import MANIFEST, MODEL, PROFILE, TOKENIZER, read_manifest
 
-CARD = "README.md"
-PACKAGES = ("eat-study", "onnx", "onnxruntime", "tokenizers", "torch", "transformers")
 TRIED = "A text that the exported model must answer."
 
 
@@ -37,18 +34,23 @@ def export(options: ExportOptions) -> str:
 
     Raises `EatError` if the target holds something else, as `find_source` does, or if a part has no ONNX form.
     """
-    check_target(options.to)
+    for_transformers = options.format == "transformers"
+    (check_new_folder if for_transformers else check_target)(options.to)
     source = find_source(options)
     shape = source.model.encoder.shape
     tokenizer = load_tokenizer(options.model)
     require_embeddings(tokenizer, options.model, shape, source.max_length, pairs=False)
     require_distinct_labels(source.model, options.model)
     with Progress(f"exporting {options.model}"):
-        content = model_bytes(source, products_of(source.model.encoder, options.precision))
-        write_export(source, content, options.model, options.to, options.precision)
+        if for_transformers:
+            size = write_hub_folder(source, options.model, options.to)
+        else:
+            content = model_bytes(source, products_of(source.model.encoder, options.precision))
+            write_export(source, content, options.model, options.to, options.precision)
+            size = len(content)
     point = source.policy
     early = f"{'+'.join(point.rule)}, tau {point.tau}" if source.policy.may_exit else "no early exits"
-    return f"Written to {options.to}: {len(content) / MEGABYTE:.1f} MiB, {options.precision}, {early}."
+    return f"Written to {options.to}: {size / MEGABYTE:.1f} MiB, {options.precision}, {early}."
 
 
 def write_export(
@@ -68,9 +70,9 @@ def write_export(
     with replacing_folder(to) as folder:
         (folder / MODEL).write_bytes(content)
         write_text(folder / TOKENIZER, tokenizer.to_str())
-        manifest = _manifest(source, precision, _takes_pairs(tokenizer, tokenizer_folder, source))
+        manifest = facts_of(source, "onnx", precision, takes_pairs(tokenizer, tokenizer_folder, source))
         manifest |= about or {}
-        write_text(folder / CARD, model_card(manifest, len(content)))
+        write_text(folder / CARD, model_card(manifest, len(content), evidence_of(source, precision)))
         manifest["files"] = {
             name: {"sha256": sha256_of(folder / name), "bytes": (folder / name).stat().st_size}
             for name in (MODEL, TOKENIZER, CARD)
@@ -107,63 +109,3 @@ def model_bytes(source: Source, products: Products) -> bytes:
     """The model as a file, equal for equal models. Raises `EatError` if a part has no ONNX form."""
     model: onnx.ModelProto = operating_graph(source.model.encoder, source.policy, products)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _takes_pairs(tokenizer: Any, folder: Path, source: Source) -> bool:
-    """Whether the model takes pairs of texts."""
-    try:
-        require_embeddings(tokenizer, folder, source.model.encoder.shape, source.max_length, pairs=True)
-    except EatError:
-        return False
-    return True
-
-
-def _manifest(source: Source, precision: str, pairs: bool) -> dict[str, Any]:
-    """The content of `manifest.json` but `files`."""
-    encoder, policy, row = source.model.encoder, source.policy, source.row
-    exits = list(source.model.config.exits)
-    temperatures = {str(depth): policy.temperatures.get(depth, 1.0) for depth in exits}
-    study = measured = None
-    if row is not None:
-        parts = row.parts
-        study = {
-            "name": row.study.study,
-            "task": row.place.task,
-            "system": row.system,
-            "seed": row.place.seed,
-            "engine": parts.engine,
-            "precision": parts.precision,
-        }
-        # in float32, engines differ by rounding; in another precision, answers differ
-        same_engine = parts.engine == "onnx" or precision == "float32"
-        same_answers = parts.precision == precision and same_engine
-        measured = row if same_answers else None
-    is_timed = measured is not None and measured.parts.engine == "onnx"
-    return {
-        "format": FORMAT,
-        "name": source.name,
-        "labels": source.labels,
-        "max_length": source.max_length,
-        "positions": encoder.shape.positions,
-        "pairs": pairs,
-        "texts": None if row is None else row.texts,
-        "layers": encoder.shape.layers,
-        "exits": exits,
-        "has_thresholds": policy.may_exit and needs_thresholds(policy.rule),
-        "operating_point": {
-            "rule": list(policy.rule) if policy.may_exit else [],
-            "tau": policy.as_point()["tau"],
-            "patience": policy.patience,
-            "temperatures": temperatures,
-            "origin": source.origin,
-        },
-        "promised": measured.promised(policy) if measured else None,
-        "accuracy": measured.accuracy(policy) if measured else None,
-        "speed": measured.speed(policy) if measured and is_timed else None,
-        "engine": {"name": "onnx", "precision": precision, "opset": OPSET},
-        "study": study,
-        "adapted": None,
-        "weights": [sha256_of(file) for folder in source.folders for file in weight_files(folder)],
-        "versions": versions(PACKAGES),
-        "exported": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

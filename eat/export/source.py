@@ -19,6 +19,8 @@ from eat.runtime.classifier import SHORTEST
 
 Model = EatForSequenceClassification | Cascade
 
+FORMATS = ("onnx", "transformers")
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -28,7 +30,7 @@ class ExportOptions:
     `float32`. tau: the threshold; default: the saved one, or the study's. system: the study's row whose parts and
     operating point are used; default: the system that the folder belongs to. config: the study's configuration;
     default: the file in `config/` with the study's name. max_length: the tokens of the longest text; default: the
-    study's, or the model's positions.
+    study's, or the model's positions. format: `onnx`, or `transformers` for a folder of `from_pretrained` and the hub.
     """
 
     model: Path
@@ -38,8 +40,16 @@ class ExportOptions:
     system: str | None = None
     config: Path | None = None
     max_length: int | None = None
+    format: str = "onnx"
 
     def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise EatError(f"--format: found {self.format!r}; allowed: {listed(FORMATS)}")
+        if self.format == "transformers" and self.precision != "float32":
+            raise EatError(
+                f"--precision: found {self.precision!r}; --format transformers is written in float32: give a dtype "
+                "when the model is loaded"
+            )
         if self.precision not in PRODUCTS:
             raise EatError(f"--precision: found {self.precision!r}; allowed: {listed(PRODUCTS)}")
         if self.tau is not None and not 0.0 < self.tau <= 1.0:

@@ -23,12 +23,16 @@ from eat.model.configuration import EatConfig
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, shortest_first
 from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
+from eat.model.hub_card import keep_card
 from eat.model.layout import Layout
 from eat.model.options import Parts
 from eat.model.reducers.base import Dimensions
 from eat.model.reducers.registry import build_reducer
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint
+
+BESIDE = ("length", "num_truncated_tokens", "offset_mapping", "overflow_to_sample_mapping", "special_tokens_mask")
+"""What a tokenizer gives beside the inputs if it is asked for; no answer depends on it, and stock models ignore it."""
 
 
 @dataclass
@@ -46,6 +50,8 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
     config_class = EatConfig
     base_model_prefix = "encoder"
     main_input_name = "input_ids"
+    _supports_sdpa = True
+    """Attention is that of `torch.nn.functional.scaled_dot_product_attention`, whatever `attn_implementation` says."""
     accepts_loss_kwargs = True
     """`forward` takes `num_items_in_batch`, so that accumulated gradients are those of one large batch."""
 
@@ -139,7 +145,8 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         returns a tuple. Raises `EatError` for inputs that only a stock model supports, such as `inputs_embeds`, and for
         labels that are not one class per text.
         """
-        unknown = [name for name, value in others.items() if value is not None and value is not False]
+        given = {name: value for name, value in others.items() if name not in BESIDE}
+        unknown = [name for name, value in given.items() if value is not None and value is not False]
         if unknown or input_ids is None:
             raise EatError(
                 f"found {listed(unknown or ['no input_ids'])}; the model takes input_ids, attention_mask, "
@@ -157,6 +164,12 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
         loss = None if labels is None else _cross_entropy(logits, labels, num_items_in_batch)
         found = EatOutput(loss=loss, logits=logits, depth=torch.tensor(output.depth, device=logits.device))
         return found if (self.config.return_dict if return_dict is None else return_dict) else found.to_tuple()
+
+    def _upload_modified_files(self, working_dir: str, *given: Any, **options: Any) -> Any:
+        """The last step of `push_to_hub`: upload what it has written, with the model's own card."""
+        if self.name_or_path:
+            keep_card(Path(self.name_or_path), Path(working_dir))
+        return super()._upload_modified_files(working_dir, *given, **options)
 
     @property
     def members(self) -> list[PackedEncoder]:

@@ -10,6 +10,9 @@ from typing import Literal
 
 from eat import rounding
 
+CHOSEN = "\N{WHITE RIGHT-POINTING SMALL TRIANGLE}"
+"""The mark of a chosen operating point in Markdown."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -99,13 +102,20 @@ def aligned(table: Table) -> Table:
 
 
 def to_markdown(table: Table) -> str:
-    """The table for a Markdown page: intervals in brackets after their values, the best of a column in bold."""
+    """The table for a Markdown page: intervals in brackets after their values, the best of a column in bold.
+
+    A triangle marks a chosen operating point.
+    """
 
     def text(cell: Cell) -> str:
         value = f"**{cell.text}**" if cell.best else cell.text
         return f"{value} {cell.interval}".strip().replace("|", r"\|")
 
+    def line(row: Row) -> list[str]:
+        first, *others = map(text, row.cells)
+        return [f"{CHOSEN} {first}" if row.chosen else first, *others]
+
     heads = [f"{column.title} {f'({column.unit})' if column.unit else ''}".strip() for column in table.columns]
     rules = ["---" if column.align == "left" else "---:" for column in table.columns]
-    lines = [heads, rules, *([text(cell) for cell in row.cells] for group in table.groups for row in group.rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    lines = [heads, rules, *(line(row) for group in table.groups for row in group.rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
