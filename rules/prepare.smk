@@ -60,7 +60,9 @@ rule prepare_unlabelled:
         code=code_of("workflow_scripts.prepare_unlabelled"),
         content=lambda wildcards: CONTENT_OF_TASK[wildcards.task],
         more=lambda wildcards: content_of(UNLABELLED_FILES[wildcards.task]),
-        spec=lambda wildcards: canonical_json(STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title", "triage"})),
+        spec=lambda wildcards: canonical_json(
+            STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title", "triage"})
+        ),
         folder=subpath(output.card, parent=True),
         glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
     message:
