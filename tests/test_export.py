@@ -7,7 +7,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -563,22 +562,28 @@ def test_a_wrong_input_is_one_line_and_nothing_is_written(
     assert contents(wrong) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("form", [[], HUB], ids=["onnx", "transformers"])
-def test_a_signal_leaves_nothing(
-    form: list[str], number: signal.Signals, wrong: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """It comes when the weights are written, and before the folder gets its name."""
+def test_an_interrupt_leaves_nothing(
+    form: list[str], wrong: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes after the weights are written, and before the folder gets its name."""
     monkeypatch.chdir(wrong)
     before = contents(wrong)
-    place = "hub_folder" if form else "folder"
-    monkeypatch.setattr(f"eat.export.{place}.model_card", lambda *_: os.kill(os.getpid(), number))
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"eat.export.{'hub_folder' if form else 'folder'}.model_card", stop)
     with pytest.raises(SystemExit) as ended:
         main(["export", "m", *OUT, *form])
     assert ended.value.code == 130
     assert capsys.readouterr().err == "interrupted; nothing was written\n"
     assert contents(wrong) == before
+
+
+def without_progress(printed: str) -> list[str]:
+    """The lines of stderr, without those that a slow machine shows of the progress."""
+    return [line for line in printed.splitlines() if not line.startswith(("eat export: ", "exporting "))]
 
 
 @pytest.mark.slow
@@ -592,7 +597,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(form: list[str], wrong: Path
         check=False, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, most)),
     )  # fmt: skip
     assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+    (line,) = without_progress(done.stderr)
     assert line.startswith("error: ") and os.strerror(errno.EFBIG) in line and "free some space" in line
     assert contents(wrong) == before
 
@@ -607,5 +612,5 @@ def test_a_closed_pipe_ends_quietly_after_the_folder_is_written(wrong: Path, tmp
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     assert process.wait(timeout=120) == 141
-    assert process.stderr.read() == b""
+    assert without_progress(process.stderr.read().decode()) == []
     assert {file.name for file in (tmp_path / "out").iterdir()} == FILES

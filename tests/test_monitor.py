@@ -7,7 +7,6 @@ import json
 import math
 import os
 import shutil
-import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -252,7 +251,7 @@ def test_a_wrong_input_is_one_line(
     assert err.count("\n") == 1
 
 
-def test_a_full_disk_and_a_signal_leave_the_profile_as_it_was(
+def test_a_full_disk_and_an_interrupt_leave_the_profile_as_it_was(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     usual = tmp_path / "usual.txt"
@@ -263,7 +262,7 @@ def test_a_full_disk_and_a_signal_leave_the_profile_as_it_was(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def stop(*_: Any) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
 
     for instead, status, message in (
         (full, 1, f"error: {os.strerror(errno.ENOSPC)}; free some space and give the command again"),
