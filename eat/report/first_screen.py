@@ -102,7 +102,8 @@ def _within(picks: Picks) -> str:
         if picks.no_loss is None:
             return "None is measured at most one point below the dense reference either."
         return "It also comes first among those measured at most one point below."
-    says = f"{_times(row, baseline)} times as fast ({_points(row)} points)"
+    than = f" as {_NAMES[baseline.system]}" if picks.no_loss is None else ""  # else the first sentence names it
+    says = f"{_times(row, baseline)} times as fast{than} ({_points(row)} points)"
     start = "Of those measured at most one point below, "
     match baseline.verdict(row):
         case "faster":
