@@ -77,7 +77,7 @@ lint: .venv/serve-installed
 docs: .venv/docs-installed
 	$(ACTIVATE) && sphinx-build --builder html --fail-on-warning --keep-going docs docs/_site
 
-# the embedded study made tiny: the whole workflow on real text and weights, in about two minutes
+# the embedded study made tiny: the whole workflow on real text and weights, in a few minutes
 tiny: .venv/installed
 	$(ACTIVATE) && snakemake --cores all --configfile config/tiny.yaml
 

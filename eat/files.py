@@ -63,6 +63,15 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_place(to: Path, option: str = "--to") -> None:
+    """Raise `EatError` if no folder can be made at `to`: it is below a file, or its folder cannot be written to."""
+    above = next(parent for parent in to.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise EatError(f"{to}: {above} is a file; give another folder with {option}")
+    if not os.access(above, os.W_OK):
+        raise EatError(f"{to}: {above} cannot be written to; give another folder with {option}")
+
+
 def sync(path: Path) -> None:
     """Flush the content of a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -160,6 +160,11 @@ def interval(low: float, high: float, rounder: Rounder) -> str:
     return f"[{rounder(low)}, {rounder(high)}]"
 
 
+def with_interval(value: float, low: float, high: float, rounder: Rounder) -> str:
+    """A value and its interval, rounded in the same way: `92.5 [91.2, 93.8]`."""
+    return f"{rounder(value)} {interval(low, high, rounder)}"
+
+
 def or_dash(value: float | None, rounder: Rounder) -> str:
     """The rounded value, or an en dash for a cell that is empty in the file."""
     return DASH if value is None or math.isnan(value) else rounder(value)

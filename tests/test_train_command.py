@@ -41,7 +41,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "project"
     for file in ("Snakefile", "workflow_scripts/train_file.py", "config/config.yaml"):
         write_text(root / file, "study: embedded\n" if file.startswith("config") else "")
-    monkeypatch.setattr(train, "checkout", lambda: root)
+    monkeypatch.setattr("eat.commands.in_checkout.checkout", lambda: root)
 
     def no_run(*_: Any) -> None:
         raise AssertionError("nothing may run")
@@ -367,7 +367,7 @@ def test_elsewhere_one_line_says_that_it_needs_a_checkout(
 ) -> None:
     """In an environment in which the package was installed from a wheel."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("eat.commands.labelled_file.__file__", str(tmp_path / "site" / "eat" / "commands" / "x.py"))
+    monkeypatch.setattr("eat.commands.in_checkout.__file__", str(tmp_path / "site" / "eat" / "commands" / "x.py"))
     with pytest.raises(SystemExit) as ended:
         main(["train", "films.csv", *COLUMNS, "--to", "out"])
     (line,) = capsys.readouterr().err.splitlines()

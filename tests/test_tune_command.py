@@ -39,7 +39,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tiny_study = read_mapping(ROOT / "config" / "adapt.yaml")
     (root / "config").mkdir()
     (root / "config" / "adapt.yaml").write_text(yaml.safe_dump(tiny_study))
-    monkeypatch.setattr(tune, "checkout", lambda: root)
+    monkeypatch.setattr("eat.commands.in_checkout.checkout", lambda: root)
 
     def no_run(*_: Any) -> None:
         raise AssertionError("nothing may run")
@@ -147,7 +147,7 @@ def test_what_is_refused_before_any_work(
 def test_elsewhere_one_line_says_that_it_needs_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(tune, "checkout", lambda: None)
+    monkeypatch.setattr("eat.commands.in_checkout.checkout", lambda: None)
     with pytest.raises(SystemExit) as ended:
         main(["tune", "study.yaml", *BUDGET, "--to", "out"])
     (line,) = capsys.readouterr().err.splitlines()

@@ -9,6 +9,7 @@ from eat.adapt.options import AdaptOptions
 from eat.adapt.timing import Speed
 from eat.calibrate.disagreement import Choice
 from eat.files import MEGABYTE
+from eat.text_table import text_table
 
 
 def summary_table(
@@ -36,11 +37,6 @@ def summary_table(
         ["99th percentile, ms", f"{speed.dense_ms_p99:.2f}", f"{speed.latency_ms_p99:.2f}"],
         ["speed-up, median of pairs", "1", f"{speed.speedup:.2f} [{speed.speedup_low:.2f}, {speed.speedup_high:.2f}]"],
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
     promise = (
         f"Promise, with a confidence of {options.confidence:g}: of texts like those given, at most "
         f"{100 * options.disagreement:g} % are answered differently than by {options.model} in float32.\n"
@@ -51,7 +47,7 @@ def summary_table(
     )
     return "\n".join(
         [
-            *lines,
+            text_table(rows),
             "",
             promise,
             f"{speed.cpu}, {speed.threads} threads, batch size 1, {speed.n} texts.",

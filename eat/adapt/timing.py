@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +13,8 @@ from eat.engines.onnx import open_session, text_feeds
 from eat.machine import quiet
 from eat.model.tokenizer import Encoded
 from eat.processor import cpu_name
-from eat.progress import Progress
 from eat.statistics import median_ratio
+from eat.timing.in_turn import timed_in_turn
 
 MOST_TEXTS, REPEATS, WARMUP = 400, 3, 20
 
@@ -43,21 +43,11 @@ def compare_speed(dense: bytes, adapted: bytes, texts: Sequence[Encoded]) -> Spe
     threads = torch.get_num_threads()
     sessions = [open_session(content, threads) for content in (dense, adapted)]
     chosen = list(texts[:MOST_TEXTS])
+    feeds = [text_feeds(text) for text in chosen]
     outputs = ["probabilities", "depth"]
-    generator = np.random.default_rng(0)
-    ms = np.empty((len(chosen), 2, REPEATS))
-    with Progress("timed", REPEATS * len(chosen), "texts") as progress, quiet():
-        for text in chosen[:WARMUP]:
-            for session in sessions:
-                session.run(outputs, text_feeds(text))
-        for repeat in range(REPEATS):
-            for row in generator.permutation(len(chosen)):
-                feeds = text_feeds(chosen[row])
-                for which in generator.permutation(2):
-                    began = time.perf_counter_ns()
-                    sessions[which].run(outputs, feeds)
-                    ms[row, which, repeat] = (time.perf_counter_ns() - began) / 1e6
-                progress.advance()
+    calls = [functools.partial(session.run, outputs) for session in sessions]
+    with quiet():
+        ms = timed_in_turn(calls, feeds, REPEATS, WARMUP)
     each = np.median(ms, axis=2)
     ratio = median_ratio(each[:, 0], each[:, 1])
     (dense_p50, p50), (dense_p99, p99) = np.percentile(each, [50, 99], axis=0)

@@ -18,7 +18,7 @@ import pandas as pd
 
 from eat import rounding
 from eat.errors import EatError
-from eat.files import replacing_folder, write_json, write_table, write_text
+from eat.files import replacing_folder, require_place, write_json, write_table, write_text
 from eat.machine import BUSY, ForeignLoad, load_average, machine_facts, versions
 from eat.report.quantities import Quantity, table_of
 from eat.report.table import to_markdown
@@ -53,9 +53,7 @@ def check_folder(out: Path, bench: str) -> None:
     Raises `EatError` if `out` is a file, a folder that no bench of this name wrote, or below a file.
     """
     if not out.exists():
-        above = next(parent for parent in out.absolute().parents if parent.exists())
-        if not above.is_dir():
-            raise EatError(f"{out}: {above} is a file; give another folder with --out")
+        require_place(out, "--out")
         return
     if not out.is_dir():
         raise EatError(f"{out}: is a file; give a folder with --out")

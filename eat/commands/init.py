@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from eat.commands.labelled_file import add_file, checkout, configure_options, configured_from
+from eat.commands.in_checkout import checkout
+from eat.commands.labelled_file import add_file, configure_options, configured_from
 from eat.errors import EatError, listed
 
 HELP = "write the configuration of a study on a file"

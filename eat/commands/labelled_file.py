@@ -30,7 +30,8 @@ def add_file(parser: argparse.ArgumentParser) -> None:
 def configure_options(options: argparse.Namespace, name: str) -> ConfigureOptions:
     """The options of a configuration. Without columns, shows those of the file and raises `EatError`."""
     from eat.configure.configure import columns_of
-    from eat.configure.options import ConfigureOptions, usable_cores
+    from eat.configure.options import ConfigureOptions
+    from eat.runtime.classifier import usable_cores
 
     form = form_of(options)
     missing = [option for option, given in (("--text", options.text), ("--label", options.label)) if not given]
@@ -49,11 +50,3 @@ def configured_from(chosen: ConfigureOptions, root: Path | None) -> Configured:
     found = looked_at(chosen)
     print("\n".join(found.lines()), flush=True)
     return configured(chosen, found, root)
-
-
-def checkout() -> Path | None:
-    """The folder of the project, in which studies run: the current one, or that of this package; `None` elsewhere."""
-    for folder in (Path.cwd(), Path(__file__).resolve().parents[2]):
-        if (folder / "Snakefile").is_file() and (folder / "workflow_scripts" / "train_file.py").is_file():
-            return folder
-    return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from eat.commands.text_file import add_form, form_of
 from eat.errors import EatError
+from eat.text_table import text_table
 
 if TYPE_CHECKING:
     from eat.monitor.comparison import Comparison, FalseAlarms
@@ -154,10 +155,5 @@ def _table(found: Comparison, full_depth: bool) -> str:
         means = [f"{mean:.3f}" if mean is not None else "" for mean in (shift.reference_mean, shift.window_mean)]
         tested = [f"{shift.psi:.3f}", shift.test, f"{shift.statistic:.3f}", f"{shift.p:.2g}"]
         rows.append([shift.quantity, *means, *tested, "yes" if shift.differs else "no"])
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
     kind = " at full depth" if full_depth else ""
-    return "\n".join([f"{found.texts} texts{kind} against the profile, means in the columns", *lines])
+    return f"{found.texts} texts{kind} against the profile, means in the columns\n{text_table(rows)}"

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eat.children import Elsewhere
-from eat.commands.labelled_file import add_file, checkout, configure_options, configured_from
+from eat.commands.in_checkout import require_checkout, run_script
+from eat.commands.labelled_file import add_file, configure_options, configured_from
 from eat.errors import EatError, listed
 
 if TYPE_CHECKING:
@@ -41,12 +38,7 @@ def run(options: argparse.Namespace) -> None:
     """Configure the study, run it, and write the folder."""
     from eat.configure.options import name_from
 
-    root = checkout()
-    if root is None:
-        raise EatError(
-            "eat train runs Snakemake in a checkout of the project: clone its repository and install it with "
-            'pip install --editable ".[study,embedded]"'
-        )
+    root = require_checkout("train", "study,embedded")
     to = options.to.absolute()
     chosen = configure_options(options, options.name or name_from(to) or "study")
     check_folder(options.to, chosen.name)
@@ -69,14 +61,10 @@ def run(options: argparse.Namespace) -> None:
 
 def check_folder(to: Path, name: str) -> None:
     """Refuse a folder with other content than that of an earlier run of the same study."""
-    from eat.files import read_json
+    from eat.files import read_json, require_place
 
     if not to.exists():
-        above = next(parent for parent in to.absolute().parents if parent.exists())
-        if not above.is_dir():
-            raise EatError(f"{to}: {above} is a file; give another folder with --to")
-        if not os.access(above, os.W_OK):
-            raise EatError(f"{to}: {above} cannot be written to; give another folder with --to")
+        require_place(to)
         return
     if not to.is_dir():
         raise EatError(f"{to}: is a file; give a folder with --to")
@@ -129,16 +117,6 @@ def _write(config: Path, text: str) -> None:
 
 
 def _workflow(root: Path, config: Path, to: Path, cores: int, *more: str) -> None:
-    """Run the project's workflow. Raises `EatError` if it fails; its own lines say why."""
-    command = [sys.executable, "-m", "workflow_scripts.train_file", str(config), "--to", str(to), "--cores", str(cores)]
-    sys.stdout.flush()
-    with Elsewhere("running the study"), subprocess.Popen([*command, *more], cwd=root) as program:
-        try:
-            status = program.wait()
-        except BaseException:
-            program.terminate()
-            # within the time after which the guard kills both
-            program.wait()
-            raise
-    if status != 0:
-        raise EatError("eat train did not end; see the lines above")
+    """Run the project's workflow. Raises `EatError` if it fails."""
+    arguments = [str(config), "--to", str(to), "--cores", str(cores), *more]
+    run_script(root, "train_file", arguments, "train", "running the study")

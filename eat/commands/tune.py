@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from contextlib import chdir
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from eat.children import Elsewhere
-from eat.commands.labelled_file import checkout
+from eat.commands.in_checkout import require_checkout, run_script
 from eat.errors import EatError, listed
 
 if TYPE_CHECKING:
@@ -55,12 +52,7 @@ def run(options: argparse.Namespace) -> None:
     # without the extra, before anything else; not imported here, so that this process ends quickly after a signal
     if find_spec("optuna") is None:
         raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
-    root = checkout()
-    if root is None:
-        raise EatError(
-            "eat tune runs Snakemake in a checkout of the project: clone its repository and install it with "
-            'pip install --editable ".[study,embedded,tune]"'
-        )
+    root = require_checkout("tune", "study,embedded,tune")
     config, glue_dir = options.config.absolute(), options.glue_dir
     if glue_dir is not None:
         glue_dir = str(Path(glue_dir).absolute())
@@ -79,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
 
 def checked(options: argparse.Namespace, root: Path, config: Path, glue_dir: str | None) -> tuple[TuneOptions, Base]:
     """The options and the base of a search. Raises `EatError` for whatever would not work."""
-    from eat.configure.options import usable_cores
+    from eat.runtime.classifier import usable_cores
     from eat.tune.options import TuneOptions, budget_of
     from eat.tune.setting import check_folder, check_same, read_base, setting_of
 
@@ -109,16 +101,5 @@ def _given(options: argparse.Namespace) -> float:
 
 
 def _workflow(root: Path, arguments: list[str]) -> None:
-    """Run the search in the checkout. Raises `EatError` if it fails; its own lines say why."""
-    command = [sys.executable, "-m", "workflow_scripts.tune_study", *arguments]
-    sys.stdout.flush()
-    with Elsewhere("searching"), subprocess.Popen(command, cwd=root) as program:
-        try:
-            status = program.wait()
-        except BaseException:
-            program.terminate()
-            # within the time after which the guard kills both
-            program.wait()
-            raise
-    if status != 0:
-        raise EatError("eat tune did not end; see the lines above")
+    """Run the search in the checkout. Raises `EatError` if it fails."""
+    run_script(root, "tune_study", arguments, "tune", "searching")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eat.errors import EatError, listed
 from eat.evasion.attack import GOALS, KINDS
+from eat.files import require_place
+from eat.runtime.classifier import usable_cores
 from eat.text_files.form import ORDINARY, TextForm
 
 ALL = "all"
@@ -60,6 +61,7 @@ class EvadeOptions:
             raise EatError(f"two folders have one name ({listed(names)}), by which tables tell them apart; rename one")
         if self.to.exists() and (not self.to.is_dir() or any(self.to.iterdir())):
             raise EatError(f"{self.to}: exists; give a new folder with --to")
+        require_place(self.to)
 
     @property
     def attacks(self) -> list[tuple[str, str]]:
@@ -69,6 +71,4 @@ class EvadeOptions:
     @property
     def threads(self) -> int:
         """The texts that are attacked at the same time."""
-        if self.workers is not None:
-            return self.workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return usable_cores() if self.workers is None else self.workers

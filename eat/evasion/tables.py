@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eat.text_table import text_table
+
 
 def speeds_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     """What each model does with the texts as they are."""
@@ -14,7 +16,7 @@ def speeds_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
         if "against_first" in row:
             ratio = f"{row['against_first']:.2f} [{row['against_first_low']:.2f}, {row['against_first_high']:.2f}]"
         rows.append([name, f"{100 * row['accuracy']:.1f}", f"{row['depth']:.2f}", f"{row['ms']:.2f}", ratio])
-    return table(rows)
+    return text_table(rows)
 
 
 def attacks_table(attacks: Sequence[Mapping[str, Any]]) -> str:
@@ -38,7 +40,7 @@ def attacks_table(attacks: Sequence[Mapping[str, Any]]) -> str:
                 f"{_number(row['layers_before'], 2)} to {_number(row['layers_after'], 2)}",
             ]
         )
-    return table(rows)
+    return text_table(rows)
 
 
 def share(row: Mapping[str, Any]) -> str:
@@ -50,13 +52,3 @@ def share(row: Mapping[str, Any]) -> str:
 
 def _number(value: float | None, decimals: int) -> str:
     return "-" if value is None else f"{value:.{decimals}f}"
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as Markdown; the first row is the head."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
-    return "\n".join(lines)

@@ -18,7 +18,7 @@ from eat.export.evidence import evidence_of
 from eat.export.facts import facts_of, takes_pairs
 from eat.export.hub_folder import check_new_folder, write_hub_folder
 from eat.export.source import ExportOptions, Source, find_source, require_distinct_labels
-from eat.files import MEGABYTE, replacing_folder, sha256_of, write_json, write_text
+from eat.files import MEGABYTE, replacing_folder, require_place, sha256_of, write_json, write_text
 from eat.model.encoder_onnx import operating_graph, products_of
 from eat.model.products_onnx import Products
 from eat.model.tokenizer import load_tokenizer, require_embeddings
@@ -87,9 +87,7 @@ def check_target(to: Path) -> None:
     Raises `EatError` if `to` is a file, below a file, or a folder with other content.
     """
     if not to.exists():
-        above = next(parent for parent in to.absolute().parents if parent.exists())
-        if not above.is_dir():
-            raise EatError(f"{to}: {above} is a file; give another folder with --to")
+        require_place(to)
         return
     if not to.is_dir():
         raise EatError(f"{to}: is a file; give a folder with --to")

@@ -16,7 +16,7 @@ from eat.export.card import CARD, model_card
 from eat.export.evidence import evidence_of
 from eat.export.facts import facts_of, takes_pairs
 from eat.export.source import Source
-from eat.files import read_json, replacing_folder, write_json, write_text
+from eat.files import read_json, replacing_folder, require_place, write_json, write_text
 from eat.model.checkpoints import weight_files
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
@@ -27,10 +27,11 @@ TRIED = "A text that the saved model must answer as the model in memory."
 
 def check_new_folder(to: Path) -> None:
     """Refuse a folder that is there already, unless it is empty: nothing tells an export from a model of the user."""
-    above = next(parent for parent in (to, *to.absolute().parents) if parent.exists())
-    if not above.is_dir():
-        raise EatError(f"{to}: {above} is a file; give another folder with --to")
-    if above == to and any(to.iterdir()):
+    if not to.exists():
+        require_place(to)
+    elif not to.is_dir():
+        raise EatError(f"{to}: is a file; give a folder with --to")
+    elif any(to.iterdir()):
         raise EatError(f"{to}: is not empty; give a new folder with --to, or delete it")
 
 

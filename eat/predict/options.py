@@ -81,8 +81,9 @@ class PredictOptions:
     @property
     def threads(self) -> int:
         """The texts that run at the same time."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return cores if self.workers is None else self.workers
+        from eat.runtime.classifier import usable_cores
+
+        return usable_cores() if self.workers is None else self.workers
 
     @property
     def added(self) -> tuple[str, ...]:

@@ -116,12 +116,11 @@ def _within(picks: Picks) -> str:
 
 def _times(row: Record, baseline: Baseline) -> str:
     middle, low, high = baseline.ratio(row)
-    return f"{rounding.speedup(middle)} {rounding.interval(low, high, rounding.speedup)}"
+    return rounding.with_interval(middle, low, high, rounding.speedup)
 
 
 def _points(row: Record) -> str:
-    within = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
-    return f"{rounding.points(row['delta_accuracy'])} {within}"
+    return rounding.with_interval(row["delta_accuracy"], row["delta_low"], row["delta_high"], rounding.points)
 
 
 def promise_fact(task: TaskFiles, picks: Picks) -> str:

@@ -131,8 +131,8 @@ def _observed(promised: list[Record]) -> str:
 
 
 def _speed(row: Record) -> str:
-    within = rounding.interval(row["speedup_vs_int8_low"], row["speedup_vs_int8_high"], rounding.speedup)
-    return f"{rounding.speedup(row['speedup_vs_int8'])} {within}"
+    ends = row["speedup_vs_int8_low"], row["speedup_vs_int8_high"]
+    return rounding.with_interval(row["speedup_vs_int8"], *ends, rounding.speedup)
 
 
 def _accuracy(row: Record) -> str:

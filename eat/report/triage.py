@@ -8,7 +8,7 @@ from eat import rounding
 from eat.report.quantities import DEPTH, P50, SPEEDUP, SYSTEM, THRESHOLD, Quantity
 from eat.report.results import TaskFiles
 from eat.report.table import Group, Row, Table
-from eat.results.rows import is_true
+from eat.results.picks import is_choice
 
 
 def triage_table(task: TaskFiles) -> Table | None:
@@ -45,9 +45,9 @@ def triage_table(task: TaskFiles) -> Table | None:
     rows = [
         Row(
             tuple(quantity.cell(row) for quantity in quantities),
-            chosen=bool(chosen) and (pd.notna(row["tau"]) or isinstance(row["thresholds"], str)),
+            chosen=is_choice(row),
         )
-        for row, chosen in zip(found.to_dict("records"), is_true(found["chosen"]), strict=True)
+        for row in found.to_dict("records")
     ]
     columns = tuple(quantity.column() for quantity in quantities)
     return Table(caption, f"triage:{task.name}", columns, (Group("", tuple(rows)),))

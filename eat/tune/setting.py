@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from eat.errors import EatError, listed
-from eat.files import digest, read_json
+from eat.files import digest, read_json, require_place
 from eat.prepare.backbones import known_depths
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_folders, check_lengths
@@ -50,11 +49,7 @@ def read_base(
 def check_folder(to: Path) -> None:
     """Refuse a folder with other content than that of a search."""
     if not to.exists():
-        above = next(parent for parent in to.absolute().parents if parent.exists())
-        if not above.is_dir():
-            raise EatError(f"{to}: {above} is a file; give another folder with --to")
-        if not os.access(above, os.W_OK):
-            raise EatError(f"{to}: {above} cannot be written to; give another folder with --to")
+        require_place(to)
         return
     if not to.is_dir():
         raise EatError(f"{to}: is a file; give a folder with --to")

@@ -74,9 +74,7 @@ def verdict(
 
 def _against(name: str, row: Record, tuned: Record, ratio: Estimate, budget: Budget, kept: bool) -> str:
     """Whether the best row beats another one."""
-    speed = (
-        f"{rounding.speedup(ratio.value)} {rounding.interval(ratio.low, ratio.high, rounding.speedup)} times as fast"
-    )
+    speed = f"{rounding.with_interval(ratio.value, ratio.low, ratio.high, rounding.speedup)} times as fast"
     more = tuned["accuracy"] - row["accuracy"]
     accuracy = f"{rounding.points(more)} points of accuracy"
     if not kept:
@@ -112,8 +110,7 @@ def _accuracy(row: Record) -> str:
 
 
 def _delta(row: Record) -> str:
-    within = rounding.interval(row["delta_low"], row["delta_high"], rounding.points)
-    return f"{rounding.points(row['delta_accuracy'])} {within}"
+    return rounding.with_interval(row["delta_accuracy"], row["delta_low"], row["delta_high"], rounding.points)
 
 
 def _ends(ratio: Estimate) -> dict[str, Any]:
