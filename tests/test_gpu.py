@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -138,6 +140,20 @@ def test_a_stop_loses_only_what_was_not_done(
     run_check(replace(options(tmp_path), seconds=0.0))  # no time at all
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"check.json"}
     assert read_json(tmp_path / "out" / "check.json")["parts"]["equality"]["left_out"]
+
+
+def test_a_stop_that_python_discards_comes_again():
+    class Finalized:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGALRM)
+            time.sleep(0.01)  # the handler runs here, in the finalizer
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
+        with pytest.raises(gpu.TimeIsUp), gpu._alarm(time.monotonic() + 60):
+            Finalized()
+            time.sleep(5)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_without_a_gpu_nothing_is_begun(

@@ -117,6 +117,10 @@ class TimeIsUp(BaseException):
     """Raised when the time is up. It is a `BaseException`, so that no `except Exception` catches it."""
 
 
+AGAIN_SECONDS = 0.5
+"""The time after which `TimeIsUp` is raised again if it did not end the measurement."""
+
+
 def run_check(options: CheckOptions, began: float | None = None) -> None:
     """Run the parts in the order of their importance until all are done or the time is up.
 
@@ -216,6 +220,8 @@ def _alarm(ends: float) -> Iterator[None]:
     """Raise `TimeIsUp` in the block at a given time of `time.monotonic`."""
 
     def stop(*_: object) -> NoReturn:
+        # Python discards an exception that is raised in a callback of the garbage collector or a finalizer: try again
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)
