@@ -212,8 +212,9 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         layers = sum(timed_layers(row, depths[system]) for system, row in study.systems.items())
         layers += 3 * depths[study.reference] + (study.timing.deep_layers or 0)
         clock = study.timing
-        rounds = sum(clock.repeats if size == 1 else clock.passes for size in clock.batch_sizes)
-        timed = min(clock.texts, texts["dev"]) * rounds
+        there = min(clock.texts, texts["dev"])
+        passed = clock.passes * min(there, clock.pass_texts or there)
+        timed = sum(clock.repeats * there if size == 1 else passed for size in clock.batch_sizes)
         yield Job("measure_time", "measure_time", timed * tokens * layers * len(study.seeds), study.timing.threads)
     yield Job("summarize", "summarize", float(_dev_rows(study, finished)), 1)
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -142,17 +141,16 @@ def test_a_stop_loses_only_what_was_not_done(
     assert read_json(tmp_path / "out" / "check.json")["parts"]["equality"]["left_out"]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stop_that_python_discards_comes_again():
     class Finalized:
         def __del__(self) -> None:
             os.kill(os.getpid(), signal.SIGALRM)
             time.sleep(0.01)  # the handler runs here, in the finalizer
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
-        with pytest.raises(gpu.TimeIsUp), gpu._alarm(time.monotonic() + 60):
-            Finalized()
-            time.sleep(5)
+    with pytest.raises(gpu.TimeIsUp), gpu._alarm(time.monotonic() + 60):
+        Finalized()
+        time.sleep(5)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 

@@ -558,6 +558,16 @@ def test_a_pass_is_all_texts_in_a_new_order():
     assert len({tuple(rows) for _, _, rows in rounds}) == 5
 
 
+def test_a_pass_of_fewer_texts_is_a_new_sample_each_time():
+    rounds = _rounds(30, 4, Timing(passes=5, pass_texts=12), random.Random(0))
+    assert [len(set(rows)) for _, _, rows in rounds] == [12] * 5
+    assert len({tuple(sorted(rows)) for _, _, rows in rounds}) == 5
+    assert [len(rows) for _, _, rows in _rounds(9, 4, Timing(passes=2, pass_texts=12), random.Random(0))] == [9, 9]
+    assert sorted(_rounds(30, 1, Timing(pass_texts=12, block_texts=30, repeats=1), random.Random(0))[0][2]) == list(
+        range(30)
+    )
+
+
 def test_a_block_longer_than_the_texts_is_all_of_them(prepared: Prepared):
     options = prepared.study.timing.model_copy(update={"texts": 8, "block_texts": 20, "repeats": 1})
     study = prepared.study.model_copy(update={"timing": options})
@@ -642,8 +652,8 @@ def test_warm_up_meets_every_length():
 def test_a_model_is_warmed_up_once_by_its_deepest_point():
     one = Recording().entry()
     entries = [replace(one, system=system, tau=tau) for system, tau in (("a", 0.6), ("a", 0.9), ("b", None))]
-    assert [len(batches) for batches in _warmup(entries, 1, at_least=4)] == [1, 5, 5]
-    assert [len(batches) for batches in _warmup(entries, 2, at_least=4)] == [1, 3, 3]
+    assert [len(batches) for batches in _warmup(entries, 1, Timing(warmup=4))] == [1, 5, 5]
+    assert [len(batches) for batches in _warmup(entries, 2, Timing(warmup=4))] == [1, 3, 3]
 
 
 @dataclass

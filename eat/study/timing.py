@@ -27,7 +27,10 @@ class Timing(Strict):
         16, ge=1, description="Batch 1: number of texts in a block, within which every system runs in turn."
     )
     repeats: int = Field(2, ge=1, description="Batch 1: number of repeats, each in another order.")
-    passes: int = Field(10, ge=2, description="Larger batches: passes over all texts, each system in turn.")
+    passes: int = Field(10, ge=2, description="Larger batches: passes over the texts, each system in turn.")
+    pass_texts: int | None = Field(
+        None, ge=8, description="Larger batches: number of texts in a pass, drawn anew for each; default: all."
+    )
     warmup: int = Field(50, ge=1, description="Untimed calls of each system before the first timed one.")
     threads: int = Field(2, ge=1)
     device: Device = Field("cpu", description="Where systems are timed; auto as for training.")

@@ -2,7 +2,7 @@
 
 A speed-up is a ratio of two times measured moments apart on the same text, so that it is valid on a shared machine even
 if absolute times are not. At batch 1 the texts are divided into small blocks; within a block every system runs in turn.
-At larger batches a block is a pass over all texts.
+At larger batches a block is a pass over all texts, or over a new sample of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def measure(
         for batch_size in options.batch_sizes:
             running = [entry for entry in entries if entry.is_timed_at(batch_size)]
             name = f"{task}, batch {batch_size}"
-            warmup = _warmup(running, batch_size, options.warmup)
+            warmup = _warmup(running, batch_size, options)
             with Progress("warmed up with", sum(map(len, warmup)), "calls", name) as progress:
                 for entry, batches in zip(running, warmup, strict=True):
                     for batch in batches:
@@ -80,11 +80,12 @@ def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -
 
     At batch 1 the texts are in fixed blocks of `block_texts`, so that a block is a unit of resampling;
     the blocks and the texts within them come in a new order each repeat. At larger batches each of `passes` rounds is
-    a pass over all texts, which lets the baseline that sorts by length sort over all of them, as a user would.
+    a pass over all texts or over `pass_texts` of them, within which the baseline that sorts by length sorts.
     """
     everything = list(range(count))
     if batch_size > 1:
-        return [(0, number, draw.sample(everything, count)) for number in range(options.passes)]
+        drawn = min(count, options.pass_texts or count)
+        return [(0, number, draw.sample(everything, drawn)) for number in range(options.passes)]
     rounds = []
     for repeat in range(options.repeats):
         blocks = list(enumerate(np.array_split(everything, -(-count // options.block_texts))))
@@ -93,7 +94,7 @@ def _rounds(count: int, batch_size: int, options: Timing, draw: random.Random) -
     return rounds
 
 
-def _warmup(entries: list[Entry], batch_size: int, at_least: int) -> list[list[list[Encoded]]]:
+def _warmup(entries: list[Entry], batch_size: int, options: Timing) -> list[list[list[Encoded]]]:
     """For each entry the batches it runs before the clock starts.
 
     The operating points of a model share its weights and shapes. The last of them, which has the highest threshold and
@@ -103,7 +104,8 @@ def _warmup(entries: list[Entry], batch_size: int, at_least: int) -> list[list[l
     found: list[list[list[Encoded]]] = []
     for entry in reversed(entries):
         model = entry.system, entry.seed
-        batches = _warmup_batches(entry.texts, batch_size, at_least)
+        texts = entry.texts if batch_size == 1 else entry.texts[: options.pass_texts]  # they are in a shuffled order
+        batches = _warmup_batches(texts, batch_size, options.warmup)
         found.append([next(batches)] if model in warm else list(batches))
         warm.add(model)
     return found[::-1]
