@@ -83,6 +83,33 @@ def count_rows(model: EatForSequenceClassification) -> dict[str, list[int]]:
     return counts
 
 
+@pytest.mark.parametrize("name", PARTS)
+def test_the_last_layer_computes_what_its_head_reads(name: str):
+    """[CLS] alone if the head reads nothing else; then the answers and their gradients are those of all tokens."""
+    model = tiny.model(exits=[2], last_head="bert", **PARTS[name])
+    alone = model.encoder.ends_with_first(4)
+    assert alone == (name != "ltp")  # which removes tokens within each layer, the last included
+    batch = PackedBatch.of(tiny.texts(LENGTHS))
+    found = {}
+    for keeps in (False, True):
+        model.encoder.keeps_last_states = keeps
+        model.zero_grad()
+        counts = count_rows(model)
+        output = model.encoder(batch)
+        rows = {part: of_layers[-1] for part, of_layers in counts.items()}
+        output.exits[4].square().sum().backward()
+        gradients = [parameter.grad for parameter in model.encoder.layers.parameters()]
+        found[keeps] = output, [torch.zeros(1) if grad is None else grad.clone() for grad in gradients], rows
+    for ours, all_tokens in zip(found[False][1], found[True][1], strict=True):
+        torch.testing.assert_close(ours, all_tokens, atol=1e-3, rtol=1e-4)
+    for depth in (2, 4):
+        torch.testing.assert_close(found[False][0].exits[depth], found[True][0].exits[depth], **TOLERANCE)
+    assert [work.fed for work in found[False][0].work] == [work.fed for work in found[True][0].work]
+    if alone:
+        assert found[False][2]["up"] == found[False][2]["attention_output"] == len(LENGTHS)
+        assert found[True][2]["up"] == sum(found[True][0].work[-1].fed)
+
+
 @cache
 def adaptive_model(parts: str) -> EatForSequenceClassification:
     """A model with a head after each layer."""
@@ -105,7 +132,11 @@ def test_the_rows_that_enter_the_products_are_those_the_trace_counts(parts: str)
     counts = count_rows(model)
     model.run(PackedBatch.of(encoded))
     attended, fed = trace.attended.sum(axis=0).tolist(), trace.fed.sum(axis=0).tolist()
-    assert counts == {"qkv": attended, "attention_output": attended, "up": fed, "down": fed}
+    # of the last layer, [CLS] alone follows the attention, if the head reads nothing else
+    alone = [len(LENGTHS)] if model.encoder.ends_with_first(4) else []
+    output, feed = attended[: 4 - len(alone)] + alone, fed[: 4 - len(alone)] + alone
+    assert counts == {"qkv": attended, "attention_output": output, "up": feed, "down": feed}
+    assert alone or parts == "eat"
     assert (attended[-1] < sum(LENGTHS)) == (parts != "dense")
 
 

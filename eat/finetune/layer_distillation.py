@@ -45,6 +45,7 @@ class Readout:
     def __init__(self, encoder: PackedEncoder, layers: Sequence[int]) -> None:
         self.hidden: dict[int, Tensor] = {}
         self.qkv: dict[int, Tensor] = {}
+        encoder.keeps_last_states = True
         self._hook(encoder.embeddings, self.hidden, 0)
         for depth in layers:
             layer = encoder.layers[depth - 1]

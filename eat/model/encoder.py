@@ -77,7 +77,7 @@ class State:
     reducer's margins are recorded. origin: the index of each live token in the packed batch (n,), from which its id,
     segment and position follow; `None` while all are live. key_bias: added to the attention logits of each token as
     a key (n,), if a reducer set it. received: the attention each received in the current layer (n,), and
-    keys: its key (n, d), if the reducer needs them.
+    keys: its key (n, d), if the reducer needs them. read_layout: the layout of `hidden` if it has [CLS] alone (B, d).
     """
 
     batch: PackedBatch
@@ -89,6 +89,7 @@ class State:
     key_bias: Tensor | None = None
     received: Tensor | None = None
     keys: Tensor | None = None
+    read_layout: Layout | None = None
 
     def keep(self, tokens: Tensor, layout: Layout) -> None:
         """Keep only these tokens; indices (m,) ascending, and their layout."""
@@ -111,9 +112,9 @@ class State:
 class Work:
     """The work that one forward pass did in a layer.
 
-    rows: the caller's numbers of the rows that ran it. attended, fed: tokens of each of them that entered attention,
-    and the feed-forward part. alive: tokens passed on, for each row that did not exit here. margin: the reducer's
-    margins, if it removed tokens here and no row may exit.
+    rows: the caller's numbers of the rows that ran it. attended, fed: live tokens of each of them at the attention, and
+    at the feed-forward part, which the last layer may compute for [CLS] alone. alive: tokens passed on, for each row
+    that did not exit here. margin: the reducer's margins, if it removed tokens here and no row may exit.
     """
 
     rows: list[int]
@@ -194,14 +195,22 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def attend(
-        self, hidden: Tensor, layout: Layout, pattern: AttentionPattern, key_bias: Tensor | None = None
+        self,
+        hidden: Tensor,
+        layout: Layout,
+        pattern: AttentionPattern,
+        key_bias: Tensor | None = None,
+        first_alone: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Attention, residual and norm: (n, d) to (n, d), and its queries, keys and values (n, 3d).
 
-        key_bias: (n,), added to the attention logits of each token as a key.
+        key_bias: (n,), added to the attention logits of each token as a key. first_alone: what follows the attention
+        is computed for [CLS] alone, (n, d) to (B, d).
         """
         qkv: Tensor = self.qkv(hidden)
         context = pattern(qkv, layout, self.heads, self.attention_dropout if self.training else 0.0, key_bias)
+        if first_alone:
+            context, hidden = layout.first(context), layout.first(hidden)
         return self._add_and_norm(self.attention_output(context), hidden, self.attention_norm), qkv
 
     def feed(self, hidden: Tensor) -> Tensor:
@@ -240,6 +249,8 @@ class PackedEncoder(nn.Module):
         """What passes an exit in the backward pass (`eat.model.gradients`)."""
         self.layer_drop = 0.0
         """The probability that a layer is dropped while training (LayerDrop, arXiv:1909.11556)."""
+        self.keeps_last_states = False
+        """Whether the last layer computes the states of all tokens, although its head reads [CLS] alone."""
 
     @property
     def exits(self) -> list[int]:
@@ -251,6 +262,19 @@ class PackedEncoder(nn.Module):
         head = self.exit_heads[str(depth)]
         assert isinstance(head, ExitHead)
         return head
+
+    def ends_with_first(self, depth: int) -> bool:
+        """Whether what follows the attention of a layer is computed for [CLS] alone.
+
+        So it is in the last layer if its head reads nothing else: the other tokens serve as keys and values only. This
+        saves 9 of the 12 parts of the layer's products, and changes no answer.
+        """
+        return (
+            depth == len(self.layers)
+            and not self.keeps_last_states
+            and self.head(depth).read == "cls"
+            and not self.reducer.acts("after_attention", depth)
+        )
 
     def forward(self, batch: PackedBatch, policy: ExitPolicy | None = None) -> EncoderOutput:
         """Run the batch through the layers.
@@ -276,7 +300,7 @@ class PackedEncoder(nn.Module):
                 if policy is None:
                     exits_left = len(heads) - len(output.exits)
                     read, state.hidden = at_exit(state.hidden, self.gradients, exits_left)
-                logits = heads[depth](read, state.layout)
+                logits = heads[depth](read, state.read_layout or state.layout)
                 if policy is None:
                     output.exits[depth] = in_order([(state.rows, logits)])
                 if depth == last:
@@ -316,7 +340,10 @@ class PackedEncoder(nn.Module):
         output.work.append(work)
         self._reduce("layer_input", depth, state, output)
         work.attended = state.layout.lengths
-        state.hidden, qkv = layer.attend(state.hidden, state.layout, self.pattern, state.key_bias)
+        first_alone = self.ends_with_first(depth)
+        state.hidden, qkv = layer.attend(state.hidden, state.layout, self.pattern, state.key_bias, first_alone)
+        if first_alone:
+            state.read_layout = Layout([1] * state.layout.rows, state.layout.device)
         if depth in self.reducer.after:
             self._record_attention(qkv, layer.heads, state)
         self._reduce("after_attention", depth, state, output)

@@ -49,7 +49,7 @@ ANSWER: dict[str, Described] = {
 """The outputs at an operating point.
 
 logits of the exit that was taken, and its calibrated probabilities; depth: the executed layers; reason: `LAST_LAYER` or
-`RULE`; kept: the input's tokens that were still live; fed: the tokens that entered each executed feed-forward part.
+`RULE`; kept: the input's tokens that were still live; fed: the live tokens at each executed feed-forward part.
 """
 
 
@@ -57,10 +57,10 @@ logits of the exit that was taken, and its calibrated probabilities; depth: the 
 class State:
     """The live tokens of the text, as in `encoder.State`.
 
-    hidden: (1, T, d). length: int64 (1,). places: among the input's tokens, int64 (T,), omitted while all are live.
-    seen: the pairs of the window, bool (T, T). received, keys: those of the current layer, if the reducer needs them.
-    fed: the tokens that entered each feed-forward part so far. margins: (layer that a removal first affects, margin
-    (1,)).
+    hidden: (1, T, d), or [CLS] alone (1, 1, d) after a last layer whose head reads nothing else. length: int64 (1,).
+    places: among the input's tokens, int64 (T,), omitted while all are live. seen: the pairs of the window, bool
+    (T, T). received, keys: those of the current layer, if the reducer needs them. fed: the live tokens at each
+    feed-forward part so far. margins: (layer that a removal first affects, margin (1,)).
     """
 
     hidden: Value
@@ -313,9 +313,12 @@ class _Parts:
         scored = depth in reducer.after and (reducer.needs_received or reducer.needs_keys)
         what = (graph, self.products, f"{name}.qkv", layer.qkv, layer.heads, state.hidden, state.seen)
         attended = written_out_attention(*what, state.key_bias) if scored or state.key_bias else fused_attention(*what)
-        output = self.products.product(graph, f"{name}.attention_output", layer.attention_output, attended.context)
+        context, entering = attended.context, state.hidden
+        if encoder.ends_with_first(depth):
+            context, entering = (graph.op("Gather", every, graph.whole(0), axis=1) for every in (context, entering))
+        output = self.products.product(graph, f"{name}.attention_output", layer.attention_output, context)
         hidden = self._add_and_norm(
-            f"{name}.attention_norm", layer.attention_norm, output, state.hidden, layer.attention_output
+            f"{name}.attention_norm", layer.attention_norm, output, entering, layer.attention_output
         )
         state = replace(state, hidden=hidden, received=OMITTED, keys=attended.keys)
         if scored and reducer.needs_received:
