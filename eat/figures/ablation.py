@@ -11,7 +11,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import style
-from eat.figures.canvas import Drawing, at_most, at_threshold, canvas
+from eat.figures.canvas import Drawing, at_most, at_threshold, canvas, headline
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import Record, of_task
@@ -40,18 +40,29 @@ def plot_ablation(ablation: pd.DataFrame, task: str) -> Drawing:
         raise EatError(
             f"task {task!r}: the table has the ablations {listed(kinds)}; a figure shows one of: {listed(TITLES)}"
         )
-    figure = canvas(style.FULL, 0.9 + 0.26 * len(rows))
+    figure = canvas(style.FULL, 1.05 + 0.26 * len(rows))
     computed, accuracy = figure.subplots(1, 2, sharey=True)
     _draw_computation(computed, rows)
     _draw_accuracy(accuracy, rows)
     computed.set_yticks(range(len(rows)), [_name(row) for row in rows.to_dict("records")])
-    figure.suptitle(TITLES[kinds[0]], fontsize=8)
+    headline(figure, _title(rows), f"{TITLES[kinds[0]]}.")
     return figure, list(_spots(computed, accuracy, rows))
 
 
 FIGURE = Figure(
     "ablation", plot_ablation, reads=("ablation_summary",), place="ablation", takes=("task",), needs="ablation"
 )
+
+
+def _title(rows: pd.DataFrame) -> str:
+    """For how many variants the intervals of the difference in accuracy are apart from that of the whole system."""
+    full = rows[rows["role"] == "full"].iloc[0]
+    variants = rows[rows["role"] == "variant"]
+    apart = (variants["delta_low"] > full["delta_high"]) | (variants["delta_high"] < full["delta_low"])
+    return (
+        f"{rounding.count(int(apart.sum()))} of {rounding.count(len(variants))} variants have an accuracy interval "
+        f"apart from that of {style.drawable(str(full['system']))}"
+    )
 
 
 def _spots(computed: Axes, accuracy: Axes, rows: pd.DataFrame) -> Iterator[Spot]:

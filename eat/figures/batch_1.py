@@ -9,7 +9,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError
 from eat.figures import labels, style
-from eat.figures.canvas import Drawing, at_threshold, canvas, percent_axis, ratio_axis
+from eat.figures.canvas import Drawing, at_threshold, canvas, headline, percent_axis, ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.labels import Label
 from eat.figures.style import Look, Spot
@@ -76,12 +76,13 @@ def plot_batch_1(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     ratio_axis(axes)
     percent_axis(axes.yaxis)
     low, high = float(chosen["accuracy"].min()), float(max(chosen["accuracy"].max(), alone["accuracy"].max()))
+    high = max([high, *(middle + float(row["delta_high"]) for row in (picks.no_loss, picks.within) if row is not None)])
     low = max(min(low, middle - LOSS_BOUND), high - 3 * FAR)
     room = 0.1 * (high - low)
     axes.set_ylim(low - 2 * room, high + 2 * room)
     axes.margins(x=0.12)
     axes.set(xlabel="Latency, median (ms, batch 1)", ylabel="Accuracy (%)")
-    figure.suptitle(title(picks), fontsize=8.5, x=0.01, ha="left")
+    headline(figure, title(picks))
     figure.draw_without_rendering()
     _label(figure, axes, chosen, picks, looks, reference, middle)
     return figure, [_spot(axes, row, picks.baseline) for row in alone.to_dict("records") if row["accuracy"] >= low]
@@ -98,9 +99,9 @@ def title(picks: Picks) -> str:
             points = f"{rounding.points(row['delta_accuracy'])} points"
             return (
                 f"{style.drawable(str(row['system']))}: {rounding.x_times(baseline.ratio(row)[0])} the speed of "
-                f"{baseline.system},\n{points} of accuracy ({how})"
+                f"{baseline.system}, {points} of accuracy ({how})"
             )
-    return f"No system within one point of accuracy is shown to be faster than\n{baseline.system}"
+    return f"No system within one point of accuracy is shown to be faster than {baseline.system}"
 
 
 def _draw_bars(axes: Axes, row: Record, baseline: Baseline, middle: float, look: Look) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eat import rounding
-from eat.figures import style
-from eat.figures.canvas import Drawing, at_threshold, canvas, legend, line_of, note, upright_ratio_axis
+from eat.figures import labels, style
+from eat.figures.canvas import Drawing, at_threshold, canvas, headline, note, upright_ratio_axis
 from eat.figures.figure import Figure
+from eat.figures.labels import Name
 from eat.figures.style import Look, Spot
 from eat.results.columns import BOTH, BUCKETS, EXITS, PRUNING, bucket_name
 from eat.results.rows import in_setting_of, is_true, of_task, rows_of
@@ -30,7 +31,8 @@ def plot_buckets(summary: pd.DataFrame, buckets: pd.DataFrame, task: str, refere
     """Draw the speed-up against the reference in the same engine at batch size 1, on short, medium and long texts.
 
     summary: summary.csv. buckets: buckets.csv; buckets without a timed text are left out. Each kind of system in the
-    reference's precision has a panel. Each system is shown at its chosen threshold, with 95 % intervals as bars.
+    reference's precision has a panel. Each system is shown at its chosen threshold, with 95 % intervals as bars, and
+    named at the end of its line.
     """
     rows = rows_of(summary, task)
     looks = style.looks(rows, reference)
@@ -43,10 +45,11 @@ def plot_buckets(summary: pd.DataFrame, buckets: pd.DataFrame, task: str, refere
     kinds = [kind for kind in TITLES if kind in set(points["adapts_by"])]
     if not kinds:
         return note("No system of this study removes tokens or exits early.", 2.6)
-    width = style.FULL if len(kinds) > 1 else style.COLUMN
-    labels = [looks[name].label for name in shown]
-    figure = canvas(width, 2.5 + style.legend_height(labels, width))
+    width = style.FULL if len(kinds) > 1 else style.WIDE_COLUMN
+    most = int(points.groupby("adapts_by")["system"].nunique().max())
+    figure = canvas(width, max(2.7, 0.9 + labels.height_of_names(most)))
     spots: list[Spot] = []
+    named: dict[Axes, list[Name]] = {}
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for panel, kind in zip(panels, kinds, strict=True):
         own = points[points["adapts_by"] == kind]
@@ -57,13 +60,31 @@ def plot_buckets(summary: pd.DataFrame, buckets: pd.DataFrame, task: str, refere
             x = line["bucket"].map(ends.index).to_numpy(float) + aside
             _draw(panel, x, line, looks[name])
             spots += _spots(panel, x, line)
+            end = int(x.argmax())
+            height = float(line["speedup_vs_packed_dense"].iloc[end])
+            named.setdefault(panel, []).append(Name(float(x[end]), height, looks[name]))
         _finish(panel, TITLES[kind], ends)
     panels[0].set_ylabel(f"Speed-up over {style.drawable(reference)}, median")
-    legend(figure, [line_of(looks[name]) for name in shown], labels, width)
+    headline(figure, _title(points, ends, reference))
+    labels.beside(figure, named, leads=True)
     return figure, spots
 
 
 FIGURE = Figure("buckets", plot_buckets, reads=("summary", "buckets"), place="lengths")
+
+
+def _title(points: pd.DataFrame, ends: list[str], reference: str) -> str:
+    """For how many systems the intervals of the first and the last bucket are apart, and in which direction."""
+    short, long = (points[points["bucket"] == name].set_index("system") for name in (ends[0], ends[-1]))
+    both = [name for name in short.index if name in long.index]
+    grows = sum(long["packed_low"][name] > short["packed_high"][name] for name in both)
+    falls = sum(long["packed_high"][name] < short["packed_low"][name] for name in both)
+    if len(ends) < 2:
+        return f"All timed texts have {ends[0]} tokens"
+    return (
+        f"From {ends[0]} to {ends[-1]} tokens the speed-up over {style.drawable(reference)} is shown to grow for "
+        f"{rounding.count(grows)} and to fall for {rounding.count(falls)} of {rounding.count(len(both))} systems"
+    )
 
 
 def _draw(panel: Axes, x: np.ndarray, line: pd.DataFrame, look: Look) -> None:

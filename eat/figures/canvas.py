@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +32,16 @@ def canvas(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def headline(figure: Figure, message: str, key: str = "") -> None:
+    """Write what a figure shows above it, in lines as wide as the figure.
+
+    key: what lines and markers mean, in a line of its own, where a legend would hide the panels or be far from them.
+    """
+    line = int(72 * figure.get_size_inches()[0] / (0.54 * style.TITLE_POINTS))
+    lines = [textwrap.fill(style.drawable(text), line) for text in (message, key) if text]
+    figure.suptitle("\n".join(lines), fontsize=style.TITLE_POINTS, x=0.01, ha="left")
 
 
 def note(sentence: str, height: float) -> Drawing:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Drawing, at_threshold, canvas, entry, legend, note, percent_axis, wrapped
+from eat.figures.canvas import Drawing, at_threshold, canvas, entry, headline, legend, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import in_setting_of, is_true, of_task, rows_of
@@ -40,7 +40,7 @@ def plot_exits(summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference:
     columns = _columns(groups)
     tallest = max(_height(column) for column in columns)
     width = style.COLUMN if len(columns) == 1 else style.FULL
-    figure = canvas(width, 0.5 + tallest + style.legend_height(names, width))
+    figure = canvas(width, 0.75 + tallest + style.legend_height(names, width))
     spots: list[Spot] = []
     parts = figure.subfigures(1, len(columns), squeeze=False)[0]
     for part, column in zip(parts, columns, strict=True):
@@ -57,15 +57,23 @@ def plot_exits(summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference:
             panel.set_axis_off()
         panels[len(column) - 1].set_xlabel("Texts (%)")
         panels[len(column) - 1].tick_params(labelbottom=True)
-    handles = [
-        Patch(facecolor=style.exit_colour(depth, layers), edgecolor="#555555", linewidth=0.4) for depth in depths
-    ]
+    handles = [Patch(**_fill(depth, layers)) for depth in depths]
     arrow = entry(linestyle="", marker=">", color="black")
     legend(figure, [*handles, arrow], [*names, "chosen"], width)
+    headline(figure, _title(curves[curves["system"].isin(shown)]))
     return figure, spots
 
 
 FIGURE = Figure("exits", plot_exits, reads=("summary", "curve:exits"), place="adaptive")
+
+
+def _title(curves: pd.DataFrame) -> str:
+    """The shares of texts that exit before the last layer of their system, at the chosen points."""
+    chosen = curves[is_true(curves["chosen"])]
+    last = chosen.groupby("system")["exit"].transform("max")
+    early = chosen["fraction"].where(chosen["exit"] < last, 0.0).groupby(chosen["system"]).sum().tolist()
+    return f"At the chosen thresholds {rounding.span(early, rounding.percent, ' %')} of the texts exit early"
+
 
 _Group = tuple[str, list[float | None]]
 """A system and its thresholds, with one bar each."""
@@ -100,12 +108,13 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
         left = 0.0
         for depth, fraction in zip(bar["exit"].astype(int), bar["fraction"].astype(float), strict=True):
             colour = style.exit_colour(depth, layers)
-            panel.barh(row, fraction, left=left, height=0.82, color=colour, edgecolor="white", linewidth=0.5)
+            panel.barh(row, fraction, left=left, height=0.82, **_fill(depth, layers))
             spots.append(_spot(panel, bar, depth, fraction, left, row))
             if fraction >= 0.09:
                 panel.text(
                     left + fraction / 2, row, f"{100 * fraction:.0f}", ha="center", va="center_baseline",
                     fontsize=style.SMALL, color=style.ink_on(colour),
+                    bbox={"facecolor": colour, "edgecolor": "none", "pad": 0.6},
                 )  # fmt: skip
             left += fraction
         ticks.append(
@@ -119,6 +128,12 @@ def _draw_exits(panel: Axes, own: pd.DataFrame, taus: list[float | None], layers
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
     return spots
+
+
+def _fill(depth: int, layers: int) -> dict[str, Any]:
+    """How the share of texts that exit after layer `depth` is filled."""
+    hatch = {"hatch": "//////", "hatch_linewidth": 0.3} if depth >= layers else {}
+    return {"facecolor": style.exit_colour(depth, layers), "edgecolor": "#777777", "linewidth": 0.4, **hatch}
 
 
 def _spot(panel: Axes, bar: pd.DataFrame, depth: int, fraction: float, left: float, row: int) -> Spot:

@@ -11,7 +11,7 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError, listed
 from eat.figures import labels, style
-from eat.figures.canvas import Drawing, at_threshold, canvas, percent_axis, ratio_axis
+from eat.figures.canvas import Drawing, at_threshold, canvas, headline, percent_axis, ratio_axis
 from eat.figures.figure import Figure
 from eat.figures.labels import Label
 from eat.figures.style import Look, Spot
@@ -111,7 +111,7 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     for line, places, height in zip(lines, grid, heights, strict=True):
         places[0].set_ylim(low - room, high + room)
         _draw_names(places[-1], rows[line], looks, height)
-    figure.suptitle(_title(rows, reference), fontsize=8.5, x=0.01, ha="left")
+    headline(figure, _title(rows))
     _label_thresholds(figure, panels, looks, all_thresholds=not is_many)
     return figure, [spot for panel in panels for spot in _spots(panel, reference)]
 
@@ -119,7 +119,7 @@ def plot_frontier(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
 FIGURE = Figure("frontier", plot_frontier, reads=("summary",), place="frontier")
 
 
-def _title(rows: pd.DataFrame, reference: str) -> str:
+def _title(rows: pd.DataFrame) -> str:
     """How many systems no other one dominates by time, and by FLOPs."""
     alone = rows[(rows["batch_size"] == 1) & is_true(rows["chosen"])]
     fronts = []
@@ -145,7 +145,7 @@ def _draw_names(axes: Axes, rows: pd.DataFrame, looks: dict[str, Look], inches: 
     low, high = axes.get_ylim()
     wanted = (chosen["height"].to_numpy(float) - low) / (high - low)
     step = min((KEY + 3.0) / 72 / (0.85 * inches), 1.0 / max(len(wanted), 1))
-    for system, up in zip(chosen["system"], _spread(wanted, step), strict=True):
+    for system, up in zip(chosen["system"], labels.spread(list(wanted), step), strict=True):
         look = looks[str(system)]
         axes.plot(
             0.04, up, transform=axes.transAxes, marker=look.marker, color=look.colour, linestyle="", markersize=4.5,
@@ -154,20 +154,6 @@ def _draw_names(axes: Axes, rows: pd.DataFrame, looks: dict[str, Look], inches: 
         axes.text(
             0.12, up, look.label, transform=axes.transAxes, va="center", fontsize=KEY, color=style.darker(look.colour)
         )
-
-
-def _spread(wanted: np.ndarray, step: float) -> list[float]:
-    """Heights from the top down, at least `step` apart and within 0 and 1, near those wanted. wanted: descending."""
-    found: list[float] = []
-    for height in wanted:
-        found.append(min(height, found[-1] - step) if found else min(height, 1.0))
-    short = max(0.0, -found[-1]) if found else 0.0
-    if short:
-        floor = 0.0
-        for place in range(len(found) - 1, -1, -1):
-            found[place] = max(found[place], floor)
-            floor = found[place] + step
-    return found
 
 
 def _height(systems: int) -> float:

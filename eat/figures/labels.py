@@ -1,8 +1,8 @@
-"""Labels beside their points: each at the nearest free place, without covering points, lines or other labels."""
+"""Labels beside their points, without covering points, lines or other labels; and names beside a whole panel."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eat.figures import style
+from eat.figures.canvas import wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
+
+    from eat.figures.style import Look
 
 NEAR = (
     (0, 5, "center", "bottom"),
@@ -110,3 +113,85 @@ def along(axes: Axes, corners: Any) -> list[Bbox]:
         steps = max(2, int(np.hypot(*(end - start)) / (2 * scale)))
         boxes += [Bbox.from_bounds(x, y, 0.5, 0.5) for x, y in np.linspace(start, end, steps)]
     return boxes
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a system beside a panel, at the height of a point in the data of the axes."""
+
+    x: float
+    y: float
+    look: Look
+
+
+LONGEST = 26
+"""The most characters in a line of a name."""
+
+LINE = 2.6
+"""The space between two names below each other, in points."""
+
+
+def height_of_names(number: int) -> float:
+    """The height in inches of a panel beside which this many names have room."""
+    return number * (style.SMALL + LINE) / 72.0
+
+
+def beside(figure: Figure, names: Mapping[Axes, Sequence[Name]], leads: bool = False) -> None:
+    """Write names with their markers at the right of each panel, at the heights of their points if there is room.
+
+    They stand in the place of a legend. leads: draw a thin line from the point to its name, for points that end a line.
+    The panels must have their limits and scales; the figure is laid out.
+    """
+    from matplotlib.transforms import offset_copy
+
+    written = []
+    for axes, own in names.items():
+        shift = {points: offset_copy(axes.transAxes, figure, x=points, units="points") for points in (7, 13)}
+        ordered = sorted(own, key=lambda name: -_up(axes, name))
+        for name in ordered:
+            look, up = name.look, _up(axes, name)
+            (marker,) = axes.plot(
+                [1.0], [up], transform=shift[7], marker=look.marker, color=look.colour, linestyle="", markersize=4.0,
+                clip_on=False, scalex=False, scaley=False,
+            )  # fmt: skip
+            text = axes.text(
+                1.0, up, wrapped(look.label, LONGEST), transform=shift[13], va="center", fontsize=style.SMALL,
+                color=style.darker(look.colour),
+            )  # fmt: skip
+            written.append((axes, name, marker, text))
+    figure.draw_without_rendering()  # gives the names their room
+    for axes in names:
+        own_parts = [part for part in written if part[0] is axes]
+        inches = axes.get_window_extent().height / figure.dpi
+        step = min((style.SMALL + LINE) / 72.0 / inches, 1.0 / max(len(own_parts), 1))
+        heights = spread([_up(axes, name) for _, name, _, _ in own_parts], step)
+        for (_, name, marker, text), up in zip(own_parts, heights, strict=True):
+            marker.set_ydata([up])
+            text.set_y(up)
+            if leads:
+                axes.annotate(
+                    "", (name.x, name.y), (1.0, up), textcoords="axes fraction", zorder=1.5, annotation_clip=False,
+                    arrowprops={
+                        "arrowstyle": "-", "color": name.look.colour, "linewidth": 0.5, "alpha": 0.5,
+                        "shrinkA": 0, "shrinkB": 2,
+                    },
+                ).set_in_layout(False)  # fmt: skip
+
+
+def _up(axes: Axes, name: Name) -> float:
+    """The height of a name's point as a share of the panel, within it."""
+    place = axes.transAxes.inverted().transform(axes.transData.transform((name.x, name.y)))
+    return float(min(max(place[1], 0.0), 1.0))
+
+
+def spread(wanted: Sequence[float], step: float) -> list[float]:
+    """Heights from the top down, at least `step` apart and within 0 and 1, near those wanted. wanted: descending."""
+    found: list[float] = []
+    for height in wanted:
+        found.append(min(height, found[-1] - step) if found else min(height, 1.0))
+    if found and found[-1] < 0.0:
+        floor = 0.0
+        for place in range(len(found) - 1, -1, -1):
+            found[place] = max(found[place], floor)
+            floor = found[place] + step
+    return found

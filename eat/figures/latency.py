@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Drawing, at_threshold, canvas, entry, legend, ratio_axis, wrapped
+from eat.figures.canvas import Drawing, at_threshold, canvas, entry, headline, legend, ratio_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 from eat.results.rows import is_true, rows_of, without_repeats
@@ -36,7 +36,7 @@ def plot_latency(summary: pd.DataFrame, calls: pd.DataFrame, task: str, referenc
     times = [_times_of(timed, str(point["system"]), point["tau"]) for point in points]
     inner = [own[own.between(*own.quantile([0.005, 0.995]))] for own in times]
     long = pd.concat([pd.DataFrame({"ms": own, "line": str(line)}) for line, own in enumerate(inner)])
-    figure = canvas(style.FULL, 0.8 + 0.28 * len(points))
+    figure = canvas(style.FULL, 1.0 + 0.28 * len(points))
     axes = figure.subplots()
     seaborn.violinplot(
         data=long, x="ms", y="line", hue="line", orient="h", log_scale=(True, False), inner=None, cut=0, width=0.85,
@@ -61,6 +61,8 @@ def plot_latency(summary: pd.DataFrame, calls: pd.DataFrame, task: str, referenc
     handles[1].set_markerfacecolor("white")
     density = Patch(facecolor="#BBBBBB", edgecolor="#444444", linewidth=0.5)
     legend(figure, [*handles, density], [*_MARKERS, "density of the calls"], style.FULL)
+    tails = [point["latency_ms_p99"] / point["latency_ms_p50"] for point in points]
+    headline(figure, f"The 99th percentile of the calls is {rounding.span(tails, rounding.speedup)} times the median")
     return figure, spots
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from eat import rounding
-from eat.figures import style
-from eat.figures.canvas import Drawing, at_most, canvas, legend, line_of, note, percent_axis
+from eat.figures import labels, style
+from eat.figures.canvas import Drawing, at_most, canvas, headline, note, percent_axis
 from eat.figures.figure import Figure
+from eat.figures.labels import Name
 from eat.figures.style import Spot
 from eat.results.rows import in_setting_of, is_true, of_task, rows_of
 
@@ -30,9 +31,9 @@ def plot_lengths(summary: pd.DataFrame, lengths: pd.DataFrame, task: str, refere
     shown = [name for name, look in looks.items() if look.role == "adaptive" and name in known]
     if not shown:
         return note("No system of this study is adaptive.", 3.0)
-    labels = [looks[name].label for name in shown]
-    figure = canvas(style.COLUMN, 2.9 + style.legend_height(labels, style.COLUMN))
+    figure = canvas(style.WIDE_COLUMN, max(3.3, 1.6 + labels.height_of_names(len(shown))))
     spots: list[Spot] = []
+    names = []
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     for order, name in enumerate(shown):
         own = curves[curves["system"] == name].sort_values("length_mean")
@@ -43,6 +44,7 @@ def plot_lengths(summary: pd.DataFrame, lengths: pd.DataFrame, task: str, refere
             linewidth=size / 3,
         )  # fmt: skip
         spots += _spots(upper, own, name)
+        names.append(Name(float(own["length_mean"].iloc[-1]), float(own["retention"].iloc[-1]), look))
     upper.set(ylabel="Final retention (%)", ylim=(0, 1.05))
     percent_axis(upper.yaxis)
     bins = curves[curves["system"] == shown[0]].sort_values("low")
@@ -50,11 +52,25 @@ def plot_lengths(summary: pd.DataFrame, lengths: pd.DataFrame, task: str, refere
     lower.set(xlabel="Length of the input (tokens)", ylabel="Texts")
     at_most(lower.yaxis, 2, whole=True)
     figure.align_ylabels()
-    legend(figure, [line_of(looks[name]) for name in shown], labels, style.COLUMN)
+    headline(figure, _title(curves, shown))
+    labels.beside(figure, {upper: names}, leads=True)
     return figure, spots
 
 
 FIGURE = Figure("lengths", plot_lengths, reads=("summary", "curve:lengths"), place="adaptive")
+
+
+def _title(curves: pd.DataFrame, shown: list[str]) -> str:
+    """How many systems keep a smaller share of the tokens on the longest texts than on the shortest."""
+    ends = [
+        curves[curves["system"] == name].sort_values("length_mean")["retention"].iloc[[0, -1]].tolist()
+        for name in shown
+    ]
+    fewer = sum(long < short for short, long in ends)
+    return (
+        f"{rounding.count(fewer)} of {rounding.count(len(shown))} systems keep a smaller share of the tokens on the "
+        "longest texts than on the shortest"
+    )
 
 
 def _spots(panel: Axes, own: pd.DataFrame, system: str) -> Iterator[Spot]:

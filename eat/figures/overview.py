@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eat import rounding
 from eat.errors import listed
 from eat.figures import style
-from eat.figures.canvas import Drawing, canvas
+from eat.figures.canvas import Drawing, canvas, headline
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
 
@@ -71,7 +71,7 @@ def plot_overview(systems: Sequence[Drawn]) -> Drawing:
     rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
     tall = [max(int(system.shape["layers"]) for system in row) + BELOW + ABOVE - 1 for row in rows]
     width = style.COLUMN if columns <= 2 else style.FULL
-    figure = canvas(width, step * sum(tall))
+    figure = canvas(width, 0.2 + step * sum(tall))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=tall)
     spots: list[Spot] = []
     for places, row, units in zip(grid, rows, tall, strict=True):
@@ -80,7 +80,18 @@ def plot_overview(systems: Sequence[Drawn]) -> Drawing:
             axes.set(xlim=(-0.04, 1.62), ylim=(-BELOW, units - BELOW))
             if system is not None:
                 spots += _draw_system(axes, system)
+    headline(figure, _title(shown))
     return figure, spots
+
+
+def _title(shown: Sequence[Drawn]) -> str:
+    """How many architectures there are, and how many of them adapt to the text in which way."""
+    removes = sum(bool(system.shape["reducer"].get("after")) for system in shown)
+    exits = sum(bool(system.rule) for system in shown)
+    return (
+        f"{rounding.count(len(shown))} different architectures: {rounding.count(removes)} remove tokens, "
+        f"{rounding.count(exits)} have early exits"
+    )
 
 
 def plot_shapes(shapes: Sequence[Mapping[str, Any]], exit_rules: Mapping[str, Any]) -> Drawing:

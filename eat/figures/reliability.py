@@ -10,10 +10,10 @@ import numpy as np
 from eat import rounding
 from eat.errors import EatError
 from eat.figures import style
-from eat.figures.canvas import Drawing, at_most, canvas, entry, legend, percent_axis, wrapped
+from eat.figures.canvas import Drawing, at_most, canvas, headline, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import in_setting_of, of_task, rows_of
+from eat.results.rows import in_setting_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +41,7 @@ def plot_reliability(summary: pd.DataFrame, reliability: pd.DataFrame, task: str
         raise EatError(f"task {task!r}: the reliability curves contain no system of the summary")
     columns = max(len(line) for line in lines)
     start = np.floor(10 * min(float(curves["confidence"].min()), float(curves["accuracy"].min()))) / 10
-    width = style.COLUMN if columns <= 2 else style.FULL
+    width = style.WIDE_COLUMN if columns <= 2 else style.FULL
     figure = canvas(width, 0.65 + (width - 0.5) / max(columns, 3) * len(lines) + 0.2 * len(lines))
     grid = figure.subplots(len(lines), columns, sharex=True, sharey=True, squeeze=False)
     spots: list[Spot] = []
@@ -63,17 +63,22 @@ def plot_reliability(summary: pd.DataFrame, reliability: pd.DataFrame, task: str
         next(panel for panel in column[::-1] if panel.axison).tick_params(labelbottom=True)
     figure.supxlabel("Confidence (%)", fontsize=8)
     figure.supylabel("Accuracy (%)", fontsize=8)
-    handles = [
-        entry(color="#444444", marker="o", markerfacecolor="white", linestyle=":"),
-        entry(color="#444444", marker="o"),
-        entry(color="#999999", linewidth=0.8),
-    ]
-    names = ["raw", "calibrated", "confidence equals accuracy"]
-    legend(figure, handles, names, width, where="outside upper center")
+    key = "Open: raw. Filled: calibrated. On the line, confidence equals accuracy."
+    headline(figure, _title(rows, {name for line in lines for name, _ in line}), key)
     return figure, spots
 
 
 FIGURE = Figure("reliability", plot_reliability, reads=("summary", "curve:reliability"), place="calibration")
+
+
+def _title(rows: pd.DataFrame, shown: set[str]) -> str:
+    """For how many systems scaling lowers the calibration error at the chosen point."""
+    chosen = rows[rows["system"].isin(shown) & is_true(rows["chosen"])].drop_duplicates("system")
+    lower = int((chosen["ece_calibrated"] < chosen["ece_raw"]).sum())
+    return (
+        f"Temperature scaling lowers the calibration error of {rounding.count(lower)} of {rounding.count(len(chosen))} "
+        "systems"
+    )
 
 
 def _lines(curves: pd.DataFrame, known: list[str]) -> list[list[tuple[str, int]]]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from eat import rounding
 from eat.figures import style
-from eat.figures.canvas import Drawing, at_most, canvas, entry, legend, note, percent_axis, wrapped
+from eat.figures.canvas import Drawing, at_most, canvas, headline, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
 from eat.results.rows import chosen_thresholds, in_setting_of, of_task, rows_of
@@ -36,9 +36,9 @@ def plot_retention(summary: pd.DataFrame, retention: pd.DataFrame, task: str, re
     if not shown:
         return note("No system of this study removes tokens.", 2.3)
     columns = min(4 if len(shown) > 6 else 3, len(shown))
-    width = style.COLUMN if columns == 1 else style.FULL
+    width = style.WIDE_COLUMN if columns == 1 else style.FULL
     lines = -(-len(shown) // columns)
-    figure = canvas(width, 0.55 + 1.75 * lines)
+    figure = canvas(width, 0.7 + 1.75 * lines)
     panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     spots: list[Spot] = []
     for panel, name in zip(panels, shown, strict=False):
@@ -48,15 +48,14 @@ def plot_retention(summary: pd.DataFrame, retention: pd.DataFrame, task: str, re
         spots += _spots(panel, own[own["over"] == "all"], name)
     for panel in panels[len(shown) :]:
         panel.set_axis_off()
+    for panel in panels[max(len(shown) - columns, 0) : len(shown)]:  # the lowest of each column
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("Layer", fontsize=8)
     figure.supylabel("Tokens alive (%)", fontsize=8)
-    handles = [
-        entry(color="#777777", linestyle="--"),
-        entry(color="#333333", marker="o"),
-        entry(color="#333333", marker="o", markerfacecolor="white", linestyle=":"),
-    ]
-    names = ["scheduled", "observed, all texts", "observed, still running (chosen threshold)"]
-    legend(figure, handles, names, width, where="outside upper center")
+    last = curves[curves["system"].isin(shown) & (curves["over"] == "all")].sort_values("layer")
+    left = rounding.span(last.groupby("system")["observed"].last().tolist(), rounding.percent, " %")
+    key = "Dashed: scheduled. Filled: all texts. Open: texts still running at the chosen threshold."
+    headline(figure, f"Texts that run to full depth keep {left} of their tokens", key)
     return figure, spots
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 COLUMN = 3.3
 """Width of a journal's column, in inches."""
+WIDE_COLUMN = 4.6
+"""Width of one panel with the names of its systems at its right, in inches."""
 FULL = 6.9
 """Width of a page's text, in inches."""
 SMALL = 6.5
@@ -44,12 +46,13 @@ _DENSE_MARKERS = ("s", "d", "H", "8")
 
 EXIT_COLOURS = ("#FDE3B5", "#FBC87A", "#F0A030", "#CC6F00", "#934700", "#5C2A00")
 """From light to dark: the deeper the exit, the darker."""
-LAST_EXIT_COLOUR = "#8C8C8C"
-"""Texts that went through all layers."""
+LAST_EXIT_COLOUR = "#FFFFFF"
+"""Texts that went through all layers; hatched, so that in grey they differ from every exit."""
 
 FONT = "DejaVu Sans"
 """Part of matplotlib, so it is the same on every machine."""
 LEGEND_POINTS = 7.0
+TITLE_POINTS = 8.5
 
 _RC: dict[str, Any] = {
     "font.family": FONT,
@@ -146,7 +149,7 @@ def _is_adaptive(rows: pd.DataFrame) -> bool:
 
 
 def exit_colour(depth: int, layers: int) -> str:
-    """The colour of an exit after layer `depth` of `layers`: light for early, dark for late, grey for the last."""
+    """The colour of an exit after layer `depth` of `layers`: light for early, dark for late, white for the last."""
     if depth >= layers:
         return LAST_EXIT_COLOUR
     return EXIT_COLOURS[round((depth - 1) / max(layers - 2, 1) * (len(EXIT_COLOURS) - 1))]
