@@ -79,6 +79,15 @@ for (const group of document.querySelectorAll(".values")) {
 }
 window.addEventListener("scroll", hide, { passive: true });
 
+// Only a frame that scrolls is a stop of the tabulator.
+const watcher = new ResizeObserver((seen) => {
+  for (const { target } of seen) {
+    if (target.scrollWidth > target.clientWidth) target.setAttribute("tabindex", "0");
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const frame of document.querySelectorAll(".scroll")) watcher.observe(frame);
+
 // Tables sort by the column whose head is pressed, within their groups; dashes stay last.
 const shown = (row, column) => (row.cells[column].querySelector(".number") ?? row.cells[column]).textContent.trim();
 const number = (text) => Number.parseFloat(text.replace("\u2212", "-").replace(/^</, "").replaceAll(",", ""));
@@ -91,7 +100,7 @@ function compare(first, second) {
   return a - b;
 }
 
-const LONG = 9; // tables with at least so many rows have a filter
+const LONG = 9; // tables with at least so many rows have a filter; one of quantities of a system needs none
 
 for (const table of document.querySelectorAll("table")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -112,7 +121,7 @@ for (const table of document.querySelectorAll("table")) {
   });
 
   const rows = [...table.tBodies].flatMap(lines);
-  if (rows.length >= LONG) {
+  if (rows.length >= LONG && !table.closest(".system")) {
     const label = document.createElement("label");
     label.className = "filter";
     const input = document.createElement("input");

@@ -29,7 +29,7 @@ from synthetic_results import (
 )
 
 from eat.errors import EatError
-from eat.figures import frontier, overview, style
+from eat.figures import frontier, labels, overview, style
 from eat.figures.canvas import ratio_axis
 from eat.figures.figure import SEVERAL
 from eat.figures.registry import FIGURES
@@ -223,6 +223,34 @@ def test_a_study_of_texts_of_one_length_gets_its_cost_figure(tmp_path: Path, mon
     monkeypatch.setattr(sys, "argv", ["figures", "cost", *given])
     figures.main()
     assert "Too few lengths" in (tmp_path / "cost.svg").read_text(encoding="utf-8")
+
+
+def test_names_keep_their_order_and_their_distance() -> None:
+    assert labels.spread([0.9, 0.5, 0.1], 0.2) == [0.9, 0.5, 0.1]
+    assert labels.spread([0.9, 0.9, 0.85], 0.2) == pytest.approx([0.9, 0.7, 0.5])
+    assert labels.spread([0.1, 0.1, 0.0], 0.2) == pytest.approx([0.4, 0.2, 0.0])
+    assert labels.spread([1.0] * 5, 0.25) == pytest.approx([1.0, 0.75, 0.5, 0.25, 0.0])
+    assert labels.spread([], 0.2) == []
+
+
+def test_systems_are_named_beside_the_panel_and_not_in_a_legend(results: Path, tmp_path: Path) -> None:
+    for kind in ("buckets", "cost", "flops", "lengths"):
+        _, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / kind)
+        text = svg.read_text(encoding="utf-8")
+        assert 'id="legend' not in text
+        assert "<!-- eat-6-early -->" in text
+
+
+def test_a_figure_says_what_it_shows_also_to_a_screen_reader(results: Path, tmp_path: Path) -> None:
+    """The times of the made-up systems fall less than their FLOPs, and scaling helps the three that adapt."""
+    expected = {
+        "flops": "Time falls less than FLOPs for 4 of 4 systems at their chosen points",
+        "reliability": "Temperature scaling lowers the calibration error of 3 of 3 systems",
+        "latency": "The 99th percentile of the calls is 2.70 times the median",
+    }
+    for kind, message in expected.items():
+        _, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / kind)
+        assert str(ElementTree.parse(svg).getroot().get("aria-label")).startswith(message)
 
 
 def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_provenance_is_the_last_part_and_parts_are_open_without_a_script(tmp_pat
     page = rendered(tmp_path, SMALL)["report.html"]
     parts = re.findall(r"<summary><h2>(.*?)</h2>", page)
     assert parts[0] == "Results of all systems" and parts[-1] == "What was run, and provenance"
-    assert page.count("<details") == page.count("<details open>") + page.count('<details class="system" open>')
+    assert page.count("<details") == len(re.findall(r"<details[^>]* open>", page))
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_a_promised_point_is_a_choice(tau: object, thresholds: object, chosen: o
 
 def test_the_title_of_the_figure_follows_the_numbers(tmp_path: Path) -> None:
     for name, row, expected in (
-        ("a", FAST, r"^fast: 1\.[45]\d× the speed of hf-dense-onnx-int8,\n.*a loss of more than one point is excluded"),  # noqa: RUF001
+        ("a", FAST, r"^fast: 1\.[45]\d× the speed of hf-dense-onnx-int8, .*a loss of more than one point is excluded"),  # noqa: RUF001
         ("b", NEAR, r"points of accuracy \(measured\)$"),
-        ("c", SLOW, r"^No system within one point of accuracy is shown to be faster than\nhf-dense-onnx-int8$"),
+        ("c", SLOW, r"^No system within one point of accuracy is shown to be faster than hf-dense-onnx-int8$"),
     ):
         task = task_of(tmp_path / name, Made(systems=(DENSE, row), int8=4.0))
         assert re.search(expected, batch_1.title(picks_of(task.summary, "dense-6")))

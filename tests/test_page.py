@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import subprocess
@@ -60,6 +61,63 @@ def test_the_page_begins_with_the_answer_and_opens_a_part_that_a_link_names(tab:
     assert tab.value("document.querySelectorAll('details:not([open])').length") == 0
     tab.value("window.dispatchEvent(new Event('afterprint'))")
     assert tab.value("document.querySelectorAll('details[open]').length") == 1
+
+
+@needs_browser
+def test_the_name_of_a_system_opens_its_details(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html")
+    link = "[...document.querySelectorAll('#results th a')].find((one) => one.textContent === 'eat-6')"
+    details = f"document.getElementById(decodeURIComponent({link}.hash.slice(1)))"
+    assert not tab.value(f"{details}.open")
+    tab.value(f"{link}.click()")
+    for _ in range(100):
+        if tab.value(f"{details}.open"):
+            break
+        time.sleep(0.05)
+    assert tab.value(f"{details}.open && document.querySelector('#systems details').open")
+    summary = tab.value(f"{details}.querySelector('summary').innerText")
+    assert summary.startswith("eat-6") and "the speed of the stock model" in summary
+
+
+@needs_browser
+def test_tables_and_figures_have_names_and_only_frames_that_scroll_are_stops(tab: Tab, folder: Path) -> None:
+    tab.open(folder / "report.html", width=1280)
+    open_parts(tab)
+    names = tab.value(
+        "[...document.querySelectorAll('table')].map((table) =>"
+        " document.getElementById(table.getAttribute('aria-labelledby')).innerText)"
+    )
+    assert all(names) and max(map(len, names)) < 160
+    assert tab.value("[...document.querySelectorAll('thead button')].every((one) => one.textContent.trim())")
+    heads = tab.value("[...document.querySelector('#results table').tHead.rows[0].cells].map((one) => one.textContent)")
+    assert [head.split() for head in heads].count(["Speed-up", "mean"]) == 1
+    assert tab.value("[...document.querySelectorAll('.picture svg')].every((one) => one.getAttribute('aria-label'))")
+    assert tab.value("document.querySelectorAll('.picture svg > g:not(.values):not([aria-hidden])').length") == 0
+    idle = "[...document.querySelectorAll('.scroll[tabindex]')].filter((one) => one.scrollWidth <= one.clientWidth)"
+    for _ in range(100):  # the sizes are told after the next layout
+        if not tab.value(f"{idle}.length"):
+            break
+        time.sleep(0.05)
+    assert tab.value(f"{idle}.length") == 0
+    assert tab.value("document.querySelectorAll('.system .filter').length") == 0
+
+
+@needs_browser
+@needs_pdftotext
+def test_on_paper_all_parts_are_open_and_black_on_white(tab: Tab, folder: Path, tmp_path: Path) -> None:
+    tab.open(folder / "report.html", dark=True)
+    pdf = tab.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"]
+    (tmp_path / "page.pdf").write_bytes(base64.b64decode(pdf))
+    text = printed(tmp_path / "page.pdf")
+    assert "Calibration on rotten_tomatoes" in text and "Temperature" in text and "Rendered with" in text
+    assert "Open all parts" not in text and "Filter rows" not in text
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    ink, paper = (
+        tab.value(f"getComputedStyle(document.documentElement).getPropertyValue('--{name}').trim()")
+        for name in ("ink", "page")
+    )
+    tab.call("Emulation.setEmulatedMedia", media="", features=[])
+    assert (ink, paper) == ("#1c1c1e", "#ffffff")
 
 
 @needs_browser

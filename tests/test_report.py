@@ -159,9 +159,7 @@ def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> Non
     places = [page.text.index(heading) for heading in headings.split("|")]
     assert places == sorted(places)
     # open without a script and in print; the script closes them
-    assert page.tags.count("details") == plain["report.html"].count("<details open>") + plain["report.html"].count(
-        '<details class="system" open>'
-    )
+    assert page.tags.count("details") == len(re.findall(r"<details[^>]* open>", plain["report.html"]))
 
 
 def test_odd_names_are_text_in_html(odd_folder: Path) -> None:
@@ -276,7 +274,7 @@ def test_all_that_was_measured_of_a_system_stands_in_its_table(plain: dict[str, 
     table = plain["report.html"].split('id="table-system%3Arotten_tomatoes%3Aeat-6"')[1].split("</table>")[0]
     text = Page(table).text
     for row in own.itertuples():
-        assert f"{row.speedup_vs_dense:.2f}[{row.speedup_low:.2f}, {row.speedup_high:.2f}]" in text
+        assert f"{row.speedup_vs_dense:.2f} [{row.speedup_low:.2f}, {row.speedup_high:.2f}]" in text
         assert f"{row.speedup_vs_deep:.2f}" in text
     assert f"{own.iloc[0].latency_ms_p99:.2f}" in text
 
@@ -367,7 +365,9 @@ def write_ablation(results: Path, task: str) -> None:
 
 def test_agreement_with_the_trace_is_told(plain: dict[str, str]) -> None:
     # three systems, two batch sizes, 200 texts each; the made-up file lets one of them differ, and one a job may
-    expected = "Of 1,200 timed answers (class, depth and tokens), 1 differ from the trace, each at a threshold or a tie"
+    expected = (
+        "Of 1,200 timed answers (class, depth and tokens), 1 differs from the trace, each at a threshold or a tie"
+    )
     assert f"{expected}; up to 6 are allowed." in Page(plain["report.html"]).text
 
 
@@ -544,7 +544,9 @@ def test_the_reach_of_an_operating_point_by_hand() -> None:
 
 def test_the_measured_exponents_stand_beside_those_of_proposition_1(plain: dict[str, str]) -> None:
     text = Page(plain["report.html"]).text
-    assert "the exponents of time and of FLOPs are: dense-6 0.40 [0.35, 0.45] and 1.01, eat-6 0.40" in text
+    assert "an exponent of 2, and that of EAT in proportion to it, an exponent of 1" in text
+    theory = text[text.index("Theory and measurement on rotten_tomatoes") :]
+    assert re.search(r"eat-6 *0\.90.*?0\.40 *\[0\.35, 0\.45\] *1\.01", " ".join(theory.split()))
 
 
 def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_path: Path) -> None:
@@ -565,10 +567,8 @@ def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_pat
 def test_the_errors_of_the_cost_model_are_told(plain: dict[str, str]) -> None:
     """The made-up predictions fall short by a tenth, and by a twentieth with the constant."""
     text = Page(plain["report.html"]).text
-    assert (
-        f"equation (5) as in the paper has errors of {rounding.MINUS}10.0 % relative to the observed mean times" in text
-    )
-    assert f"with a constant for each executed layer has errors of {rounding.MINUS}5.0 %" in text
+    theory = text[text.index("Theory and measurement on rotten_tomatoes") : text.index("Published figures")]
+    assert theory.count(f"{rounding.MINUS}10.0 %") == theory.count(f"{rounding.MINUS}5.0 %") == 3
 
 
 def test_systems_of_two_calibrations_stand_in_one_report(tmp_path: Path) -> None:

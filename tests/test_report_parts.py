@@ -22,7 +22,7 @@ from eat.report.importance import (
     mean_correlation,
     retention_table,
 )
-from eat.report.lengths import FEWEST, compared_buckets, lengths_sentences, lengths_table
+from eat.report.lengths import FEWEST, compared_buckets, findings_table, lengths_table
 from eat.report.promises import promises_table
 from eat.report.render import render_report
 from eat.report.results import TaskFiles
@@ -68,8 +68,8 @@ def test_every_part_is_in_the_page_and_in_the_paper(tmp_path: Path) -> None:
     assert [name for name in page.ids if name.startswith("table-promises")] == ["table-promises%3Aimdb"]
     for name in ("buckets.csv", "promises.csv", "importance/imdb.csv"):
         assert name in page.text
-    assert "Magic Pyramid's figure 1 shows that both together gain" in page.text
-    assert "Magic Pyramid's figure 1 shows that both together gain" in section
+    assert "Both together gain on short and on long texts" in page.text
+    assert "Both together gain on short and on long texts" in section
 
 
 def test_other_papers_figures_are_shown_with_their_source_where_their_systems_ran(tmp_path: Path) -> None:
@@ -208,30 +208,37 @@ def both_ends(system: str, adapts_by: str, short: float, long: float, **more: An
     ]
 
 
+def findings(task: TaskFiles) -> list[str]:
+    """The cells of the only row of the table."""
+    table = findings_table(task, "dense", QUIET)
+    assert table is not None
+    (row,) = table.groups[0].rows
+    return [cell.text for cell in row.cells]
+
+
 @pytest.mark.parametrize(
     ("adapts_by", "short", "long", "verdict", "told", "in_flops"),
     [
-        ("pruning", 1.1, 1.6, "holds", "greater on long texts for tested", "1 of 1"),
-        ("pruning", 1.6, 1.1, "does not hold", "smaller on long texts for tested", "1 of 1"),
-        ("pruning", 1.1, 1.2, "is not shown", "not shown to differ for tested", "1 of 1"),
-        ("exits", 2.0, 1.5, "holds", "smaller on long texts for tested", "0 of 1"),
-        ("exits", 1.5, 2.0, "does not hold", "greater on long texts for tested", "0 of 1"),
-        ("exits", 1.5, 1.5, "is not shown", "not shown to differ for tested", "0 of 1"),
-        ("both", 1.5, 1.2, "holds", "above the noise floor on both for tested", "1 of 1"),
-        ("both", 1.5, 0.9, "does not hold", "below the noise floor on one of them for tested", "1 of 1"),
+        ("pruning", 1.1, 1.6, "holds", "greater on long texts: tested", "1 of 1"),
+        ("pruning", 1.6, 1.1, "does not hold", "smaller on long texts: tested", "1 of 1"),
+        ("pruning", 1.1, 1.2, "is not shown", "not shown to differ: tested", "1 of 1"),
+        ("exits", 2.0, 1.5, "holds", "smaller on long texts: tested", "0 of 1"),
+        ("exits", 1.5, 2.0, "does not hold", "greater on long texts: tested", "0 of 1"),
+        ("exits", 1.5, 1.5, "is not shown", "not shown to differ: tested", "0 of 1"),
+        ("both", 1.5, 1.2, "holds", "above the noise floor on both: tested", "1 of 1"),
+        ("both", 1.5, 0.9, "does not hold", "below the noise floor on one of them: tested", "1 of 1"),
         # 1.04 - 0.05 is below what the clock alone shows
-        ("both", 1.5, 1.04, "is not shown", "within the noise floor on at least one of them for tested", "1 of 1"),
+        ("both", 1.5, 1.04, "is not shown", "within the noise floor on at least one of them: tested", "1 of 1"),
     ],
 )
 def test_the_finding_on_lengths_by_the_clock(
     adapts_by: str, short: float, long: float, verdict: str, told: str, in_flops: str
 ) -> None:
     task = task_of([*both_ends("dense", "neither", 1.0, 1.0), *both_ends("tested", adapts_by, short, long)])
-    (sentence,) = lengths_sentences(task, "dense", QUIET)
-    assert f"In measured time this {verdict}." in sentence
-    assert f"the speed-up over dense in the same engine is {told}." in sentence
-    assert f"In FLOPs it holds for {in_flops} systems." in sentence
-    assert "1-35" in sentence and "over 70" in sentence and "36-70" not in sentence
+    assert findings(task)[1:] == [verdict, told, f"holds for {in_flops}"]
+    table = findings_table(task, "dense", QUIET)
+    assert table is not None
+    assert "1-35" in table.caption and "over 70" in table.caption and "36-70" not in table.caption
 
 
 def test_systems_of_a_kind_are_judged_together() -> None:
@@ -242,10 +249,10 @@ def test_systems_of_a_kind_are_judged_together() -> None:
         *both_ends("c", "pruning", 1.6, 1.1),
         *both_ends("fewer-bits", "pruning", 1.1, 1.9),
     ]
-    (sentence,) = lengths_sentences(task_of(rows, precisions={"fewer-bits": "int8"}), "dense", QUIET)
-    assert "In measured time this holds for some and not for others." in sentence
-    assert "greater on long texts for a; smaller on long texts for c; not shown to differ for b." in sentence
-    assert "3 of 3" in sentence  # what runs in fewer bits gains by that, too
+    found = findings(task_of(rows, precisions={"fewer-bits": "int8"}))
+    assert found[1] == "holds for some and not for others"
+    assert found[2] == "greater on long texts: a; smaller on long texts: c; not shown to differ: b"
+    assert found[3] == "holds for 3 of 3"  # what runs in fewer bits gains by that, too
 
 
 def test_buckets_of_few_timed_texts_are_not_compared() -> None:
@@ -259,7 +266,7 @@ def test_buckets_of_few_timed_texts_are_not_compared() -> None:
     task = task_of([*dense, *tested])
     assert compared_buckets(task, "dense") == []
     assert lengths_table(task, "dense") is None
-    assert lengths_sentences(task, "dense", QUIET) == []
+    assert findings_table(task, "dense", QUIET) is None
 
 
 def test_where_nothing_adapts_nothing_is_said() -> None:
@@ -282,7 +289,7 @@ def test_the_table_of_lengths_has_a_group_for_each_bucket() -> None:
     assert (row["Adapts by"].text, row["Texts"].text, row["Timed"].text) == ("early exits", "300", "50")
     assert (row["vs. packed"].text, row["vs. packed"].interval) == ("1.20", "[1.15, 1.25]")
     assert table.groups[0].rows[2].cells[titles.index("vs. packed")].text == "–"  # noqa: RUF001
-    assert "untimed" not in "".join(lengths_sentences(task_of(rows), "dense", QUIET))
+    assert "untimed" not in "".join(findings(task_of(rows)))
 
 
 # --- promises -----------------------------------------------------------------------------------------------------

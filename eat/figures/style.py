@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 from eat.errors import EatError, listed
 from eat.files import replacing, write_text
@@ -219,7 +219,8 @@ def write(draw: Callable[[], tuple[Figure, Sequence[Spot]]], out_pdf: Path | str
 def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequence[Spot] = ()) -> None:
     """Write the figure as PDF and as SVG, each whole or not at all, without dates, so that equal data give equal bytes.
 
-    The SVG holds an invisible shape with a title for each spot: a browser shows the title under the pointer.
+    The SVG holds an invisible shape with a title for each spot: a browser shows the title under the pointer. The title
+    of the figure, which is drawn as outlines, is also its label for screen readers.
     """
     with replacing(out_pdf) as temporary:
         figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
@@ -227,6 +228,8 @@ def save(figure: Figure, out_pdf: Path | str, out_svg: Path | str, spots: Sequen
     figure.savefig(drawn, format="svg", metadata={"Date": None})
     shapes = "\n".join(_shape(figure, spot) for spot in spots)
     body, end, rest = drawn.getvalue().rpartition("</svg>")
+    said = figure.get_suptitle() or " ".join(text.get_text() for text in figure.texts)
+    body = body.replace("<svg ", f"<svg aria-label={quoteattr(' '.join(said.split()))} ", 1) if said else body
     values = f'<g class="values" fill="none" pointer-events="all">\n{shapes}\n</g>\n' if spots else ""
     write_text(out_svg, body + values + end + rest)
 

@@ -35,7 +35,17 @@ def latex_environment(templates: Path | str) -> jinja2.Environment:
 
 def html_environment(templates: Path | str) -> jinja2.Environment:
     """Templates of HTML: every string is escaped, undefined values are errors."""
-    return jinja2.Environment(**_common(templates), autoescape=True, finalize=lambda value: _unbroken(_text(value)))
+    environment = jinja2.Environment(
+        **_common(templates), autoescape=True, finalize=lambda value: _unbroken(_text(value))
+    )
+    environment.filters["name_and_rest"] = name_and_rest
+    return environment
+
+
+def name_and_rest(caption: str) -> tuple[str, str]:
+    """A caption in two parts: up to its first colon or full stop, which names the table, and all after it."""
+    end = re.search(r"[.:](?=\s)", caption)
+    return (caption[: end.end()], caption[end.end() :].lstrip()) if end else (caption, "")
 
 
 def _common(templates: Path | str) -> dict[str, Any]:

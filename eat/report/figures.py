@@ -34,11 +34,15 @@ class Placed:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure as the templates print it."""
+    """A figure as the templates print it.
+
+    sample: the data behind it, which the page says once and a paper below each figure.
+    """
 
     tex_path: Latex
     svg: Markup
     caption: str
+    sample: str = ""
 
 
 def placement(figures: Sequence[Mapping[str, str]]) -> list[Placed]:
@@ -62,7 +66,7 @@ def by_place(figures: Sequence[Placed], drawn: Mapping[str, Figure]) -> dict[str
     return {place: tuple(drawn[figure.name] for figure in figures if figure.place == place) for place in PLACES}
 
 
-def read_figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[Path, Path]]:
+def read_figure(drawn: Path, beside: Path, caption: str, sample: str = "") -> tuple[Figure, dict[Path, Path]]:
     """A figure, and the copy that it needs if its name cannot be part of a TeX path.
 
     drawn: the figure's files without their ending. beside: the path of the copy. The copies are returned as target ->
@@ -73,8 +77,8 @@ def read_figure(drawn: Path, beside: Path, caption: str) -> tuple[Figure, dict[P
         raise DamagedFile(f"{pdf}: no such file; run the rule that plots it")
     svg = inline_svg(drawn.with_name(f"{drawn.name}.svg"), prefix=f"{beside.stem}-")
     if re.fullmatch(r"[A-Za-z0-9._-]+", drawn.name):
-        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption), {}
-    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption), {beside: pdf}
+        return Figure(Latex(rf"\eatfigures/{pdf.name}"), svg, caption, sample), {}
+    return Figure(Latex(rf"\eatreport/{beside.name}"), svg, caption, sample), {beside: pdf}
 
 
 def read_caption(folder: Path, name: str) -> str:

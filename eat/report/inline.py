@@ -32,6 +32,10 @@ def inline_svg(path: Path | str, prefix: str) -> Markup:
     width = _points(root.attrib.pop("width", ""), path)
     root.attrib.pop("height", None)
     # matplotlib sets joins and caps in a style sheet, which would also affect the rest of the page
+    root.set("role", "group")
+    for child in root:  # outlines of letters and marks say nothing to a screen reader; the values do
+        if child.get("class") != "values":
+            child.set("aria-hidden", "true")
     size = f"min-width: {width:.0f}px; max-width: {1.8 * width:.0f}px"
     root.set("style", f"stroke-linejoin: round; stroke-linecap: butt; {size}")
     ElementTree.register_namespace("", _SVG)

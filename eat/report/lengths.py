@@ -12,7 +12,7 @@ from eat.errors import listed
 from eat.report import verdicts
 from eat.report.quantities import DELTA, PACKED, SPEEDUP, SYSTEM, THRESHOLD, WORK, Quantity, table_of
 from eat.report.results import TaskFiles
-from eat.report.table import Table
+from eat.report.table import Column, Group, Table, text_row
 from eat.report.verdicts import Comparison
 from eat.results.columns import BOTH, BUCKETS, EXITS, NEITHER, PRUNING, bucket_name
 from eat.results.noise import NoiseFloor
@@ -24,9 +24,9 @@ FEWEST = 10
 _PACKED = replace(PACKED, bounds=("packed_low", "packed_high"))
 
 _CLAIMS: Mapping[str, tuple[str, Comparison]] = {
-    PRUNING: ("pruning alone gains more on long texts than on short ones", "higher"),
-    EXITS: ("early exits alone gain more on short texts than on long ones", "lower"),
-    BOTH: ("both together gain on short and on long texts", "higher"),
+    PRUNING: ("Pruning alone gains more on long texts than on short ones", "higher"),
+    EXITS: ("Early exits alone gain more on short texts than on long ones", "lower"),
+    BOTH: ("Both together gain on short and on long texts", "higher"),
 }
 """The figure's claim about each kind of system, and the comparison of gains that supports it."""
 
@@ -59,14 +59,15 @@ def lengths_table(task: TaskFiles, reference: str) -> Table | None:
     return table_of(caption, f"lengths:{task.name}", quantities, groups)
 
 
-def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> list[str]:
-    """Whether the figure's finding is confirmed by measured time, for pruning alone, exits alone, and both."""
+def findings_table(task: TaskFiles, reference: str, noise: NoiseFloor) -> Table | None:
+    """Whether the figure's finding is confirmed by measured time, for pruning alone, exits alone, and both.
+
+    `None` if nothing can be compared.
+    """
     buckets = compared_buckets(task, reference)
-    if not buckets:
-        return []
     rows = _chosen(task, reference)
     rows = rows[rows["bucket"].isin(buckets) & rows["speedup_vs_packed_dense"].notna()]
-    sentences = []
+    lines = []
     for kind, (claim, claimed) in _CLAIMS.items():
         own = {str(name): part.to_dict("records") for name, part in rows[rows["adapts_by"] == kind].groupby("system")}
         own = {name: own[name] for name in dict.fromkeys(rows["system"]) if name in own}
@@ -74,12 +75,28 @@ def lengths_sentences(task: TaskFiles, reference: str, noise: NoiseFloor) -> lis
             continue
         outcomes = {name: _outcome(kind, part, noise) for name, part in own.items()}
         agree = sum(_outcome_in_flops(kind, part) == claimed for part in own.values())
-        sentences.append(
-            f"Magic Pyramid's figure 1 shows that {claim}. In measured time this "
-            f"{verdicts.finding(list(outcomes.values()), claimed)}. {_sentence_of(kind, outcomes, buckets, reference)} "
-            f"In FLOPs it holds for {rounding.count(agree)} of {rounding.count(len(own))} systems."
+        lines.append(
+            text_row(
+                claim,
+                verdicts.finding(list(outcomes.values()), claimed),
+                _outcomes(kind, outcomes),
+                f"holds for {rounding.count(agree)} of {rounding.count(len(own))}",
+            )
         )
-    return sentences
+    if not lines:
+        return None
+    columns = (
+        Column("Claim", align="left", width=0.26),
+        Column("In measured time", align="left", width=0.14),
+        Column("Systems", align="left", width=0.4),
+        Column("In FLOPs", align="left", width=0.12),
+    )
+    caption = (
+        f"What Magic Pyramid's figure 1 shows, tested on {task.name}. The texts of {buckets[0]} tokens are compared "
+        f"with those of {buckets[-1]}, by the speed-up over {reference} in the same engine. Speed-ups differ if their "
+        "95 % intervals do not overlap, and a gain lies above the noise floor."
+    )
+    return Table(caption, f"findings:{task.name}", columns, (Group("", tuple(lines)),))
 
 
 def compared_buckets(task: TaskFiles, reference: str) -> list[str]:
@@ -116,24 +133,22 @@ def _outcome_in_flops(kind: str, rows: Sequence[Record]) -> Comparison:
     return "higher" if long > short else "lower"
 
 
-def _sentence_of(kind: str, outcomes: Mapping[str, Comparison], buckets: Sequence[str], reference: str) -> str:
-    """The systems with each outcome, as a sentence."""
+def _outcomes(kind: str, outcomes: Mapping[str, Comparison]) -> str:
+    """The systems with each outcome."""
     words: Mapping[Comparison, str] = {
-        "higher": "greater on long texts for",
-        "lower": "smaller on long texts for",
-        "no difference shown": "not shown to differ for",
+        "higher": "greater on long texts",
+        "lower": "smaller on long texts",
+        "no difference shown": "not shown to differ",
     }
-    subject = f"From {buckets[0]} to {buckets[-1]} tokens the speed-up over {reference} in the same engine is"
     if kind == BOTH:
         words = {
-            "higher": "above the noise floor on both for",
-            "lower": "below the noise floor on one of them for",
-            "no difference shown": "within the noise floor on at least one of them for",
+            "higher": "above the noise floor on both",
+            "lower": "below the noise floor on one of them",
+            "no difference shown": "within the noise floor on at least one of them",
         }
-        subject = f"On {buckets[0]} and {buckets[-1]} tokens the speed-up over {reference} in the same engine is"
     parts = [
-        f"{words[outcome]} {listed(names)}"
+        f"{words[outcome]}: {listed(names)}"
         for outcome in words
         if (names := [name for name, found in outcomes.items() if found == outcome])
     ]
-    return f"{subject} {'; '.join(parts)}."
+    return "; ".join(parts)

@@ -21,7 +21,7 @@ from eat.report.figures import Figure, Placed, by_place, read_caption, read_figu
 from eat.report.first_screen import first_screen, lead
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.latex import task_tables
-from eat.report.lengths import lengths_sentences, lengths_table
+from eat.report.lengths import findings_table, lengths_table
 from eat.report.promises import promises_table
 from eat.report.published import Published, read_published
 from eat.report.quantities import Quantity, table_of
@@ -81,8 +81,8 @@ def render_report(
         drawn = {}
         for kind in of_task:
             files = results / "figures" / f"{kind.name}_{task.key}"
-            caption = f"{captions[kind.name]} {sentences.sample(task)}"
-            drawn[kind.name], copy = read_figure(files, out / f"{kind.name}-{number}.pdf", caption)
+            beside = out / f"{kind.name}-{number}.pdf"
+            drawn[kind.name], copy = read_figure(files, beside, captions[kind.name], sentences.sample(task))
             copies |= copy
         placed = by_place(of_task, drawn)
         reports.append(_task_report(task, f"task-{number}", placed, origin.reference, published))
@@ -157,9 +157,11 @@ def _task_report(
     noise = {int(batch): noise_floor(rows, task.name, int(batch)) for batch in sorted(rows["batch_size"].unique())}
     single = trained[trained["batch_size"] == 1].to_dict("records")
     f1 = summary_tables.judged_by_f1(task.card)
+    systems = system_tables(trained, task.name, anchor)
     made = task_tables(rows, task.paper_columns, task.name, reference, published, f1) | {
         "verdicts": verdict_table(trained, task.name, noise, reference),
         "behaviour": behaviour_table(single, task.exits, task.name),
+        "findings": findings_table(task, reference, noise[1]),
         "lengths": lengths_table(task, reference),
         "promises": promises_table(task),
         "triage": triage_table(task),
@@ -174,8 +176,8 @@ def _task_report(
         "anchor": anchor,
         "facts": sentences.task_facts(task),
         "first": first_screen(task, reference),
-        "systems": system_tables(trained, task.name),
-        "lengths": lengths_sentences(task, reference, noise[1]),
+        "systems": systems,
+        "links": {one.name: one.anchor for one in systems},
         "importance": importance_sentences(task, reference),
         "theory": theory_sentences(task, reference),
         "ablation": [] if task.ablation is None else sentences.ablation_sentences(task.ablation),

@@ -49,7 +49,8 @@ def measuring_facts(task: TaskFiles, noise: Mapping[int, NoiseFloor]) -> list[tu
     if different:
         answers = (
             f"Of {rounding.count(compared)} timed answers (class, depth and tokens), {rounding.count(different)} "
-            f"differ from the trace, each at a threshold or a tie; up to {rounding.count(allowed)} are allowed."
+            f"{'differs' if different == 1 else 'differ'} from the trace, each at a threshold or a tie; up to "
+            f"{rounding.count(allowed)} are allowed."
         )
     return [
         (
@@ -78,10 +79,11 @@ def noise_sentence(noise: NoiseFloor) -> str:
     """The result of the A/A run, as a sentence about the clock."""
     within = rounding.interval(noise.low, noise.high, rounding.speedup)
     floor, ceiling = noise.band
-    shown = "shows" if noise.low > 1 or noise.high < 1 else "does not show"
+    is_shown = noise.low > 1 or noise.high < 1
+    shown = "the clock shows a difference although there is none" if is_shown else "no difference is shown"
     return (
         f"The stock dense model timed against itself gives a ratio of {rounding.x_times(noise.ratio)} (95 % interval "
-        f"{within}), mean {rounding.x_times(noise.mean)}; the clock {shown} a difference although there is none. A "
+        f"{within}), mean {rounding.x_times(noise.mean)}; {shown}. A "
         f"speed-up counts as a difference only if its interval lies outside "
         f"{rounding.interval(floor, ceiling, rounding.speedup)}."
     )

@@ -89,7 +89,7 @@ def frontier_table(summary: pd.DataFrame, task: str, f1: bool = False) -> Table:
     rows = rows_of_batch(rows_of(summary, task), task, 1)
     quantities = (ACCURACY, DELTA, *((F1,) if f1 else ()), MCNEMAR, P50, P90, P99, SPEEDUP, DEPTH, RETENTION)
     caption = f"All operating points on {task}, batch size 1. A triangle marks the threshold that was chosen."
-    return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False)
+    return _summary_table(rows, quantities, caption, f"frontier:{task}", mark=False, choices=True)
 
 
 ABLATIONS = {
@@ -155,9 +155,17 @@ def chosen_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary_table(
-    rows: pd.DataFrame, quantities: Sequence[Quantity], caption: str, label: str, mark: bool = True
+    rows: pd.DataFrame,
+    quantities: Sequence[Quantity],
+    caption: str,
+    label: str,
+    mark: bool = True,
+    choices: bool = False,
 ) -> Table:
-    """The study's systems, then the dense rivals, with those without an accuracy last."""
+    """The study's systems, then the dense rivals, with those without an accuracy last.
+
+    mark: mark the best value of a column. choices: mark the rows that were chosen.
+    """
     best = {
         # rows that are measured for latency only have no answers and are not compared
         quantity.source: best_row(rows[rows["accuracy"].notna()], quantity.source, quantity.bounds) if mark else None
@@ -175,7 +183,7 @@ def _summary_table(
         lines = []
         for index, row in zip(part.index, part.to_dict("records"), strict=True):
             cells = [quantity.cell(row, best=index == best.get(quantity.source)) for quantity in quantities]
-            lines.append(Row(tuple(cells), chosen=not mark and is_choice(row)))
+            lines.append(Row(tuple(cells), chosen=choices and is_choice(row)))
         if lines:
             groups.append(Group(heading, tuple(lines)))
     return Table(caption, label, tuple(quantity.column() for quantity in quantities), tuple(groups))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -31,6 +32,7 @@ from eat.report.quantities import (
 from eat.report.table import Cell, Column, Group, Row, Table
 from eat.report.verdicts import accuracy_verdict
 from eat.results.noise import NoiseFloor, speed_verdict
+from eat.results.picks import is_choice
 from eat.results.rows import Record, is_true
 
 DEEP = Quantity("vs. deep", "speedup_vs_deep", rounding.ratio, unit="median")
@@ -48,7 +50,8 @@ def verdict_table(trained: pd.DataFrame, task: str, noise: Mapping[int, NoiseFlo
         Quantity("Budget", "budget", unit="calibration"),
     ]
     alone = trained[trained["batch_size"] == 1]
-    if alone["speedup_vs_deep"].notna().any():
+    has_deep = alone["speedup_vs_deep"].notna().any()
+    if has_deep:
         quantities.append(DEEP)
     rows: list[Record] = []
     for row in alone.to_dict("records"):
@@ -59,9 +62,11 @@ def verdict_table(trained: pd.DataFrame, task: str, noise: Mapping[int, NoiseFlo
         f"Verdicts on {task} at the chosen thresholds. Speed: against the stock dense model, faster or slower only if "
         "the 95 % interval lies outside the noise floor. Accuracy: against the dense reference, higher or lower only "
         "if the interval excludes 0; no loss shown: the difference is at least 0 and the interval excludes a loss of "
-        "one point. Budget: whether a threshold kept the accuracy budget on the calibration split; if none did, the "
-        "most accurate one was chosen."
+        "one point; not decided: none of these. Budget: whether a threshold kept the accuracy budget on the "
+        "calibration split; if none did, the most accurate one was chosen."
     )
+    if has_deep:
+        caption += " vs. deep: the speed-up over a deeper stock model with random weights, batch size 1."
     return table_of(caption, f"verdicts:{task}", quantities, [("", rows)])
 
 
@@ -114,15 +119,28 @@ def behaviour_table(single: Sequence[Record], exits: pd.DataFrame, task: str) ->
     return table_of(caption, f"behaviour:{task}", quantities, [("", rows)])
 
 
-def system_tables(trained: pd.DataFrame, task: str) -> list[tuple[str, Table]]:
-    """All that was measured of each system at its choice: a row for each quantity, a column for each batch size."""
+@dataclass(frozen=True)
+class Details:
+    """All that was measured of one system. anchor: its place in the page. brief: its speed and accuracy at batch 1."""
+
+    name: str
+    anchor: str
+    brief: str
+    table: Table
+
+
+def system_tables(trained: pd.DataFrame, task: str, anchor: str) -> list[Details]:
+    """All that was measured of each system at its choice: a row for each quantity, a column for each batch size.
+
+    anchor: that of the task.
+    """
     batches = sorted(int(batch) for batch in trained["batch_size"].unique())
     quantities = (
         ACCURACY, DELTA, MCNEMAR, THRESHOLD, DEPTH, RETENTION, WORK, P50, P90, P99, RATE, SPEEDUP, SPEEDUP_MEAN, INT8,
         PACKED, DEEP,
     )  # fmt: skip
     columns = (Column("Quantity", align="left"), *(Column("Batch", f"{batch}") for batch in batches))
-    found = []
+    found: list[Details] = []
     for name, own in trained.groupby("system", sort=False):
         by_batch = {int(row["batch_size"]): row for row in own.to_dict("records")}
         rows = []
@@ -133,6 +151,20 @@ def system_tables(trained: pd.DataFrame, task: str) -> list[tuple[str, Table]]:
             if any(cell.text != rounding.DASH for cell in cells):
                 unit = f" ({quantity.unit})" if quantity.unit else ""
                 rows.append(Row((Cell(f"{title}{unit}"), *cells)))
-        caption = f"{name} on {task}, at the chosen threshold."
-        found.append((str(name), Table(caption, f"system:{task}:{name}", columns, (Group("", tuple(rows)),))))
+        has_choice = any(is_choice(row) for row in by_batch.values())
+        caption = f"{name} on {task}{', at the chosen threshold' if has_choice else ''}."
+        table = Table(caption, f"system:{task}:{name}", columns, (Group("", tuple(rows)),))
+        found.append(Details(str(name), f"{anchor}-system-{len(found) + 1}", _brief(by_batch.get(1)), table))
     return found
+
+
+def _brief(row: Record | None) -> str:
+    """Speed-up over the stock model and difference from the reference, as far as they were measured."""
+    if row is None:
+        return ""
+    parts = []
+    if not pd.isna(row["speedup_vs_dense"]):
+        parts.append(f"{rounding.x_times(row['speedup_vs_dense'])} the speed of the stock model")
+    if not pd.isna(row["delta_accuracy"]):
+        parts.append(f"{rounding.points(row['delta_accuracy'])} points")
+    return ", ".join(parts)

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from eat import rounding
-from eat.errors import listed
 from eat.report.quantities import SYSTEM, THRESHOLD, Quantity, table_of
 from eat.report.results import TaskFiles
 from eat.report.table import Table
@@ -94,56 +93,24 @@ def theory_table(task: TaskFiles) -> Table | None:
         "reference. r: the share of tokens that enter a layer. p: the share of texts that reach it. Both are means "
         "over the layers. Executed: the share of the system's token layers that are computed. Time: the inverse of "
         "the median paired ratio to the reference in the same engine. Error: the error of the mean time predicted by "
-        "the cost model. Exponent: the power of the length with which time and FLOPs grow over the timed texts."
+        "equation (5), without and with a constant for each executed layer. Exponent: the power of the length with "
+        "which time and FLOPs grow over the timed texts."
     )
     return table_of(caption, f"theory:{task.name}", quantities, [("", rows)])
 
 
 def theory_sentences(task: TaskFiles, reference: str) -> list[str]:
-    """The measured numbers compared with Proposition 1 and equation (5)."""
+    """What Proposition 1 and equation (5) predict; the table has the measured numbers."""
     if task.cost.empty:
         return [
             f"The timed texts have fewer than {rounding.count(LENGTHS_NEEDED)} different lengths, so no cost model "
             "can be fitted to their times."
         ]
-    points = [point for point in _chosen(task) if point["system"] != reference]
-    below = [point for point in points if reach_of(task, point["system"], point["tau"]).executed < 1]
-    sentences = []
-    if below:
-        most = min(below, key=lambda point: reach_of(task, point["system"], point["tau"]).executed)
-        reach = reach_of(task, most["system"], most["tau"])
-        sentences.append(
-            f"Proposition 1 multiplies the cost by the mean retention r and the mean reach p. For "
-            f"{most['system']} they are {rounding.retention(reach.entering.mean())} and "
-            f"{rounding.retention(reach.reached.mean())}, with the product {rounding.retention(reach.product)}; the "
-            f"share of token layers computed is {rounding.retention(reach.executed)}."
-        )
-    grown = [point for point in _chosen(task) if point["system"] == reference] + below
-    if grown:
-        each = listed(
-            f"{point['system']} {rounding.exponent(point['exponent_ms'])} {_of_exponent(point)} and "
-            f"{rounding.exponent(point['exponent_flops'])}"
-            for point in grown
-        )
-        sentences.append(
-            "For long texts, Proposition 1 predicts that the cost of a dense model grows with the square of the "
-            "length, and that of EAT in proportion to it. Over the timed texts the exponents of time and of FLOPs "
-            f"are: {each}."
-        )
-    for name in COST_MODELS:
-        errors = [float(point[name]) for point in points]
-        if errors:
-            span = rounding.span(errors, rounding.signed_percent, " %")
-            how = "with a constant for each executed layer" if COST_MODELS[name] else "as in the paper"
-            sentences.append(
-                f"Fitted only to dense times, equation (5) {how} has errors of {span} relative to the observed mean "
-                "times."
-            )
-    return sentences
-
-
-def _of_exponent(point: Record) -> str:
-    return rounding.interval(point["exponent_ms_low"], point["exponent_ms_high"], rounding.exponent)
+    return [
+        "Proposition 1 multiplies the cost by r p. For long texts it predicts that the cost of a dense model grows "
+        "with the square of the length, an exponent of 2, and that of EAT in proportion to it, an exponent of 1. "
+        f"Equation (5) is fitted only to the times of {reference}. The table has what was measured."
+    ]
 
 
 def _chosen(task: TaskFiles) -> Sequence[Record]:
