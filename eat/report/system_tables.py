@@ -162,7 +162,7 @@ def _brief(row: Record | None) -> str:
     """Speed-up over the stock model and difference from the reference, as far as they were measured."""
     if row is None:
         return ""
-    parts = []
+    parts: list[str] = []
     if not pd.isna(row["speedup_vs_dense"]):
         parts.append(f"{rounding.x_times(row['speedup_vs_dense'])} the speed of the stock model")
     if not pd.isna(row["delta_accuracy"]):
