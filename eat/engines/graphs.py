@@ -238,6 +238,9 @@ class GraphedModel(LoadedModel):
             for depth, logits in expected.items():
                 differences.append(float((found[depth] - logits.float().cpu()).abs().max()))
                 largest = max(largest, float(logits.abs().max()))
+            # without early exits the segments are others
+            whole = segmented(text, ExitPolicy(), removes=False).logits
+            differences.append(float((whole - expected[self.layers].float().cpu()).abs().max()))
         # NaN stays NaN
         return float(torch.tensor(differences).max()) / largest
 
