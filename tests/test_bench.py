@@ -38,8 +38,20 @@ from eat.bench.memory import Memory, Meter, peak_of
 from eat.bench.processes import Worker
 from eat.bench.results import check_folder, write_findings
 from eat.bench.runners import Answers, build_runner, key_of
-from eat.bench.systems import AGAIN, GROWTH_SYSTEMS, REFERENCE, SYSTEMS, build_model, build_packed, chosen
+from eat.bench.systems import (
+    AGAIN,
+    GROWTH_SYSTEMS,
+    REFERENCE,
+    SYSTEMS,
+    System,
+    build_model,
+    build_packed,
+    build_stock,
+    chosen,
+)
 from eat.bench.training import TrainingOptions, bench_training
+from eat.engines.compiled import CompiledModel
+from eat.engines.stock import StockModel
 from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.machine import ForeignLoad
@@ -53,7 +65,7 @@ PRODUCT = ((32, 32, 32),)
 NO_OPENVINO = "OpenVINO is not installed (extra bench)"
 NEAR = 0.1
 """The tolerance between logits in float32 and with int8 weights; at this shape logits reach 1."""
-HERE = [row for row in SYSTEMS.values() if not row.exported]
+HERE = [row for row in SYSTEMS.values() if not row.exported and not row.needs_cuda]
 
 
 @pytest.fixture(autouse=True)
@@ -363,10 +375,50 @@ def test_what_is_for_the_cpu_is_left_out_on_a_gpu_and_refused_when_asked_for(mon
     found, skipped = engine_options.systems_of(options(systems=None), gpu)
     onnx = {"onnx-6", "onnx-int8-6", "onnx-int8-eat-6", "onnx-int8-eat-6-all-leave"}
     openvino = {"openvino-6", "openvino-bfloat16-6", "openvino-int8-6"}
-    assert set(skipped) == {"ort-6", "ort-int8-6"} | onnx | openvino
+    # neither a GPU nor its libraries are here
+    cuda = {"compiled-float16-6", "compiled-bfloat16-6", "ort-cuda-6", "ort-cuda-float16-6"}
+    assert set(skipped) == {"ort-6", "ort-int8-6"} | onnx | openvino | cuda
+    assert "torch.compile does not run here (" in skipped["compiled-float16-6"]
+    assert skipped["ort-cuda-6"].endswith("has no CUDA provider here; install onnxruntime-gpu in its place")
+    graphs = {"graphs-float16-6", "graphs-eat-float16-6", "graphs-eat-float16-6-all-leave"}
+    assert graphs | {"hf-float16-6", "packed-float16-6"} <= {row.name for row in found}
     assert {row.precision for row in found} == {"float32", "float16", "bfloat16"}
     with pytest.raises(EatError, match=r"^ort-6: it is measured only on the CPU"):
         engine_options.systems_of(options(systems=("ort-6",)), gpu)
+    with pytest.raises(EatError, match=r"^graphs-float16-6: it is measured only on a GPU with CUDA; use --device cuda"):
+        engine_options.systems_of(options(systems=("graphs-float16-6",)), torch.device("cpu"))
+
+
+def test_graphs_that_disagree_are_left_out_of_the_table(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(engine_options, "obstacle", lambda system, device: None if system.engine != "export" else "no")
+    names = ("hf-sdpa-6", "packed-6", "graphs-bfloat16-6")
+    monkeypatch.setattr(engine_options, "TABLES", {6: {name: SYSTEMS[name] for name in (*names, "hf-bfloat16-6")}})
+    found = bench_engine(options(systems=None, lengths=(8,), batch_sizes=(1,), rounds=1))
+    reason = "graphs are not used: graphs are captured on a GPU with CUDA, and the model is on cpu"
+    assert found.facts["skipped"] == {"graphs-bfloat16-6": reason}
+    assert set(found.tables["engine"]["system"]) == {"hf-sdpa-6", "packed-6", "hf-bfloat16-6"}
+    assert f"graphs-bfloat16-6 is left out: {reason}." in found.markdown
+
+
+def test_a_compiled_model_gives_the_answers_of_the_stock_model():
+    row = System("stock", "stock", precision="float32")
+    stock = build_stock(row, SHAPE)
+    texts = random_texts([5, 9, 9], SHAPE.vocabulary)
+    with torch.inference_mode():
+        compiled = CompiledModel(stock, torch.device("cpu"), backend="eager")
+        for batch in ([texts[0]], [texts[1]], list(texts)):
+            expected = StockModel(stock, torch.device("cpu")).logits(batch)
+            torch.testing.assert_close(compiled.logits(batch), expected, atol=1e-5, rtol=0.0)
+
+
+def test_the_gpu_is_not_silently_replaced_by_the_cpu(monkeypatch: pytest.MonkeyPatch):
+    class Session:
+        def get_providers(self) -> list[str]:
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda path, providers: Session())
+    with pytest.raises(EatError, match=r"^ort-cuda-6: ONNX Runtime found no GPU"):
+        onnx_worker.open_model(SYSTEMS["ort-cuda-6"], "model.onnx", 1)
 
 
 def test_the_clock_waits_for_the_device_before_and_after(monkeypatch: pytest.MonkeyPatch):

@@ -49,6 +49,7 @@ def bench_engine(options: EngineOptions) -> Findings:
     with ExitStack() as stack, Watch() as watch:
         cases = cases_of(options, systems)
         fleet = Fleet(systems, options, device, stack)
+        skipped |= fleet.left_out
         for number, case in enumerate(cases, start=1):
             found, timed = fleet.measure(case, options.seconds, f"({number} of {len(cases)})")
             rows += found

@@ -12,10 +12,14 @@ import torch
 
 from eat.bench.inputs import SHORTEST, Case, equal_case, mixed_case, read_texts
 from eat.bench.systems import MINILM, TABLES, System, chosen, of_folder
+from eat.engines.compiled import compiler_fault
 from eat.engines.precision import refusal
 from eat.engines.probe import where
 from eat.errors import EatError, listed
 from eat.model.shape import Shape
+
+CUDA_PROVIDER = "CUDAExecutionProvider"
+"""ONNX Runtime's name for a GPU with CUDA."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def left_out(skipped: Mapping[str, str]) -> list[str]:
 
 def obstacle(system: System, device: torch.device) -> str | None:
     """Why a system cannot run on a device here, or is useless there, and what to do; `None` if there is no obstacle."""
+    if system.needs_cuda:
+        return _cuda_obstacle(system, device)
     if system.exported or system.engine == "onnx":
         if device.type != "cpu":
             return "it is measured only on the CPU; use --device cpu"
@@ -88,6 +94,25 @@ def obstacle(system: System, device: torch.device) -> str | None:
     if system.precision == "float16" and device.type == "cpu":
         return "it computes in float16, which is for a GPU; use bfloat16, or --device cuda"
     return refusal(system.precision, device, stock=system.engine == "stock")
+
+
+def _cuda_obstacle(system: System, device: torch.device) -> str | None:
+    """The obstacle of a system that is measured on a GPU with CUDA only."""
+    if device.type != "cuda":
+        return "it is measured only on a GPU with CUDA; use --device cuda"
+    reason = refusal(system.precision, device, stock=system.engine == "compiled")
+    if reason is not None or system.engine == "graphs":
+        return reason
+    return compiler_fault(device) if system.engine == "compiled" else cuda_provider_fault()
+
+
+def cuda_provider_fault() -> str | None:
+    """Why ONNX Runtime cannot run on a GPU here, in one line; `None` if it can."""
+    import onnxruntime
+
+    if CUDA_PROVIDER not in onnxruntime.get_available_providers():
+        return f"ONNX Runtime {onnxruntime.__version__} has no CUDA provider here; install onnxruntime-gpu in its place"
+    return None if find_spec("onnx") is not None else "the package onnx is not installed, which the export needs"
 
 
 def _openvino_obstacle(precision: str) -> str | None:

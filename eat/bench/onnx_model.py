@@ -69,7 +69,7 @@ def write_onnx(model: PreTrainedModel, precision: str, path: Path) -> None:
     from onnxruntime.transformers.fusion_options import FusionOptions
 
     plain = path.with_suffix(".plain.onnx")
-    fused = path if precision == "float32" else path.with_suffix(".fused.onnx")
+    fused = path.with_suffix(".fused.onnx") if precision == "int8" else path
     _export(model, plain)
     logging.getLogger("onnxruntime").setLevel(logging.ERROR)
     config = model.config
@@ -87,6 +87,9 @@ def write_onnx(model: PreTrainedModel, precision: str, path: Path) -> None:
             f"ONNX Runtime fused {found['Attention']} of {config.num_hidden_layers} attentions; "
             "use the versions of constraints.txt"
         )
+    if precision == "float16":
+        # what goes in and out keeps its type
+        optimized.convert_float_to_float16(keep_io_types=True)
     optimized.save_model_to_file(str(fused))
     plain.unlink()
     if precision == "int8":

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eat.bench.processes import serve
+from eat.errors import EatError
 
 if TYPE_CHECKING:
     from eat.bench.systems import System
@@ -30,13 +31,28 @@ HANDOVER = 0.005
 
 
 def open_model(system: System, path: str, threads: int) -> Model:
-    """The file of a system in ONNX Runtime or OpenVINO."""
+    """The file of a system in ONNX Runtime or OpenVINO.
+
+    Raises `EatError` if it would run on the CPU in place of the GPU: ONNX Runtime then only logs a warning.
+    """
     if system.engine == "openvino":
         return _open_openvino(path, system.precision, threads)
     from eat.engines.onnx import open_session
 
-    session = open_session(path, threads)
+    session = _open_on_gpu(path, system.name) if system.engine == "export-cuda" else open_session(path, threads)
     return lambda inputs: session.run(None, inputs)[0]
+
+
+def _open_on_gpu(path: str, name: str) -> Any:
+    """A session of ONNX Runtime on a GPU."""
+    import onnxruntime
+
+    from eat.bench.engine_options import CUDA_PROVIDER
+
+    session = onnxruntime.InferenceSession(path, providers=[CUDA_PROVIDER])
+    if session.get_providers()[0] != CUDA_PROVIDER:
+        raise EatError(f"{name}: ONNX Runtime found no GPU; its CUDA provider may lack a library")
+    return session
 
 
 def _open_openvino(path: str, precision: str, threads: int) -> Model:

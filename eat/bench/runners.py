@@ -19,7 +19,9 @@ import torch
 from eat.bench.inputs import Case
 from eat.bench.processes import Worker
 from eat.bench.systems import System, build_onnx, build_packed, build_stock
+from eat.engines.compiled import CompiledModel
 from eat.engines.engine import LoadedModel
+from eat.engines.graphs import GraphedModel
 from eat.engines.stock import StockModel, dense_flops
 from eat.model.exit_policy import ExitPolicy
 from eat.model.shape import Shape
@@ -58,6 +60,7 @@ class LocalRunner:
     """A model of an engine in this process, at an operating point. device: where it computes."""
 
     def __init__(self, model: LoadedModel, policy: ExitPolicy, device: torch.device) -> None:
+        self.model = model
         self._run = model.runner(policy)
         self._device = device
         self._batches: dict[str, list[list[Encoded]]] = {}
@@ -160,10 +163,13 @@ def build_runner(system: System, shape: Shape, device: torch.device = CPU) -> Lo
     """The runner of a system of this process, on a device."""
     if system.engine == "onnx":
         return LocalRunner(*build_onnx(system, shape), device)
-    if system.engine == "packed":
+    if system.engine in ("packed", "graphs"):
         model, policy = build_packed(system, shape, device)
-        return LocalRunner(model, policy, device)
-    return LocalRunner(StockModel(build_stock(system, shape, device), device), ExitPolicy(), device)
+        return LocalRunner(GraphedModel(model) if system.engine == "graphs" else model, policy, device)
+    stock = build_stock(system, shape, device)
+    return LocalRunner(
+        (CompiledModel if system.engine == "compiled" else StockModel)(stock, device), ExitPolicy(), device
+    )
 
 
 def key_of(case: Case, order: str) -> str:

@@ -57,15 +57,16 @@ SAME = 1e-4
 class System:
     """One row of the bench.
 
-    engine: stock `transformers`, our packed encoder, our ONNX graphs, or the export of a stock model in ONNX Runtime
-    (`export`) or OpenVINO. attention: `sdpa` or `eager` (stock), `dense`,
+    engine: stock `transformers`, or compiled by PyTorch (`compiled`); our packed encoder, or as CUDA graphs (`graphs`);
+    our ONNX graphs; or the export of a stock model in ONNX Runtime on a CPU (`export`) or a GPU (`export-cuda`), or in
+    OpenVINO. attention: `sdpa` or `eager` (stock), `dense`,
     `window`, or the window computed in one way only, `band` or `blocks` (packed). exits: whether there is an early
     exit, and whether texts exit there. equals: the system whose logits it must equal. stock: the stock system of the
     same depth and precision. folder: a trained model instead of random weights.
     """
 
     name: str
-    engine: Literal["stock", "packed", "onnx", "export", "openvino"]
+    engine: Literal["stock", "compiled", "packed", "graphs", "onnx", "export", "export-cuda", "openvino"]
     layers: int = 6
     precision: str = "float32"
     attention: Literal["sdpa", "eager", "dense", "window", "band", "blocks"] = "sdpa"
@@ -78,7 +79,12 @@ class System:
     @property
     def exported(self) -> bool:
         """Whether it is a file that a process of its own runs."""
-        return self.engine in ("export", "openvino")
+        return self.engine in ("export", "export-cuda", "openvino")
+
+    @property
+    def needs_cuda(self) -> bool:
+        """Whether it is measured on a GPU with CUDA only."""
+        return self.engine in ("compiled", "graphs", "export-cuda")
 
 
 def _table(*rows: System) -> dict[str, System]:
@@ -113,6 +119,22 @@ def _rows_of_depth(layers: int) -> list[System]:
         ),
         row(f"eat-{layers}", "packed", attention="window", pruned=True, exits="no early exit"),
         row(f"eat-{layers}-all-leave", "packed", attention="window", pruned=True, exits="all exit early"),
+        *(cuda_row for precision, stock in half for cuda_row in _cuda_rows(layers, precision, stock)),
+        row(f"ort-cuda-{layers}", "export-cuda"),
+        row(f"ort-cuda-float16-{layers}", "export-cuda", precision="float16", stock=f"hf-float16-{layers}"),
+    ]
+
+
+def _cuda_rows(layers: int, precision: str, stock: str) -> list[System]:
+    """The rows of a precision that run on a GPU with CUDA only."""
+    row = partial(System, layers=layers, precision=precision, stock=stock)
+    adaptive = partial(row, attention="window", pruned=True)
+    suffix = f"{precision}-{layers}"
+    return [
+        row(f"compiled-{suffix}", "compiled"),
+        row(f"graphs-{suffix}", "graphs", attention="dense"),
+        adaptive(f"graphs-eat-{suffix}", "graphs", exits="no early exit"),
+        adaptive(f"graphs-eat-{suffix}-all-leave", "graphs", exits="all exit early"),
     ]
 
 
@@ -193,7 +215,7 @@ def build_model(system: System, shape: Shape) -> EatForSequenceClassification:
 
     if system.folder is not None:
         return _load(system.folder)
-    windowed = system.engine == "packed" and system.attention != "dense"
+    windowed = system.engine in ("packed", "graphs") and system.attention != "dense"
     config = EatConfig(
         asdict(replace(shape, layers=system.layers)),
         PRUNED if system.pruned else None,
