@@ -4,6 +4,7 @@ PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 PART ?= check
 OUT ?= results/gpu
+GLUE_DIR ?= data/glue
 
 # Snakemake does not start without a cache folder; if the home directory cannot be written, it lies beside the environment
 CACHE := $(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null; [ -w "$$cache" ] || echo "$(CURDIR)/.venv/cache")
@@ -89,9 +90,9 @@ bench: .venv/installed
 
 # what an offline CUDA image lacks, into .gpu-bundle, which travels with the checkout: docs/gpu.md
 gpu-bundle: .venv/installed
-	$(ACTIVATE) && python -m workflow_scripts.gpu_bundle
+	$(ACTIVATE) && python -m workflow_scripts.gpu_bundle --glue-dir $(GLUE_DIR)
 
-# on such an image, with its own Python, in three minutes: make gpu PART=check OUT=folder
+# on such an image, with its own Python: make gpu PART=check OUT=folder in three minutes, PART=train in five
 gpu:
 	$(PYTHON) -m eat.cli gpu $(PART) --out $(OUT)
 

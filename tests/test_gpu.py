@@ -19,7 +19,7 @@ import torch
 from test_environments import pins
 
 from eat import cli
-from eat.bench import bundle, gpu, measure
+from eat.bench import bundle, gpu, gpu_parts, measure
 from eat.bench.bundle import opened, pack
 from eat.bench.gpu import CheckOptions, dry_run, run_check
 from eat.bench.inputs import Case
@@ -52,13 +52,24 @@ def test_a_dry_run_writes_each_part_with_what_it_was_measured_on(tmp_path: Path,
     with tiny.any_precision():
         run_check(options(tmp_path))
     files = {path.stem: read_json(path) for path in (tmp_path / "out").iterdir()}
-    assert set(files) == {"check", "equality", *ENGINES}
+    assert set(files) == {"check", "equality", "graphs", "compiled", *ENGINES}
+    assert len(files) <= 8
     for content in files.values():
         assert content["device"] == "cpu"
         assert {"cpu", "gpu", "driver", "cuda"} <= set(content["machine"])
         assert content["versions"]["torch"] and content["versions"]["transformers"]
         assert re.fullmatch("[0-9a-f]{64}", content["code_sha256"])
-    assert files["check"]["parts"] == {name: {"left_out": [], "failed": []} for name in ("equality", *ENGINES)}
+    parts = ("equality", "graphs", *ENGINES, "compiled")
+    assert files["check"]["parts"] == {name: {"left_out": [], "failed": []} for name in parts}
+    graphs = files["graphs"]["rows"]
+    assert {(row["precision"], row["bucket"]) for row in graphs} == {
+        (precision, bucket) for precision in ("float16", "bfloat16") for bucket in (8, 16, 32, 64)
+    }
+    assert {row["weights"].split(", ")[1] for row in graphs} == {
+        f"graphs-{name}float16-{layers}" for name in ("", "eat-") for layers in (6, 12)
+    }
+    assert all(0 <= row["difference"] <= row["tolerance"] and not row["captured"] for row in graphs)
+    assert files["compiled"]["rows"] == []
     equality = files["equality"]["rows"]
     assert {(row["weights"], row["precision"]) for row in equality} == {
         (name, precision) for name in ("minilm-6", "bert-base") for precision in ("float32", "float16", "bfloat16")
@@ -78,7 +89,7 @@ def test_weights_of_the_bundle_are_compared_too(tmp_path: Path):
     run_check(replace(options(tmp_path), batch_sizes=()))
     rows = read_json(tmp_path / "out" / "equality.json")["rows"]
     assert {row["weights"] for row in rows} == {"minilm-6 of the bundle", "minilm-6", "bert-base"}
-    packages = read_json(tmp_path / "out" / "packages.json")["rows"]
+    packages = read_json(tmp_path / "out" / "check.json")["parts"]["packages"]["rows"]
     assert {row["package"] for row in packages} == set(gpu.LACKING)
 
 
@@ -148,7 +159,7 @@ def test_a_stop_that_python_discards_comes_again():
             os.kill(os.getpid(), signal.SIGALRM)
             time.sleep(0.01)  # the handler runs here, in the finalizer
 
-    with pytest.raises(gpu.TimeIsUp), gpu._alarm(time.monotonic() + 60):
+    with pytest.raises(gpu_parts.TimeIsUp), gpu_parts.alarm(time.monotonic() + 60):
         Finalized()
         time.sleep(5)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
@@ -275,14 +286,16 @@ def test_a_folder_of_other_things_is_never_replaced(sources: None, tmp_path: Pat
 
 def test_wheels_are_imported_where_they_lie_and_only_then(sources: None, tmp_path: Path):
     pack(tmp_path / "bundle", Path("wheels.txt"), 0)
-    before = list(sys.path)
+    before, variable = list(sys.path), os.environ.get("PYTHONPATH")
     with opened(tmp_path / "bundle") as manifest:
         assert manifest["python"] == "3.12"
         assert sys.path[:-1] == before
+        assert os.environ["PYTHONPATH"].endswith(sys.path[-1])  # processes find them, too
         import only_here
 
         assert only_here.ANSWER == 42
     assert sys.path == before
+    assert os.environ.get("PYTHONPATH") == variable
     del sys.modules["only_here"]
 
 

@@ -1,18 +1,20 @@
 """The files that an offline CUDA image lacks, in a folder that is copied with the checkout (docs/gpu.md).
 
 minilm-6/    all-MiniLM-L6-v2 in half precision, a backbone folder like any other
+text/        the splits of SST-2 as the task of `config/gpu.yaml` prepares them; only if GLUE's files were there
 wheels/      packages for Python 3.12 on Linux x86-64, imported from there and never installed
 bundle.json  size and sha256 of each file
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from eat.errors import DamagedFile, EatError
 from eat.files import read_json, replacing_folder, sha256_of, write_json
 
 BUNDLE = Path(".gpu-bundle")
-MANIFEST, WEIGHTS, WHEELS = "bundle.json", "minilm-6", "wheels"
+MANIFEST, WEIGHTS, TEXT, WHEELS = "bundle.json", "minilm-6", "text", "wheels"
 
 LIMIT = 60_000_000
 """The largest size in bytes of the bundle and the checkout together."""
@@ -38,10 +40,13 @@ TARGET = (
 PACK = "`make gpu-bundle` makes it"
 
 
-def pack(out: Path, requirements: Path, checkout: int) -> dict[str, int]:
+def pack(
+    out: Path, requirements: Path, checkout: int, write_text: Callable[[Path], object] | None = None
+) -> dict[str, int]:
     """Make the bundle; returns the bytes of its parts.
 
     requirements: the wheels' versions and hashes in pip's format. checkout: bytes of the files that are copied with it.
+    write_text: writes the splits of the text and their card into a folder; `None` packs no text.
     `out` appears whole or not at all, with the same content every time. Raises `EatError` if `out` is not a
     bundle, a package or wheel cannot be downloaded, or bundle and checkout are larger than `LIMIT`.
     """
@@ -50,14 +55,19 @@ def pack(out: Path, requirements: Path, checkout: int) -> dict[str, int]:
     with replacing_folder(out) as folder:
         _halve_weights(folder / WEIGHTS)
         _download_wheels(requirements, folder / WHEELS)
+        parts = [WEIGHTS, WHEELS]
+        if write_text is not None:
+            write_text(folder / TEXT)
+            parts.append(TEXT)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        sizes = {part: sum(file.stat().st_size for file in (folder / part).iterdir()) for part in (WEIGHTS, WHEELS)}
+        sizes = {part: sum(file.stat().st_size for file in (folder / part).iterdir()) for part in parts}
         total = sum(sizes.values()) + checkout
         if total > LIMIT:
             raise EatError(
                 f"bundle and checkout have {megabytes(total)}, but at most {megabytes(LIMIT)} is allowed: "
-                f"{megabytes(sizes[WEIGHTS])} of weights, {megabytes(sizes[WHEELS])} of wheels, {megabytes(checkout)} "
-                "in the checkout; remove large files there, or add them to .gitignore"
+                f"{megabytes(sizes[WEIGHTS])} of weights, {megabytes(sizes[WHEELS])} of wheels, "
+                f"{megabytes(sizes.get(TEXT, 0))} of text, {megabytes(checkout)} in the checkout; remove large files "
+                "there, or add them to .gitignore"
             )
         entries = {
             str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_of(file)} for file in files
@@ -122,7 +132,13 @@ def opened(bundle: Path) -> Iterator[Mapping[str, Any]]:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(site)
         sys.path.append(site)
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [before, site]))  # for processes of this one
         try:
             yield manifest
         finally:
             sys.path.remove(site)
+            if before is None:
+                del os.environ["PYTHONPATH"]
+            else:
+                os.environ["PYTHONPATH"] = before

@@ -2,28 +2,25 @@
 
 Each part has its own file, which is rewritten after each of its cases, with the GPU and the package versions:
 
-packages.json  the packages of the bundle that are imported
 equality.json  logits of the packed forward pass against those of stock `transformers`, in each precision
+graphs.json    logits of every length bucket of the CUDA graphs against those of the eager packed pass
 engine-{shape}-batch-{size}.json  the rows of `eat bench engine`
-check.json     which cases of each part are done, which failed, and which are left out
+compiled.json  the same with a stock model compiled by PyTorch, at two lengths
+check.json     which cases of each part are done, which failed, and which are left out; the packages of the bundle
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import platform
-import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,33 +30,39 @@ from eat.bench.bundle import BUNDLE, MANIFEST, PACK, WEIGHTS, opened
 from eat.bench.engine_options import EngineOptions, obstacle, systems_of
 from eat.bench.engine_table import best_product
 from eat.bench.fleet import Fleet
+from eat.bench.gpu_parts import Part, Parts, Rows, begin, facts_of
 from eat.bench.inputs import Case, equal_case, random_texts
-from eat.bench.results import PACKAGES
+from eat.bench.measure import round_medians
 from eat.bench.runners import LocalRunner
-from eat.bench.systems import SAME, SHAPES, TABLES, System, build_model
+from eat.bench.systems import SHAPES, TABLES, System, build_model
 from eat.engines.devices import resolve_device
+from eat.engines.graphs import TOLERANCE, GraphedModel
 from eat.engines.packed import PackedModel
 from eat.engines.precision import prepare_stock
 from eat.engines.stock import StockModel
-from eat.errors import EatError, listed
-from eat.files import write_json
-from eat.machine import machine_facts, versions
+from eat.errors import EatError
+from eat.machine import versions
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint, to_stock
-from eat.prepare.packages import digest_of_files
+from eat.statistics import median_ratio
 
 LACKING = ("pydantic", "pydantic_core", "annotated-types", "typing-inspection", "wrapt")
 """The packages of the bundle's wheels."""
 
-TOLERANCE = {"float32": SAME, "float16": 1e-2, "bfloat16": 8e-2}
-"""The tolerance of the logits, relative to the largest logit of the stock model in float32.
+GRAPHED = ("float16", "bfloat16")
+"""The precisions of the CUDA graphs that are compared."""
 
-Float32 has the tolerance of the rest of the bench. Float16 rounds to 11 bits, in relative steps of 2^-11 or 5e-4. Both
-models round after each operation, in a different order, and the errors of 12 layers add up to a few steps; 20 are
-allowed. Bfloat16 has 3 bits less, so 8 times as much. The tolerance is relative because rounding is.
-"""
+EXIT_RATE = 0.8
+"""The share of texts that exit early in the rows named after it; the paper's claim on latency is about such a model."""
+
+COMPILED = (32, 128)
+"""The lengths at which compiled models are measured; each takes up to half a minute to compile."""
+
+
+COMPILING = 35.0
+"""The seconds that the other cases leave to them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class CheckOptions:
     """out: the folder of the files. bundle: the folder that `eat.bench.bundle` made. seconds: when the check stops.
 
     case_seconds: the time after which a case starts no further round; less if time is short. products: the sizes of the
-    matrix products, `None` for the defaults of the device.
+    matrix products, `None` for the defaults of the device. compiled: the lengths at which a compiled model is measured.
     """
 
     out: Path = Path("results/gpu")
@@ -81,6 +84,7 @@ class CheckOptions:
     rounds: int = 20
     case_seconds: float = 4.0
     products: tuple[tuple[int, int, int], ...] | None = None
+    compiled: Sequence[int] = COMPILED
 
 
 def dry_run(out: Path, bundle: Path) -> CheckOptions:
@@ -97,28 +101,8 @@ def dry_run(out: Path, bundle: Path) -> CheckOptions:
         rounds=2,
         case_seconds=0.0,
         products=((32, 32, 32),),
+        compiled=(8,),
     )
-
-
-Rows = list[dict[str, Any]]
-
-
-@dataclass
-class Part:
-    """A part of the check. left: the remaining cases. work: yields the name and rows of each case when it ends."""
-
-    left: list[str]
-    work: Callable[[], Iterator[tuple[str, Rows]]]
-    rows: Rows = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-
-
-class TimeIsUp(BaseException):
-    """Raised when the time is up. It is a `BaseException`, so that no `except Exception` catches it."""
-
-
-AGAIN_SECONDS = 0.5
-"""The time after which `TimeIsUp` is raised again if it did not end the measurement."""
 
 
 def run_check(options: CheckOptions, began: float | None = None) -> None:
@@ -135,102 +119,12 @@ def run_check(options: CheckOptions, began: float | None = None) -> None:
         if (options.bundle / MANIFEST).is_file():
             manifest = stack.enter_context(opened(options.bundle))
         else:
-            _report(f"{options.bundle}: no bundle, so real weights are skipped; {PACK}")
+            line = f"eat gpu check: {options.bundle}: no bundle, so real weights are skipped; {PACK}"
+            print(line, file=sys.stderr, flush=True)
         parts = _parts(options, device, manifest, ends, stack)
-        options.out.mkdir(parents=True, exist_ok=True)
-        for pattern in ("packages.json", "equality.json", "engine-*-batch-*.json"):
-            for earlier in options.out.glob(pattern):
-                earlier.unlink()  # the folder contains one check only
-        facts = _facts(options, device)
-        _write_summary(options.out, facts, parts)
-        try:
-            with _alarm(ends):
-                for name, part in parts.items():
-                    _report(f"{name}: {len(part.left)} cases")
-                    _run_part(name, part, options.out, facts, parts)
-        except TimeIsUp:
-            _report("the time is up")
-        _write_summary(options.out, facts, parts)
-    for name, part in parts.items():
-        states = (["failed"] if part.failed else []) + ([f"left out: {listed(part.left)}"] if part.left else [])
-        print(f"{name}: {', '.join(states) or 'done'}")
-    print(f"Written to {options.out}.")
-    failed = [f"{name}, {line.splitlines()[-1]}" for name, part in parts.items() for line in part.failed]
-    if failed:
-        raise EatError(f"{'; '.join(failed)}; see {options.out / 'check.json'}")
-
-
-def _run_part(name: str, part: Part, out: Path, facts: dict[str, Any], parts: Mapping[str, Part]) -> None:
-    """Run a part until it ends or fails, and write its rows after each case."""
-    try:
-        for case, rows in part.work():
-            part.rows += rows
-            part.left.remove(case)
-            part.failed += [f"{case}: {row['fault']}" for row in rows if row.get("fault")]
-            # pandas writes NaN as null
-            found = json.loads(pd.DataFrame(part.rows).to_json(orient="records", double_precision=15))
-            write_json(out / f"{name}.json", {**facts, "part": name, "left_out": part.left, "rows": found})
-            _write_summary(out, facts, parts)
-            _report(f"{name}, {case}: {_in_short(rows)}")
-    except EatError as error:
-        part.failed.append(f"{listed(part.left[:1])}: {error}")
-    except Exception:  # the other parts can still be measured
-        part.failed.append(f"{listed(part.left[:1])}: {traceback.format_exc().strip()}")
-
-
-def _report(text: str) -> None:
-    print(f"eat gpu check: {text}", file=sys.stderr, flush=True)
-
-
-def _in_short(rows: Rows) -> str:
-    """A summary of a case in one line."""
-    faults = [row["fault"] for row in rows if row.get("fault")]
-    if faults:
-        return "; ".join(faults)
-    if "ms_p50" in rows[0]:
-        return ", ".join(f"{row['system']} {row['ms_p50']:.3g} ms" for row in rows)
-    if "difference" in rows[0]:
-        return ", ".join(f"{row['difference']:.1e} at batch {row['batch_size']}" for row in rows)
-    return ", ".join(f"{row['package']} {row['version']}" for row in rows)
-
-
-def _write_summary(out: Path, facts: dict[str, Any], parts: Mapping[str, Part]) -> None:
-    state = {name: {"left_out": part.left, "failed": part.failed} for name, part in parts.items()}
-    write_json(out / "check.json", {**facts, "parts": state})
-
-
-def _facts(options: CheckOptions, device: torch.device) -> dict[str, Any]:
-    """The facts in every file: date, machine and code of the measurement."""
-    root = Path(__file__).parent.parent
-    code = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.py")}
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "device": device.type,
-        "machine": machine_facts(device),
-        "versions": versions((*PACKAGES, "pydantic")),
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "threads": options.threads,
-        "code_sha256": digest_of_files(code),
-        "seconds": options.seconds,
-    }
-
-
-@contextmanager
-def _alarm(ends: float) -> Iterator[None]:
-    """Raise `TimeIsUp` in the block at a given time of `time.monotonic`."""
-
-    def stop(*_: object) -> NoReturn:
-        # Python discards an exception that is raised in a callback of the garbage collector or a finalizer: try again
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        raise TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, max(ends - time.monotonic(), 1e-3))
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        begin(options.out, ("equality.json", "graphs.json", "compiled.json", "engine-*-batch-*.json"))
+        facts = facts_of(device, options.threads, options.seconds)
+        Parts("eat gpu check", "check", options.out, facts, parts, ends).run()
 
 
 # --- the parts ----------------------------------------------------------------------------------------------------
@@ -242,17 +136,26 @@ def _parts(
     """All parts, the most important first: equality, then batch 1 of each shape, then larger batches."""
     parts: dict[str, Part] = {}
     if manifest is not None:
-        parts["packages"] = Part(["imports"], partial(_imports, manifest))
+        parts["packages"] = Part(["imports"], partial(_imports, manifest), has_file=False)
     weights = {name: partial(_random_weights, shape) for name, shape in options.shapes.items()}
     if manifest is not None:
         weights = {f"{WEIGHTS} of the bundle": partial(_real_weights, options.bundle / WEIGHTS), **weights}
     cases = [f"{name} in {precision}" for name in weights for precision in TOLERANCE]
     parts["equality"] = Part(cases, partial(_equality, weights, options, device))
+    graphed = {
+        f"{name}, {row.name}": partial(build_model, row, shape)
+        for name, shape in options.shapes.items()
+        for row in TABLES[shape.layers].values()
+        if row.engine == "graphs" and row.exits != "all exit early" and row.precision == "float16"
+    }
+    cases = [f"{name} in {precision}" for name in graphed for precision in GRAPHED]
+    parts["graphs"] = Part(cases, partial(_graphs, graphed, device))
 
     def seconds() -> float:
         """The seconds for the next case: its share of the remaining time, less the warm-up."""
         left = sum(len(part.left) for name, part in parts.items() if name.startswith("engine-"))
-        return min(options.case_seconds, 0.6 * (ends - time.monotonic()) / left)
+        reserved = COMPILING if options.compiled and device.type == "cuda" else 0.0
+        return min(options.case_seconds, 0.6 * (ends - reserved - time.monotonic()) / left)
 
     @cache
     def fleet(name: str) -> Fleet:
@@ -264,7 +167,57 @@ def _parts(
             cases = [f"{length} tokens" for length in options.lengths]
             work = partial(_engine, partial(fleet, name), options.shapes[name], options.lengths, size, seconds)
             parts[f"engine-{name}-batch-{size}"] = Part(cases, work)
+    if options.compiled:
+        name, shape = next(iter(options.shapes.items()))
+        cases = [f"{length} tokens" for length in options.compiled]
+        parts["compiled"] = Part(cases, partial(_compiled, options, shape, device, ends, stack))
     return parts
+
+
+def _graphs(
+    models: Mapping[str, Callable[[], EatForSequenceClassification]], device: torch.device
+) -> Iterator[tuple[str, Rows]]:
+    """Compare every length bucket with the eager packed pass; without CUDA the segments run without capture."""
+    for name, build in models.items():
+        for precision in GRAPHED:
+            packed = PackedModel(build()).prepare(precision, device)
+            model = GraphedModel(packed, capture=device.type == "cuda")
+            rows = []
+            for bucket in model.buckets:
+                with torch.inference_mode():
+                    difference = model.difference(bucket)
+                row = {
+                    "weights": name,
+                    "precision": precision,
+                    "bucket": bucket,
+                    "captured": device.type == "cuda",
+                    "difference": difference,
+                    "tolerance": TOLERANCE[precision],
+                    # in this form, NaN is a fault
+                    "fault": None if difference <= TOLERANCE[precision] else f"differs by {difference:.1e} at {bucket}",
+                }
+                rows.append(row)
+            yield f"{name} in {precision}", rows
+
+
+def _compiled(
+    options: CheckOptions, shape: Shape, device: torch.device, ends: float, stack: ExitStack
+) -> Iterator[tuple[str, Rows]]:
+    """Time a compiled stock model beside the captured dense one, or say why not."""
+    row = TABLES[shape.layers][f"compiled-float16-{shape.layers}"]
+    why = obstacle(row, device)
+    if why is not None:
+        print(f"eat gpu check: {row.name} is left out: {why}", file=sys.stderr, flush=True)
+        yield from ((f"{length} tokens", []) for length in options.compiled)
+        return
+    names = (row.name, f"graphs-float16-{shape.layers}")
+    engine = replace(_engine_options(options, shape, device), systems=names, lengths=tuple(options.compiled))
+    fleet = Fleet(systems_of(engine, device)[0], engine, device, stack)
+
+    def seconds() -> float:
+        return min(options.case_seconds, 0.3 * (ends - time.monotonic()))
+
+    yield from _engine(lambda: fleet, shape, options.compiled, 1, seconds)
 
 
 def _imports(manifest: Mapping[str, Any]) -> Iterator[tuple[str, Rows]]:
@@ -337,7 +290,7 @@ def _engine_options(options: CheckOptions, shape: Shape, device: torch.device) -
         for name, row in TABLES[shape.layers].items()
         if row.layers == shape.layers
         and row.precision in TOLERANCE
-        and row.engine in ("stock", "packed")
+        and row.engine in ("stock", "packed", "graphs", "export-cuda")
         and obstacle(row, device) is None
     )
     return EngineOptions(
@@ -369,4 +322,37 @@ def _engine(
             yield f"{length} tokens", [{"length": length, "batch_size": batch_size, "fault": str(error)}]
             continue
         best = best_product(timed, runners.products)
+        rows += mixtures(timed, runners.systems, length, batch_size)
         yield f"{length} tokens", [{**row, "best_product_gflops": best} for row in rows]
+
+
+def mixtures(timed: pd.DataFrame, systems: Sequence[System], length: int, batch_size: int) -> Rows:
+    """The time of a text of which `EXIT_RATE` exit early, from the times of a text that does and of one that does not.
+
+    One row for each adaptive system under graphs and each dense rival: the mean time by rounds, and its speed-up over
+    the rival, the median of paired ratios with the interval over rounds.
+    """
+    medians, rows = round_medians(timed), []
+    names = [system.name for system in systems]
+    for system in systems:
+        leaving = f"{system.name}-all-leave"
+        if system.engine != "graphs" or leaving not in names:
+            continue
+        mean = EXIT_RATE * medians[leaving] + (1 - EXIT_RATE) * medians[system.name]
+        layers, precision = system.layers, system.precision
+        rivals = (f"hf-sdpa-{layers}", f"hf-{precision}-{layers}", f"graphs-{precision}-{layers}")
+        for over in (name for name in rivals if name in names):
+            ratio = median_ratio(medians[over].to_numpy(np.float64), mean.to_numpy(np.float64))
+            rows.append(
+                {
+                    "system": f"{system.name} at {EXIT_RATE:.0%}",
+                    "precision": precision,
+                    "length": length,
+                    "batch_size": batch_size,
+                    "exit_rate": EXIT_RATE,
+                    "ms_p50": float(mean.median()),
+                    "over": over,
+                    **ratio.columns("speedup_over"),
+                }
+            )
+    return rows

@@ -57,6 +57,11 @@ class Worker:
             raise RuntimeError(f"{self.module}:\n{answer['fault']}")
         return answer["answer"]
 
+    def kill(self) -> None:
+        """End the process without waiting for its answer."""
+        self._process.kill()
+        self.close()
+
     def close(self) -> None:
         """End the process."""
         if self._process.stdin is not None:
