@@ -12,6 +12,7 @@ from torch import Tensor
 
 from eat.engines.engine import Engine, FullDepth, LoadedModel, Run, Runner
 from eat.engines.precision import prepare, refusal
+from eat.engines.varlen import fastest_pattern
 from eat.model.cascade import Cascade, CascadeEncoder, load_system
 from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
@@ -101,6 +102,7 @@ class PackedModel(LoadedModel):
         """Prepare it in place for inference in a precision on a device; returns itself."""
         for member in self._members:
             prepare(member, precision, device)
+            member.pattern = fastest_pattern(member.pattern, precision, device)
         self._precision, self._device = precision, device
         return self
 
