@@ -145,7 +145,7 @@ def sources_of(module, part=None, within=None):
 OF_UNLABELLED = {"unlabelled", "unlabelled_examples"}
 """The keys of a task on which its labelled text does not depend."""
 
-COMPUTING = {"finetune", "trace", "trace_teacher", "measure_time"}
+COMPUTING = {"finetune", "trace", "trace_teacher", "trace_trial", "compare_importance", "measure_time"}
 
 
 onstart:

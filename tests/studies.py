@@ -178,7 +178,7 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
             training=some(
                 batch_size=st.integers(1, 256), learning_rate=POSITIVE, threads=st.integers(1, 8), device=DEVICES
             ),
-            trace=some(device=st.none() | DEVICES),
+            trace=some(device=st.none() | st.just("auto")),  # another device than that of timing is refused
             calibration=some(mode=st.sampled_from(["fitted", "raw", "paper"]), bins=st.integers(2, 50)),
             timing=some(
                 device=DEVICES,

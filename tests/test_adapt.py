@@ -104,6 +104,15 @@ def test_full_depth_is_the_given_model(model: Path, texts: Path, tmp_path: Path)
     assert [names.index(answer.label) for answer in answers] == classes_of(model, some)
 
 
+def test_a_gpu_that_is_there_is_not_taken(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted(model, texts, tmp_path / "out")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    adapted(model, texts, tmp_path / "beside")
+    assert (tmp_path / "beside" / "model.onnx").read_bytes() == (tmp_path / "out" / "model.onnx").read_bytes()
+
+
 def test_texts_are_divided_by_their_words_alone(texts: Path, tmp_path: Path) -> None:
     def parts(path: Path) -> dict[str, str]:
         found = read_texts(AdaptOptions("model", path, tmp_path / "out"))

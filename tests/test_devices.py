@@ -15,10 +15,13 @@ from eat.engines.setting import Setting
 from eat.errors import EatError
 from eat.finetune.stage import StageInputs, train_stage
 from eat.finetune.trainer import trainer_arguments
-from eat.model.hugging_face import load_model
+from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.study import keys
 from eat.study.loading import load_study
+from eat.trace.importance import compare_importance
 from eat.trace.recording import record_trace
+from eat.tune.clock import ClockOptions, measure_cost, usable_variants
+from eat.tune.space import VARIANTS
 
 
 @pytest.fixture
@@ -60,13 +63,23 @@ def test_each_phase_has_its_own_device():
     study = tiny.study()
     assert (study.training.device, study.trace_device, study.timing.device) == ("auto", "cpu", "cpu")
     assert tiny.study(timing={"device": "cuda"}).trace_device == "cuda"
-    assert tiny.study(timing={"device": "cuda"}, trace={"device": "cpu"}).trace_device == "cpu"
+    assert tiny.study(timing={"device": "cuda"}, trace={"device": "auto"}).trace_device == "auto"
     with pytest.raises(EatError, match=r"trace\.device: found 'gpu'; input should be 'auto', 'cpu', 'cuda' or 'mps'"):
         load_study({**tiny.study().model_dump(mode="json", by_alias=True), "trace": {"device": "gpu"}})
 
 
+@pytest.mark.parametrize(("traced", "timed"), [("cpu", "cuda"), ("cuda", "cpu"), ("mps", "cuda")])
+def test_a_trace_on_another_device_than_the_clock_is_refused(traced: str, timed: str):
+    with pytest.raises(EatError) as error:
+        tiny.study(trace={"device": traced}, timing={"device": timed})
+    (line,) = str(error.value).splitlines()
+    assert f"trace.device: found '{traced}', but timing.device is '{timed}'" in line
+    assert "omit trace.device, or set both to one device" in line
+    assert tiny.study(trace={"device": timed}, timing={"device": timed}).trace_device == timed
+
+
 def test_a_device_is_a_matter_of_its_phase_alone():
-    plain, traced = tiny.study(), tiny.study(trace={"device": "cuda"})
+    plain, traced = tiny.study(), tiny.study(trace={"device": "auto"})
     assert plain.view(keys.TIMING, ["tiny"]) == traced.view(keys.TIMING, ["tiny"])
     assert plain.training_spec("tiny", "eat", "finetune") == traced.training_spec("tiny", "eat", "finetune")
     trained = tiny.study(training={"device": "cuda"})
@@ -86,6 +99,49 @@ def test_a_trace_stays_on_its_device_where_there_is_a_gpu(machine: Any, tmp_path
     machine()
     with pytest.raises(EatError, match=r"^device is cuda, but torch finds no GPU here; set it to cpu or auto$"):
         record_trace(*arguments, "cuda")
+
+
+@pytest.mark.parametrize("timed", ["cpu", "cuda"])
+def test_scores_of_tokens_are_compared_on_the_device_of_the_traces(
+    machine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timed: str
+):
+    study = tiny.study(timing={"device": timed})
+    models = {}
+    for name, row in study.systems.items():
+        tiny.model(row.exits.after, row.reducer.model_dump(), last_head=row.last_head).save_pretrained(tmp_path / name)
+        tiny.save_tokenizer(tmp_path / name)
+        models[name, 1] = tmp_path / name
+    tiny.split(tmp_path / "dev.parquet", rows=8)
+    moved: list[str] = []
+
+    def to(model: EatForSequenceClassification, device: torch.device) -> EatForSequenceClassification:
+        moved.append(device.type)
+        return model  # there is no GPU here
+
+    monkeypatch.setattr(EatForSequenceClassification, "to", to)
+    machine("cuda")
+    compare_importance(study, "tiny", models, tmp_path / "dev.parquet", texts=8)
+    assert moved == [timed] * 2
+    machine()
+    if timed == "cuda":
+        with pytest.raises(EatError, match=r"^trace\.device is cuda, but torch finds no GPU here"):
+            compare_importance(study, "tiny", models, tmp_path / "dev.parquet", texts=8)
+    views = [one.view(keys.IMPORTANCE, ["tiny"]) for one in (study, tiny.study())]
+    assert (views[0] == views[1]) == (timed == "cpu")
+
+
+def test_the_clock_of_a_search_takes_the_device_of_timing(machine: Any, tmp_path: Path):
+    with tiny.any_precision():
+        machine("cuda")
+        assert usable_variants("cpu") == tuple(VARIANTS)
+        assert usable_variants("cuda") == ("torch", "bf16")  # ONNX Runtime is used on the CPU
+        machine()
+        for refused in (
+            lambda: usable_variants("cuda"),
+            lambda: measure_cost(ClockOptions(tmp_path / "model", tmp_path / "split", 32, 1, "cuda"), ("torch",), 4),
+        ):
+            with pytest.raises(EatError, match=r"^timing\.device is cuda, but torch finds no GPU here"):
+                refused()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import tiny
+import torch
 from exported import exported
 
 from eat.cli import main
@@ -234,6 +235,13 @@ def test_a_run_writes_rates_edits_and_what_to_check(folder: Path, capsys: pytest
     assert found["models"]["m-early"]["against_first_low"] > 0
     printed = capsys.readouterr().out
     assert "| m-early" in printed and "positive, %" in printed
+
+
+def test_a_gpu_that_is_there_is_not_taken(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("--kind", "misspell", "--goal", "wrong")
+    before = run(folder, *given, to="before")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert run(folder, *given, to="beside")["attacks"] == before["attacks"]
 
 
 def test_the_same_seed_attacks_the_same_texts_in_the_same_way(folder: Path) -> None:

@@ -70,6 +70,13 @@ def test_the_files(tmp_path: Path) -> None:
     assert "No study measured this model" in card
 
 
+def test_a_gpu_that_is_there_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported(tmp_path / "one", exits=[2], point=POINT)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    exported(tmp_path / "two", exits=[2], point=POINT)
+    assert (tmp_path / "one" / "out" / MODEL).read_bytes() == (tmp_path / "two" / "out" / MODEL).read_bytes()
+
+
 def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     exported(tmp_path, exits=[2], point=POINT)
     first = (tmp_path / "out" / MODEL).read_bytes()

@@ -83,13 +83,28 @@ def test_a_reference_is_tried_as_a_stock_model_too(slow: Any):
 def test_a_device_that_is_not_there_is_found_before_training(monkeypatch: pytest.MonkeyPatch, section: str):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EatError, match=rf"^{section}\.device is cuda, but torch finds no GPU here"):
-        require_machine(tiny.study(**{section: {"device": "cuda"}}))
+        require_machine(tiny.study(**{"timing": {"device": "auto"}, section: {"device": "cuda"}}))
+
+
+@pytest.mark.parametrize(("traced", "timed"), [("auto", "cpu"), ("cpu", "auto")])
+def test_a_trace_on_another_device_than_the_clock_is_found_before_training(
+    monkeypatch: pytest.MonkeyPatch, traced: str, timed: str
+):
+    study = tiny.study(trace={"device": traced}, timing={"device": timed})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert require_machine(study) == []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = {"auto": "cuda", "cpu": "cpu"}
+    with pytest.raises(EatError) as error:
+        require_machine(study)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"trace.device is {found[traced]} here and timing.device {found[timed]}; timed answers are ")
 
 
 def test_int8_on_a_gpu_is_found_before_training(monkeypatch: pytest.MonkeyPatch, slow: Any):
     slow()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    study = tiny.study(systems=systems(eight="int8"), trace={"device": "cuda"})
+    study = tiny.study(systems=systems(eight="int8"), timing={"device": "cuda"})
     with pytest.raises(EatError, match=r"^systems\.eight: the engine onnx on cuda; it runs on the CPU"):
         require_machine(study)
 

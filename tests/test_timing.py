@@ -420,8 +420,8 @@ def test_a_reference_may_be_the_dense_run_of_adaptive_weights(tmp_path: Path):
     assert run.classes == [expected.replay.predictions[expected.row[text]] for text in texts.ids]
 
 
-def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: Prepared):
-    """Each derived system is timed with its own parts; with the trace of another, its answers do not agree."""
+def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: Prepared, tmp_path: Path):
+    """Each derived system is timed with its own parts; that of another is refused, and its answers do not agree."""
     for name in ("dense-half", "eat-int8"):
         own = next(one for one in prepared.systems if one.system == name)
         assert Trace.read(own.trace).shape["precision"] == prepared.study.parts(name).precision
@@ -436,8 +436,14 @@ def test_a_system_in_another_precision_is_timed_against_its_own_trace(prepared: 
     # it has no reducer: every token enters every layer that ran, which `eat` itself removes some of
     lengths = [len(text.ids) for text in entry.texts]
     assert run.tokens() == [length * depth for length, depth in zip(lengths, run.depth(), strict=True)]
-    with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered differently"):
+    with pytest.raises(EatError, match=r"^eat-int8: traced on cpu in float32, but timed on cpu in int8; "):
         time_task(prepared.study, "tiny", [prepared.systems[0], replace(derived, trace=base.trace)], prepared.dev)
+    disguised = Trace.read(base.trace)
+    disguised.shape["precision"] = "int8"
+    disguised.write(tmp_path / "dev.parquet")
+    other = replace(derived, trace=tmp_path / "dev.parquet")
+    with pytest.raises(EatError, match=r"eat-int8 at tau 0\.7, batch 1: .* answered differently"):
+        time_task(prepared.study, "tiny", [prepared.systems[0], other], prepared.dev)
 
 
 def test_the_dense_rival_in_onnx_runtime_is_traced_and_timed_like_a_system(prepared: Prepared, timed: TimingResult):
@@ -582,6 +588,33 @@ def test_a_gpu_that_is_not_there(prepared: Prepared, monkeypatch: pytest.MonkeyP
     study = prepared.study.model_copy(update={"timing": options})
     with pytest.raises(EatError, match=r"timing\.device is cuda, but torch finds no GPU here; set it to cpu or auto"):
         time_task(study, "tiny", prepared.systems, prepared.dev)
+
+
+@pytest.mark.parametrize("key", ["device", "precision"])
+@pytest.mark.parametrize("system", ["dense", "eat"])
+def test_a_trace_of_another_setting_is_refused_before_anything_is_timed(
+    prepared: Prepared, tmp_path: Path, system: str, key: str
+):
+    (timed,) = [one for one in prepared.systems if (one.system, one.seed) == (system, SEEDS[0])]
+    trace = Trace.read(timed.trace)
+    trace.shape[key] = {"device": "cuda", "precision": "float16"}[key]
+    trace.write(tmp_path / "dev.parquet")
+    other = [replace(one, trace=tmp_path / "dev.parquet") if one is timed else one for one in prepared.systems]
+    traced = {"device": "cuda in float32", "precision": "cpu in float16"}[key]
+    with pytest.raises(EatError) as error:
+        time_task(prepared.study, "tiny", other, prepared.dev)
+    assert str(error.value) == (
+        f"{system}: traced on {traced}, but timed on cpu in float32; a trace and its clock need one device and one "
+        "precision: set trace.device and timing.device alike, and trace again"
+    )
+
+
+def test_a_gpu_that_is_there_is_not_taken_unasked(prepared: Prepared, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    options = prepared.study.timing.model_copy(update={"texts": 8, "batch_sizes": [1], "repeats": 1})
+    study = prepared.study.model_copy(update={"timing": options})
+    state = time_task(study, "tiny", prepared.systems[: len(study.systems)], prepared.dev).state
+    assert (state["device"], state["machine"]["gpu"]) == ("cpu", None)
 
 
 def test_each_step_of_the_clock_says_what_is_left(

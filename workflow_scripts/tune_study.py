@@ -117,10 +117,17 @@ class Driver:
         needed = [self.trace_of(self.base.reference), self._model_of(first, ()) / "model.safetensors"]
         if not self._snakemake([first], [], needed):
             raise EatError("the reference or the first heads did not train; see the lines above")
+        from eat.engines.devices import resolve_device
+        from eat.timing.agreement import require_same_setting
+        from eat.tune.clock import KEY
         from eat.tune.paths import STORAGE
         from eat.tune.search import Search
 
         self.dense = self._trace(self.base.reference)
+        clock = resolve_device(self.base.study.timing.device, KEY)
+        require_same_setting(
+            self.base.reference, self.dense, clock, self.base.study.parts(self.base.reference).precision
+        )
         self.cost = self._cost(first)
         space = Space(layers, tuple(self.cost.coefficients))
         self.dense_point = self._curve(self.dense, "torch")[0]

@@ -23,6 +23,11 @@ def require_machine(study: Study) -> list[str]:
     timing = resolve_device(study.timing.device, "timing.device")
     trace = resolve_device(study.trace_device, "trace.device")
     refused = list(_refused(study, training, trace, timing))
+    if trace != timing:
+        refused.append(
+            f"trace.device is {trace.type} here and timing.device {timing.type}; timed answers are compared with those "
+            "of the trace: set both to one device"
+        )
     if refused:
         raise EatError("\n".join(refused))
     notes = [f"{name} is not timed: {reason}" for name, reason in left_out_stock(study, timing).items()]

@@ -28,6 +28,7 @@ def check_sections(study: Study) -> None:
         engine = study.systems[study.reference].engine
         raise ValueError(f"reference {study.reference!r} runs in the engine {engine}; it needs `engine: torch`")
     _check_tasks(study)
+    _check_devices(study)
     for name, system in study.systems.items():
         if name in ("backbone", SELF):
             raise ValueError(f"systems.{name}: the name is reserved; choose another")
@@ -97,6 +98,19 @@ def _check_tasks(study: Study) -> None:
         longest = study.tasks[study.trained_task(name)].max_length
         if task.max_length > longest:
             raise ValueError(f"tasks.{name}.max_length: found {task.max_length}; {task.models_of} has {longest}")
+
+
+def _check_devices(study: Study) -> None:
+    """Refuse a trace on another device than the timing, whose answers are compared with it.
+
+    `auto` is known only on a machine: `eat.engines.requirements` and the clock check it there.
+    """
+    traced, timed = study.trace.device, study.timing.device
+    if traced not in (None, "auto", timed) and timed != "auto":
+        raise ValueError(
+            f"trace.device: found {traced!r}, but timing.device is {timed!r}; timed answers are compared with those of "
+            "the trace: omit trace.device, or set both to one device"
+        )
 
 
 def _check_inherited(study: Study, name: str, system: System) -> None:

@@ -42,7 +42,7 @@ FINETUNE = (
     ),
 )  # fmt: skip
 TRACE = (*STUDY, *TASK, *SYSTEM, *PARTS, "trace", "timing.device")
-IMPORTANCE = (*STUDY, *TASK, *SYSTEM, *PARTS, *STAGES, *REQUIRED, "importance_texts")
+IMPORTANCE = (*STUDY, *TASK, *SYSTEM, *PARTS, *STAGES, *REQUIRED, "importance_texts", "trace", "timing.device")
 CALIBRATE = (*POINTS, *CALIBRATION, "accuracy_budget", "tasks.*.triage")
 TIMING = (*POINTS, "timing")
 SUMMARIZE = (*CALIBRATE, "timing", "ablation")

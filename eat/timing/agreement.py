@@ -28,6 +28,19 @@ In int8 a rounding error of float32 can move an activation by one step of 1/127.
 """
 
 
+def require_same_setting(name: str, trace: Trace, device: torch.device, precision: str) -> None:
+    """Refuse to time a system on another device or in another precision than it was traced in.
+
+    name: of the system, in the message. Raises `EatError` in one line that names both.
+    """
+    traced, timed = (trace.shape.get("device"), trace.shape.get("precision")), (device.type, precision)
+    if traced != timed:
+        raise EatError(
+            f"{name}: traced on {traced[0]} in {traced[1]}, but timed on {timed[0]} in {timed[1]}; a trace and its "
+            "clock need one device and one precision: set trace.device and timing.device alike, and trace again"
+        )
+
+
 def expected_of(trace: Trace, policy: ExitPolicy) -> Expected:
     """The answers of the policy on the trace, and the distance of each from a tie."""
     played = replay(trace, policy)

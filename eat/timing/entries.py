@@ -21,7 +21,7 @@ from eat.results.replay import policies
 from eat.results.trace import Trace
 from eat.study.stock import STOCK, STOCK_AGAIN, STOCK_SORTED, stock_deep
 from eat.study.study import Study
-from eat.timing.agreement import expected_of
+from eat.timing.agreement import expected_of, require_same_setting
 from eat.timing.entry import Entry
 from eat.timing.timed_texts import TimedTexts
 
@@ -53,10 +53,14 @@ def trained_in(systems: Sequence[TimedSystem]) -> dict[str, list[str]]:
 
 
 def entries_of(study: Study, timed: TimedSystem, texts: TimedTexts, device: torch.device) -> list[Entry]:
-    """The entries of a trained system: one per threshold."""
+    """The entries of a trained system: one per threshold.
+
+    Raises `EatError` if it was traced on another device or in another precision.
+    """
     parts = study.parts(timed.system)
     model = engine_of(parts.engine).load(timed.models, parts, device)
     trace = Trace.read(timed.trace)
+    require_same_setting(timed.system, trace, device, parts.precision)
     encoded = texts.encoded_for(timed.models[0])
     points = policies(study.operating_spec(timed.system), timed.temperatures, timed.promised)
     return [
@@ -81,17 +85,20 @@ def reference_entries(
 
     In the reference's precision: plain, a second time (A/A), and sorted by length. For latency only: in other
     precisions, and with more layers of random weights. left_out: the stock rows whose precision this machine refuses.
+    Raises `EatError` as `entries_of` does.
     """
     parts = study.parts(timed.system)
     encoded = texts.encoded_for(timed.models[0])
     full = ExitPolicy()
+    trace = Trace.read(timed.trace)
+    require_same_setting(timed.system, trace, device, parts.precision)
 
     def entry(name: str, precision: Any, **how: Any) -> Entry:
         of_precision = parts.model_copy(update={"precision": precision})
         model = engine_of("stock").load(timed.models, of_precision, device)
         return Entry(name, timed.seed, None, "stock", precision, encoded, model.runner(full), **how)
 
-    plain = entry(STOCK, parts.precision, expected=expected_of(Trace.read(timed.trace), full))
+    plain = entry(STOCK, parts.precision, expected=expected_of(trace, full))
     entries = [
         plain,
         replace(plain, system=STOCK_AGAIN),

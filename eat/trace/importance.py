@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from eat.engines.devices import resolve_device
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.reducers.base import Reducer, Reduction, TokenView
@@ -91,19 +92,21 @@ def compare_importance(
 ) -> pd.DataFrame:
     """The table of a task: a row for each system that scores tokens, seed and layer.
 
-    models: (system, seed) -> folder, including the reference. texts: the number of dev texts, from the first on. rho is
-    a mean over n texts, with a 95 % interval (see `_mean_of`); both are NaN if n is below 2.
+    models: (system, seed) -> folder, including the reference. texts: the number of dev texts, from the first on. They
+    run on the device of the study's traces. rho is a mean over n texts, with a 95 % interval (see `_mean_of`); both are
+    NaN if n is below 2. Raises `EatError` if the device is not available.
     """
+    device = resolve_device(study.trace_device, "trace.device")
     table = read_split(dev).iloc[:texts]
     labels = [int(label) for label in table["label"]]
     rows: list[dict[str, Any]] = []
     for seed in study.seeds:
         folder = models[study.reference, seed]
-        reference = load_model(folder, study.parts(study.reference))
+        reference = load_model(folder, study.parts(study.reference)).to(device)
         encoded = encode_split(load_tokenizer(folder), table, study.tasks[task].max_length)
         saliency = saliency_of_texts(reference, encoded, labels, f"{task} saliency")
         for system in scoring_systems(study):
-            model = load_model(models[system, seed], study.parts(system))
+            model = load_model(models[system, seed], study.parts(system)).to(device)
             kind = study.systems[system].reducer.kind
             for depth, found in correlations(model, encoded, saliency, f"{task}/{system}").items():
                 mean = _mean_of(found)

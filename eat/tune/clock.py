@@ -37,9 +37,16 @@ BLOCK = 8
 """The texts of a turn: a model runs them one after another, as a service does, after one untimed call."""
 
 
+KEY = "timing.device"
+"""The key of the study with the device of the clock."""
+
+
 @dataclass(frozen=True)
 class ClockOptions:
-    """model: the folder of a model with a head after every layer. texts: how many are timed, and how often."""
+    """model: the folder of a model with a head after every layer. texts: how many are timed, and how often.
+
+    device: `timing.device` of the study.
+    """
 
     model: Path
     split: Path
@@ -60,15 +67,19 @@ class Probe:
 
 
 def usable_variants(device: str) -> tuple[str, ...]:
-    """The variants that this machine runs with a gain."""
-    where = resolve_device(device)
+    """The variants that this machine runs with a gain on the device of the study's timing."""
+    where = resolve_device(device, KEY)
     return tuple(
         name for name, (engine, precision) in VARIANTS.items() if not engine_of(engine).refusal(precision, where)
     )
 
 
 def measure_cost(options: ClockOptions, variants: Sequence[str], layers: int) -> tuple[Cost, dict[str, Any]]:
-    """The cost of a text in each variant, and facts about the measurement."""
+    """The cost of a text in each variant, and facts about the measurement.
+
+    Raises `EatError` if the device is not available.
+    """
+    where = resolve_device(options.device, KEY)
     torch.set_num_threads(options.threads)
     table = read_split(options.split)
     encoded = encode_split(load_tokenizer(options.model), table, options.max_length)
@@ -77,7 +88,6 @@ def measure_cost(options: ClockOptions, variants: Sequence[str], layers: int) ->
     labels, ids = table["label"].to_numpy(dtype=np.int64)[rows], [str(table["id"].iloc[row]) for row in rows]
     removals = [Removal()] + [Removal(kind, (1, 2) if layers > 2 else (1,)) for kind in REDUCERS if kind != "none"]
     probes: list[Probe] = []
-    where = resolve_device(options.device)
     with Progress("loaded", len(variants) * len(removals), "models to time") as progress, torch.inference_mode():
         for variant in variants:
             engine, precision = VARIANTS[variant]
@@ -105,6 +115,7 @@ def measure_cost(options: ClockOptions, variants: Sequence[str], layers: int) ->
         "texts": len(texts),
         "calls": len(probes) * len(texts) * options.repeats,
         "threads": options.threads,
+        "device": where.type,
         "foreign_load": foreign.share,
         "busy": foreign.share > BUSY,
         "machine": machine_facts(where),

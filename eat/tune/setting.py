@@ -62,6 +62,8 @@ def check_folder(to: Path) -> None:
 def setting_of(base: Base, options: TuneOptions) -> dict[str, Any]:
     """What a search is about, as JSON values. How many trials, in which batches, is not a part of it."""
     kept = {key: base.given.get(key) for key in ("backbones", "training", "timing", "calibration", "glue_dir")}
+    if "trace" in base.given:
+        kept["trace"] = base.given["trace"]
     kept |= {
         "task": base.given["tasks"][base.task],
         "systems": {name: base.given["systems"][name] for name in base.kept()},
