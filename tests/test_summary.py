@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 from synthetic_traces import make_trace
 
-from eat.calibrate.calibration import calibrate, softmax
-from eat.calibrate.disagreement import keep_agreement, promise_of
+from eat.calibrate.calibration import softmax
+from eat.calibrate.disagreement import keep_agreement
 from eat.calibrate.operating_points import task_operating_points
+from eat.calibrate.system import calibrate_system
 from eat.errors import DamagedFile, EatError
 from eat.files import read_json, write_json, write_table
 from eat.results.columns import COST_COLUMNS, SUMMARY_COLUMNS
@@ -139,10 +140,7 @@ def files_of(folder: Path, study: Study, rows: int = 120, noise: float = 1.0) ->
             trace.write(both[name, seed][split])
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
         spec = study.calibration_spec(name, "movies")
-        found = calibrate(traces["calibration"], traces["dev"], spec.mode)
-        if (promise := promise_of(traces["calibration"], spec)) is not None:
-            found["promise"] = promise
-        write_json(calibrations[name, seed], found)
+        write_json(calibrations[name, seed], calibrate_system(traces["calibration"], traces["dev"], spec))
     points = task_operating_points(study, "movies", both, calibrations)
     write_table(folder / "points.parquet", points)
     write_table(folder / "timing.parquet", timing_of(study))

@@ -15,10 +15,10 @@ from synthetic_traces import make_trace
 from test_report_parts import task_of
 from test_summary import facts_of, study_of, timing_of, traces_of
 
-from eat.calibrate.calibration import calibrate
 from eat.calibrate.cost import escalation_level, thresholds_of
 from eat.calibrate.disagreement import NOTCHES
 from eat.calibrate.operating_points import task_operating_points
+from eat.calibrate.system import calibrate_system
 from eat.errors import EatError
 from eat.files import write_json, write_table
 from eat.model.exit_policy import ExitPolicy
@@ -139,11 +139,8 @@ def files_of(folder: Path, study: Study) -> TaskInputs:
         for split, trace in traces.items():
             trace.write(both[name, seed][split])
         spec = study.calibration_spec(name, "movies")
-        found = calibrate(traces["calibration"], traces["dev"], spec.mode)
-        if spec.choose.by == "cost":
-            found["by_cost"] = thresholds_of(traces["calibration"], spec, temperatures_of(found))
         calibrations[name, seed] = folder / "calibration" / name / f"{seed}.json"
-        write_json(calibrations[name, seed], found)
+        write_json(calibrations[name, seed], calibrate_system(traces["calibration"], traces["dev"], spec))
     write_table(folder / "points.parquet", task_operating_points(study, "movies", both, calibrations))
     write_table(folder / "timing.parquet", timing_of(study))
     write_json(folder / "timing.json", facts_of(study))

@@ -16,22 +16,14 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="the JSON file to write")
     arguments = parser.parse_args()
 
-    from eat.calibrate.calibration import calibrate
-    from eat.calibrate.cost import thresholds_of
-    from eat.calibrate.disagreement import promise_of
+    from eat.calibrate.system import calibrate_system
     from eat.files import write_json
-    from eat.results.calibrated import temperatures_of
     from eat.results.trace import Trace
     from eat.study.specs.calibrate import CalibrationSpec
 
     spec = CalibrationSpec.of_json(arguments.spec)
     traces = Trace.read(arguments.calibration), Trace.read(arguments.dev)
-    found = calibrate(*traces, mode=spec.mode, bins=spec.bins)
-    if (promise := promise_of(traces[0], spec)) is not None:
-        found["promise"] = promise
-    if spec.choose.by == "cost":
-        found["by_cost"] = thresholds_of(traces[0], spec, temperatures_of(found))
-    write_json(arguments.out, found)
+    write_json(arguments.out, calibrate_system(*traces, spec))
 
 
 if __name__ == "__main__":

@@ -23,11 +23,8 @@ def train_system(study: str, task: str, system: str, seed: int, folder: str, thr
     import torch
     from transformers.utils import logging
 
-    from eat.calibrate.calibration import calibrate
-    from eat.calibrate.cost import thresholds_of
-    from eat.calibrate.disagreement import promise_of
+    from eat.calibrate.system import calibrate_system
     from eat.files import read_json, write_json
-    from eat.results.calibrated import temperatures_of
     from eat.results.trace import Trace
     from eat.study.loading import study_of_json
     from eat.study.paths import StudyPaths
@@ -49,13 +46,8 @@ def train_system(study: str, task: str, system: str, seed: int, folder: str, thr
     seconds["trace"] = time.monotonic() - began
     began = time.monotonic()
     spec = given.calibration_spec(system, task)
-    traces = [Trace.read(paths.trace(task, system, seed, split)) for split in ("calibration", "dev")]
-    found = calibrate(traces[0], traces[1], mode=spec.mode, bins=spec.bins)
-    if (promise := promise_of(traces[0], spec)) is not None:
-        found["promise"] = promise
-    if spec.choose.by == "cost":
-        found["by_cost"] = thresholds_of(traces[0], spec, temperatures_of(found))
-    write_json(paths.calibration(task, system, seed), found)
+    calibration, dev = (Trace.read(paths.trace(task, system, seed, split)) for split in ("calibration", "dev"))
+    write_json(paths.calibration(task, system, seed), calibrate_system(calibration, dev, spec))
     seconds["calibration"] = time.monotonic() - began
     trained, stage = given.models_of(system)[0]
     return {
