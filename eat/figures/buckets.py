@@ -81,6 +81,10 @@ def _title(points: pd.DataFrame, ends: list[str], reference: str) -> str:
     falls = sum(long["packed_high"][name] < short["packed_low"][name] for name in both)
     if len(ends) < 2:
         return f"All timed texts have {ends[0]} tokens"
+    if not grows and not falls:
+        return (
+            f"No speed-up over {style.drawable(reference)} is shown to differ between {ends[0]} and {ends[-1]} tokens"
+        )
     return (
         f"From {ends[0]} to {ends[-1]} tokens the speed-up over {style.drawable(reference)} is shown to grow for "
         f"{rounding.count(grows)} and to fall for {rounding.count(falls)} of {rounding.count(len(both))} systems"
