@@ -26,6 +26,7 @@ from exported import exported, saved_model
 from eat import progress
 from eat.cli import main
 from eat.errors import EatError
+from eat.files import write_json
 from eat.predict.options import NAMES
 from eat.prepare.sources.tables import column_of, read_rows, strings
 from eat.runtime import AdaptiveClassifier
@@ -368,6 +369,22 @@ def test_an_interrupt_is_one_line_that_names_resume(
     rows = json.loads(Path("out.csv.partial.json").read_text())["tally"]["rows"]
     assert line == f"interrupted; out.csv.partial holds {rows} rows; the same command with --resume goes on"
     assert not Path("out.csv").exists()
+
+
+def test_an_interrupt_counts_the_rows_of_the_record(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from eat.predict import output
+
+    def written_and_interrupted(path: Path, content: object) -> None:
+        write_json(path, content)
+        raise KeyboardInterrupt
+
+    written = output.PartialFile(Path("out.csv"), {}, resume=False, overwrite=False)
+    written.add(b"a\n", output.Tally(rows=20))
+    monkeypatch.setattr(output, "write_json", written_and_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        written.add(b"b\n", output.Tally(rows=40))
+    assert written.interrupted() == "out.csv.partial holds 40 rows; the same command with --resume goes on"
+    written.close(is_whole=False)
 
 
 @pytest.mark.slow

@@ -120,7 +120,9 @@ class PartialFile(Output):
         """What an interrupt leaves, for a message."""
         if not self._record.exists():
             return "nothing was written"
-        return f"{self.path} holds {self.tally.rows} rows; the same command with --resume goes on"
+        # not `self.tally`: the interrupt may have come after the record was written and before `add` returned
+        rows = read_json(self._record)["tally"]["rows"]
+        return f"{self.path} holds {rows} rows; the same command with --resume goes on"
 
     def close(self, is_whole: bool) -> None:
         """Let go of the file; remove what no run can go on with."""
