@@ -285,7 +285,7 @@ def test_a_point_of_the_frontier_stands_at_one_height_by_the_clock_and_by_flops(
 
 @pytest.mark.parametrize(
     ("ends", "numbers"),
-    [((1.0, 10.0), [1, 2, 3, 5, 10]), ((4.0, 8.0), [5, 7]), ((0.1, 100.0), [0.1, 1, 10, 100])],
+    [((1.0, 10.0), [1, 2, 3, 5, 10]), ((4.0, 8.0), [4, 5, 6, 7, 8]), ((0.1, 100.0), [0.1, 1, 10, 100])],
 )
 def test_numbers_of_a_logarithmic_axis_are_as_dense_as_there_is_room(
     ends: tuple[float, float], numbers: list[float]

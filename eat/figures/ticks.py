@@ -25,4 +25,4 @@ class RoundNumbers(LogLocator):
             shown = sum(vmin <= tick <= vmax for tick in ticks)
             if shown <= self.most:
                 break
-        return ticks if shown > 2 else list(MaxNLocator(self.most).tick_values(vmin, vmax))
+        return ticks if shown > 2 else list(MaxNLocator(self.most, steps=[1, 2, 5, 10]).tick_values(vmin, vmax))
