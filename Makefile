@@ -4,6 +4,8 @@ PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 PART ?= check
 OUT ?= results/gpu
+# the tests that CI runs, slow ones included
+IN_CI := not workflow and not interruption and not cluster and not report and not bench and not tutorial
 GLUE_DIR ?= data/glue
 
 # Snakemake does not start without a cache folder; if the home directory cannot be written, it lies beside the environment
@@ -12,7 +14,7 @@ ifneq ($(CACHE),)
 export XDG_CACHE_HOME := $(CACHE)
 endif
 
-.PHONY: run pdf test test-fast test-workflow test-interruption test-cluster test-report test-bench test-install \
+.PHONY: run pdf test test-slow test-workflow test-interruption test-cluster test-report test-bench test-install \
 	test-tutorial coverage record sync repair lint docs tiny schema bench gpu-bundle gpu
 
 run: .venv/installed
@@ -26,8 +28,9 @@ pdf: .venv/installed
 test: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal
 
-test-fast: .venv/serve-installed
-	$(ACTIVATE) && python -m pytest -m "not slow and not workflow and not interruption and not cluster and not report and not bench and not tutorial"
+# the tests of `make test` that take longer: whole commands in processes of their own (CI runs both)
+test-slow: .venv/serve-installed
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "slow and $(IN_CI)"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
@@ -59,9 +62,9 @@ test-install:
 test-tutorial: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --capture=no -m tutorial tests/test_tutorial.py
 
-# which lines `make test` runs: a table, and pages in .coverage-html
+# which lines `make test` and `make test-slow` run: a table, and pages in .coverage-html
 coverage: .venv/serve-installed
-	$(ACTIVATE) && python -m pytest --cov --cov-report=term --cov-report=html:.coverage-html
+	$(ACTIVATE) && python -m pytest --numprocesses 2 -m "$(IN_CI)" --cov --cov-report=term --cov-report=html:.coverage-html
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed

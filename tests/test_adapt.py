@@ -69,6 +69,7 @@ def classes_of(folder: Path, texts: Sequence[str]) -> list[int]:
         return [int(load_stock(folder).encoder(PackedBatch.of([text])).logits.argmax()) for text in encoded]
 
 
+@pytest.mark.slow
 def test_the_promise_is_about_the_file_as_written(model: Path, texts: Path, tmp_path: Path) -> None:
     printed = adapted(model, texts, tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -96,6 +97,7 @@ def test_the_promise_is_about_the_file_as_written(model: Path, texts: Path, tmp_
     assert "Promised, with a confidence of 0.9" in card and "No study measured" not in card
 
 
+@pytest.mark.slow
 def test_full_depth_is_the_given_model(model: Path, texts: Path, tmp_path: Path) -> None:
     adapted(model, texts, tmp_path / "out", precision="float32")
     some = texts.read_text().splitlines()[:50]
@@ -104,6 +106,7 @@ def test_full_depth_is_the_given_model(model: Path, texts: Path, tmp_path: Path)
     assert [names.index(answer.label) for answer in answers] == classes_of(model, some)
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_there_is_not_taken(
     model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +131,7 @@ def test_texts_are_divided_by_their_words_alone(texts: Path, tmp_path: Path) -> 
         assert abs(counts[part] / len(lines) - share) < 0.04
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on(
     model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_promise_that_cannot_be_kept_gives_the_dense_model(
     assert (answer.depth, answer.exit_reason) == (4, "last_layer")
 
 
+@pytest.mark.slow
 def test_pairs(texts: Path, tmp_path: Path) -> None:
     saved_model(tmp_path / "model")
     table = tiny.table(2300, pairs=True)
@@ -181,6 +186,7 @@ def test_pairs(texts: Path, tmp_path: Path) -> None:
     assert 1 <= answer.depth <= 4
 
 
+@pytest.mark.slow
 def test_a_model_of_the_hub(model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commit = "0" * 40
     folder = snapshot(tmp_path / "hf", "model", "someone/reviews", commit)
@@ -273,6 +279,7 @@ def test_what_is_refused_before_any_work(
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_one_line_that_says_how_to_go_on(
     model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def answers_of(case: Case, rows: list[systems.System]) -> dict[str, Answers]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [equal_case(24, 1, 200), mixed_case(4, 200, 64)], ids=["one text", "mixed"])
 def test_every_system_builds_and_those_that_must_answer_equally_do(case: Case):
     answers = answers_of(case, HERE)
@@ -335,6 +336,7 @@ def test_tokens_of_each_layer_are_those_the_encoder_keeps():
 # --- the benches --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_engine_measures_every_case_and_writes_whole_files(tmp_path: Path):
     found = bench_engine(options(mixed_lengths=True))
     table = found.tables["engine"]
@@ -400,6 +402,7 @@ def test_graphs_that_disagree_are_left_out_of_the_table(monkeypatch: pytest.Monk
     assert f"graphs-bfloat16-6 is left out: {reason}." in found.markdown
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_answers_of_the_stock_model():
     row = System("stock", "stock", precision="float32")
     stock = build_stock(row, SHAPE)
@@ -576,6 +579,7 @@ def test_equation_5_predicts_what_follows_it_exactly():
     assert found["prediction_error"].abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_training_steps_start_from_equal_losses(tmp_path: Path):
     shape = replace(SHAPE, positions=128)
     found = bench_training(TrainingOptions(batch_size=4, layers=2, threads=(1,), rounds=1, seconds=0.0, shape=shape))
@@ -758,6 +762,7 @@ cli.main(["bench", "growth", "--out", "out"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "status", "line"),
     [

@@ -377,6 +377,7 @@ def said(stderr: str) -> str:
     return "".join(line for line in stderr.splitlines(keepends=True) if not line.endswith(" s so far\n"))
 
 
+@pytest.mark.slow
 def test_a_study_that_is_whole_is_said_to_be(tmp_path: Path) -> None:
     done = as_process("check_study", ROOT / "config" / "tiny.yaml", cwd=tmp_path)
     assert (done.returncode, said(done.stderr)) == (0, "")
@@ -396,6 +397,7 @@ def own_text(folder: Path, rows: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_study_on_text_that_may_hold_a_mistake_is_whole_with_a_warning(tmp_path: Path) -> None:
     rows = "".join(f"text {number},{('neg', 'pos', 'Neg')[number % 3]}\n" for number in range(600))
     path = own_text(tmp_path, rows)
@@ -406,6 +408,7 @@ def test_a_study_on_text_that_may_hold_a_mistake_is_whole_with_a_warning(tmp_pat
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_study_on_a_file_shows_what_it_holds(tmp_path: Path) -> None:
     rows = "".join(f"'text {number}',{('neg', 'pos')[number % 3 == 0]}\n" for number in range(600))
     done = as_process("check_study", own_text(tmp_path, rows), cwd=tmp_path)

@@ -704,6 +704,7 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path: Path, study: Study) -> None:
     assert load_study(path) == study
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(studies(), st.data())
 def test_whatever_is_broken_there_is_a_line_for_it(value: dict[str, Any], data: st.DataObject) -> None:
@@ -1006,6 +1007,7 @@ def test_a_study_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, 
     assert Study.model_validate_json(study.model_dump_json(by_alias=True)) == study
 
 
+@pytest.mark.slow
 @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(value=studies(), other=studies(), more=st.sets(st.sampled_from(["timing", "calibration", "accuracy_budget"])))
 def test_a_view_is_a_study_that_recipes_and_training_do_not_touch(

@@ -58,6 +58,7 @@ def test_a_text_takes_the_first_exit_that_is_certain_enough() -> None:
     assert answers.mean_cost([0.9, 0.9]) == pytest.approx((1 + 2 + 3 + 1) / 4)
 
 
+@pytest.mark.slow
 def test_the_choice_is_that_of_mapie_s_fixed_sequence() -> None:
     fwer = pytest.importorskip("mapie.risk_control.fwer_control", reason="MAPIE is not installed (extra dev)")
     methods = pytest.importorskip("mapie.risk_control.methods")
@@ -73,6 +74,7 @@ def test_the_choice_is_that_of_mapie_s_fixed_sequence() -> None:
         assert found.thresholds[0] == candidates[int(max(rejected))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choose", [choose_threshold, choose_thresholds])
 def test_promises_are_broken_as_rarely_as_stated(choose) -> None:
     """Of 150 draws the share with a true risk above epsilon is at most delta, up to two standard errors."""

@@ -37,6 +37,7 @@ TEXTS = [
 # --- edits --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lookalikes_have_the_same_outline_in_the_font_they_were_computed_from() -> None:
     pens = pytest.importorskip("fontTools.pens.recordingPen", reason="fontTools is not installed (extra study)")
     fonts = pytest.importorskip("fontTools.ttLib")

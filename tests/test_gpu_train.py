@@ -21,6 +21,8 @@ from eat.errors import EatError
 from eat.files import read_json, write_json
 from workflow_scripts import gpu_bundle, gpu_results
 
+pytestmark = pytest.mark.slow
+
 SYSTEMS = ("dense-6", "student-3", "eat-6", "adapt-6")
 ENDS = ("", "_low", "_high")
 FILES = {"models.json", "timing-batch-1.json", "timing-batch-32.json", "train.json"}
@@ -36,7 +38,6 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.slow
 def test_a_dry_run_trains_and_times_every_system(results: Path):
     assert {path.name for path in results.iterdir()} == FILES
     files = {path.stem: read_json(path) for path in results.iterdir()}
@@ -61,7 +62,6 @@ def test_a_dry_run_trains_and_times_every_system(results: Path):
     assert json.loads(rows["adapt-6"]["exit_rates"]).keys() <= {"1", "2", "3", "4", "5", "6"}
 
 
-@pytest.mark.slow
 def test_a_page_and_a_table_are_made_of_the_files(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("sys.argv", ["gpu_results", "--results", str(results), "--out", str(tmp_path)])
     gpu_results.main()

@@ -277,6 +277,7 @@ def test_a_stock_checkpoint_is_no_model_of_a_study(tmp_path: Path):
         load_model(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

@@ -162,6 +162,7 @@ def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> Non
     assert page.tags.count("details") == len(re.findall(r"<details[^>]* open>", plain["report.html"]))
 
 
+@pytest.mark.slow
 def test_odd_names_are_text_in_html(odd_folder: Path) -> None:
     page = Page((odd_folder / "report.html").read_text(encoding="utf-8"))
     assert "b" not in page.tags
@@ -188,6 +189,7 @@ def test_every_input_of_the_latex_is_in_its_folder(plain: dict[str, str]) -> Non
     assert not re.findall(r"^[^%\n]*\\input", plain["results_section.tex"], flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_second_rendering_is_the_same(plain: dict[str, str], tmp_path: Path) -> None:
     assert rendered(tmp_path, plotted=True) == plain
 
@@ -549,6 +551,7 @@ def test_the_measured_exponents_stand_beside_those_of_proposition_1(plain: dict[
     assert re.search(r"eat-6 *0\.90.*?0\.40 *\[0\.35, 0\.45\] *1\.01", " ".join(theory.split()))
 
 
+@pytest.mark.slow
 def test_a_study_whose_texts_have_too_few_lengths_for_a_cost_is_reported(tmp_path: Path) -> None:
     results, data = write_study(tmp_path, ("rotten_tomatoes",), SMALL)
     costs = results / "curves" / "cost.csv"

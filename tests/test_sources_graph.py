@@ -328,6 +328,7 @@ def imported_by(command: str, *arguments: str, cwd: Path) -> set[str]:
     return {*json.loads(done.stdout.splitlines()[-1]), f"workflow_scripts/{command}.py"}
 
 
+@pytest.mark.slow
 def test_what_a_run_imports_is_declared(tmp_path: Path) -> None:
     rows = "".join(f"{'good' if row % 2 else 'bad'} text {row},{row % 2}\n" for row in range(60))
     (tmp_path / "own.csv").write_text(f"text,label\n{rows}", encoding="utf-8")

@@ -82,6 +82,7 @@ def test_adding_rows_moves_no_text(rows: list[tuple[str, int]], more: list[tuple
     assert all(after[text] == before[text] for text in before.keys() & after.keys())
 
 
+@pytest.mark.slow
 @RELAXED
 @given(texts, st.randoms())
 def test_the_order_of_the_file_does_not_matter(rows: list[tuple[str, int]], random: Any) -> None:

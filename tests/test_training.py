@@ -183,6 +183,7 @@ def test_the_log_has_a_line_every_few_steps(undisturbed: Path):
     assert log[-1]["learning_rate"] < log[0]["learning_rate"] < 1e-3
 
 
+@pytest.mark.slow
 def test_a_stage_learns(data: Path, tmp_path: Path):
     # of the 24 texts each holds one word that names its label: an encoder that trains must fit them
     inputs = with_spec(inputs_of(data, "dense"), "stage", epochs=60)
@@ -687,6 +688,7 @@ def test_a_policy_is_trained_alone_and_resumes_to_the_same_weights(data: Path, d
     assert timeless(tmp_path / "killed") == timeless(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_policy_learns_its_heuristic_and_what_tokens_cost(data: Path, dense: Path, tmp_path: Path):
     imitation = with_spec(policy_stage(data, dense, by="imitation", keep=0.5), "stage", epochs=20)
     trained(imitation, tmp_path / "imitation")
@@ -721,6 +723,7 @@ def learning_layers(data: Path, folder: Path, **teacher: Any) -> StageInputs:
     return replace(inputs, teacher_model=folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", [{}, {"hidden": 16}], ids=["same width", "projected"])
 def test_a_student_learns_from_layers_and_resumes_to_the_same_weights(
     data: Path, tmp_path: Path, teacher: dict[str, Any]
