@@ -195,6 +195,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         for system, row in study.systems.items():
             for _ in study.seeds:
                 per_text = tokens * depths[system]
+                computed = per_text * width_of(study, system)
                 for stage in row.recipe if options.models_of is None else []:
                     kind = "finetune" if stage.train_heads is None else "heads"
                     learned = sum(texts[split] for split in study.training_splits(task, stage))
@@ -202,14 +203,15 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                     passes = draws * learned * study.stretched(task, stage).epochs
                     # a teacher that runs beside the student only computes forward, a third of a step
                     beside = 0.0 if stage.layers_of is None else tokens * depths[stage.layers_of] / 3
-                    work = passes * (per_text + beside)
+                    widths = 1.0 if stage.widths is None else sum(stage.widths.train)
+                    work = passes * (widths * per_text + beside)
                     yield Job("finetune", kind, work, study.training.threads)
-                yield Job("trace", "trace", held_out * per_text, study.training.threads)
+                yield Job("trace", "trace", held_out * computed, study.training.threads)
                 for split in teaches[system] if options.models_of is None else ():
-                    yield Job("trace_teacher", "trace_teacher", texts[split] * per_text, study.training.threads)
+                    yield Job("trace_teacher", "trace_teacher", texts[split] * computed, study.training.threads)
         runs = len(study.systems) * len(study.seeds)
         yield Job("find_operating_points", "find_operating_points", float(runs * held_out), 1)
-        layers = sum(timed_layers(row, depths[system]) for system, row in study.systems.items())
+        layers = sum(timed_layers(row, depths[name]) * width_of(study, name) for name, row in study.systems.items())
         layers += 3 * depths[study.reference] + (study.timing.deep_layers or 0)
         clock = study.timing
         there = min(clock.texts, texts["dev"])
@@ -217,6 +219,12 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
         timed = sum(clock.repeats * there if size == 1 else passed for size in clock.batch_sizes)
         yield Job("measure_time", "measure_time", timed * tokens * layers * len(study.seeds), study.timing.threads)
     yield Job("summarize", "summarize", float(_dev_rows(study, finished)), 1)
+
+
+def width_of(study: Study, system: str) -> float:
+    """The share of the heads and neurons of a system's layers that it computes; in a cascade, the mean."""
+    parts = study.parts(system)
+    return sum(parts.member_widths) / len(parts.member_widths) if parts.member_widths else parts.width
 
 
 def timed_layers(system: System, layers: int) -> int:

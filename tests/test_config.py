@@ -33,7 +33,7 @@ from eat.study.backbones import FolderBackbone, HubBackbone, PackagedBackbone
 from eat.study.calibration import Calibration
 from eat.study.exits import Choice, Exits, Promise
 from eat.study.loading import load_study, study_of_json
-from eat.study.recipes import Annealing, Distillation, LayerDistillation, PolicyTraining, Stage
+from eat.study.recipes import Annealing, Distillation, LayerDistillation, PolicyTraining, Stage, WidthTraining
 from eat.study.schema import schema_text
 from eat.study.specs.calibrate import CalibrationSpec
 from eat.study.specs.finetune import TrainingSpec
@@ -226,6 +226,7 @@ OPTIONS: list[tuple[tuple[Any, ...], dict[str, Any], type[BaseModel]]] = [
     (("systems", "eat", "reducer"), {"kind": "policy", "after": [2]}, TokenPolicy),
     (("systems", "student", "recipe", 0, "distill", "layers"), {"hidden": 2.0}, LayerDistillation),
     (("systems", "student", "recipe", 0, "policy"), {"by": "reinforce"}, PolicyTraining),
+    (("systems", "student", "recipe", 0, "widths"), {"train": [1.0, 0.5]}, WidthTraining),
     (("systems", "eat", "exits", "promise"), {"epsilon": 0.1}, Promise),
     (("systems", "eat", "exits", "choose"), {"by": "disagreement"}, Choice),
     (("tasks", "tickets", "triage"), {"alarm": "high", "costs": {"low": 1, "high": 5}}, Triage),
@@ -795,7 +796,7 @@ SOFTLY: dict[str, Any] = {"removal": "soft", "policy": {"by": "reinforce"}}
     [
         (
             CASCADE | {"cascade": ["student", "eat"]},
-            ".cascade: eat trains no weights here, or is not dense; known: dense, student",
+            ".cascade: eat trains no weights here and is no width of such a system, or is not dense; known: dense, stu",
         ),
         (
             CASCADE | {"exits": {"after": [3]}},
@@ -922,6 +923,34 @@ SOFTLY: dict[str, Any] = {"removal": "soft", "policy": {"by": "reinforce"}}
             {"backbone": "packed", "recipe": [{"distill": {"teacher": "self"}}]},
             ".recipe.0.distill: teacher: self with onto: last; the last head",
         ),
+        (
+            {"backbone": "packed", "recipe": [{"widths": {"train": [0.5]}}]},
+            ".recipe.0.widths: train: found 0.5; the full width is used as it is: add 1",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"widths": {}, "layer_drop": 0.2}]},
+            ".recipe.0: widths with layer_drop: 0.2; every step trains all layers at all widths; omit one",
+        ),
+        (
+            {"backbone": "packed", "recipe": [{"widths": {}, "distill": {"teacher": "dense", "layers": {}}}]},
+            ".recipe.0: widths with distill.layers.attention: 1; a narrow layer has fewer heads than the teacher's",
+        ),
+        (
+            {"backbone": "packed", "reducer": {"kind": "norm", "after": [2]}, "recipe": [{"widths": {}}]},
+            ": recipe.0.widths: given with the reducer norm; widths are trained on all tokens: use one of the two",
+        ),
+        (
+            {"backbone": "packed", "width": 0.5},
+            ": width: 0.5 without weights_of; a width is a part of the weights of another system: name it",
+        ),
+        (
+            {"weights_of": "dense", "width": 0.5, "reducer": {"kind": "norm", "after": [2]}},
+            ": width: 0.5 with the reducer norm; widths were trained on all tokens: use one of the two",
+        ),
+        (
+            {"weights_of": "dense", "width": 0.5},
+            ".width: found 0.5; dense was trained at its full width alone: use one of them, or add it to `widths`",
+        ),
     ],
 )
 def test_parts_that_do_not_go_together_give_a_line(row: dict[str, Any], message: str) -> None:
@@ -941,10 +970,47 @@ def test_a_key_that_was_added_is_only_in_the_json_of_the_stages_that_set_it(stud
     ]  # fmt: skip
     assert sorted(stage["distill"]) == ["divergence", "labels", "mu", "onto", "teacher", "temperature"]
     assert TrainingSpec.of_json(text).to_json() == text
-    for change in ({"layer_drop": 0.2}, {"distill": {"teacher": "dense", "layers": {}}}):
+    for change in ({"layer_drop": 0.2}, {"distill": {"teacher": "dense", "layers": {}}}, {"widths": {}}):
         spec = with_system(backbone="packed", recipe=[change]).training_spec("movies", "more", "finetune")
         assert spec.to_json() != text and TrainingSpec.of_json(spec.to_json()) == spec
         assert set(change) <= set(json.loads(spec.to_json())["stage"])
+
+
+def wide(**rows: Any) -> Study:
+    """The study with `wide`, whose weights have two widths, its width of one half, and more rows."""
+    value = yaml.safe_load(STUDY)
+    recipe = [{"name": "widths", "from": "dense", "widths": {"train": [1.0, 0.5]}}]
+    value["systems"]["wide"] = {"backbone": "packed", "last_head": "bert", "recipe": recipe}
+    value["systems"]["half"] = {"weights_of": "wide", "width": 0.5}
+    value["systems"] |= rows
+    return load_study(value)
+
+
+def test_a_width_is_a_row_that_trains_nothing_and_may_begin_a_cascade(study: Study) -> None:
+    cascade = {"cascade": ["half", "wide"], "exits": {"after": [6], "rule": ["confidence"], "tau": [0.9]}}
+    with_widths = wide(both=cascade)
+    assert with_widths.models_of("half") == [("wide", "widths")]
+    assert with_widths.models_of("both") == [("wide", "widths")] * 2
+    assert with_widths.parents("both") == ["wide"] and with_widths.systems["both"].backbone == "packed"
+    assert [with_widths.parts(name).width for name in ("wide", "half", "both")] == [1.0, 0.5, 1.0]
+    assert with_widths.parts("both").member_widths == [0.5, 1.0] and with_widths.parts("half").member_widths == []
+    for patterns in (keys.IMPORTANCE, keys.TIMING, keys.CALIBRATE):
+        seen = study_of_json(with_widths.view(patterns))
+        assert [seen.parts(name) for name in ("half", "both")] == [with_widths.parts(name) for name in ("half", "both")]
+    # what was traced before widths existed has the parameters that it had
+    for name in study.systems:
+        assert not {"width", "member_widths"} & {*study.parts(name).plain(), *study.systems[name].plain()}
+
+
+def test_a_width_does_not_change_what_is_trained() -> None:
+    changed_width = wide(quarter={"weights_of": "wide", "width": 0.5})
+    for name in ("wide", "dense", "student"):
+        (stage,) = changed_width.stage_names(name)
+        assert changed_width.training_spec("movies", name, stage) == wide().training_spec("movies", name, stage)
+    with pytest.raises(EatError, match=r"systems.third.width: found 0.3; wide was trained at the widths 1.0, 0.5: use"):
+        wide(third={"weights_of": "wide", "width": 0.3})
+    with pytest.raises(EatError, match=r"reference 'half' has a width below 1; its stock export needs all heads"):
+        load_study(wide().plain() | {"reference": "half"})
 
 
 def test_a_promise_that_so_few_texts_cannot_keep_is_refused_before_any_job() -> None:

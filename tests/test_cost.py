@@ -115,6 +115,27 @@ def test_heads_alone_go_at_their_own_pace(tiny: Study) -> None:
     assert {("finetune", "finetune"), ("finetune", "heads")} <= kinds
 
 
+def test_a_width_takes_its_share_of_the_work(tiny: Study) -> None:
+    backbone, depth = tiny.systems["dense-6"].backbone, layers_of(tiny)["dense-6"]
+    rows = {
+        "wide": {
+            "backbone": backbone,
+            "last_head": "bert",
+            "recipe": [{"epochs": 1.0, "widths": {"train": [1.0, 0.5]}}],
+        },
+        "half": {"weights_of": "wide", "width": 0.5},
+        "both": {"cascade": ["half", "wide"], "exits": {"after": [depth], "rule": ["confidence"], "tau": [0.9]}},
+    }
+    study = larger(tiny, systems=tiny.plain()["systems"] | rows)
+    more = {
+        kind: sum(job.work for job in jobs_of(study, Finished(tiny)) if job.rule == kind)
+        - sum(job.work for job in jobs_of(tiny, Finished(tiny)) if job.rule == kind)
+        for kind in ("finetune", "trace")
+    }
+    assert more["finetune"] == pytest.approx(1.5 * TEXTS["train"] * LENGTH * depth)
+    assert more["trace"] == pytest.approx((1 + 0.5 + 1.5) * (TEXTS["calibration"] + TEXTS["dev"]) * LENGTH * depth)
+
+
 def test_a_count_that_is_not_snakemakes_is_an_error(tiny: Study) -> None:
     with pytest.raises(EatError, match="Snakemake plans 4 jobs, the study has 5"):
         costs(tiny, Finished(tiny), {"finetune": 4}, overhead=0.0)

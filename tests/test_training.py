@@ -36,6 +36,7 @@ from eat.finetune.schedules import annealing
 from eat.finetune.stage import StageInputs, train_stage
 from eat.finetune.trainer import StageTrainer
 from eat.model.hugging_face import load_model
+from eat.model.options import Parts
 from eat.model.weights import read_checkpoint
 from eat.processor import cpu_name
 from eat.study.recipes import Annealing, Distillation
@@ -752,6 +753,48 @@ def test_the_teacher_s_weights_are_in_the_fingerprint_and_its_tokens_must_be_the
     (tmp_path / "teacher" / "tokenizer.json").write_text(json.dumps(tokenizer))
     with pytest.raises(EatError, match=r"its tokenizer is not that of .*backbone, so their layers have other tokens"):
         trained(inputs, tmp_path)
+
+
+# --- several widths (DynaBERT) ------------------------------------------------------------------------------------
+
+
+def at_widths(data: Path, dense: Path, folder: Path, **widths: Any) -> StageInputs:
+    """A stage that trains two widths of a dense model, which is also its teacher, by logits and hidden states."""
+    parts = tiny.study().parts("dense")
+    labels = ["negative", "positive"]
+    record_trace([dense], parts, data / "train.parquet", labels, 32, "teacher").write(folder / "teacher.parquet")
+    distill = {"teacher": "dense", "mu": 1.0, "temperature": 1.0, "labels": 0.0}
+    distill["layers"] = {"hidden": 0.1, "attention": 0.0}
+    stage = {"widths": {"train": [1.0, 0.5], **widths}, "distill": distill, "epochs": 4}
+    inputs = with_spec(inputs_of(data, "dense"), "stage", **stage)
+    return replace(inputs, parent=dense, teacher=[folder / "teacher.parquet"], teacher_model=dense)
+
+
+def test_widths_learn_together_and_resume_to_the_same_weights(data: Path, dense: Path, tmp_path: Path):
+    inputs = at_widths(data, dense, tmp_path)
+    found = trained(inputs, tmp_path / "whole")
+    log = log_of(tmp_path / "whole")
+    assert {"distillation", "hidden", "distillation_at_0.5", "hidden_at_0.5"} <= set(log[0])
+    assert not [name for name in log[0] if name.startswith("exit")]
+    # the full width begins as its teacher, but for dropout; the narrow one learns to compute what it computes
+    assert log[0]["hidden"] < log[0]["hidden_at_0.5"]
+    assert log[-1]["hidden_at_0.5"] < 0.8 * log[0]["hidden_at_0.5"]
+    train_and_kill(inputs, tmp_path / "killed", 6)
+    require_same(trained(inputs, tmp_path / "killed"), found)
+    narrow = load_model(tmp_path / "whole" / "model", Parts(width=0.5))
+    assert narrow.config.shape["heads"] == 2 and found["encoder.layers.0.up.weight"].shape == (64, 32)
+
+
+def test_heads_and_neurons_are_ordered_before_training_unless_they_are_kept(data: Path, dense: Path, tmp_path: Path):
+    """At a rate of 1e-9 the weights stay, so that only their order can change."""
+    before = load_file(dense / "model.safetensors")["encoder.layers.0.up.bias"]
+    biases = {}
+    for order in ("kept", "importance"):
+        inputs = with_spec(at_widths(data, dense, tmp_path, order=order), "training", learning_rate=1e-9)
+        biases[order] = trained(inputs, tmp_path / order)["encoder.layers.0.up.bias"]
+    torch.testing.assert_close(biases["kept"], before, atol=1e-6, rtol=0.0)
+    assert not torch.allclose(biases["importance"], before, atol=1e-3)
+    torch.testing.assert_close(biases["importance"].sort().values, before.sort().values, atol=1e-6, rtol=0.0)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.operations import layer_operations
 from eat.model.options import Parts
+from eat.model.shape import Shape
 from eat.model.tokenizer import Encoded
 
 Encoder = PackedEncoder | CascadeEncoder
@@ -64,6 +65,13 @@ class PackedRun(Run):
         return executed_flops(self._encoder, len(self.classes), work, self._encoder.pattern.computed_pairs)
 
 
+def layer_shapes(encoder: Encoder) -> list[Shape]:
+    """The shape of each layer; the systems of a cascade may differ in theirs."""
+    members = encoder.members if isinstance(encoder, CascadeEncoder) else [encoder]
+    shapes = [member.shape for member in members if isinstance(member, PackedEncoder)]
+    return [shape for shape in shapes for _ in range(shape.layers)]
+
+
 def executed_flops(
     encoder: Encoder,
     texts: int,
@@ -75,11 +83,16 @@ def executed_flops(
     work: for each layer, the tokens of each text that entered attention, and the feed-forward part. pairs: tokens ->
     the attention pairs that are computed for them.
     """
-    shape = encoder.shape
-    total = float(encoder.head(shape.layers).operations().fixed) * texts
-    for attended, fed in work:
-        computed = float(sum(map(pairs, attended)))
-        total += layer_operations(shape.hidden, shape.intermediate, float(sum(attended)), float(sum(fed)), computed)
+    total = float(encoder.head(encoder.shape.layers).operations().fixed) * texts
+    for shape, (attended, fed) in zip(layer_shapes(encoder), work, strict=False):
+        total += layer_operations(
+            shape.hidden,
+            float(shape.attention_width),
+            float(shape.intermediate),
+            float(sum(attended)),
+            float(sum(fed)),
+            float(sum(map(pairs, attended))),
+        )
     return total
 
 
@@ -136,6 +149,8 @@ class PackedModel(LoadedModel):
         """As `LoadedModel`."""
         encoder, shape = self.encoder, self.encoder.shape
         config = self._config.to_dict()
+        widths = [(layer.attention_width, layer.intermediate) for layer in layer_shapes(encoder)]
+        is_alike = {*widths} == {(shape.hidden, shape.intermediate)}
         return {
             "task": "classification",
             "layers": shape.layers,
@@ -155,6 +170,7 @@ class PackedModel(LoadedModel):
             "labels": self.labels,
             "precision": self._precision,
             "device": self._device.type,
+            **({} if is_alike else {"layer_widths": widths}),
         }
 
     def pairs(self, tokens: int) -> tuple[int, int]:

@@ -152,6 +152,6 @@ def padded(texts: Sequence[Encoded]) -> dict[str, Tensor]:
 def dense_flops(shape: Shape, lengths: Sequence[int]) -> float:
     """Floating-point operations of a dense model with BERT's head on texts of these lengths, without padding."""
     tokens, pairs = float(sum(lengths)), float(sum(length * length for length in lengths))
-    layer = layer_operations(shape.hidden, shape.intermediate, tokens, tokens, pairs)
+    layer = layer_operations(shape.hidden, float(shape.hidden), float(shape.intermediate), tokens, tokens, pairs)
     head = 2.0 * shape.hidden**2 + 2.0 * shape.hidden * shape.classes
     return shape.layers * layer + len(lengths) * head

@@ -81,6 +81,7 @@ class LayerLoss:
         self.teacher = teacher.encoder
         self.read = Readout(student.encoder, [*self.mapping])
         self.target = Readout(teacher.encoder, [*self.mapping.values()])
+        self.taught: PackedBatch | None = None  # the batch that the teacher has just run
         self.project: nn.Module = nn.Identity()
         if options.hidden and own.hidden != other.hidden:
             self.project = nn.Linear(own.hidden, other.hidden)
@@ -88,8 +89,10 @@ class LayerLoss:
 
     def __call__(self, batch: PackedBatch) -> dict[str, Tensor]:
         """The weighted parts `hidden` and `attention`, for the batch that the student has just run."""
-        with torch.no_grad():
-            self.teacher(batch, ExitPolicy())
+        if batch is not self.taught:  # a student is run at several widths for one answer of its teacher
+            with torch.no_grad():
+                self.teacher(batch, ExitPolicy())
+            self.taught = batch
         device = self.read.hidden[0].device.type
         with torch.autocast(device, enabled=False):
             parts = {"hidden": self._hidden(), "attention": self._attention(batch.layout)}

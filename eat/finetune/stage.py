@@ -36,6 +36,7 @@ from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
 from eat.finetune.run_log import CountedSteps, RunLog
 from eat.finetune.schedules import RisingRatio, Softening
 from eat.finetune.trainer import StageTrainer, trainer_arguments
+from eat.finetune.widths import rewire
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.reducers.policy import PolicyReducer
 from eat.model.tokenizer import copy_tokenizer, encode_split, load_tokenizer, read_split
@@ -159,6 +160,10 @@ def train_layers(
         policy = PolicyLoss(stage.policy, model.encoder.reducer)
     if stage.distill is not None and stage.distill.layers is not None:
         layers = layer_loss(model, inputs.parent, inputs.teacher_model, stage.distill.layers, setting.device)
+    if stage.widths is not None and stage.widths.order == "importance" and whole is None:
+        # a checkpoint has the heads and neurons in this order already
+        rewire(model.eval().to(setting.device).encoder, examples, name)
+        model.to("cpu")
     trainer = StageTrainer(
         model=model,
         args=arguments,
@@ -170,6 +175,7 @@ def train_layers(
         alternates=stage.steps == "alternating",
         layers=layers,
         policy=policy,
+        widths=(1.0,) if stage.widths is None else stage.widths.train,
         reducer_learning_rate=stage.reducer_learning_rate,
     )
     steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)

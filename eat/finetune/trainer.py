@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from eat.errors import EatError, listed
 from eat.finetune.layer_distillation import LayerLoss
 from eat.finetune.losses import JointLoss
 from eat.finetune.policies import PolicyLoss
-from eat.model.encoder import PackedBatch
+from eat.finetune.widths import run_at_width
+from eat.model.encoder import EncoderOutput, PackedBatch
 from eat.model.layout import Layout
 from eat.study.specs.finetune import TrainingSpec
 
@@ -74,6 +76,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         alternates: bool = False,
         layers: LayerLoss | None = None,
         policy: PolicyLoss | None = None,
+        widths: Sequence[float] = (1.0,),
         reducer_learning_rate: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -84,6 +87,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.frozen = frozen
         self.layer_loss = layers
         self.policy_loss = policy
+        self.widths = widths
         self.reducer_learning_rate = reducer_learning_rate
         self.parts: dict[str, float] = {}
         self.measures: dict[str, float] = {}
@@ -112,20 +116,16 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             inputs = self.policy_loss.repeated(inputs)
         layout = Layout(inputs["lengths"], inputs["ids"].device)
         batch = PackedBatch(inputs["ids"], inputs["types"], layout, saliency=inputs["saliency"])
-        with self.accelerator.autocast():  # mixed precision wraps the model's forward, which is not called here
-            output = self.accelerator.unwrap_model(model).run(batch) if self.frozen else model.encoder(batch)
-        # BERxiT's alternation depends only on the global step, so that a resumed run continues where it was
-        loss = self.joint_loss if self.state.global_step % 2 else self.loss_of_last
         parts: dict[str, Tensor] = {}
         measures: dict[str, Tensor] = {}
-        if self.policy_loss is not None:
-            parts, measures = self.policy_loss(output.exits[max(output.exits)], inputs["labels"])
-        if self.policy_loss is None or self.policy_loss.options.trains == "all":
-            parts |= loss(output.exits, inputs["labels"], inputs["teacher"])
-        if output.loss is not None:
-            parts["reducer"] = output.loss
-        if self.layer_loss is not None:
-            parts |= self.layer_loss(batch)
+        for width in self.widths:
+            with self.accelerator.autocast():  # mixed precision wraps the model's forward, which is not called here
+                if self.frozen:
+                    output = self.accelerator.unwrap_model(model).run(batch)
+                else:
+                    output = run_at_width(model.encoder, batch, width)
+            found, measures = self._parts(output, batch, inputs)
+            parts |= {name if width == 1.0 else f"{name}_at_{width:g}": part for name, part in found.items()}
         total: Tensor = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
             texts = [self.text_ids[row] for row in inputs["rows"]]
@@ -140,3 +140,21 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.tokens += batch.layout.tokens
         self.steps += 1
         return (total, output) if return_outputs else total
+
+    def _parts(
+        self, output: EncoderOutput, batch: PackedBatch, inputs: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The named parts of the loss of a forward pass, and measures for the log."""
+        # BERxiT's alternation depends only on the global step, so that a resumed run continues where it was
+        loss = self.joint_loss if self.state.global_step % 2 else self.loss_of_last
+        parts: dict[str, Tensor] = {}
+        measures: dict[str, Tensor] = {}
+        if self.policy_loss is not None:
+            parts, measures = self.policy_loss(output.exits[max(output.exits)], inputs["labels"])
+        if self.policy_loss is None or self.policy_loss.options.trains == "all":
+            parts |= loss(output.exits, inputs["labels"], inputs["teacher"])
+        if output.loss is not None:
+            parts["reducer"] = output.loss
+        if self.layer_loss is not None:
+            parts |= self.layer_loss(batch)
+        return parts, measures

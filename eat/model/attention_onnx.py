@@ -58,7 +58,8 @@ def written_out_attention(
     graph: Graph, products: Products, name: str, qkv: nn.Linear, heads: int, x: Value, seen: Value, key_bias: Value
 ) -> Attended:
     """The same, operator by operator. key_bias: added to the logits of each token as a key (T,), or omitted."""
-    width = qkv.in_features // heads
+    together = qkv.out_features // 3
+    width = together // heads
     projected = graph.op("Add", products.product(graph, name, qkv, x), graph.weight(f"{name}.bias", array(qkv.bias)))
     query, key, value = graph.ops("Split", 3, projected, axis=2)
     split = graph.whole(0, 0, heads, width)
@@ -74,7 +75,7 @@ def written_out_attention(
     probabilities = graph.op("Softmax", logits, axis=-1)
     context = graph.op("Transpose", graph.op("MatMul", probabilities, values), perm=[0, 2, 1, 3])
     return Attended(
-        graph.op("Reshape", context, graph.whole(0, 0, qkv.in_features)),
+        graph.op("Reshape", context, graph.whole(0, 0, together)),
         probabilities,
         graph.op("Squeeze", key, graph.whole(0)),
     )

@@ -110,7 +110,8 @@ def load_system(folders: Sequence[Path], parts: Parts) -> EatForSequenceClassifi
     """
     if len(folders) == 1:
         return load_model(folders[0], parts)
-    models = [load_model(folder) for folder in folders]
+    widths = parts.member_widths or [1.0] * len(folders)
+    models = [load_model(folder, Parts(width=width)) for folder, width in zip(folders, widths, strict=True)]
     _require_alike(folders, models)
     encoder = CascadeEncoder([model.encoder for model in models])
     config = models[-1].config
@@ -131,7 +132,7 @@ def _require_alike(folders: Sequence[Path], models: Sequence[EatForSequenceClass
     def facts(folder: Path, model: EatForSequenceClassification) -> dict[str, Any]:
         shape = model.encoder.shape
         return {
-            "width": (shape.hidden, shape.intermediate, shape.heads),
+            "width": shape.hidden,
             "labels": list(model.config.id2label.values()),
             "tokenizer": sha256_of(folder / "tokenizer.json"),
         }

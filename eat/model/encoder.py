@@ -186,8 +186,8 @@ class EncoderLayer(nn.Module):
         self.heads = shape.heads
         self.attention_dropout = shape.attention_dropout
         self.activation = ACTIVATIONS[shape.activation]
-        self.qkv = nn.Linear(shape.hidden, 3 * shape.hidden)
-        self.attention_output = nn.Linear(shape.hidden, shape.hidden)
+        self.qkv = nn.Linear(shape.hidden, 3 * shape.attention_width)
+        self.attention_output = nn.Linear(shape.attention_width, shape.hidden)
         self.attention_norm = nn.LayerNorm(shape.hidden, eps=shape.norm_epsilon)
         self.up = nn.Linear(shape.hidden, shape.intermediate)
         self.down = nn.Linear(shape.intermediate, shape.hidden)
@@ -202,7 +202,7 @@ class EncoderLayer(nn.Module):
         key_bias: Tensor | None = None,
         first_alone: bool = False,
     ) -> tuple[Tensor, Tensor]:
-        """Attention, residual and norm: (n, d) to (n, d), and its queries, keys and values (n, 3d).
+        """Attention, residual and norm: (n, d) to (n, d), and its queries, keys and values (n, 3 attention_width).
 
         key_bias: (n,), added to the attention logits of each token as a key. first_alone: what follows the attention
         is computed for [CLS] alone, (n, d) to (B, d).

@@ -30,6 +30,7 @@ from eat.model.reducers.base import Dimensions
 from eat.model.reducers.registry import build_reducer
 from eat.model.shape import Shape
 from eat.model.weights import load_encoder, read_checkpoint
+from eat.model.widths import narrowed
 
 BESIDE = ("length", "num_truncated_tokens", "offset_mapping", "overflow_to_sample_mapping", "special_tokens_mask")
 """What a tokenizer gives beside the inputs if it is asked for; no answer depends on it, and stock models ignore it."""
@@ -185,7 +186,7 @@ class EatForSequenceClassification(PreTrainedModel):  # type: ignore[misc]
 def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequenceClassification:
     """Load a model that a study trained, in evaluation mode.
 
-    parts: reducer, attention and exits that replace those of the training.
+    parts: reducer, attention and exits that replace those of the training, and the width.
     Like `from_pretrained`, but never from a pickled file and without random weights. Raises `EatError` if the folder
     contains another architecture, `DamagedFile` if a file is missing, broken, or lacks a weight.
     """
@@ -203,6 +204,8 @@ def load_model(folder: Path | str, parts: Parts | None = None) -> EatForSequence
         if parts.attention is not None:
             config.attention = parts.attention.plain()
         config.operating_point = {}  # it may refer to exits that these parts do not have
+        checkpoint = narrowed(checkpoint, parts.width)
+        config.shape = asdict(checkpoint.shape)
     config.exits = sorted({*config.exits, config.num_hidden_layers})
     model = EatForSequenceClassification(config)
     absent = load_encoder(model.encoder, checkpoint, range(1, checkpoint.shape.layers + 1))

@@ -22,11 +22,13 @@ class Operations(NamedTuple):
 NO_OPERATIONS = Operations()
 
 
-def layer_operations(hidden: int, intermediate: int, attended: Count, fed: Count, pairs: Count) -> Count:
-    """Floating-point operations of a layer, 8 d^2 a + 4 d s + 4 d m f.
+def layer_operations(
+    hidden: int, attention: Count, intermediate: Count, attended: Count, fed: Count, pairs: Count
+) -> Count:
+    """Floating-point operations of a layer, 8 d e a + 4 e s + 4 d m f.
 
-    attended (a), fed (f): tokens that enter attention and the feed-forward part, of width m. pairs (s): attended pairs.
-    The projections of query, key, value and output, the scores and the context of all attention heads, and the two
-    products of the feed-forward part; a multiply-add is two operations.
+    attended (a), fed (f): tokens that enter attention, whose heads together have the width e, and the feed-forward
+    part, of width m. pairs (s): attended pairs. The projections of query, key, value and output, the scores and the
+    context of all attention heads, and the two products of the feed-forward part; a multiply-add is two operations.
     """
-    return 8.0 * hidden * hidden * attended + 4.0 * hidden * pairs + 4.0 * hidden * intermediate * fed
+    return 8.0 * hidden * attention * attended + 4.0 * attention * pairs + 4.0 * hidden * intermediate * fed

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from eat.errors import listed
 from eat.model.head_parts import KINDS, READERS
 from eat.model.reducers.registry import AnyReducer, FixedRatio
-from eat.validation import Distinct, Layer, Strict
+from eat.validation import Distinct, Grown, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 EngineName = Literal["torch", "onnx"]
 """The engines of `eat.engines` that a system can name."""
+Width = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+"""A share of the attention heads and intermediate neurons of each layer."""
 
 if TYPE_CHECKING:
     ReaderName = str
@@ -83,14 +85,18 @@ class Heads(Strict):
     )
 
 
-class Parts(Strict):
-    """How the weights of a system are run: its reducer, its attention, the layers with an exit, precision, engine.
+class Parts(Grown):
+    """How the weights of a system are run: reducer, attention, the layers with an exit, precision, engine and width.
 
-    The default of `attention` is that of the training.
+    The default of `attention` is that of the training. member_widths: of a cascade; none if all are 1.
     """
+
+    added: ClassVar[frozenset[str]] = frozenset({"width", "member_widths"})
 
     reducer: AnyReducer = FixedRatio()
     attention: Attention | None = None
     exits: list[Layer] = []
     precision: Precision = "float32"
     engine: EngineName = "torch"
+    width: Width = 1.0
+    member_widths: list[Width] = []

@@ -10,6 +10,7 @@ class Shape:
     """The hyper-parameters of the architecture (defaults: BERT-base).
 
     embedding: the width of the embeddings, which a linear layer then widens; 0 if it is that of the layers.
+    head_size: the width of an attention head; 0 if all heads together are as wide as the layers.
     """
 
     vocabulary: int = 30522
@@ -27,3 +28,14 @@ class Shape:
     head_dropout: float = 0.1
     separator: int = 102
     embedding: int = 0
+    head_size: int = 0
+
+    @property
+    def size_of_head(self) -> int:
+        """The width of an attention head."""
+        return self.head_size or self.hidden // self.heads
+
+    @property
+    def attention_width(self) -> int:
+        """The width of all attention heads together."""
+        return self.heads * self.head_size or self.hidden

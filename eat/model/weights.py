@@ -212,6 +212,11 @@ def to_stock(encoder: PackedEncoder, labels: Sequence[str], attention: str = STO
         )
     if kind == "distilbert" and shape.norm_epsilon != 1e-12:
         raise EatError(f"DistilBERT's class has the layer norm epsilon 1e-12; this model has {shape.norm_epsilon:g}")
+    if shape.attention_width != shape.hidden:
+        raise EatError(
+            f"a stock class has attention heads that are together as wide as its layers; this model has {shape.heads} "
+            f"of {shape.size_of_head} in layers of {shape.hidden}; use the full width"
+        )
     names = dict(enumerate(labels))
     if kind == "bert":
         model = BertForSequenceClassification(

@@ -7,8 +7,8 @@ not counted, as in `torch.utils.flop_counter`; they are less than one per cent o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,12 +32,12 @@ def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool =
     those that a text reaches are counted. pattern: count the pairs of the attention pattern instead of those computed.
     Raises `EatError` if a depth is outside 1..L.
     """
-    layers, hidden, intermediate = trace.shape["layers"], trace.shape["hidden"], trace.shape["intermediate"]
+    layers, hidden = trace.shape["layers"], trace.shape["hidden"]
     if depth.size and not (depth.min() >= 1 and depth.max() <= layers):
         raise EatError(f"executed depth from {depth.min()} to {depth.max()}; the model has layers 1 to {layers}")
     pairs = trace.pattern_pairs if pattern else trace.pairs
     counts = (values.astype(np.float64) for values in (trace.attended, trace.fed, pairs))
-    per_layer = layer_operations(hidden, intermediate, *counts)
+    per_layer = layer_operations(hidden, *_widths(trace.shape), *counts)
     for layer, cost_of_scoring in trace.shape["scoring"].items():
         per_layer[:, int(layer) - 1] += _count(cost_of_scoring, _scored(trace, int(layer)))
     executed = np.arange(1, layers + 1) <= depth[:, None]
@@ -50,6 +50,12 @@ def flops(trace: Trace, depth: Integers, heads: Collection[int], pattern: bool =
 def head_flops(trace: Trace, depth: int) -> Floats:
     """Operations of the head after layer `depth`, which sees the tokens fed to that layer; float64 (N,)."""
     return _count(trace.shape["head_operations"][str(depth)], trace.fed[:, depth - 1])
+
+
+def _widths(shape: Mapping[str, Any]) -> Floats:
+    """The width of all attention heads, and that of the feed-forward part, of each layer; float64 (2, L)."""
+    every = shape.get("layer_widths") or [[shape["hidden"], shape["intermediate"]]] * shape["layers"]
+    return np.array(every, dtype=np.float64).T
 
 
 def _scored(trace: Trace, layer: int) -> Integers:

@@ -24,6 +24,8 @@ def check_sections(study: Study) -> None:
             f"reference {study.reference!r} has `last_head: {head}` and `read: {read}`; "
             "its stock export needs last_head bert or distilbert, and read cls"
         )
+    if study.systems[study.reference].width != 1.0:
+        raise ValueError(f"reference {study.reference!r} has a width below 1; its stock export needs all heads")
     if study.systems[study.reference].engine != "torch":
         engine = study.systems[study.reference].engine
         raise ValueError(f"reference {study.reference!r} runs in the engine {engine}; it needs `engine: torch`")
@@ -125,6 +127,13 @@ def _check_inherited(study: Study, name: str, system: System) -> None:
             f"systems.{name}.reducer: {system.reducer.kind} after {listed(system.reducer.after)}, which learns; "
             f"{system.weights_of} has learned {base.reducer.kind} after [{listed(base.reducer.after)}]"
         )
+    widths = base.recipe[-1].widths
+    if system.width != 1.0 and (widths is None or system.width not in widths.train):
+        known = "its full width alone" if widths is None else f"the widths {listed(widths.train)}"
+        raise ValueError(
+            f"systems.{name}.width: found {system.width:g}; {system.weights_of} was trained at {known}: use one of "
+            "them, or add it to `widths` of its last stage"
+        )
     untrained = [depth for depth in system.exits.after if depth not in base.exits.after]
     if untrained or (system.exits.read, system.exits.head) != (base.exits.read, base.exits.head):
         raise ValueError(
@@ -135,11 +144,12 @@ def _check_inherited(study: Study, name: str, system: System) -> None:
 
 def _check_cascade(study: Study, name: str, system: System) -> None:
     """Refuse a cascade of systems that are not trained or not dense, without a rule, or with its own parts."""
-    dense = [other for other, row in study.systems.items() if row.trains and row.is_dense]
+    dense = [other for other, row in study.systems.items() if (row.trains or row.width < 1.0) and row.is_dense]
     unknown = [member for member in system.cascade or [] if member not in dense]
     if unknown:
         raise ValueError(
-            f"systems.{name}.cascade: {listed(unknown)} trains no weights here, or is not dense; known: {listed(dense)}"
+            f"systems.{name}.cascade: {listed(unknown)} trains no weights here and is no width of such a system, or is "
+            f"not dense; known: {listed(dense)}"
         )
     if not system.exits.rule:
         raise ValueError(

@@ -17,7 +17,7 @@ SYSTEM = tuple(
     f"systems.*.{key}"
     for key in ("backbone", "layers", "reducer", "attention", "exits.after", "exits.read", "exits.head", "last_head")
 )
-PARTS = ("systems.*.weights_of", "systems.*.cascade", "systems.*.precision", "systems.*.engine")
+PARTS = tuple(f"systems.*.{key}" for key in ("weights_of", "cascade", "precision", "engine", "width"))
 STAGES = ("systems.*.recipe.*.name",)
 RULE = tuple(f"systems.*.exits.{key}" for key in ("rule", "tau", "patience", "promise", "choose"))
 CALIBRATION = ("calibration", "systems.*.calibration")

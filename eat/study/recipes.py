@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
+from eat.errors import listed
+from eat.model.options import Width
 from eat.validation import Distinct, Fraction, Grown, Layer, Name, NonNegative, Positive, Strict
 
 SELF = "self"
@@ -119,10 +121,32 @@ class PolicyTraining(Strict):
         return self.samples if self.by == "reinforce" else 1
 
 
+class WidthTraining(Strict):
+    """DynaBERT: one set of weights is trained at several widths, each with the first of its heads and neurons."""
+
+    train: Distinct[Width] = Field(
+        default=[1.0, 0.75, 0.5, 0.25],
+        min_length=1,
+        description="The shares of attention heads and intermediate neurons. Each step adds the losses at all of them.",
+    )
+    order: Literal["importance", "kept"] = Field(
+        "importance",
+        description="importance: before training, the heads and neurons of each layer are put in the order of their "
+        "importance for the loss on training texts (gradient x weight); kept: they stay in the order in which an "
+        "earlier stage with `widths` left them.",
+    )
+
+    @model_validator(mode="after")
+    def _has_the_full_width(self) -> Self:
+        if 1.0 not in self.train:
+            raise ValueError(f"train: found {listed(self.train)}; the full width is used as it is: add 1")
+        return self
+
+
 class Stage(Grown):
     """One fine-tuning job: a loss (equation 3), the weights it starts from, and what is frozen."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"layer_drop", "policy"})
+    added: ClassVar[frozenset[str]] = frozenset({"layer_drop", "policy", "widths"})
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: Name = Field("finetune", description="The name of the stage's folder.")
@@ -175,6 +199,9 @@ class Stage(Grown):
     policy: PolicyTraining | None = Field(
         None, description="With removal: soft and the reducer `policy`: how the policy is trained."
     )
+    widths: WidthTraining | None = Field(
+        None, description="Train several widths at once (DynaBERT), which rows with `weights_of` and `width` run."
+    )
 
     @model_validator(mode="after")
     def _anneals_to_the_end(self) -> Self:
@@ -220,6 +247,20 @@ class Stage(Grown):
                 raise ValueError(
                     f"distill.layers with {key}: {value}; every step compares the layers; omit one of them"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _trains_whole_widths(self) -> Self:
+        for key in ("train_heads", "steps", "layer_drop", "removal") if self.widths is not None else ():
+            value = getattr(self, key)
+            if value != type(self).model_fields[key].default:
+                raise ValueError(f"widths with {key}: {value}; every step trains all layers at all widths; omit one")
+        layers = None if self.distill is None else self.distill.layers
+        if self.widths is not None and layers is not None and layers.attention:
+            raise ValueError(
+                f"widths with distill.layers.attention: {layers.attention:g}; a narrow layer has fewer heads than the "
+                "teacher's: set attention to 0"
+            )
         return self
 
     @property

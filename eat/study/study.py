@@ -88,7 +88,7 @@ class Study(Strict):
     def parents(self, name: str) -> list[str]:
         """The systems that must be trained before `name`: whose weights it runs or starts from, and its teachers."""
         if not self.systems[name].trains:
-            return [system for system, _ in self.models_of(name)]
+            return list(dict.fromkeys(system for system, _ in self.models_of(name)))
         starts = [self.parent_of(name, stage) for stage in self.stage_names(name)]
         found = [start[0] for start in starts if start is not None and start[0] != name]
         found += [stage.teacher for stage in self.systems[name].recipe if stage.teacher is not None]
@@ -110,8 +110,8 @@ class Study(Strict):
 
         A cascade has one for each of its systems, any other system exactly one.
         """
-        row = self.systems[system]
-        return [(trained, self.stage_names(trained)[-1]) for trained in row.cascade or [row.weights_of or system]]
+        runs = [self.systems[name].weights_of or name for name in self.systems[system].cascade or [system]]
+        return [(trained, self.stage_names(trained)[-1]) for trained in runs]
 
     def titles(self) -> dict[str, str]:
         """The title of each task in the report."""
@@ -134,12 +134,15 @@ class Study(Strict):
     def parts(self, system: str) -> Parts:
         """The parts with which a system's weights are run."""
         row = self.systems[system]
+        widths = [self.systems[member].width for member in row.cascade or []]
         return Parts(
             reducer=row.reducer,
             attention=row.attention,
             exits=row.exits.after,
             precision=row.precision,
             engine=row.engine,
+            width=row.width,
+            member_widths=[] if {*widths} <= {1.0} else widths,
         )
 
     def parent_of(self, system: str, stage: str) -> tuple[str, str] | None:
@@ -263,6 +266,8 @@ def _inherited(name: Any, row: Any, systems: Mapping[Any, Any]) -> Any:
     """
     if isinstance(row, Mapping) and isinstance(row.get("cascade"), list) and row["cascade"]:
         first = systems.get(row["cascade"][0]) if isinstance(row["cascade"][0], Hashable) else None
+        if isinstance(first, Mapping) and isinstance(first.get("weights_of"), str):
+            first = systems.get(first["weights_of"])
         shared = ("backbone", "layers", "last_head")
         taken = {key: first[key] for key in shared if key in first} if isinstance(first, Mapping) else {}
         return {**taken, "recipe": [], **row}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from eat.errors import listed
-from eat.model.options import Attention, EngineName, LastHead, Layers, Precision, check_precision
+from eat.model.options import Attention, EngineName, LastHead, Layers, Precision, Width, check_precision
 from eat.model.reducers.registry import REDUCERS, AnyReducer, FixedRatio
 from eat.study.calibration import CalibrationMode
 from eat.study.exits import Exits
 from eat.study.recipes import Stage
-from eat.validation import Distinct, Name, Strict
+from eat.validation import Distinct, Grown, Name
 
 
 def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
@@ -21,22 +21,23 @@ def _backbone_or_weights_of(schema: dict[str, Any]) -> None:
     schema["required"] = [key for key in schema["required"] if key != "backbone"]
 
 
-class System(Strict):
+class System(Grown):
     """A row: a backbone with its parts and the recipe that trains it, or another system's weights with other parts."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"width"})
     model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_backbone_or_weights_of)
 
     weights_of: Name | None = Field(
         None,
         description="Run the weights of this system without training. Keys that are not given are taken from it; "
-        "reducer, attention, the exits used, their rule and the precision may differ.",
+        "reducer, attention, the exits used, their rule, the precision and the width may differ.",
     )
     cascade: Distinct[Name] | None = Field(
         None,
         min_length=2,
         description="Run these dense systems one after another, each on the texts that did not exit before, by the "
-        "rule of `exits`; without training. Layers are numbered through: after a first system of 3 layers, `after: "
-        "[3]`.",
+        "rule of `exits`; without training. Each is trained here, or is a width of one that is. Layers are numbered "
+        "through: after a first system of 3 layers, `after: [3]`.",
     )
     backbone: Name
     layers: Layers = Layers()
@@ -55,6 +56,11 @@ class System(Strict):
         "torch",
         description="The engine in which it is traced and timed: torch, the packed forward pass, or onnx, ONNX Runtime "
         "on the CPU in float32 or int8.",
+    )
+    width: Width = Field(
+        1.0,
+        description="With weights_of: the share of the attention heads and intermediate neurons of each layer that is "
+        "computed, one of the widths at which these weights were trained (DynaBERT).",
     )
     calibration: CalibrationMode | None = Field(None, description="Overrides the study's `calibration.mode`.")
     recipe: list[Stage] = [Stage()]
@@ -98,6 +104,21 @@ class System(Strict):
         return self
 
     @model_validator(mode="after")
+    def _narrow_form_of_trained_weights(self) -> Self:
+        if self.width == 1.0:
+            return self
+        if self.weights_of is None:
+            raise ValueError(
+                f"width: {self.width:g} without weights_of; a width is a part of the weights of another system: name it"
+            )
+        if self.reducer.kind != "none":
+            raise ValueError(
+                f"width: {self.width:g} with the reducer {self.reducer.kind}; widths were trained on all tokens: use "
+                "one of the two"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_fit_the_reducer(self) -> Self:
         for index, stage in enumerate(self.recipe):
             kind, learns = self.reducer.kind, self.reducer.learns
@@ -122,6 +143,11 @@ class System(Strict):
                 raise ValueError(
                     f"recipe.{index}.distill.layers: with the reducer {kind} and {self.attention.kind} attention; "
                     "layers are compared of all tokens and pairs: omit reducer and attention"
+                )
+            if stage.widths is not None and kind != "none":
+                raise ValueError(
+                    f"recipe.{index}.widths: given with the reducer {kind}; widths are trained on all tokens: use one "
+                    "of the two"
                 )
             if stage.anneal is not None and learns:
                 raise ValueError(f"recipe.{index}.anneal: the reducer {kind} has no ratio; omit it")
