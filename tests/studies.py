@@ -40,7 +40,7 @@ SOURCES = st.one_of(
             "text": distinct(NAMES, 1).map(lambda names: names[:2]),
             "label": NAMES,
         },
-        optional={"labels": distinct(NAMES, 2)},
+        optional={"labels": distinct(NAMES, 2), "dev_path": NAMES.map(lambda name: f"dev/{name}")},
     ),
     st.fixed_dictionaries({"kind": st.just("glue_dir"), "task": st.sampled_from(sorted(GLUE))}),
     st.fixed_dictionaries({"kind": st.just("hub"), "task": st.sampled_from(sorted(GLUE)), "revision": REVISIONS}),
@@ -49,7 +49,7 @@ SOURCES = st.one_of(
 
 def without_dev_part(task: dict[str, Any]) -> dict[str, Any]:
     """The same task; where its source brings dev text, without a part of it for dev."""
-    if task["source"]["kind"] in ("glue_dir", "hub"):
+    if task["source"]["kind"] in ("glue_dir", "hub") or "dev_path" in task["source"]:
         task.get("splits", {}).pop("dev", None)
     return task
 

@@ -407,7 +407,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {  # what -> (in place of this, this, 
     "a dev part of text that brings its own": (
         "learning_rate: 5.0e-5",
         "splits: {dev: 0.3}",
-        "tasks.pairs: splits.dev is 0.3, but glue_dir has its own dev text; omit splits.dev",
+        "tasks.pairs: splits.dev is 0.3, but the source (glue_dir) has its own dev text; omit splits.dev",
     ),
     "a branch for a commit": (
         "task: rte, revision: 0123456789abcdef0123456789abcdef01234567",

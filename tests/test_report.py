@@ -153,7 +153,7 @@ def test_every_link_of_the_page_leads_to_one_place(plain: dict[str, str]) -> Non
     assert len(set(page.ids)) == len(page.ids)
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
     headings = (
-        "Results of all systems|Frontier: every operating point|The paper's claims|Systems, one by one|"
+        "Results of all systems|Frontier: every operating point|The papers' claims|Systems, one by one|"
         "Adaptive behaviour|Calibration|Theory|Published figures|How it was measured|What was run, and provenance"
     )
     places = [page.text.index(heading) for heading in headings.split("|")]

@@ -82,6 +82,23 @@ def test_other_papers_figures_are_shown_with_their_source_where_their_systems_ra
     assert "Magic Pyramid" not in rendered(tmp_path / "without", Made(systems=(DENSE, STUDENT)))["report.html"]
 
 
+def test_a_report_has_the_scorecard_of_each_paper_whose_model_ran(tmp_path: Path) -> None:
+    pyramid = replace(EAT, name="magic-pyramid", taus=(0.2, 0.5, 0.9))
+    adapler = replace(EAT, name="adapler", taus=(None,), chosen=0)
+    for systems, names in (
+        ((DENSE, STUDENT, EAT), ["EAT"]),
+        ((DENSE, STUDENT, pyramid, adapler), ["Magic Pyramid", "AdapLeR"]),
+        ((DENSE, STUDENT), []),
+    ):
+        shown = rendered(tmp_path / "-".join(["of", *names]), Made(systems=systems))
+        page = Page(shown["report.html"])
+        tables = [name for name in page.ids if name.startswith("table-scorecard") and not name.endswith("-name")]
+        assert tables == [f"table-scorecard%3A{name.replace(' ', '%20')}" for name in names]
+        assert ("The papers' claims" in page.text) == bool(names)
+        section = shown["results_section.tex"]
+        assert [name for name in ("EAT", "Magic Pyramid", "AdapLeR") if f"\\subsection{{{name}}}" in section] == names
+
+
 def test_a_promise_with_a_gap_is_refused(tmp_path: Path) -> None:
     results, data = write_study(tmp_path, made=Made(systems=(DENSE, STUDENT, EAT)))
     empty_figures(results, ("rotten_tomatoes",))

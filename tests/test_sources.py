@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from packages import needs
+from pydantic import ValidationError
 
 from eat.errors import DamagedFile, EatError
 from eat.files import sha256_of
@@ -264,6 +265,63 @@ def test_a_label_outside_the_set_is_named_with_its_rows(tmp_path: Path) -> None:
     message = refusal(path, labels=["no", "yes"])
     assert "'maybe' (2 rows)" in message
     assert "allowed: no, yes" in message
+
+
+# --- a test file of its own ---------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> str:
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    return str(path)
+
+
+def test_the_texts_of_a_dev_file_are_read_as_they_are_in_the_same_form(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "train.csv", [("a", "no"), ("b", "yes"), ("c", "no")])
+    dev_path = write_csv(tmp_path / "test.csv", [("b", "yes"), ("d", "yes"), ("d", "yes"), ("", "no")])
+    source = FileSource(kind="file", path=path, dev_path=dev_path, text=["text"], label="label")
+    reader = reader_of(source)
+    assert reader.files() == [Path(path), Path(dev_path)]
+    texts = reader.read()
+    assert texts.labels == ["no", "yes"] and texts.table["text"].tolist() == ["a", "b", "c"]
+    assert texts.dev is not None
+    assert texts.dev[["text", "label"]].to_numpy().tolist() == [["b", 1], ["d", 1], ["d", 1], ["", 0]]
+    assert texts.description["dev"] == f"{dev_path}, 4 rows"
+    assert texts.description["dev_sha256"] == sha256_of(dev_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "labels", "reason"),
+    [
+        (None, None, "no such file"),
+        ("title,label\nd,no\n", None, "no column 'text'"),
+        ("text,label\n,no\n,yes\n", None, "every text is empty in text"),
+        ("text,label\nd,\ne,no\n", None, "1 of 2 rows have no label in 'label'"),
+        ("text,label\nd,no\ne,maybe\n", None, r"holds 'maybe' (1 rows); allowed are the labels of {train}: no, yes; "),
+        ("text,label\nd,no\ne,maybe\n", ["yes", "no"], "holds 'maybe' (1 rows); allowed: yes, no; "),
+        ("text,label\nd,No\n", None, "holds 'No' (1 rows)"),
+    ],
+)
+def test_a_broken_dev_file_is_refused_in_one_line_that_names_it(
+    content: str | None, labels: list[str] | None, reason: str, tmp_path: Path
+) -> None:
+    train, dev = tmp_path / "train.csv", tmp_path / "test.csv"
+    write_csv(train, [("a", "no"), ("b", "yes")])
+    if content is not None:
+        dev.write_text(content, encoding="utf-8")
+    source = FileSource(kind="file", path=str(train), dev_path=str(dev), text=["text"], label="label", labels=labels)
+    with pytest.raises(EatError) as caught:
+        reader_of(source).read()
+    message = str(caught.value)
+    assert message.startswith(f"{dev}: ") and "\n" not in message
+    assert reason.replace("{train}", str(train)) in message
+
+
+def test_a_file_is_not_its_own_dev_file() -> None:
+    given = {"kind": "file", "path": "own/a.csv", "text": ["text"], "label": "label"}
+    with pytest.raises(ValidationError, match=r"dev_path: found 'own/\./a\.csv', which is also path; give another"):
+        FileSource(**given, dev_path="own/./a.csv")
+    # what was prepared before the key existed is not prepared again
+    assert "dev_path" not in FileSource(**given).plain()
 
 
 def test_a_column_cannot_be_both_text_and_label(tmp_path: Path) -> None:

@@ -148,6 +148,38 @@ def test_prepare_text_writes_splits_and_card(tmp_path: Path) -> None:
     assert prepare_text("own", own_task(tmp_path, rows), tmp_path / "again")["sha256"] != card["sha256"]
 
 
+def test_a_dev_file_is_dev_and_its_texts_leave_what_is_trained_and_calibrated_on(tmp_path: Path) -> None:
+    rows = [(f"text {number}", "ab"[number % 2]) for number in range(200)]
+    task = own_task(tmp_path, [*rows, ("TEST  0", "a"), ("test 1", "a"), ("Test 1", "a")])
+    test = [(f"test {number}", "ab"[number % 2]) for number in range(40)] + [("test 0", "a")]
+    dev_path = tmp_path / "test.jsonl"
+    dev_path.write_text("".join(json.dumps({"t": t, "y": y}) + "\n" for t, y in test), encoding="utf-8")
+    source = task.source.model_copy(update={"dev_path": str(dev_path)})
+    task = task.model_copy(update={"source": source, "splits": Splits(calibration=0.25)})
+    card = prepare_text("own", task, tmp_path / "data")
+    assert card["rows"] == {"read": 203, "empty": 0, "contradicting": 0, "duplicates": 1, "in_dev": 2}
+    tables = {name: read_table(tmp_path / "data" / f"{name}.parquet") for name in SPLITS}
+    # in another order, with the repeat, which has an id of its own
+    assert sorted(tables["dev"]["text"]) == sorted(text for text, _ in test) and tables["dev"]["id"].is_unique
+    trained = pd.concat([tables["train"], tables["calibration"]])
+    assert sorted(trained["text"]) == sorted(text for text, _ in rows)
+    assert 20 < len(tables["calibration"]) < 80  # 50, give or take five deviations of 6
+
+    sample, _ = divided_text("own", task.model_copy(update={"dev_examples": 12}))
+    assert sample["dev"]["id"].tolist() == tables["dev"]["id"].tolist()[:12]
+    # a test text beyond the sample is not trained on either
+    assert sample["train"].equals(tables["train"])
+
+    dev_path.write_text(dev_path.read_text(encoding="utf-8").replace("test 3", "proof 3"), encoding="utf-8")
+    assert prepare_text("own", task, tmp_path / "again")["sha256"] != card["sha256"]
+
+
+def test_a_share_of_dev_is_refused_beside_a_dev_file(tmp_path: Path) -> None:
+    source = {"kind": "file", "path": "a.csv", "dev_path": "b.csv", "text": ["t"], "label": "y"}
+    with pytest.raises(ValueError, match=r"the source \(file\) has its own dev text; omit splits.dev"):
+        Task.model_validate({"source": source, "splits": {"dev": 0.1}})
+
+
 def test_unlabelled_texts_are_the_rest_and_those_of_files_without_any_of_the_splits(tmp_path: Path) -> None:
     rows = [(f"text {number}", "ab"[number % 2]) for number in range(200)]
     more = tmp_path / "more.txt"

@@ -23,13 +23,14 @@ import yaml
 from glue_folder import write_glue
 from project_copy import FOLDER, ROOT, SNAKEMAKE, Copy, copy_project, stand_in
 
+from eat.prepare.sources.registry import reader_of
 from eat.study import keys
 from eat.study.loading import load_study, study_of_json
 from workflow_scripts._sources import sources_of
 
 SHIPPED = (
     "config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml",
-    "systems.yaml", "magic_pyramid.yaml", "adapt.yaml",
+    "systems.yaml", "magic_pyramid.yaml", "magic_pyramid_paper.yaml", "adapt.yaml",
 )  # fmt: skip
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
@@ -44,10 +45,11 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """A copy in which nothing was run, with a folder of GLUE files, and a user's own."""
     copy = copy_project(tmp_path_factory.mktemp("fresh") / FOLDER)
     write_glue(copy.folder / "data" / "glue", examples=2)
-    for task in load_study(ROOT / "config" / "magic_pyramid.yaml").tasks.values():
-        if task.source.kind == "file":
-            (copy.folder / task.source.path).parent.mkdir(exist_ok=True)
-            (copy.folder / task.source.path).write_text("text,label\na,0\n", encoding="utf-8")
+    for config in ("magic_pyramid.yaml", "magic_pyramid_paper.yaml"):
+        for task in load_study(ROOT / "config" / config).tasks.values():
+            for file in reader_of(task.source).files() if task.source.kind == "file" else []:
+                (copy.folder / file).parent.mkdir(exist_ok=True)
+                (copy.folder / file).write_text("text,label\na,0\n", encoding="utf-8")
     return copy
 
 

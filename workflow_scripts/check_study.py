@@ -37,9 +37,9 @@ def main() -> None:
     check_folders(study)
     for name, task in study.tasks.items():
         reader = reader_of(task.source, study.glue_dir)
-        reader.files()  # raises if files are missing
+        files = reader.files()  # raises if files are missing
         if isinstance(task.source, FileSource):
-            with hinting(Path(task.source.path), task.source):
+            with hinting(Path(task.source.path), task.source, *files):
                 divided_text(name, task)
         elif reader.is_quick:
             divided_text(name, task)

@@ -77,6 +77,7 @@ class Preview:
         ]
         more = len(self.counts) - SHOWN_LABELS
         quantiles = np.percentile(self.lengths, [50, 99, 100]).astype(int)
+        dev = [] if self.texts.dev is None else [f"dev texts: {self.texts.description['dev']}"]
         return [
             f"{self.path}: {self.rows['read']:,} rows; the first, as they would be used:",
             *_aligned([[self.source.label, *self.source.text], *shown]),
@@ -85,6 +86,7 @@ class Preview:
             *([f"  and {more} more"] if more > 0 else []),
             f"texts: {self.different:,} different; left out: {self.rows['empty']:,} empty, "
             f"{self.rows['duplicates']:,} repeats, {self.rows['contradicting']:,} with contradictory labels",
+            *dev,
             f"tokens of a text: median {quantiles[0]}, 99 % at most {quantiles[1]}, longest {quantiles[2]}",
             *(f"hint: {hint}" for hint in self.hints),
         ]
@@ -97,8 +99,9 @@ def preview(source: FileSource, backbone: Backbone | None = None, max_length: in
     `FileReader.read`; the message then also says what the file looks like.
     """
     path = Path(source.path)
-    with hinting(path, source):
-        texts = FileReader(source).read()
+    reader = FileReader(source)
+    with hinting(path, source, *reader.files()):
+        texts = reader.read()
     counted = Counter(texts.labels[number] for number in texts.table["label"])
     _, rows = distinct(texts.table)
     lengths = token_lengths(texts.table, backbone)
@@ -173,10 +176,8 @@ def _of_labels(source: FileSource, counts: Mapping[str, int]) -> Iterator[str]:
         )
     rare = [f"{label!r} ({count} rows)" for label, count in counts.items() if count < 50]
     if rare:
-        yield (
-            f"few rows of {listed(rare[:5])}{' and others' if len(rare) > 5 else ''}: give more, or raise splits.dev "
-            "to measure it better"
-        )
+        better = ", or raise splits.dev to measure it better" if source.dev_path is None else ""
+        yield f"few rows of {listed(rare[:5])}{' and others' if len(rare) > 5 else ''}: give more{better}"
     words = [len(label.split()) for label in counts]
     if len(counts) > MOST_LABELS or np.mean(words) > 6:
         yield (

@@ -25,6 +25,13 @@ from eat.results.rows import Record, in_setting_of, is_true
 SAME_RETENTION = 0.03
 """The largest difference in retention after any layer that still counts as equal."""
 
+OUTCOMES: Mapping[Comparison, str] = {
+    "higher": "above that of",
+    "lower": "below that of",
+    "no difference shown": "not shown to differ from that of",
+}
+"""How a measure of one system compares with that of another, in words."""
+
 _NORM, _RANDOM = "norm", "random"
 
 
@@ -123,6 +130,15 @@ def mean_correlation(rows: pd.DataFrame) -> tuple[float, float, float]:
     return middle, low, high
 
 
+def compared_scores(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
+    """Compare the correlations of two scores over the layers that both score; `None` if there are none."""
+    layers = set(first["layer"]) & set(second["layer"])
+    if not layers:
+        return None
+    ends = [mean_correlation(rows[rows["layer"].isin(layers)])[1:] for rows in (first, second)]
+    return verdicts.comparison(ends[0], ends[1])
+
+
 def _alive(task: TaskFiles, system: str) -> np.ndarray:
     """The share of tokens alive after each layer, with all texts run to full depth; (L,)."""
     own = task.retention[(task.retention["system"] == system) & (task.retention["over"] == "all")]
@@ -169,23 +185,17 @@ def _by_correlation(task: TaskFiles, systems: Sequence[str]) -> tuple[Competitiv
     kinds, scored = _kinds(task), dict(list(task.importance.dropna(subset="rho").groupby("system")))
     if norm not in scored:
         return None
-    layers = set(scored[norm]["layer"])
-    # only layers in which both systems score tokens are compared
-    outcomes = {}
-    for name in others:
-        if name in scored and (common := layers & set(scored[name]["layer"])):
-            outcomes[name] = _compared(scored[norm], scored[name], common)
+    outcomes = {
+        name: outcome
+        for name in others
+        if name in scored and (outcome := compared_scores(scored[norm], scored[name])) is not None
+    }
     if not outcomes:
         return None
     middle, low, high = mean_correlation(scored[norm])
     own = rounding.interval(low, high, rounding.correlation)
     subject = f"its rank correlation with saliency is {rounding.correlation(middle)} {own}"
     return _sentence_of("rank correlation with saliency", norm, subject, outcomes, kinds)
-
-
-def _compared(first: pd.DataFrame, second: pd.DataFrame, layers: set[int]) -> Comparison:
-    ends = [mean_correlation(rows[rows["layer"].isin(layers)])[1:] for rows in (first, second)]
-    return verdicts.comparison(ends[0], ends[1])
 
 
 def _sentence_of(
@@ -200,14 +210,9 @@ def _sentence_of(
         "not competitive": f"By {measure} the norm is not competitive in {norm}",
         "undecided": f"By {measure} it is not shown whether the norm is competitive in {norm}",
     }
-    words: Mapping[Comparison, str] = {
-        "higher": "above that of",
-        "lower": "below that of",
-        "no difference shown": "not shown to differ from that of",
-    }
     parts = [
-        f"{words[outcome]} {listed(names)}"
-        for outcome in words
+        f"{OUTCOMES[outcome]} {listed(names)}"
+        for outcome in OUTCOMES
         if (names := [_named(name, kinds) for name, found in outcomes.items() if found == outcome])
     ]
     return verdict, f"{phrases[verdict]}: {subject}, {', '.join(parts)}."

@@ -64,9 +64,7 @@ def findings_table(task: TaskFiles, reference: str, noise: NoiseFloor) -> Table 
 
     `None` if nothing can be compared.
     """
-    buckets = compared_buckets(task, reference)
-    rows = _chosen(task, reference)
-    rows = rows[rows["bucket"].isin(buckets) & rows["speedup_vs_packed_dense"].notna()]
+    buckets, rows = compared_buckets(task, reference), compared_rows(task, reference)
     lines = []
     for kind, (claim, claimed) in _CLAIMS.items():
         own = {str(name): part.to_dict("records") for name, part in rows[rows["adapts_by"] == kind].groupby("system")}
@@ -97,6 +95,12 @@ def findings_table(task: TaskFiles, reference: str, noise: NoiseFloor) -> Table 
         "95 % intervals do not overlap, and a gain lies above the noise floor."
     )
     return Table(caption, f"findings:{task.name}", columns, (Group("", tuple(lines)),))
+
+
+def compared_rows(task: TaskFiles, reference: str) -> pd.DataFrame:
+    """The timed rows of buckets.csv whose speed-ups are compared: chosen points, shortest texts first."""
+    rows = _chosen(task, reference)
+    return rows[rows["bucket"].isin(compared_buckets(task, reference)) & rows["speedup_vs_packed_dense"].notna()]
 
 
 def compared_buckets(task: TaskFiles, reference: str) -> list[str]:

@@ -78,6 +78,10 @@ class Published(Strict):
         name, played = self.task_of(task), set(self.models(systems, reference).values()) - {"bert"}
         return [source for source in self.others if name in source.tasks and played & set(source.tasks[name])]
 
+    def tables_of(self, citation: str) -> list[PublishedSource]:
+        """The tables of a paper, in their order."""
+        return [source for source in (*self.sources, *self.others) if source.citation == citation]
+
     def models(self, systems: Sequence[str], reference: str) -> dict[str, str]:
         """The systems of a study that represent models of the paper: system -> model."""
         found = {reference: "bert"} if reference in systems else {}

@@ -14,25 +14,25 @@ from eat.errors import DamagedFile, EatError, listed
 from eat.files import replacing, sha256_of, write_text
 from eat.report import published_tables, summary_tables
 from eat.report import sentences_on_tasks as sentences
-from eat.report.claims import read_claims
+from eat.report.claims import Paper, read_paper
 from eat.report.environments import html_environment, latex_environment, render, style_and_script
 from eat.report.evidence import Evidence
 from eat.report.figures import Figure, Placed, by_place, read_caption, read_figure
 from eat.report.first_screen import first_screen, lead
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.latex import task_tables
-from eat.report.lengths import findings_table, lengths_table
+from eat.report.lengths import compared_rows, findings_table, lengths_table
 from eat.report.promises import promises_table
 from eat.report.published import Published, read_published
 from eat.report.quantities import Quantity, table_of
 from eat.report.results import Provenance, TaskFiles, noise_floor, read_provenance, read_tasks
-from eat.report.scorecard import counts_sentence, judge, scorecard_table
+from eat.report.scorecard import Judged, counts_sentence, judge, scorecard_table
 from eat.report.system_tables import behaviour_table, system_tables, verdict_table
 from eat.report.table import Table
 from eat.report.theory import theory_sentences, theory_table
 from eat.report.triage import triage_table
 from eat.results.rows import is_true
-from eat.study.paths import CURVES
+from eat.study.paths import CLAIMS, CURVES
 from eat.study.stock import STOCK_PREFIX
 
 
@@ -49,7 +49,7 @@ def render_report(
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
     tasks: name in the files -> name in the report. results_folder: results/{study}. data_folder:
-    data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
+    data/{study}. templates_folder: the templates, captions/, claims/ and published.yaml. provenance: see
     `Provenance`. figures: those of the study, see `placement`. The LaTeX names figures relative to `out_folder`,
     which is results/{study}/report. A figure whose name cannot be part of a TeX path is copied next to it.
 
@@ -68,11 +68,8 @@ def render_report(
             f"{listed(sorted(counted))}; summarise the study again"
         )
     published = read_published(templates / "published.yaml").also_called(tasks)
-    judged = judge(
-        read_claims(templates / "claims.yaml"),
-        [_evidence(task, published, origin.reference) for task in found],
-        published,
-    )
+    evidence = [_evidence(task, published, origin.reference) for task in found]
+    papers = [paper for paper in (read_paper(templates / file) for file in CLAIMS) if paper.concerns(evidence)]
     captions = {kind.name: read_caption(templates / "captions", kind.name) for kind in figures}
     of_task, of_study = ([kind for kind in figures if kind.of == of] for of in ("task", "study"))
     copies: dict[Path, Path] = {}
@@ -99,8 +96,7 @@ def render_report(
         "parts": sorted({kind for report in reports for kind in report["tables"]}),
         "run_facts": _run_facts(origin, found),
         "study_figures": study_figures,
-        "scorecard": scorecard_table(judged),
-        "scorecard_counts": counts_sentence(judged),
+        "scorecards": [_scorecard(paper, judge(paper, evidence, published)) for paper in papers],
         "published": published_tables.published_table(published, summary, list(tasks.values())),
         "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),
@@ -139,8 +135,27 @@ def _evidence(task: TaskFiles, published: Published, reference: str) -> Evidence
     rows = task.summary[task.summary["batch_size"] == 1]
     models = published.models(list(rows["system"].unique()), reference)
     systems = {model: system for system, model in models.items()}
-    norm = norm_verdicts(task, reference)
-    return Evidence(task.name, rows, task.exits, task.lengths, noise_floor(rows, task.name, 1), systems, norm)
+    return Evidence(
+        task.name,
+        rows,
+        task.exits,
+        task.lengths,
+        noise_floor(rows, task.name, 1),
+        systems,
+        norm_verdicts(task, reference),
+        compared_rows(task, reference),
+        task.importance,
+    )
+
+
+def _scorecard(paper: Paper, judged: Sequence[Judged]) -> dict[str, Any]:
+    """What the templates print about the claims of a paper."""
+    return {
+        "name": paper.name,
+        "citation": paper.citation,
+        "counts": counts_sentence(judged),
+        "table": scorecard_table(paper, judged),
+    }
 
 
 def _task_report(

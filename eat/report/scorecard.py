@@ -1,4 +1,4 @@
-"""The paper's claims, each tested on the results of a study.
+"""The claims of a paper, each tested on the results of a study.
 
 `judge` tests every claim on every task that it is about. A claim that a study cannot test is listed with the reason;
 it counts neither as reproduced nor as not reproduced.
@@ -13,9 +13,9 @@ from typing import Literal
 
 from eat import rounding
 from eat.report.claim_tests import NotMeasured
-from eat.report.claims import Claim
+from eat.report.claims import Claim, Paper
 from eat.report.evidence import NAMES, Evidence, Untestable
-from eat.report.published import Published, PublishedRow
+from eat.report.published import Published, PublishedRow, PublishedSource
 from eat.report.table import Cell, Column, Group, Row, Table
 
 Verdict = Literal["reproduced", "not reproduced", "cannot be tested here"]
@@ -29,6 +29,7 @@ _PRINTED: Mapping[str, tuple[rounding.Rounder, str]] = {
     "speedup": (rounding.speedup, rounding.TIMES),
     "depth": (rounding.depth, " layers"),
     "retention": (rounding.retention, ""),
+    "flops_ratio": (rounding.ratio, " times fewer FLOPs"),
 }
 
 
@@ -44,44 +45,41 @@ class Judged:
     reason: str
 
 
-def judge(claims: Sequence[Claim], evidence: Sequence[Evidence], published: Published) -> list[Judged]:
-    """Test every claim on every task that it is about."""
+def judge(paper: Paper, evidence: Sequence[Evidence], published: Published) -> list[Judged]:
+    """Test every claim of a paper on every task that it is about."""
+    tables = published.tables_of(paper.citation)
     judged = []
-    for claim in claims:
+    for claim in paper.claims:
         about = [seen for seen in evidence if claim.task in ("", published.task_of(seen.task))]
         if not about:
-            published_text = _published(claim, published, claim.task)
-            judged.append(
-                Judged(claim, "", published_text, rounding.DASH, UNTESTED, f"The study has no task {claim.task}.")
-            )
+            reason = f"The study has no task {claim.task}."
+            judged.append(Judged(claim, "", _published(claim, tables, claim.task), rounding.DASH, UNTESTED, reason))
         elif isinstance(claim.test, NotMeasured):
-            judged.append(
-                Judged(claim, "", _published(claim, published, None), rounding.DASH, UNTESTED, claim.test.reason)
-            )
+            theirs = _published(claim, tables, None)
+            judged.append(Judged(claim, "", theirs, rounding.DASH, UNTESTED, claim.test.reason))
         else:
-            judged += [_judged(claim, seen, published) for seen in about]
+            judged += [_judged(claim, seen, _published(claim, tables, published.task_of(seen.task))) for seen in about]
     return judged
 
 
-def _judged(claim: Claim, seen: Evidence, published: Published) -> Judged:
-    published_text = _published(claim, published, published.task_of(seen.task))
+def _judged(claim: Claim, seen: Evidence, theirs: str) -> Judged:
     try:
         found = claim.test.judge(seen)
     except Untestable as lack:
-        return Judged(claim, seen.task, published_text, rounding.DASH, UNTESTED, str(lack))
+        return Judged(claim, seen.task, theirs, rounding.DASH, UNTESTED, str(lack))
     verdict = {True: SUPPORTED, False: REFUTED, None: UNTESTED}[found.supported]
-    return Judged(claim, seen.task, published_text, found.ours, verdict, found.reason)
+    return Judged(claim, seen.task, theirs, found.ours, verdict, found.reason)
 
 
-def _published(claim: Claim, published: Published, task: str | None) -> str:
+def _published(claim: Claim, tables: Sequence[PublishedSource], task: str | None) -> str:
     """The figures that the paper prints for one of its tasks; for any other task, its figures over all tasks."""
-    tables = published.sources[0].tasks
     parts = []
     for figure in claim.published:
+        tasks = next(table.tasks for table in tables if figure.table in ("", table.title))
         rows = [
             row
-            for name, models in tables.items()
-            if name == task or task not in tables
+            for name, models in tasks.items()
+            if name == task or task not in tasks
             for row in models.get(figure.model, [])
             if figure.tau in (None, row.tau)
         ]
@@ -106,7 +104,7 @@ def counts_sentence(judged: Sequence[Judged]) -> str:
     return f"{claims} claims, each tested on every task that allows it: {', '.join(parts)}."
 
 
-def scorecard_table(judged: Sequence[Judged]) -> Table:
+def scorecard_table(paper: Paper, judged: Sequence[Judged]) -> Table:
     """One row per claim and task: the claim, the published and the measured figure, the verdict and its reason."""
     columns = (
         Column("Claim", align="left", width=0.24),
@@ -120,11 +118,11 @@ def scorecard_table(judged: Sequence[Judged]) -> Table:
         heading = task or "Claims that no task of this study can test"
         groups.append(Group(heading, tuple(_line(one) for one in judged if one.task == task)))
     caption = (
-        "The paper's claims, tested on the results of this study. Intervals are 95 % intervals. A claim about one "
-        "task of the paper is tested only on that task; for other tasks, the published figures are those of all tasks "
-        "of the paper."
+        f"The claims of the paper on {paper.name}, tested on the results of this study. Intervals are 95 % intervals. "
+        "A claim about one task of the paper is tested only on that task; for other tasks, the published figures are "
+        "those of all tasks of the paper."
     )
-    return Table(caption, "scorecard", columns, tuple(groups))
+    return Table(caption, f"scorecard:{paper.name}", columns, tuple(groups))
 
 
 def _line(one: Judged) -> Row:

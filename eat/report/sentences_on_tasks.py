@@ -110,7 +110,8 @@ def task_facts(task: TaskFiles) -> list[tuple[str, str]]:
     """Facts about the text of a task, as names and values."""
     card, timing = task.card, task.timing
     splits = ", ".join(f"{rounding.count(number)} {name}" for name, number in card["splits"].items())
-    source = ", ".join(f"{key} {value[:16] if key == 'sha256' else value}" for key, value in card["source"].items())
+    digests = {key for key in card["source"] if key.endswith("sha256")}
+    source = ", ".join(f"{key} {value[:16] if key in digests else value}" for key, value in card["source"].items())
     return [
         ("Source", source),
         ("Kind", "pairs of texts" if card["pair"] else "single texts"),

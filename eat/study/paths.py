@@ -15,6 +15,8 @@ BACKBONE_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 CURVES = ("exits", "retention", "lengths", "reliability", "cost")
 """Tables of the summary that figures are drawn from."""
 TABLES = ("results", "throughput", "frontier", "calibration", "paper")
+CLAIMS = ("claims/eat.yaml", "claims/magic_pyramid.yaml", "claims/adapler.yaml")
+"""The claims of each paper, in the order of the report."""
 TEMPLATES = (
     "results.tex.jinja",
     "results_section.tex.jinja",
@@ -23,7 +25,7 @@ TEMPLATES = (
     "report.css",
     "report.js",
     "published.yaml",
-    "claims.yaml",
+    *CLAIMS,
 )
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from os.path import normpath
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from eat.errors import listed
-from eat.validation import Distinct, Fraction, Name, NonNegative, OutsidePath, Positive, Strict, Title
+from eat.validation import Distinct, Fraction, Grown, Name, NonNegative, OutsidePath, Positive, Strict, Title
 
 PackagedName = Literal["rotten_tomatoes", "imdb", "bbc_news"]
 """The packages of text; each is pinned."""
 
 
 class TextSource(Strict):
-    """The base of the options of all sources. has_dev: whether the text includes dev text."""
+    """The base of the options of all sources."""
 
-    has_dev: ClassVar[bool] = False
+    @property
+    def has_dev(self) -> bool:
+        """Whether the text includes dev text."""
+        return False
 
 
 class PackagedSource(TextSource):
@@ -51,19 +55,40 @@ class FileFormat(Strict):
     )
 
 
-class FileSource(TextSource, FileFormat):
+class FileSource(TextSource, FileFormat, Grown):
     """A file of the user: CSV, TSV, Parquet or JSONL with one or two text columns and a label column.
 
     A column is given by its name, its number from 1, or a dotted path into nested JSON.
     """
 
+    added: ClassVar[frozenset[str]] = frozenset({"dev_path"})
+
     kind: Literal["file"]
     path: OutsidePath = Field(description="The file, relative to the folder the command runs in.")
+    dev_path: OutsidePath | None = Field(
+        None,
+        description="A second file of the same form, such as an official test set: its texts are the dev texts, and "
+        "`path` is only for training and calibration. Default: dev texts are held out of `path`.",
+    )
     text: list[Column] = Field(min_length=1, max_length=2, description="One text column, or the two of a pair.")
     label: Column = Field(description="The label column.")
     labels: Distinct[str] | None = Field(
         default=None, min_length=2, description="The labels in order. Default: all labels of the file, sorted."
     )
+
+    @property
+    def has_dev(self) -> bool:
+        """As `TextSource`."""
+        return self.dev_path is not None
+
+    @model_validator(mode="after")
+    def _differs_from_its_dev_file(self) -> Self:
+        if self.dev_path is not None and normpath(self.dev_path) == normpath(self.path):
+            raise ValueError(
+                f"dev_path: found {self.dev_path!r}, which is also path; give another file, or omit dev_path to hold "
+                "dev texts out of path"
+            )
+        return self
 
 
 GlueTaskName = Annotated[
@@ -75,10 +100,13 @@ GlueTaskName = Annotated[
 class GlueDirSource(TextSource):
     """A task of GLUE, read from a folder of its files (`glue_dir`), which include dev text."""
 
-    has_dev: ClassVar[bool] = True
-
     kind: Literal["glue_dir"]
     task: GlueTaskName
+
+    @property
+    def has_dev(self) -> bool:
+        """As `TextSource`."""
+        return True
 
 
 Revision = Annotated[
@@ -89,12 +117,15 @@ Revision = Annotated[
 class HubSource(TextSource):
     """A task of GLUE from the Hugging Face hub or its cache, which includes dev text."""
 
-    has_dev: ClassVar[bool] = True
-
     kind: Literal["hub"]
     task: GlueTaskName
     dataset: str = Field("nyu-mll/glue", min_length=1, description="The repository on the hub.")
     revision: Revision
+
+    @property
+    def has_dev(self) -> bool:
+        """As `TextSource`."""
+        return True
 
 
 Source = Annotated[PackagedSource | FileSource | GlueDirSource | HubSource, Field(discriminator="kind")]
@@ -216,7 +247,8 @@ class Task(Strict):
     def _divides_what_is_whole(self) -> Self:
         if self.source.has_dev and self.splits.dev != Splits().dev:
             raise ValueError(
-                f"splits.dev is {self.splits.dev:g}, but {self.source.kind} has its own dev text; omit splits.dev"
+                f"splits.dev is {self.splits.dev:g}, but the source ({self.source.kind}) has its own dev text; omit "
+                "splits.dev"
             )
         return self
 

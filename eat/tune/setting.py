@@ -13,7 +13,7 @@ from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_folders, check_lengths
 from eat.study.depths import check_depths
 from eat.study.loading import load_study, read_mapping
-from eat.study.tasks import FileSource, FileTexts
+from eat.study.tasks import FileTexts
 from eat.tune.options import Budget, TuneOptions
 from eat.tune.paths import FILES, SETTING
 from eat.tune.rows import TUNED, Base, base_of
@@ -38,9 +38,8 @@ def read_base(
     check_folders(study)
     base = base_of(given, task, name, beside)
     options = study.tasks[base.task]
-    reader_of(options.source, study.glue_dir).files()  # raises if files of GLUE are missing
-    sources = [options.source, *options.unlabelled]
-    paths = [Path(source.path) for source in sources if isinstance(source, FileSource | FileTexts)]
+    labelled = reader_of(options.source, study.glue_dir).files()  # raises if files of GLUE are missing
+    paths = [*labelled, *(Path(texts.path) for texts in options.unlabelled if isinstance(texts, FileTexts))]
     if missing := [path for path in paths if not path.is_file()]:
         raise EatError(f"tasks.{base.task}: {listed(missing)}: no such file; correct the path in {config}")
     return base

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -30,62 +31,85 @@ class FileReader(SourceReader):
 
     def files(self) -> list[Path]:
         """As `SourceReader`."""
-        return [Path(self.source.path)]
+        return [Path(path) for path in (self.source.path, self.source.dev_path) if path is not None]
 
     def read(self) -> Texts:
-        """As `SourceReader`."""
+        """As `SourceReader`. The dev file has the form of the training file, and no other labels."""
         source = self.source
-        path = Path(source.path)
         columns = [*source.text, source.label]
         if len(set(columns)) != len(columns):
             raise EatError(
-                f"{path}: columns {listed(columns)} contain duplicates; give each text and the label its own column"
+                f"{source.path}: columns {listed(columns)} contain duplicates; give each text and the label its own "
+                "column"
             )
-        raw = read_rows(path, source)
-        cells = {column: column_of(path, raw, column) for column in columns}
-        table = pd.DataFrame()
-        for name, column in zip(("text", "text_b"), source.text, strict=False):
-            table[name] = strings(path, column, cells[column])
-        if table.map(is_empty).any(axis=1).all():
-            raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
-        found = strings(path, source.label, cells[source.label])
-        table["label"], labels = _label_numbers(path, source, found)
-        return Texts(
-            table,
-            labels,
-            pair=self.has_pairs,
-            description={"kind": "file", "path": source.path, "sha256": sha256_of(path)},
-            warnings=[
-                *_swallowed_rows(path, source, raw, table, set(found)),
-                *([] if source.labels else _doubtful_labels(path, source, found)),
-            ],
-        )
+        train = _read(Path(source.path), source)
+        counts = pd.Series(train.labels).value_counts()
+        if len(counts) == 1:
+            raise EatError(
+                f"{train.path}: the only label in {source.label!r} is {train.labels[0]!r}; a task needs at least two"
+            )
+        labels = source.labels or _sorted_labels(counts.index)
+        table = _with_numbers(train, source, labels)
+        description = {"kind": "file", "path": source.path, "sha256": sha256_of(train.path)}
+        warnings = [
+            *_swallowed_rows(train, source),
+            *([] if source.labels else _doubtful_labels(train.path, source, train.labels)),
+        ]
+        if source.dev_path is None:
+            return Texts(table, labels, self.has_pairs, description, warnings=warnings)
+        dev = _read(Path(source.dev_path), source)
+        dev_table = _with_numbers(dev, source, labels, of=train.path)
+        description |= {"dev": f"{source.dev_path}, {len(dev_table)} rows", "dev_sha256": sha256_of(dev.path)}
+        warnings += _swallowed_rows(dev, source)
+        return Texts(table, labels, self.has_pairs, description, dev_table, warnings=warnings)
 
 
-def _label_numbers(path: Path, source: FileSource, found: Sequence[str]) -> tuple[list[int], list[str]]:
-    """Each row's label as a number, and the labels in order."""
-    counts = pd.Series(found).value_counts()
-    if blank := sum(count for value, count in counts.items() if is_empty(str(value))):
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a file. raw: all of its columns. texts: the columns text, [text_b]. labels: that of each row."""
+
+    path: Path
+    raw: pd.DataFrame
+    texts: pd.DataFrame
+    labels: list[str]
+
+
+def _read(path: Path, source: FileSource) -> _Rows:
+    """The texts and labels of a file. Raises `EatError` if a column is missing or empty, or a row has no label."""
+    raw = read_rows(path, source)
+    cells = {column: column_of(path, raw, column) for column in (*source.text, source.label)}
+    texts = pd.DataFrame()
+    for name, column in zip(("text", "text_b"), source.text, strict=False):
+        texts[name] = strings(path, column, cells[column])
+    if texts.map(is_empty).any(axis=1).all():
+        raise EatError(f"{path}: every text is empty in {listed(source.text)}; name the columns that hold the text")
+    labels = strings(path, source.label, cells[source.label])
+    if blank := sum(map(is_empty, labels)):
         raise EatError(
-            f"{path}: {blank} of {len(found)} rows have no label in {source.label!r}; add labels or remove the rows"
+            f"{path}: {blank} of {len(labels)} rows have no label in {source.label!r}; add labels or remove the rows"
         )
-    if len(counts) == 1:
-        raise EatError(f"{path}: the only label in {source.label!r} is {found[0]!r}; a task needs at least two")
-    labels = source.labels or _sorted_labels(counts.index)
+    return _Rows(path, raw, texts, labels)
+
+
+def _with_numbers(rows: _Rows, source: FileSource, labels: Sequence[str], of: Path | None = None) -> pd.DataFrame:
+    """The texts with the number of each label, as `Texts.table`.
+
+    of: the file whose labels these are, if it is another one. Raises `EatError` if the rows have other labels.
+    """
     forms = set(map(_label_form, labels))
     foreign = [
         # in ASCII if it looks like an allowed label
         f"{ascii(value) if _label_form(str(value)) in forms else repr(value)} ({count} rows)"
-        for value, count in counts.items()
+        for value, count in pd.Series(rows.labels).value_counts().items()
         if value not in labels
     ]
     if foreign:
-        raise EatError(
-            f"{path}: column {source.label!r} holds {_first(foreign)}; allowed: {listed(labels)}; "
-            "correct the file or `labels`"
-        )
+        allowed, remedy = f"allowed: {listed(labels)}", "correct the file or `labels`"
+        if of is not None and source.labels is None:
+            allowed, remedy = f"allowed are the labels of {of}: {listed(labels)}", "correct one of the files"
+        raise EatError(f"{rows.path}: column {source.label!r} holds {_first(foreign)}; {allowed}; {remedy}")
     numbers = {label: number for number, label in enumerate(labels)}
-    return [numbers[value] for value in found], list(labels)
+    return rows.texts.assign(label=[numbers[value] for value in rows.labels])
 
 
 def _sorted_labels(found: Iterable[str]) -> list[str]:
@@ -135,9 +159,7 @@ def _label_form(label: str) -> str:
         return plain
 
 
-def _swallowed_rows(
-    path: Path, source: FileSource, raw: pd.DataFrame, table: pd.DataFrame, labels: Collection[str]
-) -> Iterable[str]:
+def _swallowed_rows(rows: _Rows, source: FileSource) -> Iterable[str]:
     """A warning about rows within the text of another row, which a stray quotation mark can cause.
 
     An unclosed quotation mark at the start of a cell includes everything up to the next one, with delimiters and line
@@ -145,11 +167,12 @@ def _swallowed_rows(
     header's number of cells and with a label in the label's column. An ordinary text of several lines has at most one
     such line.
     """
+    path, raw, labels = rows.path, rows.raw, set(rows.labels)
     columns, place = len(raw.columns), place_of(raw, source.label)
     if place is None:  # within nested objects
         return
     delimiter = delimiter_of(path, source)
-    texts = table.drop(columns="label").astype("string")
+    texts = rows.texts.astype("string")
     broken = raw[texts.apply(lambda column: column.str.contains("\n")).any(axis=1).to_numpy()]
 
     def is_row(line: str) -> bool:

@@ -32,12 +32,16 @@ def giving(key: str, value: str) -> str:
 
 
 @contextmanager
-def hinting(path: Path, form: Form) -> Iterator[None]:
-    """Add what the file looks like, and the key to give, to the message of an error in the block."""
+def hinting(path: Path, form: Form, *others: Path) -> Iterator[None]:
+    """Add what the file looks like, and the key to give, to the message of an error in the block.
+
+    others: more files of this form; the hint is about one of them if the message begins with its name.
+    """
     try:
         yield
     except EatError as error:
-        hint = hint_of(path, form, str(error))
+        named = next((other for other in others if str(error).startswith(f"{other}: ")), path)
+        hint = hint_of(named, form, str(error))
         if not hint or hint in str(error):
             raise
         raise type(error)(f"{error}; {hint}") from None
