@@ -20,22 +20,40 @@ TRAINING = {"finetune", "trace_teacher"}
 ANSWERS = {"trace", "compare_importance", "measure_time"}
 
 
+PUBLISHED = Path("docs/results/gpu.csv")
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Copy:
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     """A copy in which the command of each rule with the resource `gpu` ends with its value."""
     copy = copy_project(tmp_path_factory.mktemp("shown") / FOLDER)
     for file in (copy.folder / "rules").glob("*.smk"):
         head, *rules = re.split(r"^(?=rule )", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
         for number, rule in enumerate(rules):
-            if re.search(r"^        gpu=", rule, re.MULTILINE):
+            if re.search(r"^        gpu=gpus", rule, re.MULTILINE):
                 name = rule.removeprefix("rule ").partition(":")[0]
                 rules[number] = rule.replace("| tee {log:q}", f"| tee {{log:q}} # {name} gpu={{resources.gpu}}")
         file.write_text("".join([head, *rules]), encoding="utf-8")
     return copy
 
 
-def requested(copy: Copy, **sections: dict[str, Any]) -> dict[str, set[int]]:
-    """The GPUs that the jobs of each rule ask for, in a study with these sections."""
+@pytest.fixture(scope="module")
+def trains_on_gpu(copy: Copy) -> str:
+    """The commands of a study that names CUDA for training alone; no run on a GPU was published."""
+    return commands(copy, training={"device": "cuda"})
+
+
+@pytest.fixture(scope="module")
+def times_on_gpu(copy: Copy, trains_on_gpu: str) -> str:
+    """The commands of a study that names CUDA for the timing alone; a run on a GPU was published."""
+    (copy.folder / PUBLISHED).parent.mkdir(parents=True)
+    (copy.folder / PUBLISHED).touch()
+    # auto takes a GPU that is there, and does not ask for one
+    return commands(copy, training={"device": "auto"}, timing={"device": "cuda"})
+
+
+def commands(copy: Copy, **sections: dict[str, Any]) -> str:
+    """What a dry run prints of a study with these sections."""
     study = yaml.safe_load((ROOT / "config" / "tiny.yaml").read_text(encoding="utf-8"))
     study["systems"] = {name: study["systems"][name] for name in ("dense-6", "student-3", "eat-6")}
     study["importance_texts"] = 8
@@ -45,28 +63,22 @@ def requested(copy: Copy, **sections: dict[str, Any]) -> dict[str, set[int]]:
     (copy.folder / "config" / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     done = copy.snakemake("-n", "-p", "--cores", "1", "--configfile", "config/study.yaml")
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, set[int]] = {}
-    for rule, number in re.findall(r"# (\w+) gpu=(\d+)", done.stdout + done.stderr):
-        found.setdefault(rule, set()).add(int(number))
-    assert found.keys() == TRAINING | ANSWERS
-    return found
+    return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("sections", "on_gpu"),
-    [
-        ({"training": {"device": "cuda"}}, TRAINING),
-        # auto takes a GPU that is there, and does not ask for one
-        ({"training": {"device": "auto"}, "timing": {"device": "cuda"}}, ANSWERS),
-    ],
-    ids=["training", "timing"],
-)
+@pytest.mark.parametrize(("plan", "on_gpu"), [("trains_on_gpu", TRAINING), ("times_on_gpu", ANSWERS)])
 def test_a_job_asks_for_a_gpu_if_its_phase_names_cuda(
-    shown: Copy, sections: dict[str, dict[str, Any]], on_gpu: set[str]
+    request: pytest.FixtureRequest, plan: str, on_gpu: set[str]
 ) -> None:
-    found = requested(shown, **sections)
-    assert {rule for rule, numbers in found.items() if numbers == {1}} == on_gpu
-    assert {rule for rule, numbers in found.items() if numbers == {0}} == found.keys() - on_gpu
+    found: dict[str, set[str]] = {}
+    for rule, number in re.findall(r"# (\w+) gpu=(\d+)", request.getfixturevalue(plan)):
+        found.setdefault(rule, set()).add(number)
+    assert found == {rule: {"1" if rule in on_gpu else "0"} for rule in TRAINING | ANSWERS}
+
+
+def test_the_report_reads_a_run_on_a_gpu_once_it_is_published(trains_on_gpu: str, times_on_gpu: str) -> None:
+    assert "workflow_scripts.report_page" in trains_on_gpu and "--gpu" not in trains_on_gpu
+    assert re.search(rf"workflow_scripts\.report_page .* --gpu {PUBLISHED} ", times_on_gpu)
 
 
 def test_the_slurm_profile_leaves_the_partition_to_the_gpus_of_a_job() -> None:

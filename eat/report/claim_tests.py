@@ -274,6 +274,9 @@ Test = Annotated[
     Field(discriminator="kind"),
 ]  # fmt: skip
 
+LATENCY = (Speed, SpeedAgainst, Frontier)
+"""The tests of measured times, which a run on a GPU can decide, too."""
+
 _FASTER: Mapping[Comparison, str] = {
     "higher": "faster",
     "lower": "slower",

@@ -19,6 +19,7 @@ from eat.report.environments import html_environment, latex_environment, render,
 from eat.report.evidence import Evidence
 from eat.report.figures import Figure, Placed, by_place, read_caption, read_figure
 from eat.report.first_screen import first_screen, lead
+from eat.report.gpu_run import gpu_evidence
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.latex import task_tables
 from eat.report.lengths import findings_table, lengths_table
@@ -45,13 +46,15 @@ def render_report(
     provenance: Mapping[str, Any],
     out_folder: Path | str,
     figures: Sequence[Placed],
+    gpu: Path | str | None = None,
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
     tasks: name in the files -> name in the report. results_folder: results/{study}. data_folder:
     data/{study}. templates_folder: the templates, captions/, published.yaml and claims.yaml. provenance: see
-    `Provenance`. figures: those of the study, see `placement`. The LaTeX names figures relative to `out_folder`,
-    which is results/{study}/report. A figure whose name cannot be part of a TeX path is copied next to it.
+    `Provenance`. figures: those of the study, see `placement`. gpu: the table of a run on a GPU, if there is one. The
+    LaTeX names figures relative to `out_folder`, which is results/{study}/report. A figure whose name cannot be part of
+    a TeX path is copied next to it.
 
     Raises `EatError` if a file is missing, damaged or of another study, or if a template uses an undefined
     value. Nothing is written unless everything could be rendered.
@@ -72,6 +75,7 @@ def render_report(
         read_claims(templates / "claims.yaml"),
         [_evidence(task, published, origin.reference) for task in found],
         published,
+        None if gpu is None else gpu_evidence(gpu, published),
     )
     captions = {kind.name: read_caption(templates / "captions", kind.name) for kind in figures}
     of_task, of_study = ([kind for kind in figures if kind.of == of] for of in ("task", "study"))
