@@ -206,6 +206,11 @@ def all_cores(wildcards):
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
+def gpus(device):
+    """The GPUs of a job, as the resource `gpu`: one if the configuration names CUDA. A cluster's profile maps it."""
+    return int(device == "cuda")
+
+
 def parent_folder(wildcards):
     """The model, or the backbone, that a stage starts from."""
     parent = STUDY.parent_of(wildcards.system, wildcards.stage)

@@ -35,6 +35,8 @@ rule finetune:
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads
+    resources:
+        gpu=gpus(STUDY.training.device),
     params:
         code=code_of("workflow_scripts.finetune"),
         spec=lambda wildcards: STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage).to_json(),
@@ -72,6 +74,8 @@ rule trace_teacher:
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads
+    resources:
+        gpu=gpus(STUDY.training.device),
     params:
         code=code_of("workflow_scripts.trace"),
         models=model_folders,

@@ -1,8 +1,8 @@
 """
 Tables and the report, in LaTeX and HTML; a PDF if it is asked for (`snakemake --cores all render_pdf`).
 
-REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where scores of
-tokens are compared, importance/{task}.csv; where a task has triage, triage.csv; timing state; cards; report/.
+REQUIRED INPUTS: results/{study}/summary*.csv, buckets.csv, promises.csv, curves, metrics.json, figures; where a run on a
+GPU was published, docs/results/gpu.csv; where scores of tokens are compared, importance/{task}.csv; where a task has triage, triage.csv; timing state; cards; report/.
 OUTPUTS: results/{study}/tables/*.tex; results/{study}/report/{results.tex,results_section.tex,report.html};
 on demand results/{study}.pdf.
 """
@@ -52,6 +52,7 @@ rule render_report:
         figures=figure_files,
         timing_state=[PATHS.timing_state(task) for task in STUDY.tasks],
         cards=[PATHS.card(task) for task in STUDY.tasks],
+        gpu=[from_here(file) for file in ["docs/results/gpu.csv"] if (ROOT / file).is_file()],
         templates=[from_here(f"report/{file}") for file in TEMPLATES],
         captions=[from_here(file) for file in captions([*TASK_FIGURES, *STUDY_FIGURES])],
         sources=sources_of("workflow_scripts.report_page"),
@@ -85,13 +86,14 @@ rule render_report:
         command=lambda wildcards: rebuild_command(),
         configfiles=[os.path.relpath(file) for file in workflow.configfiles],
         templates=lambda wildcards, input: os.path.dirname(input.templates[0]),
+        gpu=lambda wildcards, input: ["--gpu", *input.gpu] if input.gpu else [],
         folder=subpath(output.tex, parent=True),
     message:
         "rendering the report"
     shell:
         "python -m workflow_scripts.report_page --study {params.study:q} --figures {params.figures:q}"
         " --command {params.command:q}"
-        " --configfiles {params.configfiles:q} --templates {params.templates:q} --out {params.folder:q} 2>&1 | tee {log:q}"
+        " --configfiles {params.configfiles:q} --templates {params.templates:q} {params.gpu:q} --out {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule render_pdf:

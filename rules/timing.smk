@@ -29,6 +29,8 @@ rule measure_time:
         "../envs/study.yaml"
     # no other job may run during timing
     threads: all_cores
+    resources:
+        gpu=gpus(STUDY.timing.device),
     params:
         code=code_of("workflow_scripts.timing"),
         study=lambda wildcards: STUDY.view(keys.TIMING, [wildcards.task]),

@@ -26,6 +26,8 @@ rule trace:
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads
+    resources:
+        gpu=gpus(STUDY.trace_device),
     params:
         code=code_of("workflow_scripts.trace"),
         models=model_folders,
@@ -58,6 +60,8 @@ rule trace_trial:
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads
+    resources:
+        gpu=gpus(STUDY.trace_device),
     params:
         code=code_of("workflow_scripts.trace"),
         models=model_folders,
@@ -92,6 +96,8 @@ rule compare_importance:
     conda:
         "../envs/study.yaml"
     threads: STUDY.training.threads
+    resources:
+        gpu=gpus(STUDY.trace_device),
     params:
         code=code_of("workflow_scripts.trace_importance"),
         study=lambda wildcards: STUDY.view(keys.IMPORTANCE, [wildcards.task]),

@@ -33,6 +33,7 @@ from synthetic_results import (
     plot_systems,
     write_study,
 )
+from test_scorecard import gpu_file
 
 from eat import rounding
 from eat.errors import DamagedFile, EatError
@@ -461,6 +462,19 @@ def test_tasks_timed_on_two_machines_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(timing), encoding="utf-8")
     with pytest.raises(EatError, match="timed with different values of machine"):
         render_report("synthetic", tasks, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT)
+
+
+@pytest.mark.parametrize("at_hand", [True, False])
+def test_the_scorecard_shows_the_run_on_a_gpu(tmp_path: Path, at_hand: bool) -> None:
+    results, data = write_study(tmp_path, tuple(ONE_TASK), SMALL)
+    empty_figures(results, tuple(ONE_TASK))
+    gpu = gpu_file(tmp_path / "gpu.csv") if at_hand else None
+    render_report("synthetic", ONE_TASK, results, data, TEMPLATES, PROVENANCE, tmp_path / "out", PLACEMENT, gpu)
+    text = Page((tmp_path / "out" / "report.html").read_text(encoding="utf-8")).text
+    tex = (tmp_path / "out" / "results_section.tex").read_text(encoding="utf-8")
+    for found in (text, tex):
+        assert "On a GPU" in found
+        assert ("(SST-2, NVIDIA T1)" in found, "No GPU run is at hand." in found) == (at_hand, not at_hand)
 
 
 def test_an_inline_figure_brings_nothing_but_drawing(tmp_path: Path) -> None:

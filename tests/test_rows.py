@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from synthetic_results import DENSE, EAT, Made, write_study
 
-from eat.errors import DamagedFile
+from eat.errors import DamagedFile, EatError
 from eat.files import write_table
-from eat.results.rows import read_rows
+from eat.results.rows import read_rows, rows_of
 
 NAMES = ("NA", "None", "null", "nan", "007", "1e3", "true", "1.0")
 
@@ -63,3 +63,12 @@ def test_a_command_finds_a_task_and_a_system_of_any_name(
         path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir() if path.suffix in (".svg", ".tex")
     )
     assert system in written
+
+
+@pytest.mark.parametrize(("column", "values"), [("card", ("NVIDIA T1", "NVIDIA T2")), ("device", ("cuda", "cpu"))])
+def test_a_table_of_several_cards_is_refused(tmp_path: Path, column: str, values: tuple[str, str]) -> None:
+    results, _ = write_study(tmp_path, ("films",), Made(systems=(DENSE, EAT)))
+    summary = read_rows(results / "summary.csv")
+    summary[column] = [values[number % 2] for number in range(len(summary))]
+    with pytest.raises(EatError, match=rf"^task 'films': rows of {column} .*{values[0]}.* in one summary; report each"):
+        rows_of(summary, "films")

@@ -15,6 +15,7 @@ from eat.errors import EatError
 from eat.report import scorecard
 from eat.report.claims import Paper, read_paper
 from eat.report.evidence import Evidence
+from eat.report.gpu_run import gpu_evidence
 from eat.report.published import read_published
 from eat.results.noise import NoiseFloor
 from eat.study.paths import CLAIMS
@@ -288,6 +289,92 @@ def test_every_claim_stands_in_the_table_with_its_verdict(tmp_path: Path) -> Non
 
 
 HEAD = "name: a\ncitation: b\nmodels: [eat]\n"
+
+
+# --- on a GPU -----------------------------------------------------------------------------------------------------
+
+ON_GPU = (
+    ("hf-dense-again", "hf-dense", 1, (1.0, 0.98, 1.02)),
+    ("dense-6", "hf-dense", 1, (1.2, 1.1, 1.3)),
+    ("student-3", "hf-dense", 1, (1.9, 1.8, 2.0)),
+    ("eat-6", "hf-dense", 1, (0.6, 0.55, 0.65)),
+    # none of these is on a latency over the stock model at batch 1
+    ("eat-6", "dense-6", 1, (7.0, 7.0, 7.0)),
+    ("eat-6", "hf-dense", 32, (8.0, 8.0, 8.0)),
+)
+
+
+def gpu_file(path: Path, **changes: Any) -> Path:
+    rows = [
+        {
+            "system": system,
+            "over": over,
+            "batch_size": size,
+            "speedup": middle,
+            "speedup_low": low,
+            "speedup_high": high,
+        }
+        for system, over, size, (middle, low, high) in ON_GPU
+    ]
+    shared = {"text": "SST-2", "device": "cuda", "card": "NVIDIA T1", "driver": None, **changes}
+    pd.DataFrame(rows).assign(**shared).to_csv(path, index=False)
+    return path
+
+
+def gpu_of(test: dict[str, Any], root: Path, run: Any) -> str:
+    claim = {"claim": "It is so.", "where": "section 0", "test": test}
+    paper = Paper.model_validate({**EAT_PAPER.model_dump(), "claims": [claim]})
+    (judged,) = scorecard.judge(paper, [evidence(root / "study", FAST)], PUBLISHED, run)
+    return judged.gpu
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ({"kind": "speed", "model": "eat", "expect": "slower"}, "reproduced: 0.60x [0.55, 0.65] (SST-2, NVIDIA T1)"),
+        (
+            {"kind": "speed_against", "model": "eat", "other": "distilbert", "expect": "faster"},
+            "not reproduced: 0.60x [0.55, 0.65] against 1.90x [1.80, 2.00] of student-3 (SST-2, NVIDIA T1)",
+        ),
+        ({"kind": "frontier", "model": "eat"}, f"{OPEN}: eat-6 has fewer than two thresholds."),
+        ({"kind": "accuracy_against", "model": "eat", "other": "bert", "expect": "lower"}, rounding.DASH),
+    ],
+)
+def test_a_claim_on_latency_has_a_verdict_of_the_gpu_run(tmp_path: Path, test: dict[str, Any], expected: str) -> None:
+    run = gpu_evidence(gpu_file(tmp_path / "gpu.csv"), PUBLISHED)
+    assert gpu_of(test, tmp_path, run) == expected.replace("x [", f"{rounding.TIMES} [")
+
+
+def test_the_noise_of_the_gpu_run_counts(tmp_path: Path) -> None:
+    """The claim is on the dense model itself: [1.1, 1.3] is faster, but not against a clock that is off by 1.4."""
+    test = {"kind": "speed", "model": "bert", "expect": "faster"}
+    run = gpu_evidence(gpu_file(tmp_path / "gpu.csv"), PUBLISHED)
+    assert run is not None and gpu_of(test, tmp_path, run).startswith("reproduced: ")
+    noisy = replace(run[0], noise=NoiseFloor(1.0, 0.9, 1.4, 1.0))
+    assert gpu_of(test, tmp_path, (noisy, run[1])).startswith(OPEN)
+
+
+def test_without_a_gpu_run_the_column_says_so(tmp_path: Path) -> None:
+    judged = scorecard.judge(EAT_PAPER, [evidence(tmp_path)], PUBLISHED)
+    shown = {one.gpu for one in judged if one.claim.test.kind in ("speed", "speed_against", "frontier")}
+    assert shown == {"No GPU run is at hand."}
+    assert {one.gpu for one in judged} == shown | {rounding.DASH}
+    table = scorecard.scorecard_table(EAT_PAPER, judged)
+    assert table.columns[-1].title == "On a GPU"
+    # a run without trained systems is none for the claims
+    assert gpu_evidence(gpu_file(tmp_path / "gpu.csv", text="32 tokens"), PUBLISHED) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"device": "cpu"}, r"gpu\.csv: device is cpu, not cuda; write it again from a run on a GPU, or remove it"),
+        ({"card": ["a", "b"] * 3}, r"gpu\.csv: rows of several cards \(a, b\); write it again from the files of one"),
+    ],
+)
+def test_a_table_that_is_not_of_one_gpu_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(EatError, match=message):
+        gpu_evidence(gpu_file(tmp_path / "gpu.csv", **changes), PUBLISHED)
 
 
 @pytest.mark.parametrize(

@@ -537,6 +537,45 @@ def test_mixed_settings_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def on_card(files: TaskInputs, study: Study, folder: Path, device: str, gpu: str | None) -> TaskInputs:
+    """The files of a task that was timed on a device of this name."""
+    path = folder / f"{device}-{gpu}.json"
+    write_json(path, facts_of(study) | {"device": device, "machine": {"cpu": "A CPU", "gpu": gpu}})
+    return TaskInputs(**{**vars(files), "timing_facts": path})
+
+
+@pytest.mark.parametrize(("device", "gpu", "card"), [("cpu", None, ""), ("cuda", "NVIDIA T1", "NVIDIA T1")])
+def test_the_summary_names_the_card_of_the_timing(
+    study: Study, inputs: TaskInputs, tmp_path: Path, device: str, gpu: str | None, card: str
+) -> None:
+    files = {"movies": on_card(inputs, study, tmp_path, device, gpu)}
+    assert set(summarize(study, files, tmp_path / "out")["card"]) == {card}
+    read = pd.read_csv(tmp_path / "out" / "summary.csv", keep_default_na=False)
+    assert set(read["card"]) == {card}
+    assert set(read["device"]) == {device}
+
+
+@pytest.mark.parametrize(
+    ("other", "shown"),
+    [
+        (("cpu", None), "movies on NVIDIA T1, books on cpu"),
+        (("cuda", "NVIDIA T2"), "movies on NVIDIA T1, books on NVIDIA T2"),
+    ],
+)
+def test_tasks_that_were_timed_on_different_cards_are_refused(
+    study: Study, inputs: TaskInputs, tmp_path: Path, other: tuple[str, str | None], shown: str
+) -> None:
+    files = {
+        "movies": on_card(inputs, study, tmp_path, "cuda", "NVIDIA T1"),
+        "books": on_card(inputs, study, tmp_path, *other),
+    }
+    with pytest.raises(EatError) as error:
+        summarize(study, files, tmp_path / "out")
+    (line,) = str(error.value).splitlines()
+    assert shown in line and "--forcerun measure_time" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_timed_system_of_unknown_precision_is_refused(study: Study, inputs: TaskInputs, tmp_path: Path) -> None:
     facts = facts_of(study)
     del facts["precisions"]["hf-dense-12"], facts["precisions"]["eat"]

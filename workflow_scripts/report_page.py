@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--command", required=True, help="the command that rebuilds the study")
     parser.add_argument("--configfiles", nargs="*", default=[], type=Path, help="the study's configuration files")
     parser.add_argument("--templates", required=True, type=Path)
+    parser.add_argument("--gpu", type=Path, help="the table of a run on a GPU, of `workflow_scripts.gpu_results`")
     parser.add_argument("--out", required=True, type=Path, help="the folder of the report")
     arguments = parser.parse_args()
 
@@ -66,6 +67,7 @@ def main() -> None:
         provenance,
         arguments.out,
         placement(json.loads(arguments.figures)),
+        arguments.gpu,
     )
 
 

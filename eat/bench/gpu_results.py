@@ -18,11 +18,12 @@ from eat.bench.gpu_timing import GRAPHS
 from eat.bench.results import markdown
 from eat.errors import EatError
 from eat.files import read_json
+from eat.report.gpu_run import REFERENCE, TEXT
 from eat.report.quantities import Quantity
 from eat.study.stock import STOCK
 
 LAYERS = {"minilm-6": 6, "bert-base": 12}
-DENSE, ADAPTIVE = "dense-6", "adapt-6"
+DENSE, ADAPTIVE = REFERENCE, "adapt-6"
 RESULTS = ("graphs.json", "engine-*-batch-*.json", "compiled.json", "models.json", "timing-batch-*.json")
 
 COLUMNS = (
@@ -98,7 +99,7 @@ def _on_text(row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         found = {end: row[f"over_{over}{end}"] for end in ("", "_low", "_high")}
         no_loss = row["system"].startswith(DENSE) or row["difference_high"] >= 0.0
         yield {
-            **_speedup(row["system"], over, "SST-2", size, found, goal, target, no_loss),
+            **_speedup(row["system"], over, TEXT, size, found, goal, target, no_loss),
             "difference_low": row["difference_low"],
             "difference_high": row["difference_high"],
         }

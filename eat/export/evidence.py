@@ -48,8 +48,8 @@ def _frontier(row: StudyRow, texts: Mapping[str, Any] | None) -> str | None:
     from eat.report.table import to_markdown
 
     place = row.place
-    # summaries of older versions lack it, and the table does not need it
-    required = [column for column in SUMMARY_COLUMNS if column != "thresholds"]
+    # summaries of older versions lack them, and the table does not need them
+    required = [column for column in SUMMARY_COLUMNS if column not in ("thresholds", "card")]
     summary = read_rows(place.at(StudyPaths(row.study.study).summary), required)
     rows = of_task(summary, place.task, may_be_empty=True)
     dense = (rows["system"] == row.study.reference) | rows["system"].str.startswith(STOCK_PREFIX)

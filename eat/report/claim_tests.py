@@ -222,3 +222,6 @@ Test = Annotated[
     | NotMeasured,
     Field(discriminator="kind"),
 ]  # fmt: skip
+
+LATENCY = (Speed, SpeedAgainst, Frontier)
+"""The tests of measured times, which a run on a GPU can decide, too."""

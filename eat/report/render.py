@@ -19,6 +19,7 @@ from eat.report.environments import html_environment, latex_environment, render,
 from eat.report.evidence import Evidence
 from eat.report.figures import Figure, Placed, by_place, read_caption, read_figure
 from eat.report.first_screen import first_screen, lead
+from eat.report.gpu_run import gpu_evidence
 from eat.report.importance import correlation_table, importance_sentences, norm_verdicts, retention_table
 from eat.report.latex import task_tables
 from eat.report.lengths import compared_rows, findings_table, lengths_table
@@ -45,13 +46,15 @@ def render_report(
     provenance: Mapping[str, Any],
     out_folder: Path | str,
     figures: Sequence[Placed],
+    gpu: Path | str | None = None,
 ) -> list[Path]:
     """Render `results.tex`, `results_section.tex` and `report.html` of a study into `out_folder`; returns the files.
 
     tasks: name in the files -> name in the report. results_folder: results/{study}. data_folder:
     data/{study}. templates_folder: the templates, captions/, claims/ and published.yaml. provenance: see
-    `Provenance`. figures: those of the study, see `placement`. The LaTeX names figures relative to `out_folder`,
-    which is results/{study}/report. A figure whose name cannot be part of a TeX path is copied next to it.
+    `Provenance`. figures: those of the study, see `placement`. gpu: the table of a run on a GPU, if there is one. The
+    LaTeX names figures relative to `out_folder`, which is results/{study}/report. A figure whose name cannot be part of
+    a TeX path is copied next to it.
 
     Raises `EatError` if a file is missing, damaged or of another study, or if a template uses an undefined
     value. Nothing is written unless everything could be rendered.
@@ -70,6 +73,7 @@ def render_report(
     published = read_published(templates / "published.yaml").also_called(tasks)
     evidence = [_evidence(task, published, origin.reference) for task in found]
     papers = [paper for paper in (read_paper(templates / file) for file in CLAIMS) if paper.concerns(evidence)]
+    on_gpu = None if gpu is None else gpu_evidence(gpu, published)
     captions = {kind.name: read_caption(templates / "captions", kind.name) for kind in figures}
     of_task, of_study = ([kind for kind in figures if kind.of == of] for of in ("task", "study"))
     copies: dict[Path, Path] = {}
@@ -96,7 +100,7 @@ def render_report(
         "parts": sorted({kind for report in reports for kind in report["tables"]}),
         "run_facts": _run_facts(origin, found),
         "study_figures": study_figures,
-        "scorecards": [_scorecard(paper, judge(paper, evidence, published)) for paper in papers],
+        "scorecards": [_scorecard(paper, judge(paper, evidence, published, on_gpu)) for paper in papers],
         "published": published_tables.published_table(published, summary, list(tasks.values())),
         "published_notes": _published_notes(published, found, origin.reference),
         "provenance": _provenance_facts(origin),

@@ -1,7 +1,7 @@
-"""The claims of a paper, each tested on the results of a study.
+"""The claims of a paper, each tested on the results of a study, and those on latency also on a run on a GPU.
 
 `judge` tests every claim on every task that it is about. A claim that a study cannot test is listed with the reason;
-it counts neither as reproduced nor as not reproduced.
+it counts neither as reproduced nor as not reproduced. The run on a GPU does not count.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from eat import rounding
-from eat.report.claim_tests import NotMeasured
+from eat.report.claim_tests import LATENCY, NotMeasured
 from eat.report.claims import Claim, Paper
 from eat.report.evidence import NAMES, Evidence, Untestable
+from eat.report.gpu_run import NO_RUN
 from eat.report.published import Published, PublishedRow, PublishedSource
 from eat.report.table import Cell, Column, Group, Row, Table
 
@@ -23,6 +24,7 @@ Verdict = Literal["reproduced", "not reproduced", "cannot be tested here"]
 SUPPORTED: Verdict = "reproduced"
 REFUTED: Verdict = "not reproduced"
 UNTESTED: Verdict = "cannot be tested here"
+_VERDICTS: Mapping[bool | None, Verdict] = {True: SUPPORTED, False: REFUTED, None: UNTESTED}
 
 _PRINTED: Mapping[str, tuple[rounding.Rounder, str]] = {
     "accuracy": (rounding.percent, " %"),
@@ -35,7 +37,10 @@ _PRINTED: Mapping[str, tuple[rounding.Rounder, str]] = {
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with its verdict on one task; `task` is empty if the study does not have the task of the claim."""
+    """A claim with its verdict on one task; `task` is empty if the study does not have the task of the claim.
+
+    gpu: the verdict of a run on a GPU with its figure, or why there is none; a dash if the claim is not on latency.
+    """
 
     claim: Claim
     task: str
@@ -43,32 +48,56 @@ class Judged:
     ours: str
     verdict: Verdict
     reason: str
+    gpu: str
 
 
-def judge(paper: Paper, evidence: Sequence[Evidence], published: Published) -> list[Judged]:
-    """Test every claim of a paper on every task that it is about."""
+def judge(
+    paper: Paper, evidence: Sequence[Evidence], published: Published, gpu: tuple[Evidence, str] | None = None
+) -> list[Judged]:
+    """Test every claim of a paper on every task that it is about.
+
+    gpu: the measurements of a run on a GPU and the model of its card, if there is one.
+    """
     tables = published.tables_of(paper.citation)
     judged = []
     for claim in paper.claims:
+        on_gpu = _on_gpu(claim, gpu, published)
         about = [seen for seen in evidence if claim.task in ("", published.task_of(seen.task))]
         if not about:
+            theirs = _published(claim, tables, claim.task)
             reason = f"The study has no task {claim.task}."
-            judged.append(Judged(claim, "", _published(claim, tables, claim.task), rounding.DASH, UNTESTED, reason))
+            judged.append(Judged(claim, "", theirs, rounding.DASH, UNTESTED, reason, on_gpu))
         elif isinstance(claim.test, NotMeasured):
             theirs = _published(claim, tables, None)
-            judged.append(Judged(claim, "", theirs, rounding.DASH, UNTESTED, claim.test.reason))
+            judged.append(Judged(claim, "", theirs, rounding.DASH, UNTESTED, claim.test.reason, on_gpu))
         else:
-            judged += [_judged(claim, seen, _published(claim, tables, published.task_of(seen.task))) for seen in about]
+            for seen in about:
+                judged.append(_judged(claim, seen, _published(claim, tables, published.task_of(seen.task)), on_gpu))
     return judged
 
 
-def _judged(claim: Claim, seen: Evidence, theirs: str) -> Judged:
+def _on_gpu(claim: Claim, gpu: tuple[Evidence, str] | None, published: Published) -> str:
+    """The verdict of the run on a GPU, as one text."""
+    if not isinstance(claim.test, LATENCY):
+        return rounding.DASH
+    if gpu is None:
+        return f"{NO_RUN[:1].upper()}{NO_RUN[1:]}."
+    seen, card = gpu
+    if claim.task not in ("", published.task_of(seen.task)):
+        return f"The GPU run has no task {claim.task}."
     try:
         found = claim.test.judge(seen)
     except Untestable as lack:
-        return Judged(claim, seen.task, theirs, rounding.DASH, UNTESTED, str(lack))
-    verdict = {True: SUPPORTED, False: REFUTED, None: UNTESTED}[found.supported]
-    return Judged(claim, seen.task, theirs, found.ours, verdict, found.reason)
+        return f"{UNTESTED}: {lack}"
+    return f"{_VERDICTS[found.supported]}: {found.ours} ({seen.task}, {card})"
+
+
+def _judged(claim: Claim, seen: Evidence, theirs: str, on_gpu: str) -> Judged:
+    try:
+        found = claim.test.judge(seen)
+    except Untestable as lack:
+        return Judged(claim, seen.task, theirs, rounding.DASH, UNTESTED, str(lack), on_gpu)
+    return Judged(claim, seen.task, theirs, found.ours, _VERDICTS[found.supported], found.reason, on_gpu)
 
 
 def _published(claim: Claim, tables: Sequence[PublishedSource], task: str | None) -> str:
@@ -105,13 +134,14 @@ def counts_sentence(judged: Sequence[Judged]) -> str:
 
 
 def scorecard_table(paper: Paper, judged: Sequence[Judged]) -> Table:
-    """One row per claim and task: the claim, the published and the measured figure, the verdict and its reason."""
+    """One row per claim and task: the claim, the published and the measured figure, both verdicts and the reason."""
     columns = (
-        Column("Claim", align="left", width=0.24),
-        Column("Published", align="left", width=0.15),
-        Column("This run", align="left", width=0.2),
-        Column("Verdict", align="left", width=0.11),
-        Column("Reason", align="left", width=0.22),
+        Column("Claim", align="left", width=0.2),
+        Column("Published", align="left", width=0.12),
+        Column("This run", align="left", width=0.16),
+        Column("Verdict", align="left", width=0.1),
+        Column("Reason", align="left", width=0.18),
+        Column("On a GPU", align="left", width=0.13),
     )
     groups = []
     for task in sorted(dict.fromkeys(one.task for one in judged), key=lambda task: not task):  # without a task: last
@@ -120,7 +150,8 @@ def scorecard_table(paper: Paper, judged: Sequence[Judged]) -> Table:
     caption = (
         f"The claims of the paper on {paper.name}, tested on the results of this study. Intervals are 95 % intervals. "
         "A claim about one task of the paper is tested only on that task; for other tasks, the published figures are "
-        "those of all tasks of the paper."
+        "those of all tasks of the paper. The last column tests claims on latency on the run of docs/results/gpu.csv, "
+        "at batch 1."
     )
     return Table(caption, f"scorecard:{paper.name}", columns, tuple(groups))
 
@@ -128,4 +159,4 @@ def scorecard_table(paper: Paper, judged: Sequence[Judged]) -> Table:
 def _line(one: Judged) -> Row:
     claim = f"{one.claim.claim.removesuffix('.')} ({one.claim.where})."
     verdict = Cell(one.verdict, tone=f"verdict-{one.verdict.replace(' ', '-')}")
-    return Row((Cell(claim), Cell(one.published), Cell(one.ours), verdict, Cell(one.reason)))
+    return Row((Cell(claim), Cell(one.published), Cell(one.ours), verdict, Cell(one.reason), Cell(one.gpu)))

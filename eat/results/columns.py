@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 SUMMARY_COLUMNS = (
-    "task", "system", "tau", "thresholds", "calibration", "chosen", "within_budget", "batch_size", "device", "engine",
-    "dtype", "threads", "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd",
+    "task", "system", "tau", "thresholds", "calibration", "chosen", "within_budget", "batch_size", "device", "card",
+    "engine", "dtype", "threads", "seeds", "n", "n_timed", "accuracy", "accuracy_low", "accuracy_high", "accuracy_sd",
     "macro_f1", "f1", "delta_accuracy", "delta_low", "delta_high", "mcnemar_p", "latency_ms_mean", "latency_ms_p50",
     "latency_ms_p90", "latency_ms_p99", "examples_per_s", "speedup_vs_dense", "speedup_low", "speedup_high",
     "speedup_mean", "speedup_vs_int8", "speedup_vs_int8_low", "speedup_vs_int8_high", "speedup_vs_packed_dense",

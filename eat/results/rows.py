@@ -48,7 +48,9 @@ def rows_of(summary: pd.DataFrame, task: str) -> pd.DataFrame:
     Raises `EatError` if they were measured in different settings, or the rows of a system have different calibrations.
     """
     rows = of_task(summary, task)
-    for column in ("device", "threads"):
+    for column in ("device", "card", "threads"):
+        if column not in rows:  # a table that was read for other columns
+            continue
         found = sorted(str(value) for value in rows[column].dropna().unique())
         if len(found) > 1:
             raise EatError(f"task {task!r}: rows of {column} {listed(found)} in one summary; report each separately")

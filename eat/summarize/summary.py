@@ -24,7 +24,7 @@ from eat.summarize.curves import CURVES
 from eat.summarize.metrics import metrics
 from eat.summarize.quality import accuracy_rows, calibration_rows, reference_rows, work_rows
 from eat.summarize.speed import speed_rows
-from eat.summarize.task_results import Results, TaskInputs, read_results
+from eat.summarize.task_results import Results, TaskInputs, read_results, require_one_card
 from eat.summarize.triage import triage_rows
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def summarize(
 
     inputs: task -> its files. tables: further tables, name -> function of a task's results, with a column `system`. The
     variants of an ablation are only in its own table. Raises `EatError` if files are damaged, do not match
-    each other, or mix devices.
+    each other, or mix devices or cards.
     """
     out = Path(out_folder)
     tasks = [read_results(study, task, files) for task, files in counted("read", list(inputs.items()), "tasks")]
+    require_one_card(tasks)
     every = pd.concat([task_summary(task) for task in counted("summarized", tasks, "tasks")], ignore_index=True)
     for name, curve in CURVES.items():
         table = pd.concat([curve(task) for task in counted(f"curve {name} of", tasks, "tasks")], ignore_index=True)

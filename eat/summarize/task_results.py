@@ -6,7 +6,7 @@ of the summary is made from the `Results` that it returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -65,7 +65,8 @@ class Results:
     """The files of one task, read and checked against each other.
 
     points: the dev rows of the operating points. traces, calibrations: system -> one per seed. replays: operating
-    point -> one per seed. timing: the timed calls. setting: their device and threads.
+    point -> one per seed. timing: the timed calls. setting: their device, the model of its card (empty on the CPU) and
+    their threads.
     engines, precisions: system -> its engine and its precision, for all timed systems.
     """
 
@@ -157,7 +158,7 @@ def _replays(
 def read_timing(
     timing: Path | str, facts: Path | str
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, str], dict[str, str]]:
-    """The timed calls, their common device and threads, and each system's engine and precision.
+    """The timed calls, their common device, card and threads, and each system's engine and precision.
 
     Raises `EatError` if rows differ from the facts in device or threads, and `DamagedFile` if a time is not
     above 0 or a system's engine or precision is missing.
@@ -172,6 +173,8 @@ def read_timing(
                 f"{timing}: {key} is {listed(sorted(found, key=str))} in the rows and {value} in {facts}; "
                 "a table must have one setting: time all systems in one job"
             )
+    card = described.get("machine", {}).get("gpu") if setting["device"] == "cuda" else None
+    setting["card"] = card or ""
     engines, precisions = described["engines"], described["precisions"]
     unknown = sorted(set(table["system"]) - (set(engines) & set(precisions)))
     if unknown:
@@ -179,6 +182,17 @@ def read_timing(
     if not (np.isfinite(table["ms"]) & (table["ms"] > 0)).all():
         raise DamagedFile(f"{timing}: a time that is not above 0; delete it and time again")
     return table, setting, engines, precisions
+
+
+def require_one_card(tasks: Sequence[Results]) -> None:
+    """Refuse to join tasks that were timed on different devices or cards. Raises `EatError`."""
+    found = {task.task: task.setting["card"] or task.setting["device"] for task in tasks}
+    if len(set(found.values())) > 1:
+        each = listed(f"{task} on {card}" for task, card in found.items())
+        raise EatError(
+            f"the tasks were timed on different devices ({each}); a study must be timed on one model of card, or on "
+            "the CPU: run `snakemake --forcerun measure_time` where all timing jobs have the same"
+        )
 
 
 def _require_same_texts(task: str, traces: Mapping[str, list[Trace]]) -> None:
