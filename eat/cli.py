@@ -26,6 +26,7 @@ from eat.commands import (
     negation,
     predict,
     serve,
+    shift,
     train,
     tune,
 )
@@ -46,6 +47,7 @@ COMMANDS = {
     "monitor": monitor,
     "evade": evade,
     "negation": negation,
+    "shift": shift,
     "diff": diff,
     "bench": bench,
     "gpu": gpu,
