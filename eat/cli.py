@@ -14,7 +14,22 @@ import time
 from collections.abc import Sequence
 from typing import NoReturn
 
-from eat.commands import adapt, bench, diff, evade, export, gpu, init, monitor, predict, serve, train, tune
+from eat.commands import (
+    adapt,
+    bench,
+    diff,
+    evade,
+    export,
+    gpu,
+    init,
+    monitor,
+    negation,
+    predict,
+    serve,
+    shift,
+    train,
+    tune,
+)
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import ended_by_signals
@@ -31,6 +46,8 @@ COMMANDS = {
     "serve": serve,
     "monitor": monitor,
     "evade": evade,
+    "negation": negation,
+    "shift": shift,
     "diff": diff,
     "bench": bench,
     "gpu": gpu,
