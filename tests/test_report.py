@@ -503,7 +503,7 @@ def test_captions_are_one_plain_sentence_each() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_odd_names_compile(odd_folder: Path, tmp_path: Path) -> None:
     message = typeset.render_pdf(odd_folder / "results.tex", tmp_path / "results.pdf")
-    assert message.startswith("results.pdf is made by")
+    assert message.startswith("results.pdf was made by")
     assert (tmp_path / "results.pdf").read_bytes().startswith(b"%PDF")
     assert not list(odd_folder.glob("*.aux")) and not list(odd_folder.glob("*.log"))
     if shutil.which("pdftotext"):
