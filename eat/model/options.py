@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from eat.errors import listed
 from eat.model.head_parts import KINDS, READERS
 from eat.model.reducers.registry import AnyReducer, FixedRatio
-from eat.validation import Distinct, Layer, Strict
+from eat.validation import Distinct, Grown, Layer, Strict
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 EngineName = Literal["torch", "onnx"]
@@ -44,16 +44,21 @@ def check_precision(engine: str, precision: str) -> None:
     )
 
 
-class Layers(Strict):
+class Layers(Grown):
     """The layers that are taken from the parent model; default: all."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"stacked"})
 
     first: int | None = Field(None, ge=1, description="The first k layers.")
     every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
     numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
+    stacked: int | None = Field(
+        None, ge=2, description="All layers, n times one after the other: a deeper model (Gong et al. 2019: 2)."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
+        given = [name for name in ("first", "every", "numbers", "stacked") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"layers has {listed(given)}; give only one of them")
         return self
