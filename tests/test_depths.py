@@ -48,6 +48,9 @@ def refusal(study: Study, **depths: int) -> str:
     return str(caught.value)
 
 
+EXITS = {"rule": ["confidence"], "tau": [0.9]}
+
+
 # --- the layers that are taken ------------------------------------------------------------------------------------
 
 
@@ -63,6 +66,7 @@ def refusal(study: Study, **depths: int) -> str:
         ({"every": 1}, 3, [1, 2, 3]),
         ({"numbers": [1, 6]}, 6, [1, 6]),
         ({"numbers": [3, 1]}, 6, [3, 1]),  # in the order that is given
+        ({"stacked": 2}, 3, [1, 2, 3, 1, 2, 3]),  # progressive stacking, Gong et al. 2019
         ({"first": None, "every": None, "numbers": None}, 2, [1, 2]),  # as a configuration without `layers` dumps it
     ],
 )
@@ -92,9 +96,23 @@ def test_taken_layers_are_layers(depth: int, step: int) -> None:
             assert set(layers) <= set(range(1, depth + 1))
 
 
-# --- a whole study ------------------------------------------------------------------------------------------------
+def test_a_key_that_came_later_trains_nothing_again() -> None:
+    assert Layers(every=2).plain() == {"first": None, "every": 2, "numbers": None}
+    assert Layers(stacked=2).plain()["stacked"] == 2
 
-EXITS = {"rule": ["confidence"], "tau": [0.9]}
+
+def test_a_stacked_model_has_twice_the_layers_and_a_student_half_of_them() -> None:
+    study = study_of(
+        deep={"layers": {"stacked": 2}, "exits": {"after": [10]} | EXITS},
+        half={"layers": {"every": 2}, "recipe": [{"from": "deep"}]},
+    )
+    check_depths(study, {"packaged": 6})
+    assert depths_of(study, {"packaged": 6}) == {"dense": 6, "deep": 12, "half": 6}
+    beyond = study_of(deep={"layers": {"stacked": 2}, "exits": {"after": [13]} | EXITS})
+    assert refusal(beyond) == "systems.deep.exits.after: found layer 13; the model has 12 layers"
+
+
+# --- a whole study ------------------------------------------------------------------------------------------------
 
 
 def test_what_lies_within_the_model_is_let_through() -> None:

@@ -798,7 +798,14 @@ def test_heads_and_neurons_are_ordered_before_training_unless_they_are_kept(data
 
 
 @pytest.mark.parametrize(
-    ("layers", "taken"), [({"every": 2}, [2, 4]), ({"first": 3}, [1, 2, 3]), ({"numbers": [4, 1]}, [4, 1]), ({}, None)]
+    ("layers", "taken"),
+    [
+        ({"every": 2}, [2, 4]),
+        ({"first": 3}, [1, 2, 3]),
+        ({"numbers": [4, 1]}, [4, 1]),
+        ({"stacked": 2}, [1, 2, 3, 4, 1, 2, 3, 4]),
+        ({}, None),
+    ],
 )
 def test_a_student_takes_its_layers_of_the_parent(data: Path, layers: dict[str, Any], taken: list[int] | None):
     spec = tiny.changed(inputs_of(data, "dense").spec, layers=layers)
@@ -809,6 +816,9 @@ def test_a_student_takes_its_layers_of_the_parent(data: Path, layers: dict[str, 
     for layer, source in enumerate(taken):
         for name, parameter in model.encoder.layers[layer].named_parameters():
             assert torch.equal(parameter, parent[f"layers.{source - 1}.{name}"])
+    # copies are trained independently
+    parameters = list(model.encoder.layers.parameters())
+    assert len({parameter.data_ptr() for parameter in parameters}) == len(parameters)
 
 
 def test_the_separator_is_that_of_the_tokenizer(data: Path):

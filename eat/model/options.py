@@ -46,16 +46,21 @@ def check_precision(engine: str, precision: str) -> None:
     )
 
 
-class Layers(Strict):
+class Layers(Grown):
     """The layers that are taken from the parent model; default: all."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"stacked"})
 
     first: int | None = Field(None, ge=1, description="The first k layers.")
     every: int | None = Field(None, ge=1, description="Every n-th layer: n, 2n, ... (DistilBERT: 2).")
     numbers: list[Layer] | None = Field(None, min_length=1, description="These layers, in this order.")
+    stacked: int | None = Field(
+        None, ge=2, description="All layers, n times one after the other: a deeper model (Gong et al. 2019: 2)."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [name for name in ("first", "every", "numbers") if getattr(self, name) is not None]
+        given = [name for name in ("first", "every", "numbers", "stacked") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"layers has {listed(given)}; give only one of them")
         return self

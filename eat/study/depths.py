@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 
 def chosen_layers(layers: Layers, depth: int) -> list[int]:
-    """The layer numbers taken from a model of `depth` layers. Raises `EatError` if it has fewer layers."""
+    """The layer numbers taken from a model of `depth` layers. Raises `EatError` if it has fewer layers.
+
+    A layer can be taken several times. It is then copied: the copies are trained independently.
+    """
     if layers.first:
         numbers = list(range(1, layers.first + 1))
     elif layers.every:
         numbers = list(range(layers.every, depth + 1, layers.every))
+    elif layers.stacked:
+        numbers = list(range(1, depth + 1)) * layers.stacked
     else:
         numbers = layers.numbers or list(range(1, depth + 1))
     if not numbers or max(numbers) > depth:
