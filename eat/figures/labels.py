@@ -68,6 +68,7 @@ def place(
 
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     frame = axes.get_window_extent(renderer)
+    gap = size * figure.dpi / 144.0  # pixels between two labels on a line: half the size of the letters
     for label in labels:
         text = axes.annotate(
             label.text, (label.x, label.y), (0, 0), textcoords="offset points", fontsize=size, color=label.colour,
@@ -79,7 +80,7 @@ def place(
             box = text.get_window_extent(renderer)
             is_inside = frame.contains(*box.min) and frame.contains(*box.max)
             if is_inside and not any(box.overlaps(other) for other in taken):
-                taken.append(box)
+                taken.append(box.padded(gap, 0.0))
                 if max(abs(dx), abs(dy)) > 9:
                     axes.annotate(
                         "", (label.x, label.y), (dx, dy), textcoords="offset points", zorder=2,
