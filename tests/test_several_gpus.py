@@ -47,7 +47,7 @@ def test_the_weighted_losses_of_the_shares_add_up_to_the_loss_of_the_batch(label
         return loss(own, packed["labels"], packed["teacher"])
 
     found = dict.fromkeys(("exit_2", "exit_4", "distillation"), 0.0)
-    rows = []
+    rows: list[int] = []
     for rank in range(processes):
         packed = Share(rank, processes).collate(batch)
         rows += packed["rows"] if packed["weights"].own.texts else []

@@ -83,6 +83,6 @@ def add_gradients(parameters: Sequence[nn.Parameter]) -> None:
     own = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
     flat = torch.cat([flags, *(gradient.reshape(-1).float() for gradient in own)])
     dist.all_reduce(flat)
-    present, *sums = flat.split([len(parameters), *(each.numel() for each in parameters)])
+    present, *sums = torch.split(flat, [len(parameters), *(each.numel() for each in parameters)])
     for parameter, has_one, total in zip(parameters, present.tolist(), sums, strict=True):
         parameter.grad = total.view_as(parameter).to(parameter.dtype) if has_one else None
