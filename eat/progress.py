@@ -79,6 +79,14 @@ class Progress:
         return (f"{self.name}: " if self.name else "") + ", ".join(parts)
 
 
+class Elsewhere(Progress):
+    """A step whose lines another process prints to the same terminal: this one prints none."""
+
+    def show(self) -> None:
+        """Let the time pass for which nothing was printed."""
+        _line.printed = time.monotonic()
+
+
 def counted(what: str, items: Sequence[Item], unit: str, name: str = "") -> Iterator[Item]:
     """Yield the items, and count each as done when the next is requested; see `Progress`."""
     with Progress(what, len(items), unit, name) as progress:

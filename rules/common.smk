@@ -206,9 +206,9 @@ def all_cores(wildcards):
     return workflow.cores if workflow.local_exec else STUDY.timing.threads
 
 
-def gpus(device):
-    """The GPUs of a job, as the resource `gpu`: one if the configuration names CUDA. A cluster's profile maps it."""
-    return int(device == "cuda")
+def gpus(device, number=1):
+    """The GPUs of a job, as the resource `gpu`: some if the configuration names CUDA. A cluster's profile maps it."""
+    return number if device == "cuda" else 0
 
 
 def parent_folder(wildcards):

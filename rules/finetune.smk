@@ -34,9 +34,9 @@ rule finetune:
     priority: 1
     conda:
         "../envs/study.yaml"
-    threads: STUDY.training.threads
+    threads: STUDY.training.threads * STUDY.training.gpus
     resources:
-        gpu=gpus(STUDY.training.device),
+        gpu=gpus(STUDY.training.device, STUDY.training.gpus),
     params:
         code=code_of("workflow_scripts.finetune"),
         spec=lambda wildcards: STUDY.training_spec(wildcards.task, wildcards.system, wildcards.stage).to_json(),

@@ -76,6 +76,11 @@ def test_a_job_asks_for_a_gpu_if_its_phase_names_cuda(
     assert found == {rule: {"1" if rule in on_gpu else "0"} for rule in TRAINING | ANSWERS}
 
 
+def test_several_gpus_are_requested_for_training_alone(copy: Copy) -> None:
+    plan = commands(copy, training={"device": "cuda", "gpus": 4, "threads": 1})
+    assert set(re.findall(r"# (\w+) gpu=(\d+)", plan)) >= {("finetune", "4"), ("trace_teacher", "1"), ("trace", "0")}
+
+
 def test_the_report_reads_a_run_on_a_gpu_once_it_is_published(trains_on_gpu: str, times_on_gpu: str) -> None:
     assert "workflow_scripts.report_page" in trains_on_gpu and "--gpu" not in trains_on_gpu
     assert re.search(rf"workflow_scripts\.report_page .* --gpu {PUBLISHED} ", times_on_gpu)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
+from eat.finetune.shares import ALONE, Share
 from eat.progress import Progress
-from workflow_scripts._command import run
+from eat.study.specs.finetune import TrainingSpec
+from workflow_scripts._command import WORKFLOW, run
 
 
 def main() -> None:
@@ -27,26 +31,45 @@ def main() -> None:
     )
     parser.add_argument("--teacher-model", type=Path, help="the teacher's model, if the stage learns from its layers")
     parser.add_argument("--seed", required=True, type=int)
-    parser.add_argument("--threads", required=True, type=int)
+    parser.add_argument("--threads", required=True, type=int, help="the threads of all processes together")
     parser.add_argument("--checkpoints", required=True, type=Path, help="the folder under which checkpoints are kept")
     parser.add_argument("--out", required=True, type=Path, help="the model's folder")
+    parser.add_argument("--together", type=Path, help="set by this command for the processes that it starts")
     arguments = parser.parse_args()
+    spec = TrainingSpec.of_json(arguments.spec)
+    gpus = spec.training.gpus
     # torch alone may take long to load from a cold disk
     with Progress("loading libraries, model and texts", name=arguments.name):
-        finetune(arguments)
+        if gpus == 1:
+            finetune(arguments, spec)
+        elif arguments.together is None:
+            launch_processes(arguments, spec)
+        else:
+            from eat.finetune.launching import one_of_several
+
+            with one_of_several(arguments.together, gpus) as share:
+                finetune(arguments, spec, share)
 
 
-def finetune(arguments: argparse.Namespace) -> None:
-    """Train with the arguments of the command."""
+def launch_processes(arguments: argparse.Namespace, spec: TrainingSpec) -> None:
+    """Train with as many processes of this command as the stage has GPUs."""
+    from eat.finetune.launching import launch
+
+    os.environ[WORKFLOW] = str(os.getpid())  # they end with this process
+    gpus = spec.training.gpus
+    launch("workflow_scripts.finetune", sys.argv[1:], gpus, spec.training.device, max(arguments.threads // gpus, 1))
+
+
+def finetune(arguments: argparse.Namespace, spec: TrainingSpec, share: Share = ALONE) -> None:
+    """Train with the arguments of the command. share: of this process, if several train together."""
     import torch
 
     from eat.finetune.stage import StageInputs, train_stage
-    from eat.study.specs.finetune import TrainingSpec
     from workflow_scripts._sources import code_of
 
-    torch.set_num_threads(arguments.threads)
+    torch.set_num_threads(max(arguments.threads // spec.training.gpus, 1))
     inputs = StageInputs(
-        TrainingSpec.of_json(arguments.spec),
+        spec,
         arguments.parent,
         arguments.train,
         arguments.card,
@@ -55,7 +78,7 @@ def finetune(arguments: argparse.Namespace) -> None:
         arguments.teacher_model,
         code=code_of("workflow_scripts.finetune"),
     )
-    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name)
+    train_stage(inputs, arguments.out, arguments.checkpoints, arguments.name, share)
 
 
 if __name__ == "__main__":

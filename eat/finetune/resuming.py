@@ -30,7 +30,7 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Put the mark into the newest checkpoint."""
         folder = Path(args.output_dir)
-        newest = folder / f"checkpoint-{state.global_step}"
+        newest = checkpoint_of(folder, state.global_step)
         files = sorted(path.name for path in newest.iterdir())
         digests = {name: sha256_of(newest / name) for name in files}
         (newest / COMPLETE).write_text(json.dumps({"files": digests}), encoding="utf-8")
@@ -53,11 +53,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """All checkpoints below `folder`, the newest first."""
-    return sorted(folder.glob("checkpoint-*"), key=_step_of, reverse=True)
+    return sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
 
 
-def _step_of(checkpoint: Path) -> int:
+def step_of(checkpoint: Path) -> int:
+    """The step at which a checkpoint was written."""
     return int(checkpoint.name.split("-")[1])
+
+
+def checkpoint_of(folder: Path, step: int) -> Path:
+    """The folder of a step's checkpoint."""
+    return folder / f"checkpoint-{step}"
 
 
 def _damage(checkpoint: Path) -> str | None:
@@ -80,5 +86,5 @@ def _damage(checkpoint: Path) -> str | None:
 def remove_newer(folder: Path, whole: Path | None) -> None:
     """Remove the checkpoints that were skipped: the run repeats their steps and writes folders of the same names."""
     for checkpoint in _checkpoints(folder):
-        if whole is None or _step_of(checkpoint) > _step_of(whole):
+        if whole is None or step_of(checkpoint) > step_of(whole):
             shutil.rmtree(checkpoint)

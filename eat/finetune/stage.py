@@ -14,6 +14,7 @@ import math
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,16 +26,19 @@ from transformers import PrinterCallback, set_seed
 from transformers.utils import logging as transformers_logging
 
 from eat.engines.setting import Setting, fallback
+from eat.errors import EatError
 from eat.files import digest, only_one, read_json, replacing_folder, sha256_of, write_text
-from eat.finetune.examples import add_saliency, collate, teacher_logits, training_examples
+from eat.finetune.examples import add_saliency, teacher_logits, training_examples
 from eat.finetune.frozen_heads import HeadOptions, kept_vectors, train_heads
 from eat.finetune.initial_model import build_model, set_trainable
 from eat.finetune.layer_distillation import PROJECTION, layer_loss
 from eat.finetune.losses import JointLoss, build_loss
 from eat.finetune.policies import PolicyLoss
-from eat.finetune.resuming import MarkComplete, newest_checkpoint, remove_newer
+from eat.finetune.processes import meeting, number_of_first, weights_of_first
+from eat.finetune.resuming import MarkComplete, checkpoint_of, newest_checkpoint, remove_newer, step_of
 from eat.finetune.run_log import CountedSteps, RunLog
 from eat.finetune.schedules import RisingRatio, Softening
+from eat.finetune.shares import ALONE, Share
 from eat.finetune.trainer import StageTrainer, trainer_arguments
 from eat.finetune.widths import rewire
 from eat.model.hugging_face import EatForSequenceClassification
@@ -84,17 +88,23 @@ class StageInputs:
         )
 
 
-def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) -> None:
+def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str, share: Share = ALONE) -> None:
     """Train one stage and write its model folder: weights, configuration, tokenizer and `train_log.jsonl`.
 
     checkpoints: the root of this model's checkpoints, which are removed at the end, including those of earlier recipes.
-    name: printed in progress lines. Only one process at a time trains the model of `out`; others wait, for example for
-    a job of a workflow that was killed. Raises `EatError` if the recipe
-    does not fit the model, and if the loss is not finite.
+    name: printed in progress lines. share: the part of this process, if several train the stage together: each of them
+    calls this function. Only one job at a time trains the model of `out`; others wait, for example for a job of a
+    workflow that was killed. Raises `EatError` if the recipe does not fit the model, if there are more or fewer
+    processes than its `gpus`, and if the loss is not finite.
     """
     spec = inputs.spec
+    if share.of != spec.training.gpus:
+        raise EatError(
+            f"training.gpus is {spec.training.gpus}, but the stage is trained by {share.of} process here; set it to "
+            f"{share.of}, or train in the workflow"
+        )
     setting = Setting.of(spec.training)
-    if setting.precision != spec.training.precision:
+    if setting.precision != spec.training.precision and share.leads:
         print(f"{name}: {fallback(spec.training.precision, setting.device)}", file=sys.stderr, flush=True)
     set_seed(inputs.seed)
     transformers_logging.disable_progress_bar()
@@ -108,20 +118,26 @@ def train_stage(inputs: StageInputs, out: Path, checkpoints: Path, name: str) ->
     teacher = None if stage.logits_of is None else teacher_logits(inputs.teacher, list(table["id"]))
     examples = training_examples(encode_split(tokenizer, table, spec.max_length), table["label"].to_numpy(), teacher)
     of_this_model = checkpoints / digest(str(out))[:20]
-    with only_one(of_this_model.with_suffix(".lock"), f"trains {out}"):
+    keeps = keeps_vectors(model, stage)
+    if keeps and not share.leads:
+        return  # heads on vectors take one process
+    with only_one(of_this_model.with_suffix(".lock"), f"trains {out}") if share.leads else nullcontext():
         if model.encoder.reducer.soft and model.encoder.reducer.needs_saliency:
             add_saliency(examples, inputs.parent, name, setting.device)
-        for cut_short in out.parent.glob(f".{out.name}.*.part"):
-            shutil.rmtree(cut_short)
         folder = of_this_model / inputs.fingerprint()[:20]
-        if keeps_vectors(model, stage):
+        if share.leads:
+            for cut_short in out.parent.glob(f".{out.name}.*.part"):
+                shutil.rmtree(cut_short)
+        if keeps:
             setting = replace(setting, precision="float32")
             lines = train_frozen(model, inputs, loss, examples, teacher, folder, setting.device)
         else:
-            lines = train_layers(model, inputs, loss, examples, list(table["id"]), folder, setting, name)
-        with replacing_folder(out) as temporary:
-            _save(model, inputs.parent, setting, lines, temporary)
-        shutil.rmtree(of_this_model)
+            with meeting(share, setting.device):
+                lines = train_layers(model, inputs, loss, examples, list(table["id"]), folder, setting, name, share)
+        if share.leads:
+            with replacing_folder(out) as temporary:
+                _save(model, inputs.parent, setting, lines, temporary)
+            shutil.rmtree(of_this_model)
 
 
 def _save(model: EatForSequenceClassification, parent: Path, setting: Setting, log: str, folder: Path) -> None:
@@ -148,12 +164,21 @@ def train_layers(
     folder: Path,
     setting: Setting,
     name: str,
+    share: Share,
 ) -> str:
-    """Train the model in place, from the newest whole checkpoint in `folder` if there is one, and return the log."""
+    """Train the model in place, from the newest whole checkpoint in `folder` if there is one, and return the log.
+
+    Of several processes, the first finds the checkpoint, writes the new ones and keeps the log.
+    """
     spec, stage = inputs.spec, inputs.spec.stage
-    whole = newest_checkpoint(folder)
-    remove_newer(folder, whole)
-    arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples))
+    whole = None
+    if share.leads:
+        whole = newest_checkpoint(folder)
+        remove_newer(folder, whole)
+    if not share.is_whole:
+        step = number_of_first(0 if whole is None else step_of(whole), setting.device)
+        whole = checkpoint_of(folder, step) if step else None
+    arguments = trainer_arguments(spec, setting, inputs.seed, folder, len(examples), share.leads)
     layers = policy = None
     if stage.policy is not None:
         assert isinstance(model.encoder.reducer, PolicyReducer)
@@ -168,7 +193,6 @@ def train_layers(
         model=model,
         args=arguments,
         train_dataset=examples,
-        data_collator=collate,
         loss=loss,
         text_ids=ids,
         frozen=stage.train_heads is not None or stage.trains_policy_alone,
@@ -177,15 +201,17 @@ def train_layers(
         policy=policy,
         widths=(1.0,) if stage.widths is None else stage.widths.train,
         reducer_learning_rate=stage.reducer_learning_rate,
+        share=share,
     )
+    if not share.is_whole:
+        weights_of_first(model)
     steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
     progress = Progress("step", steps_an_epoch * stage.epochs, name=name)
     log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
     trainer.add_callback(RisingRatio(model, stage.anneal, steps_an_epoch))
     trainer.add_callback(Softening(model, steps_an_epoch))
-    trainer.add_callback(log)
-    trainer.add_callback(CountedSteps(progress))
-    trainer.add_callback(MarkComplete())
+    for callback in (log, CountedSteps(progress), MarkComplete()) if share.leads else ():
+        trainer.add_callback(callback)
     trainer.remove_callback(PrinterCallback)  # RunLog prints a shorter line
     with progress:
         trainer.train(resume_from_checkpoint=None if whole is None else str(whole))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import Trainer, TrainingArguments
@@ -16,6 +17,8 @@ from eat.errors import EatError, listed
 from eat.finetune.layer_distillation import LayerLoss
 from eat.finetune.losses import JointLoss
 from eat.finetune.policies import PolicyLoss
+from eat.finetune.processes import add_gradients, added
+from eat.finetune.shares import ALONE, Share
 from eat.finetune.widths import run_at_width
 from eat.model.encoder import EncoderOutput, PackedBatch
 from eat.model.layout import Layout
@@ -23,11 +26,12 @@ from eat.study.specs.finetune import TrainingSpec
 
 
 def trainer_arguments(
-    spec: TrainingSpec, setting: Setting, seed: int, folder: Path, examples: int
+    spec: TrainingSpec, setting: Setting, seed: int, folder: Path, examples: int, saves: bool = True
 ) -> TrainingArguments:
     """The arguments of the `Trainer` of a stage.
 
-    folder: the folder of its checkpoints. examples: the number of training texts, which determines the warm-up.
+    folder: the folder of its checkpoints. examples: the number of training texts, which determines the warm-up. saves:
+    whether this process writes checkpoints.
     """
     training = spec.training
     steps = math.ceil(examples / training.batch_size) * spec.stage.epochs
@@ -48,7 +52,7 @@ def trainer_arguments(
         data_seed=seed,
         logging_steps=10,
         logging_nan_inf_filter=False,
-        save_strategy="steps",
+        save_strategy="steps" if saves else "no",
         save_steps=100,
         save_total_limit=None,  # MarkComplete removes old ones, by step instead of date
         report_to=[],
@@ -78,9 +82,10 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         policy: PolicyLoss | None = None,
         widths: Sequence[float] = (1.0,),
         reducer_learning_rate: float | None = None,
+        share: Share = ALONE,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(data_collator=share.collate, **kwargs)
         self.joint_loss = loss
         self.loss_of_last = loss.of_last() if alternates else loss
         self.text_ids = text_ids
@@ -89,6 +94,7 @@ class StageTrainer(Trainer):  # type: ignore[misc]
         self.policy_loss = policy
         self.widths = widths
         self.reducer_learning_rate = reducer_learning_rate
+        self.share = share
         self.parts: dict[str, float] = {}
         self.measures: dict[str, float] = {}
         self.tokens = self.steps = 0
@@ -105,6 +111,17 @@ class StageTrainer(Trainer):  # type: ignore[misc]
             rate = self.reducer_learning_rate or self.args.learning_rate
             optimizer.add_param_group({"params": kept, "lr": rate, "weight_decay": 0.0})
         return optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """Compute the gradients of one batch; of several processes each adds those of its share."""
+        if self.share.is_whole:
+            return super().training_step(model, inputs, num_items_in_batch)
+        # dropout differs between processes, and is that of the step in a resumed run, too
+        drawn = np.random.SeedSequence([self.args.seed, self.state.global_step, self.share.rank])
+        torch.manual_seed(int(drawn.generate_state(1)[0]))
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        add_gradients([parameter for parameter in self.model.parameters() if parameter.requires_grad])
+        return loss
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -125,6 +142,8 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 else:
                     output = run_at_width(model.encoder, batch, width)
             found, measures = self._parts(output, batch, inputs)
+            if not self.share.is_whole:
+                found = {name: inputs["weights"].of(name) * part for name, part in found.items()}
             parts |= {name if width == 1.0 else f"{name}_at_{width:g}": part for name, part in found.items()}
         total: Tensor = torch.stack(list(parts.values())).sum()
         if not torch.isfinite(total):
@@ -134,10 +153,11 @@ class StageTrainer(Trainer):  # type: ignore[misc]
                 f"({', '.join(f'{key} {value.item():g}' for key, value in parts.items())}); texts: {listed(texts)}; "
                 "lower the learning rate, or check these texts"
             )
-        for sums, values in ((self.parts, parts), (self.measures, measures)):
+        whole = parts if self.share.is_whole else added(parts)
+        for sums, values in ((self.parts, whole), (self.measures, measures)):
             for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value.detach())
-        self.tokens += batch.layout.tokens
+        self.tokens += batch.layout.tokens if self.share.is_whole else inputs["weights"].whole.tokens
         self.steps += 1
         return (total, output) if return_outputs else total
 

@@ -31,6 +31,7 @@ def check_sections(study: Study) -> None:
         raise ValueError(f"reference {study.reference!r} runs in the engine {engine}; it needs `engine: torch`")
     _check_tasks(study)
     _check_devices(study)
+    _check_gpus(study)
     for name, system in study.systems.items():
         if name in ("backbone", SELF):
             raise ValueError(f"systems.{name}: the name is reserved; choose another")
@@ -113,6 +114,31 @@ def _check_devices(study: Study) -> None:
             f"trace.device: found {traced!r}, but timing.device is {timed!r}; timed answers are compared with those of "
             "the trace: omit trace.device, or set both to one device"
         )
+
+
+def _check_gpus(study: Study) -> None:
+    """Refuse stages and batches that several processes cannot share."""
+    gpus = study.training.gpus
+    if gpus == 1:
+        return
+    for name, task in study.tasks.items():
+        if task.batch_size is not None and task.batch_size < gpus:
+            raise ValueError(
+                f"tasks.{name}.batch_size: found {task.batch_size}, but training.gpus is {gpus}, and each GPU trains "
+                "on a share of the batch: set training.gpus to at most the batch size"
+            )
+    for name, system in study.systems.items():
+        for index, stage in enumerate(system.recipe):
+            reasons = {
+                "removal: soft": stage.removal == "soft" and "the loss of a reducer is about the whole batch",
+                f"layer_drop: {stage.layer_drop:g}": stage.layer_drop > 0 and "one draw decides for the whole batch",
+            }
+            for what, reason in reasons.items():
+                if reason:
+                    raise ValueError(
+                        f"systems.{name}.recipe.{index}: {what} with training.gpus: {gpus}; {reason}, which several "
+                        "processes do not share: set training.gpus to 1"
+                    )
 
 
 def _check_inherited(study: Study, name: str, system: System) -> None:

@@ -37,7 +37,7 @@ FINETUNE = (
         f"training.{key}"
         for key in (
             "batch_size", "learning_rate", "weight_decay", "warmup", "max_grad_norm", "attention_dropout", "precision",
-            "device",
+            "device", "gpus",
         )
     ),
 )  # fmt: skip

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eat.study.devices import Device
-from eat.validation import Positive, Strict
+from eat.validation import Grown, Positive
 
 
-class Optimization(Strict):
+class Optimization(Grown):
     """The options of all stages that determine their weights (AdamW, linear warm-up and decay)."""
+
+    added: ClassVar[frozenset[str]] = frozenset({"gpus"})
 
     batch_size: int = Field(32, ge=1)
     learning_rate: Positive = 1e-4
@@ -35,11 +37,34 @@ class Optimization(Strict):
         description="Where models are trained, and teachers traced for them. auto: CUDA if torch finds a GPU, else "
         "MPS, else the CPU.",
     )
+    gpus: int = Field(
+        1,
+        ge=1,
+        description="GPUs that train a stage together, each with its share of every batch; needs device: cuda. With "
+        "device: cpu, the processes.",
+    )
+
+    @model_validator(mode="after")
+    def _names_the_device_of_its_gpus(self) -> Self:
+        if self.gpus > 1 and self.device not in ("cuda", "cpu"):
+            raise ValueError(
+                f"gpus: {self.gpus} with device: {self.device}; several processes train on cuda, or on the cpu: set "
+                "device to one of them"
+            )
+        if self.gpus > self.batch_size:
+            raise ValueError(
+                f"gpus: {self.gpus} with batch_size: {self.batch_size}; each GPU trains on a share of the batch: set "
+                "gpus to at most the batch size"
+            )
+        return self
 
 
 class Training(Optimization):
     """How stages are trained. A change of the number of threads does not retrain models."""
 
     threads: int = Field(
-        1, ge=1, description="Threads per training job; with fewer threads, more jobs run in parallel."
+        1,
+        ge=1,
+        description="Threads per training job, with several `gpus` of each process; with fewer threads, more jobs run "
+        "in parallel.",
     )
