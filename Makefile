@@ -4,8 +4,8 @@ PYTHON ?= python3
 ACTIVATE := . .venv/bin/activate
 PART ?= check
 OUT ?= results/gpu
-# the tests that CI runs, slow ones included
-IN_CI := not workflow and not interruption and not cluster and not report and not bench and not tutorial
+# the tests of `make test` and `make test-slow`
+BOTH := not workflow and not interruption and not cluster and not report and not bench and not tutorial
 GLUE_DIR ?= data/glue
 
 # Snakemake does not start without a cache folder; if the home directory cannot be written, it lies beside the environment
@@ -28,9 +28,9 @@ pdf: .venv/installed
 test: .venv/serve-installed
 	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal
 
-# the tests of `make test` that take longer: whole commands in processes of their own (CI runs both)
+# the tests that `make test` leaves out, since each takes more than five seconds: whole commands in processes of their own
 test-slow: .venv/serve-installed
-	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "slow and $(IN_CI)"
+	$(ACTIVATE) && python -m pytest --numprocesses 2 --dist worksteal -m "slow and $(BOTH)"
 
 # what reruns after which change, on copies of the workflow under git and DVC
 test-workflow: .venv/installed
@@ -64,7 +64,7 @@ test-tutorial: .venv/serve-installed
 
 # which lines `make test` and `make test-slow` run: a table, and pages in .coverage-html
 coverage: .venv/serve-installed
-	$(ACTIVATE) && python -m pytest --numprocesses 2 -m "$(IN_CI)" --cov --cov-report=term --cov-report=html:.coverage-html
+	$(ACTIVATE) && python -m pytest --numprocesses 2 -m "$(BOTH)" --cov --cov-report=term --cov-report=html:.coverage-html
 
 # after a run; after a checkout or dvc pull; where Snakemake's records were lost
 record sync repair: .venv/installed

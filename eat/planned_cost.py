@@ -205,7 +205,7 @@ def jobs_of(study: Study, finished: Finished) -> Iterator[Job]:
                     beside = 0.0 if stage.layers_of is None else tokens * depths[stage.layers_of] / 3
                     widths = 1.0 if stage.widths is None else sum(stage.widths.train)
                     work = passes * (widths * per_text + beside)
-                    yield Job("finetune", kind, work, study.training.threads)
+                    yield Job("finetune", kind, work, study.training.threads * study.training.gpus)
                 yield Job("trace", "trace", held_out * computed, study.training.threads)
                 for split in teaches[system] if options.models_of is None else ():
                     yield Job("trace_teacher", "trace_teacher", texts[split] * computed, study.training.threads)
