@@ -33,7 +33,7 @@ from eat.commands import (
 from eat.commands.arguments import Parser
 from eat.errors import EatError
 from eat.interrupts import ended_by_signals
-from eat.progress import reporting
+from eat.progress import print_line, reporting
 
 # in the order of `eat --help`: from a file to a service, then what measures
 COMMANDS = {
@@ -87,10 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (error.name or "eat").split(".")[0] == "eat":
             raise
         extra = getattr(COMMANDS[given[0]], "EXTRA", "study")
-        print(f'error: eat {given[0]} needs the extra {extra}: pip install "eat-study[{extra}]"', file=sys.stderr)
+        print_line(f'error: eat {given[0]} needs the extra {extra}: pip install "eat-study[{extra}]"')
         sys.exit(1)
     except EatError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print_line(f"error: {' '.join(str(error).split())}")
         sys.exit(1)
     except OSError as error:
         _end_after(error)
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = getattr(COMMANDS.get(given[0] if given else ""), "INTERRUPTED", "nothing was written")
         # what is known only while the command runs, such as how much is kept, is a note of the exception
         kept = "; ".join(getattr(ended, "__notes__", [])) or kept
-        print(f"interrupted; {kept}", file=sys.stderr)
+        print_line(f"interrupted; {kept}")
         sys.exit(INTERRUPTED)
 
 
@@ -111,7 +111,7 @@ def _end_after(error: OSError) -> NoReturn:
     if error.errno not in REFUSALS:
         raise error
     where = "" if error.filename is None else f"{error.filename}: "
-    print(f"error: {where}{error.strerror}; {REFUSALS[error.errno]}", file=sys.stderr)
+    print_line(f"error: {where}{error.strerror}; {REFUSALS[error.errno]}")
     sys.exit(1)
 
 

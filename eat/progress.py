@@ -6,6 +6,7 @@ During a long call of a library, the thread of `reporting` prints the line inste
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -122,6 +123,19 @@ def warn(text: str) -> None:
     _line.print(f"warning: {text}")
 
 
+def print_line(text: str) -> None:
+    """Print a line on stderr. If nobody reads it, as when the terminal or `tee` is gone, the work goes on silently."""
+    try:
+        sys.stderr.write(text + "\n")  # in one piece, since other jobs write to the same terminal
+        sys.stderr.flush()
+    except OSError:
+        # the line is still in the buffer: if it cannot be written at exit either, Python exits with status 120
+        with suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
+
+
 class _Line:
     """The lines of this process, and when the last one was printed."""
 
@@ -129,9 +143,7 @@ class _Line:
 
     def print(self, text: str) -> None:
         self.printed = time.monotonic()
-        with suppress(OSError):  # the terminal or `tee` may be gone; the work continues
-            sys.stderr.write(text + "\n")  # in one piece, since other jobs write to the same terminal
-            sys.stderr.flush()
+        print_line(text)
 
 
 _line = _Line()

@@ -7,6 +7,8 @@ import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# commands that tests start shall buffer as they do in a user's shell
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 import torch
 from hypothesis import settings

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 WORKFLOW = "EAT_WORKFLOW_PROCESS"
@@ -25,19 +24,19 @@ def run(main: Callable[[], None]) -> None:
     """
     from eat.errors import EatError
     from eat.interrupts import Ended, ended_by_signals
-    from eat.progress import reporting
+    from eat.progress import print_line, reporting
 
     try:
         with ended_by_signals(_workflow()), reporting(Path(sys.argv[0]).stem):
             main()
     except EatError as error:
         for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+            print_line(f"error: {line}")
         sys.exit(1)
     except Ended as end:
         what = "interrupted" if end.number == signal.SIGINT else f"ended by {signal.Signals(end.number).name}"
-        with suppress(OSError):  # the terminal, or `tee`, may be gone by the same signal
-            print(f"error: {what}; run the same command again", file=sys.stderr)
+        # the terminal, or `tee`, may be gone by the same signal
+        print_line(f"error: {what}; run the same command again")
         sys.exit(128 + end.number)
 
 
