@@ -229,7 +229,7 @@ assert reduced(reducer, view_of(tiny.texts([6, 3]))).kept.tolist() == [0, 1, 2, 
 said = torch.tensor([[0.7, 0.2, 0.1], [0.4, 0.35, 0.25], [torch.nan, torch.nan, torch.nan]])
 policy = ExitPolicy(("gap",), 0.4)
 assert policy.fires({2: said}).tolist() == [True, False, False]
-assert torch.allclose(policy.margin(said)[:2], torch.tensor([0.1, 0.35]))
+assert torch.allclose(policy.margin(2, said)[:2], torch.tensor([0.1, 0.35]))
 
 texts, cpu = tiny.texts([5, 9, 7]), torch.device("cpu")
 head = ExitHead(1, 2, read="last")
