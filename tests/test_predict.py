@@ -365,7 +365,8 @@ def test_an_interrupt_is_one_line_that_names_resume(
     long_run.send_signal(number)
     _, error = long_run.communicate(timeout=60)
     assert long_run.returncode == 130
-    (line,) = error.decode().splitlines()
+    *progress, line = error.decode().splitlines()
+    assert all("classified" in each for each in progress)  # on a machine that is slow enough for them
     rows = json.loads(Path("out.csv.partial.json").read_text())["tally"]["rows"]
     assert line == f"interrupted; out.csv.partial holds {rows} rows; the same command with --resume goes on"
     assert not Path("out.csv").exists()
