@@ -138,7 +138,7 @@ def _require_same_shape(first: npt.NDArray[np.generic], second: npt.NDArray[np.g
 #
 # A bootstrap resamples the texts. If all answers are correct, or all are wrong, every sample has the same mean, and the
 # interval has no width, even for few texts. Score intervals contain the true values that are compatible with the
-# answers, # so they also have a width at 0 and at 100 %.
+# answers, so they also have a width at 0 and at 100 %.
 
 
 def proportion_interval(hits: float, n: float) -> tuple[float, float]:
@@ -220,6 +220,11 @@ def exact_interval(bad: int, n: int, confidence: float = 0.95) -> tuple[float, f
 
     interval = binomtest(bad, n).proportion_ci(confidence_level=confidence, method="exact")
     return float(interval.low), float(interval.high)
+
+
+def exact_share(flags: Bools) -> Estimate:
+    """The share of true values, bool (N,), with `exact_interval`; unknown if there are none."""
+    return Estimate(float(flags.mean()), *exact_interval(int(flags.sum()), len(flags))) if len(flags) else UNKNOWN
 
 
 def nonnegative_fit(terms: Floats, values: Floats) -> Floats:

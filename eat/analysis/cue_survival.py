@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.reducers.base import Reducer, Reduction, TokenView
+from eat.model.reducers.observer import Observer, reducing_by
 from eat.model.tokenizer import Encoded
 from eat.progress import Progress
 
@@ -20,21 +21,16 @@ TOGETHER = 64
 """The texts of a batch."""
 
 
-class Recorder(Reducer):
+class Recorder(Observer):
     """Reduces as another reducer does, and records the positions that are kept: layer -> positions, int64 (m,)."""
 
-    def __init__(self, reducer: Reducer) -> None:
-        super().__init__(sorted(reducer.after), reducer.protect, reducer.dimensions)
-        self.recorded = reducer
-        self.place = reducer.place
-        self.needs_received = reducer.needs_received
-        self.counts_own_query = reducer.counts_own_query
-        self.needs_keys = reducer.needs_keys
+    def __init__(self, observed: Reducer) -> None:
+        super().__init__(observed)
         self.kept: dict[int, torch.Tensor] = {}
 
     def reduce(self, view: TokenView) -> Reduction | None:
-        """As the recorded reducer."""
-        reduction = self.recorded.reduce(view)
+        """As the observed reducer."""
+        reduction = self.observed.reduce(view)
         if reduction is not None and reduction.kept is not None:
             kept = reduction.kept
             self.kept[view.depth] = kept if view.origin is None else view.origin.index_select(0, kept)
@@ -80,18 +76,16 @@ def survivals(
 ) -> list[Survival]:
     """What survives of each text at full depth. own: the positions of the negation in each. name: in progress lines."""
     recorder = Recorder(model.encoder.reducer)
-    model.encoder.reducer = recorder
     found: dict[int, Survival] = {}
-    try:
-        with torch.inference_mode(), Progress("recorded the tokens of", len(texts), "texts", name) as progress:
-            for rows in np.array_split(np.argsort([len(text.ids) for text in texts]), -(-len(texts) // TOGETHER)):
-                recorder.kept = {}
-                batch = PackedBatch.of([texts[row] for row in rows], model.device)
-                model.run(batch)
-                found |= _of_batch(recorder, batch, [int(row) for row in rows], own)
-                progress.advance(len(rows))
-    finally:
-        model.encoder.reducer = recorder.recorded
+    parts = np.array_split(np.argsort([len(text.ids) for text in texts]), -(-len(texts) // TOGETHER))
+    progress = Progress("recorded the tokens of", len(texts), "texts", name)
+    with torch.inference_mode(), reducing_by(model.encoder, recorder), progress:
+        for rows in parts:
+            recorder.kept = {}
+            batch = PackedBatch.of([texts[row] for row in rows], model.device)
+            model.run(batch)
+            found |= _of_batch(recorder, batch, [int(row) for row in rows], own)
+            progress.advance(len(rows))
     return [found[row] for row in range(len(texts))]
 
 

@@ -19,8 +19,6 @@ from eat.analysis.cue_survival import Survival, positions_of, survivals
 from eat.analysis.negation_edits import KINDS, Pair, pairs_of
 from eat.analysis.negation_tables import answers_table, layers_table
 from eat.analysis.trained import TrainedOptions, TrainedStudy
-from eat.engines.devices import resolve_device
-from eat.engines.registry import engine_of, require_usable
 from eat.errors import EatError, listed
 from eat.export.study_row import StudyRow
 from eat.files import replacing_folder, write_json, write_table
@@ -28,7 +26,7 @@ from eat.model.hugging_face import load_model
 from eat.model.tokenizer import encode, load_tokenizer, read_split
 from eat.results.replay import Replay, replay
 from eat.results.trace import Trace
-from eat.statistics import UNKNOWN, Estimate, difference_interval, exact_interval, proportion_interval
+from eat.statistics import UNKNOWN, Estimate, accuracy_interval, difference_interval, exact_share
 from eat.study.study import Study
 from eat.trace.recording import trace_texts
 
@@ -75,8 +73,8 @@ def probe_negation(options: TrainedOptions) -> str:
         raise EatError(
             f"task {trained.task!r}: none of {len(table)} dev texts can be edited; the rules are for English"
         )
-    answered = {trained.study.reference: _answers(reference, pairs, trained.labels)}
-    answered |= {system: _answers(row, pairs, trained.labels) for system, row in rows.items()}
+    answered = {trained.study.reference: _answers(trained, reference, pairs)}
+    answered |= {system: _answers(trained, row, pairs) for system, row in rows.items()}
     kinds = {kind: np.array([pair.kind == kind for pair in pairs]) for kind in KINDS} | {ALL: np.ones(len(pairs), bool)}
     dense = answered[trained.study.reference]
     answers = pd.DataFrame(
@@ -135,14 +133,9 @@ def _within_length(pairs: Sequence[Pair], row: StudyRow) -> list[Pair]:
     return [pair for pair in pairs if positions_of(tokenizer, pair.negated, *pair.cue, row.max_length)]
 
 
-def _answers(row: StudyRow, pairs: Sequence[Pair], labels: Sequence[str]) -> Answered:
+def _answers(trained: TrainedStudy, row: StudyRow, pairs: Sequence[Pair]) -> Answered:
     """Answer both texts of each pair at the study's operating point."""
-    device = resolve_device("cpu")
-    require_usable(row.parts.engine, row.parts.precision, device)
-    loaded = engine_of(row.parts.engine).load(row.folders, row.parts, device)
-    if loaded.labels != list(labels):
-        raise EatError(f"{row.folders[0]}: answers {listed(loaded.labels)}, but the text has {listed(labels)}")
-    tokenizer = load_tokenizer(row.folders[0])
+    loaded, tokenizer = trained.loaded(row)
     ids, policy = [pair.id for pair in pairs], row.policy(None)
     texts = {
         side: encode(tokenizer, [getattr(pair, side) for pair in pairs], None, row.max_length)
@@ -195,11 +188,13 @@ def _answer_row(own: Answered, dense: Answered, chosen: Bools) -> dict[str, Any]
     else:
         difference, missed = difference_interval(changed[:, None], base[:, None]), ~changed[base]
     row |= difference.columns("difference")
-    row |= {"missed_n": len(missed)} | _exact(missed).columns("missed")
+    row |= {"missed_n": len(missed)} | exact_share(missed).columns("missed")
     row |= {"lost_n": int(lost.sum())} | (UNKNOWN if own is dense else _share(lost)).columns("lost")
     reduces = own is not dense
     for name, part in (("lost", lost & reduces), ("kept", ~lost & reduces)):
-        row |= _exact(changed[part]).columns(f"changed_if_{name}") | _exact(base[part]).columns(f"dense_if_{name}")
+        row |= exact_share(changed[part]).columns(f"changed_if_{name}") | exact_share(base[part]).columns(
+            f"dense_if_{name}"
+        )
     return row | {"avg_depth": float(own.negated.depth[chosen].mean())}
 
 
@@ -222,14 +217,7 @@ def _layer_rows(own: Answered, chosen: Bools) -> list[dict[str, Any]]:
 
 def _share(flags: Bools) -> Estimate:
     """A share with Wilson's interval."""
-    return Estimate(float(flags.mean()), *proportion_interval(int(flags.sum()), len(flags)))
-
-
-def _exact(flags: Bools) -> Estimate:
-    """A share, of few pairs, with Clopper and Pearson's interval; NaN of none."""
-    if not len(flags):
-        return UNKNOWN
-    return Estimate(float(flags.mean()), *exact_interval(int(flags.sum()), len(flags)))
+    return accuracy_interval(flags[:, None])
 
 
 def _pair_rows(answered: dict[str, Answered], pairs: Sequence[Pair]) -> pd.DataFrame:

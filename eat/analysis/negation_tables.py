@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from eat.rounding import DASH, percent, points
+from eat.rounding import DASH, percent, points, with_interval
 from eat.text_table import text_table
 
 if TYPE_CHECKING:
@@ -48,4 +48,4 @@ def _share(row: dict[Any, Any], name: str) -> str:
 def _interval(row: dict[Any, Any], name: str, rounder: Any) -> str:
     """A value with its interval; a dash if it was not measured."""
     value, low, high = (row[column] for column in (name, f"{name}_low", f"{name}_high"))
-    return DASH if math.isnan(value) else f"{rounder(value)} [{rounder(low)}, {rounder(high)}]"
+    return DASH if math.isnan(value) else with_interval(value, low, high, rounder)

@@ -22,16 +22,14 @@ from eat.analysis.shift_tables import shift_table
 from eat.analysis.shifted_texts import OtherDomain, labels_from, read_domain
 from eat.analysis.trained import TrainedOptions, TrainedStudy
 from eat.calibrate.calibration import Answers, debiased_calibration_error, expected_calibration_error
-from eat.engines.devices import resolve_device
-from eat.engines.registry import engine_of, require_usable
 from eat.errors import EatError, listed
 from eat.export.study_row import StudyRow
 from eat.files import read_json, replacing_folder, write_json, write_table
 from eat.model.exit_policy import ExitPolicy
-from eat.model.tokenizer import encode_split, load_tokenizer
+from eat.model.tokenizer import encode_split
 from eat.results.replay import replay
 from eat.results.trace import Trace
-from eat.statistics import Estimate, accuracy_interval, exact_interval, percentile_interval
+from eat.statistics import Estimate, accuracy_interval, exact_share, percentile_interval
 from eat.study.specs.calibrate import OperatingSpec
 from eat.study.tasks import FileSource, PackagedName, PackagedSource, Source
 from eat.text_files.form import ORDINARY, TextForm
@@ -141,10 +139,7 @@ class _Compared:
             Trace.read(trained.paths.trace(trained.task, row.system, trained.seed, split))
             for split in ("calibration", "dev")
         ]
-        device = resolve_device("cpu")
-        require_usable(row.parts.engine, row.parts.precision, device)
-        model = engine_of(row.parts.engine).load(row.folders, row.parts, device)
-        tokenizer = load_tokenizer(row.folders[0])
+        model, tokenizer = trained.loaded(row)
         new = [
             trace_texts(
                 model,
@@ -201,12 +196,12 @@ def _measured(trace: Trace, policy: ExitPolicy, reference: Trace, spec: Operatin
         **mean_ratio(base, found.flops).columns("flops_ratio"),
     }
     disagree = found.predictions != full
-    row |= _exact(disagree).columns("disagreement")
+    row |= exact_share(disagree).columns("disagreement")
     promise = _promise(spec)
     if promise is None:
         return row | {"risk": None, "epsilon": math.nan, "promise": None} | Estimate(*[math.nan] * 3).columns("bad")
     risk, epsilon = promise
-    bad = _exact(disagree if risk == "disagreement" else disagree & (full == trace.labels))
+    bad = exact_share(disagree if risk == "disagreement" else disagree & (full == trace.labels))
     return row | {"risk": risk, "epsilon": epsilon, "promise": verdict(bad, epsilon)} | bad.columns("bad")
 
 
@@ -222,10 +217,6 @@ def verdict(bad: Estimate, epsilon: float) -> str:
     if bad.high <= epsilon:
         return "within"
     return "beyond" if bad.low > epsilon else "undecided"
-
-
-def _exact(flags: npt.NDArray[np.bool_]) -> Estimate:
-    return Estimate(float(flags.mean()), *exact_interval(int(flags.sum()), len(flags)))
 
 
 def mean_ratio(numerator: npt.NDArray[np.float64], denominator: npt.NDArray[np.float64]) -> Estimate:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from eat.rounding import DASH, calibration_error, percent, risk
+from eat.rounding import DASH, calibration_error, depth, percent, ratio, risk, with_interval
 from eat.text_table import text_table
 
 if TYPE_CHECKING:
@@ -24,16 +24,12 @@ def shift_table(table: pd.DataFrame) -> str:
             [
                 *(row["system"], row["domain"], row["setting"], str(row["n"])),
                 *(_interval(row, "accuracy", percent), calibration_error(row["ece"])),
-                *(_interval(row, "avg_depth", _two), _interval(row, "flops_ratio", _two)),
+                *(_interval(row, "avg_depth", depth), _interval(row, "flops_ratio", ratio)),
                 *(_interval(row, "disagreement", percent), promised, row["promise"] if promises else DASH),
             ]
         )
     return text_table(rows)
 
 
-def _two(value: float) -> str:
-    return f"{value:.2f}"
-
-
 def _interval(row: dict[Any, Any], name: str, rounder: Callable[[float], str]) -> str:
-    return f"{rounder(row[name])} [{rounder(row[f'{name}_low'])}, {rounder(row[f'{name}_high'])}]"
+    return with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], rounder)

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tokenizers import Tokenizer
+
+from eat.engines.devices import resolve_device
+from eat.engines.engine import LoadedModel
+from eat.engines.registry import engine_of, require_usable
 from eat.errors import EatError, listed
 from eat.export.study_row import Place, StudyRow
 from eat.files import read_json, require_place
+from eat.model.tokenizer import load_tokenizer
 from eat.study.loading import load_study
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
@@ -92,3 +98,15 @@ class TrainedStudy:
                     f"snakemake --cores all --configfile {self.config}"
                 )
         return row
+
+    def loaded(self, row: StudyRow) -> tuple[LoadedModel, Tokenizer]:
+        """The model of a system in its own engine and precision on the CPU, and its tokenizer.
+
+        Raises `EatError` if it cannot run so here, or answers other labels than those of the task.
+        """
+        device = resolve_device("cpu")
+        require_usable(row.parts.engine, row.parts.precision, device)
+        model = engine_of(row.parts.engine).load(row.folders, row.parts, device)
+        if model.labels != self.labels:
+            raise EatError(f"{row.folders[0]}: answers {listed(model.labels)}, but the text has {listed(self.labels)}")
+        return model, load_tokenizer(row.folders[0])

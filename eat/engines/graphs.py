@@ -15,8 +15,7 @@ Elsewhere the same segments can be run without capture, to test them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, Work
 from eat.model.exit_policy import ExitPolicy
 from eat.model.layout import Layout
 from eat.model.reducers.base import Reducer, TokenView
+from eat.model.reducers.observer import reducing_by
 from eat.model.tokenizer import Encoded
 
 TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 8e-2}
@@ -232,7 +232,7 @@ class GraphedModel(LoadedModel):
         for length in dict.fromkeys((bucket, bucket - bucket // 4, bucket // 2 + 1)):
             ids = torch.randint(encoder.shape.vocabulary, (length,), generator=generator)
             text = Encoded(ids, torch.zeros_like(ids))
-            with _without_removal(encoder):
+            with reducing_by(encoder, Reducer()):
                 expected = encoder(PackedBatch.of([text], segmented.device)).exits
             found = segmented(text, removes=False).exits
             for depth, logits in expected.items():
@@ -275,14 +275,3 @@ class GraphedModel(LoadedModel):
     def pairs(self, tokens: int) -> tuple[int, int]:
         """As `LoadedModel`, without padding."""
         return self.packed.pairs(tokens)
-
-
-@contextmanager
-def _without_removal(encoder: PackedEncoder) -> Iterator[None]:
-    """Let the encoder keep every token in the block."""
-    reducer = encoder.reducer
-    encoder.reducer = Reducer()
-    try:
-        yield
-    finally:
-        encoder.reducer = reducer

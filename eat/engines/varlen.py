@@ -61,10 +61,7 @@ def fastest_pattern(pattern: AttentionPattern, precision: str, device: torch.dev
     """
     if device.type != "cuda" or precision == "float32" or isinstance(pattern, VarlenPattern):
         return pattern
-    fault = varlen_fault(precision, device)
-    if fault is None:
-        return VarlenPattern(**asdict(pattern))
-    return pattern
+    return VarlenPattern(**asdict(pattern)) if varlen_fault(precision, device) is None else pattern
 
 
 @cache

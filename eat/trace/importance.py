@@ -21,6 +21,7 @@ from eat.engines.devices import resolve_device
 from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.reducers.base import Reducer, Reduction, TokenView
+from eat.model.reducers.observer import Observer, reducing_by
 from eat.model.saliency import saliency_of_texts
 from eat.model.tokenizer import Encoded, encode_split, load_tokenizer, read_split
 from eat.progress import Progress
@@ -35,32 +36,24 @@ FEWEST = 4
 """The fewest unprotected tokens of a text; with fewer, ranks are unreliable."""
 
 
-class Listener(Reducer):
+class Listener(Observer):
     """Records a reducer's scores, and removes no tokens."""
 
-    def __init__(self, reducer: Reducer) -> None:
-        super().__init__(sorted(reducer.after), reducer.protect, reducer.dimensions)
-        self.listened = reducer
-        self.place = reducer.place
-        self.needs_received = reducer.needs_received
-        self.counts_own_query = reducer.counts_own_query
+    def __init__(self, observed: Reducer) -> None:
+        super().__init__(observed)
         self.heard: dict[int, tuple[Tensor, Tensor]] = {}
 
     def reduce(self, view: TokenView) -> Reduction | None:
         """Record the scores of all tokens (n,) of the layer, and which of them may be removed."""
-        self.heard[view.depth] = self.listened.importance(view).float(), ~self.protected(view)
+        self.heard[view.depth] = self.observed.importance(view).float(), ~self.protected(view)
         return None
 
 
 def scores_by_layer(model: EatForSequenceClassification, text: Encoded) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """The scores of the model's reducer for a text: layer -> scores (t,), and which tokens may be removed."""
     listener = Listener(model.encoder.reducer)
-    model.encoder.reducer = listener
-    try:
-        with torch.inference_mode():
-            model.run(PackedBatch.of([text], model.device))
-    finally:
-        model.encoder.reducer = listener.listened
+    with torch.inference_mode(), reducing_by(model.encoder, listener):
+        model.run(PackedBatch.of([text], model.device))
     return {depth: (scores.cpu().numpy(), free.cpu().numpy()) for depth, (scores, free) in listener.heard.items()}
 
 
