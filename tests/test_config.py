@@ -58,7 +58,9 @@ from eat.study.training import Training
 from eat.validation import Strict, canonical_json
 
 ROOT = Path(__file__).resolve().parent.parent
-SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
+# keys that are merged into another study, which is given before it
+SEEDS = ROOT / "config" / "embedded_seeds.yaml"
+SHIPPED = sorted(set((ROOT / "config").glob("*.yaml")) - {SEEDS})
 
 STUDY = """\
 study: small
@@ -176,6 +178,13 @@ def test_dvc_can_read_every_parameter_of_a_shipped_study(path: Path) -> None:
 def test_shipped_studies_have_folders_of_their_own() -> None:
     names = [load_study(path).study for path in SHIPPED]
     assert len(set(names)) == len(names) >= 3
+
+
+def test_three_seeds_of_the_embedded_study_differ_from_it_in_nothing_else() -> None:
+    one = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
+    more = yaml.safe_load(SEEDS.read_text(encoding="utf-8"))
+    assert list(more) == ["seeds"]
+    assert Study.model_validate(one | more).seeds == [1, 2, 3]
 
 
 # --- unknown keys -------------------------------------------------------------------------------------------------
