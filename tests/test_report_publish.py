@@ -58,10 +58,17 @@ def put(path: Path | str, to: Path) -> None:
     shutil.copy(path, to)
 
 
-def publish(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = ("--config", "study.yaml", "--command", "make it", "--into", "page.md", "--csv", "rows.csv")
+def publish(monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    options = ("--config", "study.yaml", *more, "--command", "make it", "--into", "page.md", "--csv", "rows.csv")
     monkeypatch.setattr("sys.argv", ["report_publish", *options])
     report_publish.main()
+
+
+def test_a_second_file_is_merged_into_the_study(half_done: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("page.md").write_text(PAGE.replace("made-up", "other"), encoding="utf-8")
+    Path("more.yaml").write_text("study: other\n", encoding="utf-8")
+    with pytest.raises(EatError, match="results/other: no task is traced and timed yet"):
+        publish(monkeypatch, "more.yaml")
 
 
 def test_finished_tasks_are_published_and_the_others_named(half_done: Study, monkeypatch: pytest.MonkeyPatch) -> None:

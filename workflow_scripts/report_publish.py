@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True, type=Path, help="the study's configuration")
+    parser.add_argument(
+        "--config", required=True, nargs="+", help="the study's configuration; several files are merged"
+    )
     parser.add_argument("--command", required=True, help="the command that made the results")
     parser.add_argument("--into", required=True, type=Path, help="the Markdown page")
     parser.add_argument("--csv", required=True, type=Path, help="the file of all rows")
@@ -29,10 +31,10 @@ def main() -> None:
 
     from eat.errors import EatError
     from eat.files import write_table, write_text
-    from eat.study.loading import load_study
     from eat.summarize.ablation import ablation_table, without_variants
+    from workflow_scripts.versioning import configured_study
 
-    study = load_study(arguments.config)
+    study = configured_study(arguments.config, [])
     start, end = f"<!-- results:{study.study} -->", f"<!-- /results:{study.study} -->"
     try:
         page = arguments.into.read_text(encoding="utf-8")
