@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from eat import cli
 from eat.compare.changes import Change, changes_between
 from eat.compare.render import compare
 from eat.compare.reruns import reruns_between
-from eat.compare.states import COLUMNS, State, read_state
+from eat.compare.states import COLUMNS, FILES, State, read_state
 from eat.errors import EatError
+from workflow_scripts import get_results as workflow_get_results
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 ODD = r"50%_<b>x</b>\input{a}"
@@ -210,3 +212,43 @@ def test_a_revision_whose_results_cannot_be_had_is_one_line(
     told = capsys.readouterr().err
     assert told.startswith("error: the results of nowhere were not found: ") and told.count("\n") == 1
     assert not (tmp_path / "results").exists()
+
+
+# --- revisions without dvc.lock ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """A repository whose only commit has the published rows of the study `small`, and no dvc.lock."""
+    repo_class = pytest.importorskip("dvc.repo").Repo
+    results, _ = write_study(tmp_path / "study", made=MADE)
+    rows = pd.read_csv(results / "summary.csv")
+    project = tmp_path / "project"
+    (project / "docs" / "results").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    rows.to_csv("docs/results/small.csv", index=False)
+    subprocess.run(["git", "init", "-q"], check=True)
+    repo_class.init().close()
+    subprocess.run(["git", "add", "."], check=True)
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run(["git", *identity, "commit", "-qm", "one"], check=True)
+    return rows
+
+
+def get_results(monkeypatch: pytest.MonkeyPatch, study: str) -> None:
+    given = ["--results", f"results/{study}", "--out", "out", "--files", *FILES, "--", "HEAD"]
+    monkeypatch.setattr("sys.argv", ["get_results", *given])
+    workflow_get_results.main()
+
+
+def test_a_revision_without_recorded_results_gives_its_published_rows(
+    published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_results(monkeypatch, "small")
+    pd.testing.assert_frame_equal(read_state("HEAD", Path("out")).summary[list(COLUMNS)], published[list(COLUMNS)])
+
+
+def test_a_revision_without_any_results_is_one_line(published: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EatError, match=r"^HEAD: has neither dvc\.lock, .* nor docs/results/other\.csv; compare"):
+        get_results(monkeypatch, "other")
+    assert not Path("out").exists()

@@ -1,6 +1,7 @@
-"""Put results that DVC keeps for a revision into a folder, without changing the current results.
+"""Put results of a revision into a folder, without changing the current results.
 
-A revision is a commit, branch or tag, or the name of an experiment.
+A revision is a commit, branch or tag, or the name of an experiment. DVC keeps the results that its dvc.lock names. A
+revision without dvc.lock has at most its published tables, docs/results/{study}.csv: rows of summary.csv.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ def main() -> None:
 
     kept = kept_files(arguments.revision)
     root = arguments.results.as_posix()
+    if not kept.exists("dvc.lock"):
+        get_published(kept, arguments.revision, arguments.results.name, arguments.out / "summary.csv")
+        return
     below = [path for path in kept.find(root) if not path.startswith(".")] if kept.exists(root) else []
     names = [Path(path).relative_to(root).as_posix() for path in below]
     wanted = [name for name in names if any(fnmatchcase(name, pattern) for pattern in arguments.files)]
@@ -44,6 +48,20 @@ def main() -> None:
                 f"{arguments.revision}: {root}/{name} is not in DVC's cache ({str(error).splitlines()[0]}); run "
                 "dvc fetch --all-commits first"
             ) from None
+
+
+def get_published(kept: Any, revision: str, study: str, target: Path) -> None:
+    """Write the published rows of a study's summary to `target`. Raises `EatError` if the revision has none."""
+    from eat.errors import EatError
+
+    published = f"docs/results/{study}.csv"
+    if not kept.exists(published):
+        raise EatError(
+            f"{revision}: has neither dvc.lock, which names recorded results, nor {published}; compare a revision that "
+            "has one of them"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    kept.get_file(published, str(target))
 
 
 def kept_files(revision: str) -> Any:

@@ -23,7 +23,11 @@ DESCRIPTION = (
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("before", metavar="REV_A", help="a commit, branch, tag or experiment whose results DVC keeps")
+    parser.add_argument(
+        "before",
+        metavar="REV_A",
+        help="a commit, branch, tag or experiment, whose results DVC keeps or docs/results publishes",
+    )
     parser.add_argument("after", metavar="REV_B", nargs="?", help="another; left out: the current results")
     parser.add_argument("--config", type=Path, default=Path("config/config.yaml"), help="the study")
     parser.add_argument("--templates", type=Path, default=Path("report"), help="the folder of the page's template")
