@@ -368,3 +368,42 @@ def test_a_folder_of_a_study_loads(tmp_path: Path):
     model = engine_of("onnx").load([tmp_path], Parts(exits=[2], attention=Attention(), precision="int8"), CPU)
     shape = model.shape()
     assert (shape["engine"], shape["precision"], model.exits) == ("onnx", "int8", [2, 4])
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_branch_holds_the_weights_of_its_products(precision: str) -> None:
+    """In a branch within a branch ONNX Runtime packs only these when it loads the model; others in every call."""
+    model = packed(exits=[1, 2, 3])
+    graph = operating_graph(
+        model.encoder, ExitPolicy(("confidence",), 0.6), products_of(model.encoder, precision)
+    ).graph
+    depth = 0
+    while True:
+        held = {weight.name for weight in graph.initializer}
+        products = [node for node in graph.node if "MatMul" in node.op_type or "Attention" in node.op_type]
+        weights = {name for node in products for name in node.input if name.endswith((".weight", ".whole"))}
+        assert weights and weights <= held
+        branches = [node for node in graph.node if node.op_type == "If"]
+        if not branches:
+            break
+        graph = next(one.g for one in branches[0].attribute if one.name == "else_branch")
+        depth += 1
+    assert depth == 3
+
+
+def test_a_weight_is_held_once_by_the_branches_around_its_uses() -> None:
+    graph = Graph()
+    graph.weight("outer", np.zeros(2, np.float32))
+    taken = graph.branch(
+        "condition",
+        lambda: [graph.op("Identity", graph.weight("outer", np.ones(2, np.float32)))],
+        lambda: [graph.op("Identity", graph.weight("inner", np.ones(2, np.float32)))],
+    )
+    made = graph.model({"condition": (np.bool_, [])}, {"taken": (taken[0], np.float32, [2])})
+    assert [weight.name for weight in made.graph.initializer] == ["outer"]
+    bodies = {one.name: one.g for one in made.graph.node[0].attribute}
+    assert [weight.name for weight in bodies["then_branch"].initializer] == []
+    assert [weight.name for weight in bodies["else_branch"].initializer] == ["inner"]
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    for condition, expected in ((True, [0.0, 0.0]), (False, [1.0, 1.0])):
+        np.testing.assert_array_equal(session.run(None, {"condition": np.array(condition)})[0], expected)
