@@ -29,6 +29,7 @@ from eat.validation import canonical_json
 from eat.study.loading import load_study, read_mapping
 from eat.study import keys
 from eat.study.depths import check_depths
+from eat.engines.registry import MODULES, PACKAGE
 from eat.errors import EatError
 from eat.figures.figure import option_of
 from eat.figures.registry import FIGURES
@@ -139,6 +140,11 @@ def from_here(file):
 def sources_of(module, part=None, within=None):
     """The files of a command's module and of all local modules it can import; `part` and `within` leave some out."""
     return [from_here(file) for file in _sources.sources_of(module, part, within)]
+
+
+def engine_module(wildcards):
+    """The module of the system's engine: other engines are not sources of its traces."""
+    return MODULES[STUDY.parts(wildcards.system).engine]
 
 
 # the rules that need a device and a precision

@@ -59,7 +59,7 @@ rule trace_teacher:
         model=model_files,
         split=PATHS.split("{task}", "{split}"),
         card=PATHS.card("{task}"),
-        sources=sources_of("workflow_scripts.trace"),
+        sources=lambda wildcards: sources_of("workflow_scripts.trace", engine_module(wildcards), PACKAGE),
     output:
         trace=PATHS.trace("{task}", "{system}", "{seed}", "{split}"),
         shape=PATHS.trace("{task}", "{system}", "{seed}", "{split}").with_suffix(".json"),
@@ -77,7 +77,7 @@ rule trace_teacher:
     resources:
         gpu=gpus(STUDY.training.device),
     params:
-        code=code_of("workflow_scripts.trace"),
+        code=lambda wildcards: code_of("workflow_scripts.trace", part=engine_module(wildcards), within=PACKAGE),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,

@@ -13,7 +13,7 @@ rule trace:
         model=model_files,
         splits=[PATHS.split("{task}", split) for split in ("calibration", "dev")],
         card=PATHS.card("{task}"),
-        sources=sources_of("workflow_scripts.trace"),
+        sources=lambda wildcards: sources_of("workflow_scripts.trace", engine_module(wildcards), PACKAGE),
     output:
         calibration=PATHS.trace("{task}", "{system}", "{seed}", "calibration"),
         calibration_shape=PATHS.trace("{task}", "{system}", "{seed}", "calibration").with_suffix(".json"),
@@ -29,7 +29,7 @@ rule trace:
     resources:
         gpu=gpus(STUDY.trace_device),
     params:
-        code=code_of("workflow_scripts.trace"),
+        code=lambda wildcards: code_of("workflow_scripts.trace", part=engine_module(wildcards), within=PACKAGE),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,
@@ -49,7 +49,7 @@ rule trace_trial:
         model=model_files,
         split=PATHS.split("{task}", "calibration"),
         card=PATHS.card("{task}"),
-        sources=sources_of("workflow_scripts.trace"),
+        sources=lambda wildcards: sources_of("workflow_scripts.trace", engine_module(wildcards), PACKAGE),
     output:
         trace=trial_trace(PATHS, "{task}", "{system}", "{seed}"),
         shape=trial_trace(PATHS, "{task}", "{system}", "{seed}").with_suffix(".json"),
@@ -63,7 +63,7 @@ rule trace_trial:
     resources:
         gpu=gpus(STUDY.trace_device),
     params:
-        code=code_of("workflow_scripts.trace"),
+        code=lambda wildcards: code_of("workflow_scripts.trace", part=engine_module(wildcards), within=PACKAGE),
         models=model_folders,
         parts=lambda wildcards: canonical_json(STUDY.parts(wildcards.system).plain()),
         max_length=lambda wildcards: STUDY.tasks[wildcards.task].max_length,

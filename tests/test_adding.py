@@ -198,7 +198,7 @@ def with_parts(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     (copy.folder / "eat/engines/eager.py").write_text(engine.pop("eat/engines/eager.py"))
     engines = copy.folder / "eat/engines/registry.py"
     insert(engines, textwrap.indent(engine.pop("eat/engines/registry.py"), "    "), before="    raise EatError")
-    insert(engines, ', "eager"', before=")\n\n\ndef engine_of")
+    insert(engines, ', "eager": f"{PACKAGE}.eager"', before='}\n"""Name of an engine')
     assert reducer == head == engine == {}
     return copy
 
@@ -211,7 +211,7 @@ import torch
 from test_reducers import reduced, view_of
 
 import tiny
-from eat.engines.registry import NAMES, engine_of
+from eat.engines.registry import MODULES, engine_of
 from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
 from eat.model.layout import Layout
@@ -247,7 +247,7 @@ assert torch.allclose(packed.logits(), onnx.logits(), atol=1e-4)
 
 tiny.model(last_head="bert").save_pretrained("model")
 tiny.save_tokenizer(Path("model"))
-assert "eager" in NAMES
+assert "eager" in MODULES
 with torch.inference_mode():
     plain, eager = (
         engine_of(name).load([Path("model")], Parts(), cpu).runner(ExitPolicy())(texts).logits()

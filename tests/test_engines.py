@@ -14,7 +14,7 @@ import torch
 
 from eat.engines.engine import LoadedModel
 from eat.engines.packed import PackedModel
-from eat.engines.registry import NAMES, engine_of
+from eat.engines.registry import MODULES, engine_of
 from eat.engines.stock import StockModel
 from eat.errors import EatError
 from eat.model.exit_policy import ExitPolicy
@@ -34,10 +34,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=MODULES)
 def loaded(request: pytest.FixtureRequest, folder: Path) -> LoadedModel:
     """The model in each engine."""
     return engine_of(request.param).load([folder], Parts(attention=Attention()), CPU)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_module_of_an_engine_is_that_of_the_registry(name: str) -> None:
+    """From it follows which rows are traced again after an edit."""
+    assert type(engine_of(name)).__module__ == MODULES[name]
 
 
 def test_an_unknown_engine_is_refused():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from synthetic_traces import make_trace
 
+from eat.engines.registry import MODULES, PACKAGE
 from eat.figures.registry import FIGURES
 from workflow_scripts import _sources
 from workflow_scripts._sources import sources_of
@@ -239,6 +240,15 @@ def test_no_figure_is_a_source_of_another(name: str) -> None:
     found = sources_of("workflow_scripts.figures", part=own, within="eat.figures")
     assert set(found) & set(files.values()) == {files[own]}
     assert {"workflow_scripts/figures.py", "eat/figures/registry.py", "eat/figures/style.py"} <= set(found)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_engine_is_a_source_of_the_traces_of_another(name: str) -> None:
+    """An edited graph of ONNX Runtime traces no row in PyTorch again, so it trains no student of such a row either."""
+    found = {*sources_of("workflow_scripts.trace", part=MODULES[name], within=PACKAGE)}
+    onnx = {"eat/engines/onnx.py", "eat/model/graph_onnx.py", "eat/model/encoder_onnx.py"}
+    assert onnx <= found if name == "onnx" else not onnx & found
+    assert {"eat/engines/registry.py", "eat/engines/engine.py", "eat/engines/devices.py"} <= found
 
 
 def test_every_rule_declares_the_sources_of_the_command_it_runs() -> None:

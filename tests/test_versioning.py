@@ -190,6 +190,16 @@ def test_an_edited_figure_wants_itself_and_the_report(repository: Repository) ->
     assert repository.dirty() == {"figures"}
 
 
+def test_an_edited_graph_wants_the_rows_in_onnx_runtime_and_no_training(repository: Repository) -> None:
+    """The teacher's trace does not import the graph either, though its students are trained from that trace."""
+    repository.edit("eat/model/graph_onnx.py")
+    traced = {Path(path).parts[-3] for rule, path in repository.pending("config.yaml") if rule == "trace"}
+    assert traced and all(system.startswith("hf-dense-onnx") for system in traced)
+    assert repository.wanted() == {
+        "trace", "calibrate", "find_operating_points", "measure_time", "plot_study_figure", *BELOW_TIMING,
+    }  # fmt: skip
+
+
 def test_a_new_threshold_wants_timing_and_below_but_no_training(repository: Repository) -> None:
     repository.change("systems", "eat-6", "exits", "tau", value=[0.6, 0.9])
     assert repository.wanted() == {"find_operating_points", "measure_time", "plot_study_figure"} | BELOW_TIMING

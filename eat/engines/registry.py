@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from eat.engines.engine import Engine
 from eat.errors import EatError, listed
 
-NAMES = ("torch", "onnx", "stock")
+if TYPE_CHECKING:
+    import torch
+
+    from eat.engines.engine import Engine
+
+PACKAGE = "eat.engines"
+
+MODULES = {"torch": f"{PACKAGE}.packed", "onnx": f"{PACKAGE}.onnx", "stock": f"{PACKAGE}.stock"}
+"""Name of an engine -> its module. What a row's engine does not import does not make its traces outdated."""
 
 
 def engine_of(name: str) -> Engine:
@@ -27,7 +34,7 @@ def engine_of(name: str) -> Engine:
         from eat.engines.stock import StockEngine
 
         return StockEngine()
-    raise EatError(f"engine {name!r} is unknown; known: {listed(NAMES)}")
+    raise EatError(f"engine {name!r} is unknown; known: {listed(MODULES)}")
 
 
 def require_usable(engine: str, precision: str, device: torch.device) -> None:
