@@ -101,6 +101,7 @@ gpu:
 
 schema: .venv/installed
 	$(ACTIVATE) && python -m eat.study.schema > config/schema.json
+	$(ACTIVATE) && python -m eat.study.schema tagging > config/tagging_schema.json
 
 # pip compiles all modules in one process, also the thousands that nothing here imports: 140 of 260 seconds
 RARELY_IMPORTED := '/tests?/|/transformers/models/(?!auto/|bert/|distilbert/|roberta/|xlm_roberta/|electra/)'

@@ -60,7 +60,9 @@ from eat.validation import Strict, canonical_json
 ROOT = Path(__file__).resolve().parent.parent
 # keys that are merged into another study, which is given before it
 SEEDS = ROOT / "config" / "embedded_seeds.yaml"
-SHIPPED = sorted(set((ROOT / "config").glob("*.yaml")) - {SEEDS})
+# another kind of study (test_tagging_study.py)
+TAGGING = ROOT / "config" / "tagging.yaml"
+SHIPPED = sorted(set((ROOT / "config").glob("*.yaml")) - {SEEDS, TAGGING})
 
 STUDY = """\
 study: small
@@ -275,8 +277,9 @@ def test_every_part_of_a_study_stands_among_the_levels() -> None:
     def last(model: type[Strict]) -> set[type[Strict]]:
         return set().union(*map(last, below)) if (below := model.__subclasses__()) else {model}
 
-    # a specification is made of the study, and no part of it; neither is what the report reads
-    found = {part for part in last(Strict) if not part.__module__.startswith("eat.report.")}
+    # a specification is made of the study, and no part of it; nor is what the report reads, or another kind of study
+    others = ("eat.report.", "eat.study.tagging")
+    found = {part for part in last(Strict) if not part.__module__.startswith(others)}
     parts = {part for part in found if part is not Parts and not issubclass(part, Spec)}
     assert parts == {model for _, model in LEVELS} | {model for _, _, model in OPTIONS} | {RIVAL[2]} | {
         model for _, model in UNLABELLED
