@@ -19,8 +19,8 @@ if "study" not in config:
 include: "rules/common.smk"
 
 
-# prepare, finetune, trace, calibrate, timing, summarize, figures, report, record
-for phase in PHASES:
+# prepare, finetune, trace, calibrate, timing, summarize, figures, report, record; or prepare, tagging, record
+for phase in PHASES_OF_STUDY:
 
     include: f"rules/{phase}.smk"
 

@@ -2,7 +2,7 @@
 The validated study, its paths, and functions that several phases share.
 
 REQUIRED: `config`, as Snakemake read it.
-GIVES: STUDY, PATHS, NEEDS, SOURCE_FILES, UNLABELLED_FILES, OF_UNLABELLED, CONTENT_OF_TASK, CONTENT_OF_BACKBONE,
+GIVES: STUDY, IS_TAGGING, PATHS, PHASES_OF_STUDY, NEEDS, GLUE_DIR, SOURCE_FILES, UNLABELLED_FILES, OF_UNLABELLED, CONTENT_OF_TASK, CONTENT_OF_BACKBONE,
 from_here, sources_of, code_of, and the functions from wildcards to input files.
 """
 
@@ -26,7 +26,8 @@ if not workflow.current_basedir.is_local:
 sys.path.insert(0, os.path.dirname(workflow.current_basedir.get_path_or_uri(secret_free=True)))
 
 from eat.validation import canonical_json
-from eat.study.loading import load_study, read_mapping
+from eat.study.kinds import load_any_study
+from eat.study.loading import read_mapping
 from eat.study import keys
 from eat.study.depths import check_depths
 from eat.engines.registry import MODULES, PACKAGE
@@ -34,15 +35,18 @@ from eat.errors import EatError
 from eat.figures.figure import option_of
 from eat.figures.registry import FIGURES
 from eat.study.paths import BACKBONE_FILES, CURVES, TABLES, TEMPLATES, StudyPaths
+from eat.study.tagging import TaggingStudy
+from eat.study.tagging_paths import TaggingPaths
 from eat.prepare.backbones import given_files, known_depths
 from eat.prepare.sources.registry import reader_of
 from eat.prepare.suitability import check_lengths, needs_of
 from eat.prepare.unlabelled import unlabelled_files
+from eat.tagging.checks import check_tagging, files_of_task
 from eat.tune.paths import trial_trace
 from workflow_scripts import _sources
 from workflow_scripts._command import WORKFLOW
 from workflow_scripts._content import content_of
-from workflow_scripts._phases import PHASES
+from workflow_scripts._phases import phases_of
 from workflow_scripts._records import (
     distrust_damaged_records,
     files_of,
@@ -57,13 +61,21 @@ from workflow_scripts._sources import ROOT, code_of
 try:
     for file in workflow.configfiles:
         read_mapping(file)  # Snakemake would take the last of two equal keys in silence
-    STUDY = load_study(config)
-    check_depths(STUDY, known_depths(STUDY.backbones))
-    check_lengths(STUDY)
-    SOURCE_FILES = {name: reader_of(task.source, STUDY.glue_dir).files() for name, task in STUDY.tasks.items()}
-    UNLABELLED_FILES = {
-        name: [*chain.from_iterable(map(unlabelled_files, task.unlabelled))] for name, task in STUDY.tasks.items()
-    }
+    STUDY = load_any_study(config)
+    # whether words are tagged; else texts are classified
+    IS_TAGGING = isinstance(STUDY, TaggingStudy)
+    if IS_TAGGING:
+        check_tagging(STUDY)
+        SOURCE_FILES = {name: files_of_task(name, task) for name, task in STUDY.tasks.items()}
+        UNLABELLED_FILES, GLUE_DIR = {}, None
+    else:
+        check_depths(STUDY, known_depths(STUDY.backbones))
+        check_lengths(STUDY)
+        SOURCE_FILES = {name: reader_of(task.source, STUDY.glue_dir).files() for name, task in STUDY.tasks.items()}
+        UNLABELLED_FILES = {
+            name: [*chain.from_iterable(map(unlabelled_files, task.unlabelled))] for name, task in STUDY.tasks.items()
+        }
+        GLUE_DIR = STUDY.glue_dir
     CONTENT_OF_TASK = {name: content_of(files) for name, files in SOURCE_FILES.items()}
     CONTENT_OF_BACKBONE = {name: content_of(given_files(backbone)) for name, backbone in STUDY.backbones.items()}
 except EatError as error:
@@ -73,10 +85,14 @@ if set("{}") & set(workflow.basedir):
     # Snakemake expands wildcards in the path of an environment and has no escape
     raise WorkflowError(f"{workflow.basedir}: a brace in the project's path; rename the folder, or go there by a link")
 
-PATHS = StudyPaths(STUDY.study)
+PATHS = (TaggingPaths if IS_TAGGING else StudyPaths)(STUDY.study)
+PHASES_OF_STUDY = phases_of(STUDY)
 
 # the texts' requirements on a backbone, as options of `fetch_backbone`
-longest, pairs = needs_of(STUDY)
+if IS_TAGGING:
+    longest, pairs = max(task.max_length for task in STUDY.tasks.values()), False
+else:
+    longest, pairs = needs_of(STUDY)
 NEEDS = f"--max-length {longest}" + (" --pairs" if pairs else "")
 
 if workflow.modifier.modify_path(str(PATHS.results)) != str(PATHS.results):
@@ -286,7 +302,7 @@ def first_task():
 
 def is_drawn(figure):
     """Whether this study has a figure."""
-    return figure.needs is None or bool(getattr(STUDY, figure.needs))
+    return figure.needs is None or bool(getattr(STUDY, figure.needs, None))
 
 
 # name -> figure: those of each task, and those of the whole study
@@ -356,7 +372,7 @@ def importance_tables(wildcards):
 
 
 # what mistakes cost, where a task says it
-TRIAGE_TABLES = [PATHS.triage] if STUDY.has_triage else []
+TRIAGE_TABLES = [PATHS.triage] if not IS_TAGGING and STUDY.has_triage else []
 
 
 def report_files(wildcards):
@@ -370,6 +386,8 @@ MORE_RESULTS = []
 
 def everything_else(wildcards):
     """All results except the records."""
+    if IS_TAGGING:
+        return MORE_RESULTS
     return [
         PATHS.summary,
         PATHS.metrics,
@@ -383,3 +401,22 @@ def everything_else(wildcards):
 def table_files(wildcards):
     """The LaTeX tables of all tasks."""
     return [PATHS.table(kind, task) for task in STUDY.tasks for kind in TABLES]
+
+
+def tagger_folder(wildcards):
+    """The folder of the weights that a system runs."""
+    return PATHS.tagger(wildcards.task, STUDY.trained_of(wildcards.system), wildcards.seed)
+
+
+def taggers(wildcards):
+    """The weights of all taggers of a task."""
+    trained = dict.fromkeys(STUDY.trained_of(system) for system in STUDY.systems)
+    return [
+        PATHS.tagger(wildcards.task, system, seed) / "model.safetensors" for seed in STUDY.seeds for system in trained
+    ]
+
+
+def tagging_traces(wildcards, split="dev"):
+    """The traces of all systems of a task over a split, each with its shape."""
+    found = [PATHS.trace(wildcards.task, *run, split) for run in runs()]
+    return [*found, *(trace.with_suffix(".json") for trace in found)]

@@ -32,7 +32,7 @@ rule prepare_text:
             STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title", "triage", *OF_UNLABELLED})
         ),
         folder=subpath(output.card, parent=True),
-        glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
+        glue_dir=["--glue-dir", GLUE_DIR] if GLUE_DIR else [],
     message:
         "{wildcards.task}: preparing text"
     shell:
@@ -64,7 +64,7 @@ rule prepare_unlabelled:
             STUDY.tasks[wildcards.task].model_dump(mode="json", exclude={"title", "triage"})
         ),
         folder=subpath(output.card, parent=True),
-        glue_dir=["--glue-dir", STUDY.glue_dir] if STUDY.glue_dir else [],
+        glue_dir=["--glue-dir", GLUE_DIR] if GLUE_DIR else [],
     message:
         "{wildcards.task}: preparing texts without labels"
     shell:

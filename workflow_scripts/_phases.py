@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from eat.figures.registry import FIGURES
-from eat.study import keys
+from eat.study import keys, tagging_keys
 from eat.study.paths import TEMPLATES
+from eat.study.study import Study
+from eat.study.tagging import TaggingStudy
 from workflow_scripts._sources import ROOT, sources_of
 
 CAPTIONS = tuple(f"report/captions/{name}.rst" for name in FIGURES)
@@ -57,6 +59,18 @@ PHASES: Mapping[str, Phase] = {
 }
 """The phases in the order of the data."""
 
+TAGGING_TEMPLATES = ("tagging.html.jinja", "macros.html.jinja", "report.css", "report.js")
+
+TAGGING_PHASES: Mapping[str, Phase] = {
+    phase.name: phase
+    for phase in (
+        Phase("prepare", tagging_keys.PREPARE),
+        Phase("tagging", tagging_keys.TAGGING, tuple(f"report/{file}" for file in TAGGING_TEMPLATES)),
+        Phase("record", keys.RECORD),
+    )
+}
+"""Those of a study of sequence labelling: of `prepare` it takes the backbones."""
+
 APART = ("render_pdf", "trace_trial")
 """Rules whose output is not versioned."""
 
@@ -71,7 +85,13 @@ def _commands_of(phase: str) -> dict[str, str]:
 
 def phase_of(rule: str) -> str | None:
     """The phase a rule belongs to; `None` for `all` and for rules whose output is not versioned."""
-    return next((name for name, phase in PHASES.items() if rule in phase.rules), None)
+    every = {**TAGGING_PHASES, **PHASES}
+    return next((name for name, phase in every.items() if rule in phase.rules), None)
+
+
+def phases_of(study: Study | TaggingStudy) -> Mapping[str, Phase]:
+    """The phases of a study, by the kind of its tasks."""
+    return TAGGING_PHASES if isinstance(study, TaggingStudy) else PHASES
 
 
 def command_of(rule: str) -> str:

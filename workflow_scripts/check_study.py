@@ -17,8 +17,10 @@ from eat.prepare.sources.registry import reader_of
 from eat.prepare.splits import divided_text
 from eat.prepare.suitability import check_folders, check_lengths
 from eat.study.depths import check_depths
-from eat.study.loading import load_study
+from eat.study.kinds import load_any_study
+from eat.study.tagging import TaggingStudy
 from eat.study.tasks import FileSource
+from eat.tagging.checks import check_tagging
 from workflow_scripts._command import run
 
 
@@ -31,7 +33,10 @@ def main() -> None:
         help="the study runs on other machines, such as a cluster's: do not try precisions here",
     )
     arguments = parser.parse_args()
-    study = load_study(arguments.config)
+    study = load_any_study(arguments.config)
+    if isinstance(study, TaggingStudy):
+        print_tagging(study)
+        return
     check_depths(study, known_depths(study.backbones))
     check_lengths(study)
     check_folders(study)
@@ -57,6 +62,19 @@ def main() -> None:
             print("\n".join(preview(task.source, backbone, task.max_length).lines()))
     for note in notes:
         print(f"on this machine: {note}")
+
+
+def print_tagging(study: TaggingStudy) -> None:
+    """Check a study of sequence labelling and the user's files, and print a summary."""
+    from eat.tagging.prepare import divided_sentences
+
+    check_tagging(study)
+    print(f"study {study.study}, seeds {listed(study.seeds)}")
+    print(f"systems: {listed(study.systems)}")
+    for name, task in study.tasks.items():
+        _, card = divided_sentences(name, task)
+        counts = listed(f"{card['sentences'][split]} {split}" for split in card["words"])
+        print(f"task {name}: {counts} sentences; tags: {listed(card['tags'])}")
 
 
 if __name__ == "__main__":

@@ -31,10 +31,13 @@ def main() -> None:
 
     from eat.errors import EatError
     from eat.files import write_table, write_text
+    from eat.study.tagging import TaggingStudy
     from eat.summarize.ablation import ablation_table, without_variants
     from workflow_scripts.versioning import configured_study
 
     study = configured_study(arguments.config, [])
+    if isinstance(study, TaggingStudy):
+        raise EatError(f"{study.study}: a study of sequence labelling; its results are in results/{study.study}/report")
     start, end = f"<!-- results:{study.study} -->", f"<!-- /results:{study.study} -->"
     try:
         page = arguments.into.read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ from pathlib import Path
 import yaml
 
 from eat.errors import EatError, listed
-from eat.study.loading import load_study
+from eat.study.kinds import load_any_study
 from eat.study.paths import StudyPaths
 from workflow_scripts._command import run
-from workflow_scripts._phases import PHASES
+from workflow_scripts._phases import PHASES, phases_of
 from workflow_scripts._records import read_records
 from workflow_scripts.versioning import restore
 
@@ -28,13 +28,15 @@ def main() -> None:
     parser.add_argument("phase", help=f"one of {listed(PHASES)}")
     parser.add_argument("--config", required=True, type=Path, help="the study")
     arguments = parser.parse_args()
-    if arguments.phase not in PHASES:
-        raise EatError(f"no phase {arguments.phase!r}; known: {listed(PHASES)}")
-    paths = StudyPaths(load_study(arguments.config).study)
+    study = load_any_study(arguments.config)
+    phases = phases_of(study)
+    if arguments.phase not in phases:
+        raise EatError(f"no phase {arguments.phase!r}; known: {listed(phases)}")
+    paths = StudyPaths(study.study)
     if paths.records.is_file() and not read_records(paths.study):
         # restores records of unchanged results; any other result is made again
         print(restore(paths, ["--configfile", str(arguments.config)]))
-    rules = PHASES[arguments.phase].rules
+    rules = phases[arguments.phase].rules
     command = [sys.executable, "-m", "snakemake", "--cores", "all", "--configfile", str(arguments.config)]
     sys.stdout.flush()
     # replaces this process, so that signals reach Snakemake itself, which then removes its lock

@@ -25,9 +25,11 @@ from eat.errors import EatError, listed
 from eat.files import read_json, sha256_of
 from eat.interrupts import output_of
 from eat.progress import counted
+from eat.study.kinds import load_any_study
 from eat.study.loading import load_study, read_mapping
 from eat.study.paths import StudyPaths
 from eat.study.study import Study
+from eat.study.tagging import TaggingStudy
 from workflow_scripts._command import run
 from workflow_scripts._records import (
     files_of,
@@ -171,7 +173,7 @@ def _record_the_records(records: Path, given: Sequence[str] = ()) -> None:
     os.utime(records, (OLD_DATE, OLD_DATE))
 
 
-def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
+def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study | TaggingStudy:
     """The study of `--configfile FILES --config OVERRIDES`, merged as by Snakemake.
 
     Raises `EatError` if a file or an override cannot be read, or the study is not valid.
@@ -187,11 +189,11 @@ def configured_study(files: Sequence[str], overrides: Sequence[str]) -> Study:
     except ValueError as error:
         raise EatError(f"--config {shlex.join(overrides)}: {error}; a file is given by --configfile FILE") from None
     if "study" in config:
-        return load_study(config)
+        return load_any_study(config)
     # as in the Snakefile: the default is that of the working folder, else that of the project
     whole = dict(read_mapping(CONFIG if CONFIG.is_file() else ROOT / CONFIG))
     update_config(whole, config)
-    return load_study(whole)
+    return load_any_study(whole)
 
 
 def _paths() -> StudyPaths:

@@ -23,10 +23,13 @@ from eat.files import write_text
 from eat.prepare.backbones import given_files
 from eat.prepare.sources.registry import reader_of
 from eat.study.keys import matching
-from eat.study.loading import load_study, read_mapping
+from eat.study.kinds import load_any_study
+from eat.study.loading import read_mapping
 from eat.study.study import Study
+from eat.study.tagging import TaggingStudy
+from eat.tagging.checks import files_of_task
 from workflow_scripts._command import run
-from workflow_scripts._phases import PHASES, phase_of
+from workflow_scripts._phases import PHASES, TAGGING_PHASES, phase_of, phases_of
 from workflow_scripts._records import snakemake
 
 HEAD = """# The workflow's phases for DVC: `dvc repro`, `dvc status`, `dvc exp run`; see docs/versioning.md.
@@ -57,10 +60,11 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
             outputs[made_in].add(row["output_file"])
     earlier = phases_read(["--configfile", str(config)], records_are_lost)
     stages = {}
-    for name, phase in PHASES.items():
+    whole = load_any_study(study)
+    for name, phase in phases_of(whole).items():
         workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *phase.files}
         read = {path for other in earlier[name] for path in outputs[other]}
-        given = _given_files(load_study(study)) if name == "prepare" else set()
+        given = _given_files(whole) if name in ("prepare", "tagging") else set()
         stages[name] = {
             "cmd": f"python -m workflow_scripts.run_phase {name} --config {config}",
             "deps": sorted(workflow | phase.sources() | read | given),
@@ -70,9 +74,12 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     return HEAD + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120, allow_unicode=True)
 
 
-def _given_files(study: Study) -> set[str]:
+def _given_files(study: Study | TaggingStudy) -> set[str]:
     """The user's files, which can change."""
-    texts = {str(file) for task in study.tasks.values() for file in reader_of(task.source, study.glue_dir).files()}
+    if isinstance(study, TaggingStudy):
+        texts = {str(file) for name, task in study.tasks.items() for file in files_of_task(name, task)}
+    else:
+        texts = {str(file) for task in study.tasks.values() for file in reader_of(task.source, study.glue_dir).files()}
     return texts | {str(file) for backbone in study.backbones.values() for file in given_files(backbone)}
 
 
@@ -116,7 +123,7 @@ def phases_read(given: Sequence[str], records_are_lost: bool = False) -> dict[st
     """Phase -> the other phases whose outputs its rules read, by Snakemake's graph of rules; arguments as `plan`."""
     graph, _ = snakemake("--rulegraph", *given, records_are_lost=records_are_lost)
     rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', graph))
-    found: dict[str, set[str]] = {name: set() for name in PHASES}
+    found: dict[str, set[str]] = {name: set() for name in (*PHASES, *TAGGING_PHASES)}
     for number, reader in re.findall(r"(\d+) -> (\d+)", graph):
         made_by, read_by = phase_of(rules[number]), phase_of(rules[reader])
         if made_by is not None and read_by is not None and made_by != read_by:
