@@ -47,8 +47,9 @@ def tagging_study_of_json(text: str) -> TaggingStudy:
 
 
 def kind_of(study: Mapping[str, Any], origin: str = "configuration") -> str:
-    """The kind of the tasks of a configuration that is not yet validated. Raises `EatError` as `load_any_study` "
-    "does.
+    """The kind of the tasks of a configuration that is not yet validated.
+
+    Raises `EatError` as `load_any_study` does.
     """
     tasks = study.get("tasks")
     entries = tasks if isinstance(tasks, Mapping) else {}

@@ -95,8 +95,7 @@ def build_tagger(
     if exits and max(exits) >= checkpoint.shape.layers:
         raise EatError(
             f"exits.after: found {max(exits)}; {backbone} has {checkpoint.shape.layers} layers, and the last always "
-            "has a "
-            "head: name earlier ones"
+            "has a head: name earlier ones"
         )
     require_embeddings(load_tokenizer(backbone), backbone, checkpoint.shape, max_length, pairs=False)
     shape = replace(checkpoint.shape, classes=len(tags))

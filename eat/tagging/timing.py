@@ -189,8 +189,7 @@ def require_agreement(entry: Entry, count: int) -> dict[str, Any]:
         at = "" if math.isnan(tau) else f" at tau {tau:g}, window {window}"
         raise EatError(
             f"{entry.system}{at}: {len(entry.different)} of {count} sentences were tagged otherwise in timing than in "
-            "the "
-            f"trace ({listed(far[:3]) if far else 'each at a tie'}); {allowed} may differ, and only at a tie: make "
+            f"the trace ({listed(far[:3]) if far else 'each at a tie'}); {allowed} may differ, and only at a tie: make "
             "both again"
         )
     return {
