@@ -5,7 +5,7 @@ optimizer does not fuse within a branch. A value is the name of a tensor.
 
 A weight is an initialiser of the branch that uses it. ONNX Runtime (1.31) packs constant weights of products when it
 loads a model. Those that a branch within a branch reads by name from the main graph seem to be left out: a text that
-passed five exits took 1.1 to 1.2 times as long as without exits, and hardly longer since the branches hold their weights.
+passed five exits took 1.1 to 1.2 times as long as without exits; hardly longer since branches hold weights.
 """
 
 from __future__ import annotations
