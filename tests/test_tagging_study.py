@@ -26,7 +26,7 @@ from eat.tagging.checks import check_tagging, files_of_task
 from eat.tagging.conll import read_sentences, tags_of
 from eat.tagging.points import chosen_points
 from eat.tagging.prepare import divided_sentences, prepare_sentences
-from eat.tagging.timing import Entry, require_agreement, stratified
+from eat.tagging.timing import Entry, require_agreement
 from eat.tagging.trace import record_trace, write_trace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -358,12 +358,6 @@ def test_an_answer_that_rounding_cannot_explain_is_refused() -> None:
     entry.different = {"far"}
     with pytest.raises(EatError, match=r"token at tau 0\.5, window 1: 1 of 100 .* \(far\)"):
         require_agreement(entry, 100)
-
-
-def test_timed_sentences_have_the_lengths_of_all() -> None:
-    rows = stratified(list(range(100)), 10)
-    assert sorted(rows) == [5, 15, 25, 35, 45, 55, 65, 75, 85, 95]
-    assert sorted(stratified([3, 1], 10)) == [0, 1]
 
 
 # --- the whole ----------------------------------------------------------------------------------------------------

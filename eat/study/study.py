@@ -36,13 +36,22 @@ A_VIEW = "a view"
 """The context in which a view is validated (`Study.view`)."""
 
 
+StudyName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
+        max_length=60,
+        description="The study's name, part of data/{study}/ and results/{study}/.",
+    ),
+]
+Seeds = Annotated[Distinct[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+
 class Study(Strict):
     """The configuration of one run of the workflow."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
-        description="The study's name, part of data/{study}/ and results/{study}/."
-    )
-    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
+    study: StudyName
+    seeds: Seeds = [1]
     reference: Name = Field(description="The dense system in the role of BERT; speed-ups are over its stock export.")
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01,

@@ -23,7 +23,7 @@ from eat.study.messages import joined
 from eat.study.recipes import Stage
 from eat.study.specs.finetune import TrainingSpec
 from eat.study.stock import STOCK_PREFIX
-from eat.study.study import A_VIEW
+from eat.study.study import A_VIEW, Seeds, StudyName
 from eat.study.training import Optimization, Training
 from eat.validation import Distinct, Fraction, Layer, Name, OutsidePath, Positive, Strict, Title, canonical_json
 
@@ -178,10 +178,8 @@ class TaggingTiming(Strict):
 class TaggingStudy(Strict):
     """The configuration of one run of the workflow whose tasks are sequence labelling."""
 
-    study: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=60)] = Field(
-        description="The study's name, part of data/{study}/ and results/{study}/."
-    )
-    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
+    study: StudyName
+    seeds: Seeds = [1]
     reference: Name = Field(description="The system with the last head alone, with which the others are compared.")
     score_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01,
@@ -212,9 +210,8 @@ class TaggingStudy(Strict):
         reference = self.systems[self.reference]
         if reference.exits.after or not reference.trains:
             raise ValueError(
-                f"reference: {self.reference} has exits or runs another's weights; name a system that trains a last "
-                "head "
-                "alone"
+                f"reference: {self.reference} has exits or runs another's weights; name a system that trains a "
+                "last head alone"
             )
         for name, row in self.systems.items():
             if name.startswith(STOCK_PREFIX):

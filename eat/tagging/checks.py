@@ -19,8 +19,7 @@ def check_tagging(study: TaggingStudy) -> None:
         if row.exits.after and max(row.exits.after) >= known.layers:
             raise EatError(
                 f"systems.{name}.exits.after: found {max(row.exits.after)}; the backbone {row.backbone} has "
-                f"{known.layers} "
-                "layers, and the last always has a head: name earlier ones"
+                f"{known.layers} layers, and the last always has a head: name earlier ones"
             )
         for task, options in study.tasks.items():
             if options.max_length > known.positions:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from eat.errors import DamagedFile
-from eat.files import read_json
+from eat.files import read_json, read_table
 from eat.study.tagging import Point, TaggingStudy
 from eat.study.tagging_paths import TaggingPaths
 from eat.tagging.sentences import read_sentences_split
 from eat.tagging.spans import Counts, counts_of, score
-from eat.tagging.trace import at_point, flops_of, read_trace
+from eat.tagging.trace import at_point, flops_of, read_trace, rows_at
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def measured(study: TaggingStudy, task: str, split: str) -> dict[tuple[str, Poin
                 own = at_point(trace, point)
                 if list(own.index) != list(gold.index):
                     raise DamagedFile(
-                        f"{paths.trace(task, name, seed, split)}: other sentences than the split; delete it and run "
-                        "again"
+                        f"{paths.trace(task, name, seed, split)}: other sentences than the split; delete it, and run "
+                        "the same command again"
                     )
                 counts.append(counts_of(own["answers"].tolist(), gold.tolist(), card["tags"], card["metric"]))
                 gflops.append(float(flops_of(own, shape).mean()) / 1e9)
@@ -95,13 +94,10 @@ def chosen_points(study: TaggingStudy, task: str) -> pd.DataFrame:
 
 def is_chosen(points: pd.DataFrame, system: str, point: Point) -> tuple[bool, bool]:
     """Whether a point is within the budget, and whether it is chosen."""
-    own = points[(points["system"] == system) & (points["window"] == point[1])]
-    own = own[own["tau"].isna() if math.isnan(point[0]) else own["tau"] == point[0]]
-    return bool(own["within_budget"].iloc[0]), bool(own["chosen"].iloc[0])
+    (own,) = rows_at(points[points["system"] == system], point).to_dict("records")
+    return bool(own["within_budget"]), bool(own["chosen"])
 
 
 def read_points(path: Path) -> pd.DataFrame:
     """The table of `chosen_points`."""
-    from eat.files import read_table
-
     return read_table(path, required=("system", "tau", "window", "within_budget", "chosen"))

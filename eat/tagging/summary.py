@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import pandas as pd
 
 from eat.files import read_table
@@ -14,6 +11,7 @@ from eat.study.tagging import Point, TaggingStudy
 from eat.study.tagging_paths import TaggingPaths
 from eat.tagging.points import is_chosen, measured, read_points
 from eat.tagging.spans import score_interval
+from eat.tagging.trace import rows_at
 
 COLUMNS = (
     "task", "system", "tau", "window", "chosen", "within_budget", "metric", "seeds", "n", "n_timed", "score",
@@ -42,6 +40,8 @@ def _of_task(study: TaggingStudy, task: str) -> pd.DataFrame:
     for (name, point), one in found.items():
         within, chosen = is_chosen(points, name, point)
         names = (name, STOCK, STOCK_AGAIN) if name == study.reference else (name,)
+        # the reference has none to itself
+        difference = UNKNOWN if name == study.reference else score_interval(one.counts, reference.counts)
         for timed in names:
             rows.append(
                 {
@@ -56,7 +56,7 @@ def _of_task(study: TaggingStudy, task: str) -> pd.DataFrame:
                     "n": len(one.counts[0]),
                     "n_timed": calls["unit"].nunique(),
                     **score_interval(one.counts).columns("score"),
-                    **_difference(name, study.reference, one.counts, reference.counts).columns("delta"),
+                    **difference.columns("delta"),
                     "depth": one.depth,
                     "gflops": one.gflops,
                     "flops_ratio": reference.gflops / one.gflops,
@@ -66,11 +66,6 @@ def _of_task(study: TaggingStudy, task: str) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows).astype({"tau": "float64"})
-
-
-def _difference(name: str, reference: str, own: object, other: object) -> Estimate:
-    """The difference to the reference, which has none to itself."""
-    return UNKNOWN if name == reference else score_interval(own, other)  # type: ignore[arg-type]
 
 
 def speed(calls: pd.DataFrame, system: str, point: Point, other: str, at: Point) -> Estimate:
@@ -87,8 +82,7 @@ def speed(calls: pd.DataFrame, system: str, point: Point, other: str, at: Point)
 
 
 def _calls_of(calls: pd.DataFrame, system: str, point: Point) -> pd.DataFrame:
-    own = calls[(calls["system"] == system) & (calls["window"] == point[1])]
-    return own[own["tau"].isna() if math.isnan(point[0]) else np.isclose(own["tau"], point[0])]
+    return rows_at(calls[calls["system"] == system], point)
 
 
 def _by_sentence(calls: pd.DataFrame) -> pd.DataFrame:

@@ -32,11 +32,8 @@ from eat.tagging.forward import Halting, tag
 from eat.tagging.model import Tagger, load_tagger, to_stock
 from eat.tagging.sentences import EncodedSentence, Pieces, SentenceBatch, read_sentences_split
 from eat.tagging.trace import at_point, halting_at, read_trace
-
-ALLOWED_MARGIN, ALLOWED_SHARE = 1e-4, 0.005
-"""The largest distance from a tie at which a sentence may be tagged otherwise than in the trace, and the share that
-may.
-"""
+from eat.timing.agreement import ALLOWED_MARGIN, ALLOWED_SHARE
+from eat.timing.timed_texts import stratified
 
 Answer = tuple[tuple[int, ...], tuple[int, ...]]
 """The tag of each word, and the layer that gave it."""
@@ -90,15 +87,6 @@ def time_taggers(study: TaggingStudy, task: str) -> tuple[pd.DataFrame, dict[str
         "agreement": [require_agreement(entry, len(sentences)) for entry in entries],
     }
     return calls, state
-
-
-def stratified(lengths: list[int], count: int, seed: int = 0) -> list[int]:
-    """`count` rows (all, if there are fewer) with the distribution of lengths of all rows, in a shuffled order."""
-    order = np.argsort(np.asarray(lengths), kind="stable")
-    count = min(count, len(order))
-    rows = [int(row) for row in order[((np.arange(count) + 0.5) / count * len(order)).astype(int)]]
-    random.Random(seed).shuffle(rows)
-    return rows
 
 
 def _entries(study: TaggingStudy, task: str, paths: TaggingPaths) -> list[Entry]:
@@ -179,11 +167,11 @@ def _measure(
 def require_agreement(entry: Entry, count: int) -> dict[str, Any]:
     """Compare the timed answers of an entry with the trace.
 
-    Raises `EatError` if a sentence far from a tie was tagged otherwise, or more than one and more than `ALLOWED_SHARE`
-    of the `count` sentences were.
+    What is allowed is that of `eat.timing.agreement` in float32. Raises `EatError` if a sentence far from a tie was
+    tagged otherwise, or more than one and more than the allowed share of the `count` sentences were.
     """
-    far = sorted(unit for unit in entry.different if entry.margin[unit] >= ALLOWED_MARGIN)
-    allowed = max(int(count * ALLOWED_SHARE), 1)
+    far = sorted(unit for unit in entry.different if entry.margin[unit] >= ALLOWED_MARGIN["float32"])
+    allowed = max(int(count * ALLOWED_SHARE["float32"]), 1)
     tau, window = entry.point
     if far or len(entry.different) > allowed:
         at = "" if math.isnan(tau) else f" at tau {tau:g}, window {window}"

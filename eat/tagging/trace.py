@@ -82,11 +82,16 @@ def read_trace(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     return trace, read_json(path.with_suffix(".json"))
 
 
-def at_point(trace: pd.DataFrame, point: Point) -> pd.DataFrame:
-    """The rows of one operating point, by the sentence's id."""
+def rows_at(table: pd.DataFrame, point: Point) -> pd.DataFrame:
+    """The rows of one operating point of any table with the columns tau and window."""
     tau, window = point
-    same = trace["tau"].isna() if np.isnan(tau) else trace["tau"] == tau
-    return trace[same & (trace["window"] == window)].set_index("id")
+    same = table["tau"].isna() if np.isnan(tau) else table["tau"] == tau
+    return table[same & (table["window"] == window)]
+
+
+def at_point(trace: pd.DataFrame, point: Point) -> pd.DataFrame:
+    """The rows of a trace at one operating point, by the sentence's id."""
+    return rows_at(trace, point).set_index("id")
 
 
 def flops_of(trace: pd.DataFrame, shape: dict[str, Any]) -> npt.NDArray[np.float64]:
