@@ -131,6 +131,7 @@ def test_the_kind_of_a_classification_may_be_said_and_changes_no_parameter() -> 
         ("reference", "sentence", "reference: sentence has exits"),
         ("reference", "nobody", "reference: 'nobody' is no system"),
         ("training.gpus", 2, "gpus"),
+        ("training.threads", True, "training.threads: found True; no key has a truth value"),
         ("tasks.names.source.dev_path", "./train.conll", "which is also path"),
         ("tasks.names.metric", "f1", "tasks.names.metric: found 'f1'"),
         ("accuracy_budget", 0.1, "accuracy_budget: unknown key"),

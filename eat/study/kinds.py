@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from eat.errors import EatError, listed
-from eat.study.loading import load_study, read_mapping
-from eat.study.messages import lines_of
+from eat.study.loading import read_mapping, validated
 from eat.study.specs.spec import parsed
 from eat.study.study import A_VIEW, Study
 from eat.study.tagging import TaggingStudy
@@ -29,16 +28,11 @@ def load_any_study(source: Path | str | Mapping[str, Any]) -> Study | TaggingStu
     origin = "configuration" if isinstance(source, Mapping) else str(source)
     value = dict(source) if isinstance(source, Mapping) else read_mapping(source)
     if kind_of(value, origin) == "tagging":
-        return _tagging_study(value, origin)
+        return validated(TaggingStudy, value, origin)
     tasks = value.get("tasks")
     if isinstance(tasks, Mapping):
         value["tasks"] = {name: _without_kind(task) for name, task in tasks.items()}
-    try:
-        return load_study(value)
-    except EatError as error:
-        # the lines name the file, as those of `load_study` do
-        lines = [line.replace("configuration: ", f"{origin}: ", 1) for line in str(error).splitlines()]
-        raise EatError("\n".join(lines)) from None
+    return validated(Study, value, origin)
 
 
 def tagging_study_of_json(text: str) -> TaggingStudy:
@@ -70,11 +64,3 @@ def kind_of(study: Mapping[str, Any], origin: str = "configuration") -> str:
 def _without_kind(task: Any) -> Any:
     """The entry of a classification task as `Study` knows it, so that its parameters stay what they were."""
     return {key: value for key, value in task.items() if key != "kind"} if isinstance(task, Mapping) else task
-
-
-def _tagging_study(value: Mapping[str, Any], origin: str) -> TaggingStudy:
-    try:
-        return TaggingStudy.model_validate(value)
-    except ValidationError as error:
-        lines = lines_of(error, TaggingStudy.model_json_schema(by_alias=True))
-        raise EatError("\n".join(f"{origin}: {line}" for line in lines)) from None

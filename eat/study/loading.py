@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -14,7 +14,11 @@ from eat.study.messages import joined, lines_of
 from eat.study.specs.spec import parsed
 from eat.study.study import A_VIEW, Study
 
+if TYPE_CHECKING:
+    from eat.study.tagging import TaggingStudy
+
 _Item = TypeVar("_Item")
+_Kind = TypeVar("_Kind", "Study", "TaggingStudy")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -35,8 +39,8 @@ def load_study(source: Path | str | Mapping[str, Any]) -> Study:
     Raises `EatError` with one line per wrong key: what was found and what is allowed.
     """
     if isinstance(source, Mapping):
-        return _validated(dict(source), "configuration")
-    return _validated(read_mapping(source), str(source))
+        return validated(Study, dict(source), "configuration")
+    return validated(Study, read_mapping(source), str(source))
 
 
 def study_of_json(text: str) -> Study:
@@ -63,11 +67,12 @@ def read_mapping(path: Path | str) -> dict[str, Any]:
     return value
 
 
-def _validated(value: dict[str, Any], origin: str) -> Study:
+def validated(model: type[_Kind], value: dict[str, Any], origin: str) -> _Kind:
+    """A study of either kind from the keys of its configuration; errors as of `load_study`, after the origin."""
     try:
-        study = Study.model_validate(value)
+        study = model.model_validate(value)
     except ValidationError as error:
-        lines = lines_of(error, Study.model_json_schema(by_alias=True))
+        lines = lines_of(error, model.model_json_schema(by_alias=True))
         raise EatError("\n".join(f"{origin}: {line}" for line in lines)) from None
     for key, truth in _truth_values(value, ()):
         # Python would treat it as 0 or 1

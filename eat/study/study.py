@@ -44,14 +44,13 @@ StudyName = Annotated[
         description="The study's name, part of data/{study}/ and results/{study}/.",
     ),
 ]
-Seeds = Annotated[Distinct[Annotated[int, Field(ge=0)]], Field(min_length=1)]
 
 
 class Study(Strict):
     """The configuration of one run of the workflow."""
 
     study: StudyName
-    seeds: Seeds = [1]
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
     reference: Name = Field(description="The dense system in the role of BERT; speed-ups are over its stock export.")
     accuracy_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01,

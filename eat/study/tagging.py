@@ -23,7 +23,7 @@ from eat.study.messages import joined
 from eat.study.recipes import Stage
 from eat.study.specs.finetune import TrainingSpec
 from eat.study.stock import STOCK_PREFIX
-from eat.study.study import A_VIEW, Seeds, StudyName
+from eat.study.study import A_VIEW, StudyName
 from eat.study.training import Optimization, Training
 from eat.validation import Distinct, Fraction, Layer, Name, OutsidePath, Positive, Strict, Title, canonical_json
 
@@ -179,7 +179,7 @@ class TaggingStudy(Strict):
     """The configuration of one run of the workflow whose tasks are sequence labelling."""
 
     study: StudyName
-    seeds: Seeds = [1]
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(default=[1], min_length=1)
     reference: Name = Field(description="The system with the last head alone, with which the others are compared.")
     score_budget: Annotated[float, Field(ge=0.0, lt=1.0, allow_inf_nan=False)] = Field(
         0.01,
