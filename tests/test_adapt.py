@@ -24,7 +24,7 @@ from eat.adapt.texts import read_texts
 from eat.cli import main
 from eat.errors import EatError
 from eat.export.stock import load_stock
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.tokenizer import encode, load_tokenizer
 from eat.prepare.splits import text_digest
 from eat.runtime import AdaptiveClassifier

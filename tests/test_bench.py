@@ -56,7 +56,7 @@ from eat.errors import EatError
 from eat.files import read_json, read_table
 from eat.machine import ForeignLoad
 from eat.model import attention
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.shape import Shape
 from eat.statistics import nonnegative_fit
 

@@ -12,8 +12,8 @@ import torch
 from eat.engines.packed import PackedModel
 from eat.engines.precision import prepare
 from eat.errors import EatError
+from eat.model.batch import PackedBatch
 from eat.model.cascade import Cascade, CascadeEncoder, load_system
-from eat.model.encoder import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.options import Attention, Parts

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from eat.engines.packed import PackedModel
 from eat.errors import EatError
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.gradients import Gradients, at_exit
 from eat.model.hugging_face import EatForSequenceClassification

@@ -29,7 +29,7 @@ from eat.errors import DamagedFile, EatError
 from eat.export.folder import export
 from eat.export.source import ExportOptions
 from eat.export.stock import load_stock
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.tokenizer import Encoded, encode, load_tokenizer, require_embeddings
 from eat.runtime import AdaptiveClassifier

@@ -26,7 +26,7 @@ from eat.cli import main
 from eat.errors import DamagedFile, EatError
 from eat.export.folder import export
 from eat.export.source import ExportOptions, find_source
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import encode

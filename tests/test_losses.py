@@ -14,7 +14,7 @@ from eat.errors import EatError
 from eat.finetune.layer_distillation import LayerLoss, Readout, score_error
 from eat.finetune.losses import JointLoss, exit_weights
 from eat.model.attention import attention_scores
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.layout import Layout
 from eat.model.weights import load_encoder, read_checkpoint
 from eat.study.recipes import LayerDistillation

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from eat.errors import DamagedFile, EatError
+from eat.model.batch import PackedBatch
 from eat.model.configuration import EatConfig
-from eat.model.encoder import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model, pack_padded
 from eat.model.options import Parts

@@ -17,7 +17,7 @@ from eat.analysis.negation import ABOUT, ANSWERS, EDITS, LAYERS, PAIRS
 from eat.analysis.negation_edits import KINDS, Kind, pair_of, pairs_of
 from eat.cli import main
 from eat.files import read_json, write_table
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.reducers.base import Place, Reducer, Reduction, TokenView
 
 REMOVED = {

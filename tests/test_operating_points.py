@@ -21,8 +21,8 @@ from eat.calibrate.operating_points import COLUMNS, choose, chosen_rows, operati
 from eat.engines.packed import PackedModel
 from eat.errors import EatError
 from eat.files import write_json
+from eat.model.batch import PackedBatch
 from eat.model.configuration import EatConfig
-from eat.model.encoder import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded

@@ -32,8 +32,8 @@ from transformers.pipelines.text_classification import ClassificationFunction
 from eat.errors import EatError
 from eat.export.folder import export
 from eat.export.source import ExportOptions
+from eat.model.batch import PackedBatch
 from eat.model.configuration import EatConfig
-from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import copy_tokenizer
 

@@ -1,7 +1,8 @@
-"""Files about the project agree with each other: versions, checks before a commit, the page of the configuration."""
+"""Files about the project agree with each other, and modules stay small: versions, checks before a commit, layout."""
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import sys
@@ -57,3 +58,18 @@ def test_every_key_of_the_configuration_is_on_its_page() -> None:
             assert any(value.get("description", "") in row.replace("\\|", "|") for row in rows), key
     linked = set(re.findall(r"\]\(#(key-\w+)\)", shown))
     assert linked == set(re.findall(r"^\((key-\w+)\)=$", shown, flags=re.MULTILINE))
+
+
+def test_a_module_has_at_most_400_lines_and_eat_itself_at_most_14_modules() -> None:
+    modules = [path for folder in ("eat", "workflow_scripts") for path in (ROOT / folder).rglob("*.py")]
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in modules}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
+    assert len([path for path in (ROOT / "eat").glob("*.py") if path.name != "__init__.py"]) <= 14
+
+
+def test_no_module_only_passes_names_on() -> None:
+    for path in (ROOT / "eat").rglob("*.py"):
+        statements = ast.parse(path.read_text(encoding="utf-8")).body
+        own = [node for node in statements if not isinstance(node, (ast.Import, ast.ImportFrom, ast.Expr))]
+        # a package's file is empty; that of eat.model registers the architecture
+        assert own or path.name == "__init__.py", path

@@ -21,7 +21,7 @@ from eat.engines.packed import PackedModel
 from eat.engines.precision import prepare
 from eat.errors import DamagedFile, EatError
 from eat.model.attention import AttentionPattern
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.options import Attention, Parts
 from eat.model.tokenizer import encode_split

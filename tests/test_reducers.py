@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from eat.model.attention import AttentionPattern
-from eat.model.encoder import EncoderLayer, PackedBatch
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderLayer
 from eat.model.layout import Layout
 from eat.model.reducers.base import Place, Reducer, Reduction, TokenView
 from eat.model.reducers.registry import build_reducer

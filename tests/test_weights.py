@@ -20,9 +20,9 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, BertModel, PreTrainedModel
 
 from eat.errors import DamagedFile, EatError, listed
+from eat.model.batch import PackedBatch
 from eat.model.checkpoints import STOCK
 from eat.model.configuration import EatConfig
-from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.model.weights import load_encoder, read_checkpoint, read_tensors, to_stock

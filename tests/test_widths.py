@@ -18,8 +18,9 @@ from eat.engines.engine import LoadedModel
 from eat.engines.registry import engine_of
 from eat.errors import EatError
 from eat.finetune.widths import Importance, evenly_spaced, importance, reorder, rewire, run_at_width
+from eat.model.batch import PackedBatch
 from eat.model.cascade import load_system
-from eat.model.encoder import PackedBatch, PackedEncoder
+from eat.model.encoder import PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.options import Parts, Precision

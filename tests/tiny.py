@@ -30,8 +30,8 @@ from transformers import (
 )
 
 from eat.files import digest, write_json, write_table
+from eat.model.batch import PackedBatch
 from eat.model.configuration import EatConfig
-from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.tokenizer import Encoded
 from eat.study.loading import load_study

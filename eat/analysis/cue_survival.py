@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from tokenizers import Tokenizer
 
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.reducers.base import Reducer, Reduction, TokenView
 from eat.model.reducers.observer import Observer, reducing_by

@@ -32,7 +32,7 @@ from eat.bench.systems import MINILM, SAME, randomise
 from eat.engines.stock import padded
 from eat.errors import EatError
 from eat.machine import machine_facts, quiet
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.shape import Shape
 from eat.model.tokenizer import Encoded
 from eat.report.quantities import Quantity

@@ -24,8 +24,9 @@ from torch import Tensor
 from eat.engines.engine import FullDepth, LoadedModel, Run, Runner
 from eat.engines.packed import PackedModel, PackedRun
 from eat.engines.segments import Cells, Segment, bucket_of, buckets_of, run_segment, segments_of
+from eat.model.batch import PackedBatch
 from eat.model.cascade import CascadeEncoder
-from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, Work
+from eat.model.encoder import EncoderOutput, PackedEncoder, Work
 from eat.model.exit_policy import ExitPolicy
 from eat.model.layout import Layout
 from eat.model.reducers.base import Reducer, TokenView

@@ -13,8 +13,9 @@ from torch import Tensor
 from eat.engines.engine import Engine, FullDepth, LoadedModel, Run, Runner
 from eat.engines.precision import prepare, refusal
 from eat.engines.varlen import fastest_pattern
+from eat.model.batch import PackedBatch
 from eat.model.cascade import Cascade, CascadeEncoder, load_system
-from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder
+from eat.model.encoder import EncoderOutput, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.operations import layer_operations

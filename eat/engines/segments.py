@@ -12,7 +12,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from eat.model.encoder import EncoderLayer, PackedBatch, PackedEncoder
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderLayer, PackedEncoder
 from eat.model.layout import Layout
 from eat.model.tokenizer import Encoded
 

@@ -17,8 +17,8 @@ from eat.export.evidence import evidence_of
 from eat.export.facts import facts_of, takes_pairs
 from eat.export.source import Source
 from eat.files import read_json, replacing_folder, require_place, write_json, write_text
+from eat.model.batch import PackedBatch
 from eat.model.checkpoints import weight_files
-from eat.model.encoder import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.tokenizer import copy_tokenizer, encode, load_tokenizer
 

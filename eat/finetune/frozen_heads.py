@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from eat.errors import EatError
 from eat.files import replacing
 from eat.finetune.losses import JointLoss
-from eat.model.encoder import PackedBatch, PackedEncoder
+from eat.model.batch import PackedBatch
+from eat.model.encoder import PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
 from eat.model.tokenizer import Encoded

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from eat.errors import EatError
 from eat.files import sha256_of
 from eat.model.attention import attention_scores
-from eat.model.encoder import EncoderLayer, PackedBatch, PackedEncoder
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderLayer, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.layout import Layout

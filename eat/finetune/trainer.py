@@ -20,7 +20,8 @@ from eat.finetune.policies import PolicyLoss
 from eat.finetune.processes import add_gradients, added
 from eat.finetune.shares import ALONE, Share
 from eat.finetune.widths import run_at_width
-from eat.model.encoder import EncoderOutput, PackedBatch
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderOutput
 from eat.model.layout import Layout
 from eat.study.specs.finetune import TrainingSpec
 

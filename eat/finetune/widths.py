@@ -22,7 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.func import functional_call
 
-from eat.model.encoder import EncoderLayer, EncoderOutput, PackedBatch, PackedEncoder
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderLayer, EncoderOutput, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.tokenizer import Encoded
 from eat.model.widths import layer_tensors, narrow_shape, narrow_tensors

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from eat.errors import EatError, listed
 from eat.files import sha256_of
 from eat.model.attention import DENSE
+from eat.model.batch import PackedBatch
 from eat.model.configuration import EatConfig
-from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, in_order
+from eat.model.encoder import EncoderOutput, PackedEncoder, in_order
 from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
 from eat.model.hugging_face import EatForSequenceClassification, load_model

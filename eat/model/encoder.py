@@ -10,7 +10,7 @@ The exit is checked before the removal that follows the same layer, so that a he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from eat.errors import EatError
 from eat.model.attention import AttentionPattern
+from eat.model.batch import PackedBatch
 from eat.model.exit_policy import ExitPolicy
 from eat.model.gradients import Gradients, at_exit
 from eat.model.heads import ExitHead
@@ -31,42 +32,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
 }
-
-
-@dataclass(frozen=True)
-class PackedBatch:
-    """Token ids and segment ids of all rows, concatenated; int64 (n,) each, with the layout of the rows.
-
-    order: the caller's number of each packed row, if they are packed in another order. The results of a forward pass
-    are in the caller's order.
-    saliency: the saliency of each token (n,), for training a reducer that learns from it.
-    """
-
-    ids: Tensor
-    types: Tensor
-    layout: Layout
-    order: list[int] | None = None
-    saliency: Tensor | None = None
-
-    @property
-    def rows(self) -> list[int]:
-        """The caller's number of each packed row."""
-        return list(range(self.layout.rows)) if self.order is None else self.order
-
-    @classmethod
-    def of(cls, texts: Sequence[tuple[Tensor, Tensor]], device: torch.device | str = "cpu") -> PackedBatch:
-        """Pack (ids, types) of each text, int64 (t,); the shortest first, so that attention pads little."""
-        if len(texts) == 1:
-            ids, types = texts[0]
-            return cls(ids.to(device), types.to(device), Layout([len(ids)], device))
-        order = shortest_first([len(ids) for ids, _ in texts])
-        ids, types = (torch.cat([texts[row][part] for row in order]).to(device) for part in (0, 1))
-        return cls(ids, types, Layout([len(texts[row][0]) for row in order], device), order)
-
-
-def shortest_first(lengths: Sequence[int]) -> list[int]:
-    """The rows sorted by length; rows of equal length keep their order."""
-    return sorted(range(len(lengths)), key=lengths.__getitem__)
 
 
 @dataclass

@@ -20,7 +20,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from eat.model.encoder import EncoderLayer, PackedBatch, PackedEncoder
+from eat.model.batch import PackedBatch
+from eat.model.encoder import EncoderLayer, PackedEncoder
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,8 +19,9 @@ from transformers.utils import ModelOutput
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.model.attention import AttentionPattern
+from eat.model.batch import PackedBatch, shortest_first
 from eat.model.configuration import EatConfig
-from eat.model.encoder import EncoderOutput, PackedBatch, PackedEncoder, shortest_first
+from eat.model.encoder import EncoderOutput, PackedEncoder
 from eat.model.exit_policy import ExitPolicy
 from eat.model.heads import ExitHead
 from eat.model.hub_card import keep_card

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification
 from eat.model.reducers.selection import sum_of_rows
 from eat.model.tokenizer import Encoded

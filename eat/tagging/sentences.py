@@ -13,7 +13,7 @@ from torch import Tensor
 
 from eat.errors import DamagedFile, EatError
 from eat.files import read_table
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 
 UNKNOWN_PIECE = "[UNK]"
 

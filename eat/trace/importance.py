@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from eat.engines.devices import resolve_device
-from eat.model.encoder import PackedBatch
+from eat.model.batch import PackedBatch
 from eat.model.hugging_face import EatForSequenceClassification, load_model
 from eat.model.reducers.base import Reducer, Reduction, TokenView
 from eat.model.reducers.observer import Observer, reducing_by
