@@ -29,7 +29,7 @@ from synthetic_results import (
 )
 
 from eat.errors import EatError
-from eat.figures import frontier, labels, overview, style
+from eat.figures import frontier, labels, overview, reliability, style
 from eat.figures.canvas import ratio_axis
 from eat.figures.figure import SEVERAL
 from eat.figures.registry import FIGURES
@@ -257,6 +257,14 @@ def test_a_figure_says_what_it_shows_also_to_a_screen_reader(results: Path, tmp_
         assert str(ElementTree.parse(svg).getroot().get("aria-label")).startswith(message)
 
 
+def test_systems_without_fitted_temperatures_are_not_counted_as_calibrated(tmp_path: Path) -> None:
+    rows = [("eat-6", "fitted", 0.06, 0.02), ("adapt-6", "raw", 0.06, 0.06)]
+    summary = pd.DataFrame(rows, columns=["system", "calibration", "ece_raw", "ece_calibrated"]).assign(chosen=True)
+    counted = "Temperature scaling lowers the calibration error of 1 of 1 systems"
+    assert reliability._title(summary, {"eat-6", "adapt-6"}) == counted
+    assert reliability._title(summary, {"adapt-6"}) == "No temperature is fitted"
+
+
 @pytest.mark.slow
 def test_the_values_of_a_figure_are_under_the_pointer(results: Path, tmp_path: Path) -> None:
     _, svg = draw("frontier", results, "rotten_tomatoes", "dense-6", tmp_path)
@@ -324,9 +332,14 @@ def test_the_frontier_puts_other_precisions_below(tmp_path: Path) -> None:
     for circle in ElementTree.parse(svg).iter("{http://www.w3.org/2000/svg}circle"):
         places.setdefault(str(circle[0].text).split(",")[0].split(":")[0], set()).add(float(str(circle.get("cy"))))
     assert min(places["eat-6-int8"]) > max(places["eat-6"])
-    # the same weights leave in the same way: the figures of behaviour show the reference's precision
+    # the same weights exit after the same layers: the figures of behaviour show the reference's precision
     _, svg = draw("exits", results, "rotten_tomatoes", "dense-6", tmp_path)
     assert "eat-6-int8" not in svg.read_text(encoding="utf-8")
+    # in any engine
+    summary.loc[summary.system == "eat-6", "engine"] = "onnx"
+    summary.to_csv(results / "summary.csv", index=False)
+    _, svg = draw("exits", results, "rotten_tomatoes", "dense-6", tmp_path)
+    assert "eat-6" in svg.read_text(encoding="utf-8")
 
 
 def test_a_point_far_below_stands_at_the_lower_edge_of_the_frontier_with_its_accuracy(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from synthetic_results import DENSE, EAT, Made, write_study
 
 from eat.errors import DamagedFile, EatError
 from eat.files import write_table
-from eat.results.rows import read_rows, rows_of
+from eat.results.rows import in_precision_of, in_setting_of, read_rows, rows_of
 
 NAMES = ("NA", "None", "null", "nan", "007", "1e3", "true", "1.0")
 
@@ -72,3 +72,18 @@ def test_a_table_of_several_cards_is_refused(tmp_path: Path, column: str, values
     summary[column] = [values[number % 2] for number in range(len(summary))]
     with pytest.raises(EatError, match=rf"^task 'films': rows of {column} .*{values[0]}.* in one summary; report each"):
         rows_of(summary, "films")
+
+
+def test_rows_of_the_references_precision_are_of_any_engine_and_those_of_its_setting_of_its_own() -> None:
+    rows = pd.DataFrame(
+        [
+            ("dense-6", "torch", "float32"),
+            ("adapt-6", "onnx", "float32"),
+            ("adapt-6-int8", "onnx", "int8"),
+            ("hf-dense", "stock", "float32"),
+            ("hf-dense-onnx", "onnx", "float32"),
+        ],
+        columns=["system", "engine", "dtype"],
+    )
+    assert in_setting_of(rows, "dense-6") == {"dense-6", "hf-dense"}
+    assert in_precision_of(rows, "dense-6") == {"dense-6", "hf-dense", "adapt-6"}

@@ -9,7 +9,7 @@ from eat.figures import style
 from eat.figures.canvas import Drawing, at_threshold, canvas, entry, headline, legend, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Spot
-from eat.results.rows import in_setting_of, is_true, of_task, rows_of
+from eat.results.rows import in_precision_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def plot_exits(summary: pd.DataFrame, exits: pd.DataFrame, task: str, reference:
     curves = curves[curves["tau"].notna() | (curves["fraction"] > 0)]
     looks = style.looks(rows, reference)
     several = curves.groupby("system")["exit"].nunique() > 1
-    plain = in_setting_of(rows, reference)
+    plain = in_precision_of(rows, reference)
     shown = [name for name in looks if name in plain and several.get(name, False)]
     if not shown:
         return note("No system of this study has an early exit.", 1.0)

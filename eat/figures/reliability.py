@@ -13,7 +13,7 @@ from eat.figures import style
 from eat.figures.canvas import Drawing, at_most, canvas, headline, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import in_setting_of, is_true, of_task, rows_of
+from eat.results.rows import in_precision_of, is_true, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ def plot_reliability(summary: pd.DataFrame, reliability: pd.DataFrame, task: str
     curves = of_task(reliability, task)
     curves = curves[curves["n"] > 0]
     looks = style.looks(rows, reference)
-    lines = _lines(curves, [name for name in looks if name in in_setting_of(rows, reference)])
+    lines = _lines(curves, [name for name in looks if name in in_precision_of(rows, reference)])
     if not lines:
         raise EatError(f"task {task!r}: the reliability curves contain no system of the summary")
     columns = max(len(line) for line in lines)
@@ -72,8 +72,11 @@ FIGURE = Figure("reliability", plot_reliability, reads=("summary", "curve:reliab
 
 
 def _title(rows: pd.DataFrame, shown: set[str]) -> str:
-    """For how many systems scaling lowers the calibration error at the chosen point."""
-    chosen = rows[rows["system"].isin(shown) & is_true(rows["chosen"])].drop_duplicates("system")
+    """For how many of the systems with fitted temperatures scaling lowers the calibration error at the chosen point."""
+    fitted = rows["system"].isin(shown) & (rows["calibration"] != "raw")
+    chosen = rows[fitted & is_true(rows["chosen"])].drop_duplicates("system")
+    if chosen.empty:
+        return "No temperature is fitted"
     lower = int((chosen["ece_calibrated"] < chosen["ece_raw"]).sum())
     return (
         f"Temperature scaling lowers the calibration error of {rounding.count(lower)} of {rounding.count(len(chosen))} "

@@ -13,7 +13,7 @@ from eat.figures import style
 from eat.figures.canvas import Drawing, at_most, canvas, headline, note, percent_axis, wrapped
 from eat.figures.figure import Figure
 from eat.figures.style import Look, Spot
-from eat.results.rows import chosen_thresholds, in_setting_of, of_task, rows_of
+from eat.results.rows import chosen_thresholds, in_precision_of, of_task, rows_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +31,7 @@ def plot_retention(summary: pd.DataFrame, retention: pd.DataFrame, task: str, re
     curves = of_task(retention, task)
     looks = style.looks(rows, reference)
     removing = set(curves.loc[(curves["scheduled"] < 1) | (curves["observed"] < 1), "system"])
-    shown = [name for name in looks if name in removing & in_setting_of(rows, reference)]
+    shown = [name for name in looks if name in removing & in_precision_of(rows, reference)]
     chosen = chosen_thresholds(rows)
     if not shown:
         return note("No system of this study removes tokens.", 2.3)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eat.errors import DamagedFile, EatError, listed
 from eat.files import read_table
-from eat.study.stock import is_repeat
+from eat.study.stock import STOCK_PREFIX, is_repeat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,11 +90,21 @@ def is_true(column: pd.Series) -> pd.Series:
 def in_setting_of(rows: pd.DataFrame, reference: str) -> set[str]:
     """The systems that run in the reference's engine and precision, and the stock models in that precision.
 
-    rows: rows of summary.csv of one task. Figures that do not show times are restricted to these.
+    rows: rows of summary.csv of one task. Figures that compare times are restricted to these.
     """
     own = rows[rows["system"] == reference]
     alike = rows["dtype"].isin(set(own["dtype"])) & rows["engine"].isin({*own["engine"], "stock"})
     return set(rows.loc[alike, "system"])
+
+
+def in_precision_of(rows: pd.DataFrame, reference: str) -> set[str]:
+    """The systems in the reference's precision, in any engine; stock models in the reference's engine alone.
+
+    rows: rows of summary.csv of one task. Figures of what no engine changes, such as exits, are restricted to these.
+    """
+    alike = rows.loc[rows["dtype"].isin(set(rows.loc[rows["system"] == reference, "dtype"])), "system"]
+    own_models = {name for name in alike if not str(name).startswith(STOCK_PREFIX)}
+    return own_models | in_setting_of(rows, reference)
 
 
 def chosen_thresholds(rows: pd.DataFrame) -> dict[str, float]:
