@@ -31,6 +31,7 @@ from workflow_scripts._sources import sources_of
 SHIPPED = (
     "config.yaml", "tiny.yaml", "long.yaml", "scale.yaml", "glue_cpu.yaml", "paper.yaml", "ablation.yaml",
     "systems.yaml", "magic_pyramid.yaml", "magic_pyramid_paper.yaml", "adapt.yaml", "depth.yaml",
+    "removal.yaml",
 )  # fmt: skip
 ODD_TASK = """it's "a" $HOME & \\input 100% café"""
 
