@@ -318,6 +318,11 @@ rule own:
 """
 
 
+def _files(folder: Path) -> list[Path]:
+    """The files of a project, without Snakemake's records and the modules that Python compiled."""
+    return sorted(path for path in folder.rglob("*") if not {".snakemake", "__pycache__"} & {*path.parts})
+
+
 @pytest.mark.workflow
 @pytest.mark.parametrize("how", ["directory", "snakefile", "module"])
 def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str) -> None:
@@ -334,11 +339,11 @@ def test_the_study_runs_in_another_folder(ready: Copy, tmp_path: Path, how: str)
         options = ["--configfile", str(other / "config" / "study.yaml")]
         options += ["--directory", str(other)] if how == "directory" else ["--snakefile", snakefile]
     started_in = Copy(ready.folder if how == "directory" else other, ready.environment)
-    before = sorted(path for path in ready.folder.rglob("*") if ".snakemake" not in path.parts)
+    before = _files(ready.folder)
     run = started_in.snakemake("--cores", "1", *options)
     assert run.returncode == 0, run.stderr[-3000:]
     assert (other / "results" / "plan" / "records.json").is_file()
-    assert sorted(path for path in ready.folder.rglob("*") if ".snakemake" not in path.parts) == before
+    assert _files(ready.folder) == before
     words = (other / "calls").read_text(encoding="utf-8").split("\0")
     templates = {word for flag, word in pairwise(words) if flag == "--templates"}
     assert templates == {os.path.relpath(ready.folder / "report", other)}
