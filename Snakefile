@@ -17,6 +17,7 @@ if "study" not in config:
 
 
 include: "rules/common.smk"
+include: "rules/inputs.smk"
 
 
 # prepare, finetune, trace, calibrate, timing, summarize, figures, report, record; or prepare, tagging, record

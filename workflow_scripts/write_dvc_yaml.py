@@ -62,7 +62,7 @@ def dvc_yaml(config: Path, records_are_lost: bool = False) -> str:
     stages = {}
     whole = load_any_study(study)
     for name, phase in phases_of(whole).items():
-        workflow = {"Snakefile", "rules/common.smk", f"rules/{name}.smk", *phase.files}
+        workflow = {"Snakefile", "rules/common.smk", "rules/inputs.smk", f"rules/{name}.smk", *phase.files}
         read = {path for other in earlier[name] for path in outputs[other]}
         given = _given_files(whole) if name in ("prepare", "tagging") else set()
         stages[name] = {
