@@ -55,7 +55,7 @@ def plot_batch_1(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     front = pareto_front(chosen["latency_ms_p50"].to_numpy(float), chosen["accuracy"].to_numpy(float))
     edge = chosen.iloc[front].sort_values("latency_ms_p50")
     axes.plot(
-        edge["latency_ms_p50"], edge["accuracy"], color="#C4C4C4", linewidth=2.2, drawstyle="steps-post", zorder=1
+        edge["latency_ms_p50"], edge["accuracy"], color="#D2D2D2", linewidth=2.2, drawstyle="steps-post", zorder=1
     )
     for name, own in alone[alone["tau"].notna()].sort_values("tau").groupby("system", sort=False):
         look = looks[str(name)]
@@ -82,7 +82,7 @@ def plot_batch_1(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
     axes.set_ylim(low - 2 * room, high + 2 * room)
     axes.margins(x=0.12)
     axes.set(xlabel="Latency, median (ms, batch 1)", ylabel="Accuracy (%)")
-    headline(figure, title(picks))
+    headline(figure, title(picks, reference))
     figure.draw_without_rendering()
     _label(figure, axes, chosen, picks, looks, reference, middle)
     return figure, [_spot(axes, row, picks.baseline) for row in alone.to_dict("records") if row["accuracy"] >= low]
@@ -91,15 +91,15 @@ def plot_batch_1(summary: pd.DataFrame, task: str, reference: str) -> Drawing:
 FIGURE = Figure("batch_1", plot_batch_1, reads=("summary",), place="first")
 
 
-def title(picks: Picks) -> str:
+def title(picks: Picks, reference: str) -> str:
     """What the figure shows, in a line or two."""
     baseline = picks.baseline
     for row, how in ((picks.no_loss, "a loss of more than one point is excluded"), (picks.within, "measured")):
         if row is not None and baseline.verdict(row) == "faster":
-            points = f"{rounding.points(row['delta_accuracy'])} points"
+            points = f"{rounding.points(row['delta_accuracy'])} points from {style.drawable(reference)}"
             return (
                 f"{style.drawable(str(row['system']))}: {rounding.x_times(baseline.ratio(row)[0])} the speed of "
-                f"{baseline.system}, {points} of accuracy ({how})"
+                f"{baseline.system}, {points} ({how})"
             )
     return f"No system within one point of accuracy is shown to be faster than {baseline.system}"
 
@@ -107,15 +107,10 @@ def title(picks: Picks) -> str:
 def _draw_bars(axes: Axes, row: Record, baseline: Baseline, middle: float, look: Look) -> None:
     ratio, low, high = baseline.ratio(row)
     x, y = float(row["latency_ms_p50"]), float(row["accuracy"])
-    style_of: dict[str, Any] = {
-        "color": look.colour,
-        "linewidth": 1.1,
-        "alpha": 0.45,
-        "solid_capstyle": "butt",
-        "zorder": 3,
-    }
-    axes.plot([x * ratio / high, x * ratio / low], [y, y], **style_of)
-    axes.plot([x, x], [middle + float(row["delta_low"]), middle + float(row["delta_high"])], **style_of)
+    # ends tell a vertical bar from the step of the front
+    bar: dict[str, Any] = {"color": look.colour, "linewidth": 1.0, "alpha": 0.7, "markersize": 5, "zorder": 3}
+    axes.plot([x * ratio / high, x * ratio / low], [y, y], marker="|", **bar)
+    axes.plot([x, x], [middle + float(row["delta_low"]), middle + float(row["delta_high"])], marker="_", **bar)
 
 
 def _label(

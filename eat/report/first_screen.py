@@ -20,6 +20,7 @@ MOST_ROWS = 8
 """The most rows of the short table."""
 
 _NAMES = {STRONGEST: "the dense model in int8 in ONNX Runtime", STOCK: "the stock dense model"}
+_SHORT = {STRONGEST: "dense int8", STOCK: "stock dense"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ class FirstScreen:
 def first_screen(task: TaskFiles, reference: str) -> FirstScreen:
     """The first screen of a task."""
     picks = picks_of(task.summary, reference)
-    facts = [("Promises", promise_fact(task, picks)), ("Noise floor", noise_fact(picks.baseline)), sample_fact(task)]
+    facts = [
+        (promise_name(task), promise_fact(task, picks)),
+        ("Noise floor", noise_fact(picks.baseline)),
+        sample_fact(task),
+    ]
     return FirstScreen(
         answer(picks, reference), [(name, value) for name, value in facts if value], short_table(task, reference), picks
     )
@@ -101,17 +106,30 @@ def _within(picks: Picks) -> str:
     if row is None:
         if picks.no_loss is None:
             return "None is measured at most one point below the dense reference either."
-        return "It also comes first among those measured at most one point below."
+        return "It is also the fastest of those measured at most one point below."
+    if picks.no_loss is not None and baseline.verdict(picks.no_loss) == "faster":
+        return _beside(row, picks.no_loss, baseline)
     than = f" as {_NAMES[baseline.system]}" if picks.no_loss is None else ""  # else the first sentence names it
     says = f"{_times(row, baseline)} times as fast{than} ({_points(row)} points)"
     start = "Of those measured at most one point below, "
     match baseline.verdict(row):
         case "faster":
-            return f"{start}{row['system']} comes first: {says}."
+            return f"{start}{row['system']} is the fastest: {says}."
         case "slower":
             return f"{start}none is shown to be faster either; {row['system']} is {says}."
         case _:
             return f"{start}none is shown to be faster; {row['system']} is {says}."
+
+
+def _beside(row: Record, no_loss: Record, baseline: Baseline) -> str:
+    """A row within a point beside one without a loss: whether it is shown to be faster than that one, too."""
+    speed, points = _times(row, baseline), f"{_points(row)} points"
+    if baseline.ratio(row)[1] > baseline.ratio(no_loss)[2]:
+        return f"{row['system']} is faster still, {speed} times, but such a loss is not excluded for it ({points})."
+    return (
+        f"{row['system']}, {speed} times as fast, is not shown to be faster than {no_loss['system']}, and such a loss "
+        f"is not excluded for it ({points})."
+    )
 
 
 def _times(row: Record, baseline: Baseline) -> str:
@@ -121,6 +139,19 @@ def _times(row: Record, baseline: Baseline) -> str:
 
 def _points(row: Record) -> str:
     return rounding.with_interval(row["delta_accuracy"], row["delta_low"], row["delta_high"], rounding.points)
+
+
+def promise_name(task: TaskFiles) -> str:
+    """What is promised, if all systems promise the same."""
+    made = {(row["risk"], row["epsilon"]) for row in task.promises.to_dict("records")}
+    if len(made) != 1:
+        return "Promises"
+    ((risk, epsilon),) = made
+    return f"Promises (at most {rounding.risk(epsilon)} % {_changed(risk)})"
+
+
+def _changed(risk: str) -> str:
+    return "of answers changed" if risk == "disagreement" else "of correct answers lost"
 
 
 def promise_fact(task: TaskFiles, picks: Picks) -> str:
@@ -134,11 +165,10 @@ def promise_fact(task: TaskFiles, picks: Picks) -> str:
     if len(picked) != 1 or _kept(picked[0]) == _KEPT[-1]:
         return f"{counts} on dev"
     (row,) = picked
-    what = "answers changed" if row["risk"] == "disagreement" else "correct answers lost"
     within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
     return (
-        f"{counts} on dev; {row['system']}: at most {rounding.risk(row['epsilon'])} % of {what}, observed "
-        f"{rounding.risk(row['observed'])} % {within}"
+        f"{counts} on dev; {row['system']}: at most {rounding.risk(row['epsilon'])} % {_changed(row['risk'])}, "
+        f"observed {rounding.risk(row['observed'])} % {within}"
     )
 
 
@@ -158,7 +188,8 @@ def noise_fact(baseline: Baseline) -> str:
     if baseline.noise is None:
         return ""
     floor, ceiling = baseline.noise.band
-    return f"speed-ups within {rounding.interval(floor, ceiling, rounding.speedup)} show no difference"
+    band = rounding.interval(floor, ceiling, rounding.speedup)
+    return f"speed-ups within {band} show no difference (a model timed against itself)"
 
 
 def sample_fact(task: TaskFiles) -> tuple[str, str]:
@@ -190,13 +221,17 @@ def short_rows(task: TaskFiles, reference: str) -> list[Record]:
     front = pareto_front(chosen["latency_ms_p50"].to_numpy(float), chosen["accuracy"].to_numpy(float))
     rivals = [name for name in chosen["system"] if str(name).startswith(STOCK_PREFIX)]
     why: dict[str, str] = {}
-    for row, word in ((picks.no_loss, "loss excluded"), (picks.within, "within a point")):
+    for row, word in ((picks.no_loss, "loss of 1 pp excluded"), (picks.within, "within 1 pp")):
         if row is not None:
             why[str(row["system"])] = word
-    for name, word in ((picks.baseline.system, "compared with"), (STOCK, "stock model"), (reference, "reference")):
+    for name, word in (
+        (picks.baseline.system, "baseline of speed"),
+        (STOCK, "stock model"),
+        (reference, "reference of accuracy"),
+    ):
         why.setdefault(name, word)
     for name in chosen["system"].iloc[front]:
-        why.setdefault(str(name), "on the front")
+        why.setdefault(str(name), "on the Pareto front")
     for name in rivals:
         why.setdefault(str(name), "dense rival")
     by_system: dict[str, Record] = {str(row["system"]): row for row in chosen.to_dict("records")}
@@ -208,12 +243,15 @@ def short_rows(task: TaskFiles, reference: str) -> list[Record]:
 def short_table(task: TaskFiles, reference: str) -> Table:
     """The rows of `short_rows`."""
     rows = short_rows(task, reference)
-    ratio = INT8 if picks_of(task.summary, reference).baseline.system == STRONGEST else SPEEDUP
-    accuracy = replace(ACCURACY, bounds=None)
-    quantities = (SYSTEM, ratio, DELTA, P50, accuracy, Quantity("Why it is here", "why"))
+    picks = picks_of(task.summary, reference)
+    ratio = INT8 if picks.baseline.system == STRONGEST else SPEEDUP
+    # a reader of the first screen has not seen the other tables: what a value is compared with stands in its heading
+    ratio = replace(ratio, title="Speed-up", unit=f"vs. {_SHORT[picks.baseline.system]}")
+    accuracy, difference = replace(ACCURACY, bounds=None), replace(DELTA, unit=f"pp from {reference}")
+    quantities = (SYSTEM, ratio, P50, accuracy, difference, Quantity("Why it is here", "why"))
     caption = (
         f"{task.name}, batch size 1, the slowest first, at most {rounding.count(MOST_ROWS)} rows, with 95 % intervals. "
-        f"Systems named above were picked from {rounding.count(picks_of(task.summary, reference).candidates)} "
+        f"Systems named above were picked from {rounding.count(picks.candidates)} "
         "on the texts that also give the intervals."
     )
     return table_of(caption, f"first:{task.name}", quantities, [("", rows)])
