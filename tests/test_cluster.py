@@ -82,7 +82,7 @@ class Run:
     def jobs(self) -> list[SlurmJob]:
         return jobs_of(self.printed)
 
-    def wait(self, seconds: float = 600.0) -> int:
+    def wait(self, seconds: float = 1800.0) -> int:
         return self.process.wait(seconds)
 
     def stop(self) -> None:
