@@ -90,8 +90,7 @@ def start() -> bool:
         raise Unavailable(f"the Slurm of this machine has the partitions {sorted(found)}, not cpu and gpu")
     if not sys.platform.startswith("linux") or os.geteuid() != 0:
         raise Unavailable("starting a Slurm takes root on Linux, and none is running")
-    if ROOT.exists():
-        stop()
+    stop()  # what an earlier start left
     foreign = [str(ETC / name) for name in FILES if (ETC / name).exists() or (ETC / name).is_symlink()]
     if foreign:
         raise Unavailable(f"a Slurm that does not answer is configured in {', '.join(foreign)}")
