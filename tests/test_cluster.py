@@ -221,7 +221,8 @@ def test_the_tiny_study_runs_from_training_to_the_report(study: tuple[Copy, Run]
     assert {job.state for job in jobs} == {"COMPLETED"}
     rules = [job.rule for job in jobs]
     assert "prepare_text" not in rules and "fetch_backbone" not in rules
-    assert rules.count("finetune") == rules.count("trace") == rules.count("calibrate") == 3
+    assert rules.count("finetune") == 3
+    assert rules.count("trace") == rules.count("calibrate") == 4  # dense-6 in int8 in ONNX Runtime, too
     assert {"trace_teacher", "measure_time", "summarize", "plot_figure", "render_report"} <= set(rules)
     assert "record" not in rules and (results / "records.json").is_file()  # it runs where Snakemake runs
 
@@ -279,7 +280,7 @@ def test_a_job_killed_by_scancel_resumes_from_its_checkpoint(submit: Submit, tmp
     assert [job.state for job in run.jobs()] == ["CANCELLED", "COMPLETED"]
     log = (results / "logs" / "finetune" / TASK / "dense-6" / "seed1" / "finetune.log").read_text(encoding="utf-8")
     first, last = (int(re.findall(r"step (\d+) of 240", log)[index]) for index in (0, -1))
-    assert first > 100 and first % 100 == 10 and last == 240  # a fresh start would say step 10
+    assert first > 100 and last == 240  # a fresh start would begin with step 1
     model = Path("results", "long", "models", TASK, "dense-6", "seed1", "finetune")
     weights = [
         hashlib.sha256((copied.folder / model / "model.safetensors").read_bytes()).hexdigest()

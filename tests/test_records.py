@@ -100,6 +100,21 @@ def test_a_result_has_a_record_if_and_only_if_one_speaks_of_its_content(
         assert set(without_record(PATHS, files_of(PATHS))) == set(RESULTS) - recorded
 
 
+def test_a_result_is_noted_anew_if_a_job_on_a_cluster_took_over_the_beginning_of_the_job_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (result, *_) = RESULTS
+    record = finished(result)
+    note_contents(PATHS)
+    Path(result).write_text("made again", encoding="utf-8")
+    os.utime(result, (ENDED + 9, ENDED + 9))
+    _records.restore_records({result: record | {"endtime": ENDED + 9}})
+    note_contents(PATHS)
+    os.utime(result, (1.9e9, 1.9e9))  # as DVC does
+    assert without_record(PATHS, files_of(PATHS)) == []
+
+
 def test_what_jobs_write_beside_their_results_needs_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     beside = ("logs/trace.log", "benchmarks/trace.tsv", "checkpoints/a/model.safetensors", ".metrics.json.1f.part")

@@ -160,13 +160,21 @@ def note_contents(paths: StudyPaths) -> None:
         (result, record)
         for result in files_of(paths)
         if (record := _read_record(_place(METADATA, result))) is not None
-        and notes.get(result, {}).get("starttime") != record["starttime"]
+        and notes.get(result, {}).get("made") != _made(record)
         and _has_date(result, record["endtime"])
     ]
     for result, record in counted("noted the content of", new, "results"):
-        notes[result] = {"starttime": record["starttime"], "sha256": cached_sha256(result)}
+        notes[result] = {"made": _made(record), "sha256": cached_sha256(result)}
     if new:
         write_json(NOTES, notes)
+
+
+def _made(record: Mapping[str, Any]) -> list[float]:
+    """When a job began and ended, which tells it from the job that made the result before.
+
+    The beginning alone does not: for a job on a cluster, Snakemake takes it over from the record of the earlier job.
+    """
+    return [record["starttime"], record["endtime"]]
 
 
 def _has_date(file: str, date: float) -> bool:
@@ -180,12 +188,12 @@ def _known_contents(paths: StudyPaths, records: Mapping[str, Mapping[str, Any]])
     """The known sha256 of each result: from the last full run, and from the notes of later runs."""
     known: dict[str, set[str]] = {result: set() for result in records}
     gathered = {
-        result: {"starttime": entry["record"]["starttime"], "sha256": entry["sha256"]}
+        result: {"made": _made(entry["record"]), "sha256": entry["sha256"]}
         for result, entry in _read_or_empty(paths.records).items()
     }
     for notes in (gathered, _read_or_empty(NOTES)):
         for result, note in notes.items():
-            if result in records and note["starttime"] == records[result]["starttime"]:
+            if result in records and note.get("made") == _made(records[result]):
                 known[result].add(note["sha256"])
     return known
 

@@ -55,7 +55,8 @@ def _ran(old: Entry | None, new: Entry) -> bool:
     record = new["record"]
     if old is None:
         return True
-    is_other: bool = old["record"]["starttime"] != record["starttime"]
+    # for a job on a cluster, Snakemake takes the beginning over from the record of the job before
+    is_other: bool = old["record"]["starttime"] != record["starttime"] or old["sha256"] != new["sha256"]
     return is_other and bool(record["endtime"] - record["starttime"] > TOUCHED_SECONDS)
 
 
