@@ -279,8 +279,8 @@ def test_a_job_killed_by_scancel_resumes_from_its_checkpoint(submit: Submit, tmp
 
     assert [job.state for job in run.jobs()] == ["CANCELLED", "COMPLETED"]
     log = (results / "logs" / "finetune" / TASK / "dense-6" / "seed1" / "finetune.log").read_text(encoding="utf-8")
-    first, last = (int(re.findall(r"step (\d+) of 240", log)[index]) for index in (0, -1))
-    assert first > 100 and last == 240  # a fresh start would begin with step 1
+    assert "resuming at step 100" in log or "resuming at step 200" in log
+    assert re.findall(r"step (\d+) of 240", log)[-1] == "240"
     model = Path("results", "long", "models", TASK, "dense-6", "seed1", "finetune")
     weights = [
         hashlib.sha256((copied.folder / model / "model.safetensors").read_bytes()).hexdigest()

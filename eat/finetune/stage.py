@@ -206,7 +206,7 @@ def train_layers(
     if not share.is_whole:
         weights_of_first(model)
     steps_an_epoch = math.ceil(len(examples) / arguments.per_device_train_batch_size)
-    progress = Progress("step", steps_an_epoch * stage.epochs, name=name)
+    progress = Progress("step", math.ceil(steps_an_epoch * stage.epochs), name=name)  # as the Trainer counts
     log = RunLog(trainer, folder / "train_log.jsonl", progress, whole)
     trainer.add_callback(RisingRatio(model, stage.anneal, steps_an_epoch))
     trainer.add_callback(Softening(model, steps_an_epoch))
