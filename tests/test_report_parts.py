@@ -14,7 +14,7 @@ from test_report import PROVENANCE, TEMPLATES, Page, empty_figures, rendered
 
 from eat.errors import DamagedFile
 from eat.report import verdicts
-from eat.report.first_screen import promise_fact
+from eat.report.first_screen import promise_fact, promise_name
 from eat.report.importance import (
     correlation_table,
     equal_retention,
@@ -345,8 +345,12 @@ def test_a_promise_beside_what_dev_shows(changes: dict[str, Any], verdict: str, 
     if "tau" in changes:
         assert promise_fact(task, picked) == fact
     else:
-        bound = 100 * changes.get("epsilon", 0.05)
-        assert promise_fact(task, picked).startswith(f"{fact}; tested: at most {bound:.2f} % of answers changed")
+        bound = f"at most {100 * changes.get('epsilon', 0.05):.2f} % of answers changed"
+        assert promise_name(task) == f"Promises ({bound})"
+        assert promise_fact(task, picked) == f"{fact}; tested: observed 3.00 % [2.03, 4.26]"
+        two = task_of([], pd.concat([promise("tested", **changes), promise("other", epsilon=0.1)]))
+        assert promise_name(two) == "Promises"
+        assert f"; tested: {bound}, observed 3.00 %" in promise_fact(two, picked)
 
 
 def test_seeds_are_named_where_there_are_several() -> None:

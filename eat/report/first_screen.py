@@ -142,16 +142,19 @@ def _points(row: Record) -> str:
 
 
 def promise_name(task: TaskFiles) -> str:
-    """What is promised, if all systems promise the same."""
-    made = {(row["risk"], row["epsilon"]) for row in task.promises.to_dict("records")}
-    if len(made) != 1:
-        return "Promises"
-    ((risk, epsilon),) = made
-    return f"Promises (at most {rounding.risk(epsilon)} % {_changed(risk)})"
+    """The name of the fact, with what is promised if all systems promise the same."""
+    made = _promised(task)
+    return f"Promises ({made[0]})" if len(made) == 1 else "Promises"
 
 
-def _changed(risk: str) -> str:
-    return "of answers changed" if risk == "disagreement" else "of correct answers lost"
+def _promised(task: TaskFiles) -> list[str]:
+    """What the systems of a task promise, each once."""
+    return list(dict.fromkeys(_promise_in_words(row) for row in task.promises.to_dict("records")))
+
+
+def _promise_in_words(row: Record) -> str:
+    what = "answers changed" if row["risk"] == "disagreement" else "correct answers lost"
+    return f"at most {rounding.risk(row['epsilon'])} % of {what}"
 
 
 def promise_fact(task: TaskFiles, picks: Picks) -> str:
@@ -166,10 +169,8 @@ def promise_fact(task: TaskFiles, picks: Picks) -> str:
         return f"{counts} on dev"
     (row,) = picked
     within = rounding.interval(row["observed_low"], row["observed_high"], rounding.risk)
-    return (
-        f"{counts} on dev; {row['system']}: at most {rounding.risk(row['epsilon'])} % {_changed(row['risk'])}, "
-        f"observed {rounding.risk(row['observed'])} % {within}"
-    )
+    what = f"{_promise_in_words(row)}, " if len(_promised(task)) > 1 else ""  # else the name says it
+    return f"{counts} on dev; {row['system']}: {what}observed {rounding.risk(row['observed'])} % {within}"
 
 
 _KEPT = ("kept", "broken", "not decided", "without early exits")
