@@ -252,3 +252,10 @@ def test_a_revision_without_any_results_is_one_line(published: pd.DataFrame, mon
     with pytest.raises(EatError, match=r"^HEAD: has neither dvc\.lock, .* nor docs/results/other\.csv; compare"):
         get_results(monkeypatch, "other")
     assert not Path("out").exists()
+
+
+def test_a_job_of_a_cluster_is_a_rerun_although_its_record_keeps_the_earlier_beginning(tmp_path: Path) -> None:
+    before = with_records(tmp_path / "a", {"points": entry("calibrate", 1.0, {}, {})})
+    again = entry("calibrate", 1.0, {}, {}, seconds=60.0) | {"sha256": "other"}
+    after = with_records(tmp_path / "b", {"points": again})
+    assert [one.rule for one in reruns_between(before, after)] == ["calibrate"]
